@@ -1,0 +1,45 @@
+# screenshot_task: Tencent Cloud Live screenshot tasks from SQL
+#
+#   make && make install          needs PostgreSQL 15 to 18, libcurl 7.80, OpenSSL 3
+#   make installcheck             needs a running server; test/check brings its own
+
+MODULE_big = screenshot_task
+OBJS = \
+	src/call.o \
+	src/enqueue.o \
+	src/http.o \
+	src/lane.o \
+	src/launcher.o \
+	src/live_api.o \
+	src/rate_limit.o \
+	src/request_queue.o \
+	src/screenshot_task.o \
+	src/server.o \
+	src/shared_state.o \
+	src/tc3.o \
+	src/trigger.o \
+	src/wake.o \
+	src/worker.o
+
+EXTENSION = screenshot_task
+DATA = screenshot_task--1.0.sql
+PGFILEDESC = "screenshot_task - Tencent Cloud Live screenshot tasks from SQL"
+
+REGRESS = setup tc3 server call table trigger privileges teardown
+TAP_TESTS = 1
+PROVE_TESTS = test/t/*.pl
+
+PG_CONFIG ?= pg_config
+PKG_CONFIG ?= pkg-config
+
+# The server's headers are not ours to be warned of.
+PG_CPPFLAGS = -isystem $(shell $(PG_CONFIG) --includedir-server) \
+	$(shell $(PKG_CONFIG) --cflags libcurl libcrypto)
+PG_CFLAGS = -Wall -Wextra
+SHLIB_LINK = $(shell $(PKG_CONFIG) --libs libcurl libcrypto)
+
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+# PGXS tracks no headers.
+$(OBJS): $(wildcard $(srcdir)/src/*.h)

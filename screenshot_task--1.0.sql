@@ -1,0 +1,296 @@
+/* screenshot_task--1.0.sql */
+
+-- complain if script is sourced in psql, rather than via CREATE EXTENSION
+\echo Use "CREATE EXTENSION screenshot_task" to load this file. \quit
+
+--
+-- Where to, and as whom
+--
+
+CREATE FUNCTION @extschema@.screenshot_task_fdw_validator(pg_catalog.text[], pg_catalog.oid)
+RETURNS pg_catalog.void
+AS 'MODULE_PATHNAME', 'screenshot_task_fdw_validator'
+LANGUAGE C STRICT PARALLEL SAFE;
+
+REVOKE ALL ON FUNCTION @extschema@.screenshot_task_fdw_validator(pg_catalog.text[], pg_catalog.oid) FROM PUBLIC;
+
+COMMENT ON FUNCTION @extschema@.screenshot_task_fdw_validator(pg_catalog.text[], pg_catalog.oid) IS
+'checks the options of servers and user mappings of the wrapper tencent_cloud';
+
+CREATE FOREIGN DATA WRAPPER tencent_cloud
+	NO HANDLER
+	VALIDATOR @extschema@.screenshot_task_fdw_validator;
+
+COMMENT ON FOREIGN DATA WRAPPER tencent_cloud IS
+'endpoints of Tencent Cloud Live, and the credentials to use them with';
+
+--
+-- The call
+--
+
+CREATE FUNCTION @extschema@.create_screenshot_task(
+	stream_name pg_catalog.text,
+	domain_name pg_catalog.text,
+	app_name pg_catalog.text,
+	end_time pg_catalog.timestamptz,
+	template_id pg_catalog.int8,
+	start_time pg_catalog.timestamptz DEFAULT NULL,
+	stream_type pg_catalog.int4 DEFAULT 0,
+	extension pg_catalog.text DEFAULT NULL,
+	server pg_catalog.name DEFAULT 'tencent_live',
+	OUT task_id pg_catalog.text,
+	OUT request_id pg_catalog.text)
+AS 'MODULE_PATHNAME', 'create_screenshot_task'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.create_screenshot_task(
+	pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.timestamptz, pg_catalog.int8,
+	pg_catalog.timestamptz, pg_catalog.int4, pg_catalog.text, pg_catalog.name) IS
+'creates a screenshot task at once, whatever becomes of the transaction';
+
+CREATE FUNCTION @extschema@.preview_screenshot_task(
+	stream_name pg_catalog.text,
+	domain_name pg_catalog.text,
+	app_name pg_catalog.text,
+	end_time pg_catalog.timestamptz,
+	template_id pg_catalog.int8,
+	start_time pg_catalog.timestamptz DEFAULT NULL,
+	stream_type pg_catalog.int4 DEFAULT 0,
+	extension pg_catalog.text DEFAULT NULL,
+	server pg_catalog.name DEFAULT 'tencent_live',
+	signed_at pg_catalog.timestamptz DEFAULT pg_catalog.now(),
+	OUT url pg_catalog.text,
+	OUT headers pg_catalog.text[],
+	OUT body pg_catalog.text,
+	OUT canonical_request pg_catalog.text,
+	OUT string_to_sign pg_catalog.text)
+AS 'MODULE_PATHNAME', 'preview_screenshot_task'
+LANGUAGE C STABLE PARALLEL SAFE;
+
+COMMENT ON FUNCTION @extschema@.preview_screenshot_task(
+	pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.timestamptz, pg_catalog.int8,
+	pg_catalog.timestamptz, pg_catalog.int4, pg_catalog.text, pg_catalog.name, pg_catalog.timestamptz) IS
+'shows the signed request that create_screenshot_task would send, and sends nothing';
+
+CREATE FUNCTION @extschema@.stop_screenshot_task(
+	task_id pg_catalog.text,
+	server pg_catalog.name DEFAULT 'tencent_live')
+RETURNS pg_catalog.text
+AS 'MODULE_PATHNAME', 'stop_screenshot_task'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.stop_screenshot_task(pg_catalog.text, pg_catalog.name) IS
+'ends a screenshot task early, for good; returns the RequestId';
+
+CREATE FUNCTION @extschema@.delete_screenshot_task(
+	task_id pg_catalog.text,
+	server pg_catalog.name DEFAULT 'tencent_live')
+RETURNS pg_catalog.text
+AS 'MODULE_PATHNAME', 'delete_screenshot_task'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.delete_screenshot_task(pg_catalog.text, pg_catalog.name) IS
+'removes a screenshot task, without ending a capture that is running; returns the RequestId';
+
+--
+-- The request table
+--
+
+CREATE TYPE @extschema@.screenshot_task_status AS ENUM (
+	'pending', 'sending', 'created', 'failed', 'in_doubt', 'expired', 'cancelled');
+
+COMMENT ON TYPE @extschema@.screenshot_task_status IS
+'pending: to be sent; sending: on its way; created: the task exists; failed: refused for good; in_doubt: perhaps created; expired: its end passed before it could be sent; cancelled: by a person';
+
+CREATE TABLE @extschema@.screenshot_task_request (
+	id pg_catalog.int8 GENERATED ALWAYS AS IDENTITY,
+	stream_name pg_catalog.text NOT NULL,
+	domain_name pg_catalog.text NOT NULL,
+	app_name pg_catalog.text NOT NULL,
+	end_time pg_catalog.timestamptz NOT NULL,
+	template_id pg_catalog.int8 NOT NULL,
+	start_time pg_catalog.timestamptz,
+	stream_type pg_catalog.int4 NOT NULL DEFAULT 0,
+	extension pg_catalog.text,
+	server pg_catalog.name NOT NULL DEFAULT 'tencent_live',
+	reference pg_catalog.text,
+	requested_by pg_catalog.name NOT NULL,
+	requested_at pg_catalog.timestamptz NOT NULL,
+	status @extschema@.screenshot_task_status NOT NULL DEFAULT 'pending',
+	next_attempt_at pg_catalog.timestamptz,
+	attempts pg_catalog.int4 NOT NULL DEFAULT 0,
+	sent_at pg_catalog.timestamptz,
+	finished_at pg_catalog.timestamptz,
+	task_id pg_catalog.text,
+	request_id pg_catalog.text,
+	error_code pg_catalog.text,
+	error_message pg_catalog.text,
+	origin pg_catalog.int8,
+	CONSTRAINT screenshot_task_request_pkey PRIMARY KEY (id),
+	CONSTRAINT stream_name_must_not_be_empty
+		CHECK (stream_name OPERATOR(pg_catalog.<>) ''::pg_catalog.text),
+	CONSTRAINT domain_name_must_not_be_empty
+		CHECK (domain_name OPERATOR(pg_catalog.<>) ''::pg_catalog.text),
+	CONSTRAINT app_name_must_not_be_empty
+		CHECK (app_name OPERATOR(pg_catalog.<>) ''::pg_catalog.text),
+	CONSTRAINT end_time_must_be_finite
+		CHECK (pg_catalog.isfinite(end_time)),
+	CONSTRAINT start_time_must_be_finite
+		CHECK (pg_catalog.isfinite(start_time)),
+	CONSTRAINT end_time_must_be_later_than_start_time
+		CHECK (end_time OPERATOR(pg_catalog.>) start_time),
+	-- in the API's whole seconds: a start is rounded down, an end up
+	CONSTRAINT end_time_must_be_at_most_24_hours_after_start_time
+		CHECK (pg_catalog.ceil(EXTRACT(epoch FROM end_time))
+			   OPERATOR(pg_catalog.-)
+			   pg_catalog.floor(EXTRACT(epoch FROM COALESCE(start_time, requested_at)))
+			   OPERATOR(pg_catalog.<=) 86400::pg_catalog.numeric),
+	CONSTRAINT template_id_must_not_be_negative
+		CHECK (template_id OPERATOR(pg_catalog.>=) 0::pg_catalog.int8),
+	CONSTRAINT stream_type_must_be_0_or_1
+		CHECK (stream_type OPERATOR(pg_catalog.=) 0 OR stream_type OPERATOR(pg_catalog.=) 1)
+);
+
+COMMENT ON TABLE @extschema@.screenshot_task_request IS
+'one row a request; what a transaction inserts becomes a screenshot task once it commits';
+COMMENT ON COLUMN @extschema@.screenshot_task_request.id IS
+'number of the request';
+COMMENT ON COLUMN @extschema@.screenshot_task_request.stream_name IS
+'StreamName: the stream to take screenshots of';
+COMMENT ON COLUMN @extschema@.screenshot_task_request.domain_name IS
+'DomainName: the push domain of the stream';
+COMMENT ON COLUMN @extschema@.screenshot_task_request.app_name IS
+'AppName: the push path of the stream';
+COMMENT ON COLUMN @extschema@.screenshot_task_request.end_time IS
+'EndTime, in whole seconds, rounded up: at most 24 hours after the start';
+COMMENT ON COLUMN @extschema@.screenshot_task_request.template_id IS
+'TemplateId: the screenshot template of the account';
+COMMENT ON COLUMN @extschema@.screenshot_task_request.start_time IS
+'StartTime, in whole seconds, rounded down; null: at once. A request that starts in over six days waits until the API takes it';
+COMMENT ON COLUMN @extschema@.screenshot_task_request.stream_type IS
+'StreamType: 0 live, 1 mixed';
+COMMENT ON COLUMN @extschema@.screenshot_task_request.extension IS
+'Extension: passed on as it is';
+COMMENT ON COLUMN @extschema@.screenshot_task_request.server IS
+'foreign server of the wrapper tencent_cloud that the request goes to';
+COMMENT ON COLUMN @extschema@.screenshot_task_request.reference IS
+'key of the caller''s own, unique for each role: makes enqueueing idempotent';
+COMMENT ON COLUMN @extschema@.screenshot_task_request.requested_by IS
+'role that made the request, and whose user mapping it is sent with; set by the extension';
+COMMENT ON COLUMN @extschema@.screenshot_task_request.requested_at IS
+'start of the transaction that made the request; set by the extension';
+COMMENT ON COLUMN @extschema@.screenshot_task_request.status IS
+'where the request stands; set by the extension';
+COMMENT ON COLUMN @extschema@.screenshot_task_request.next_attempt_at IS
+'of a pending request: not to be sent before; null: as soon as there is a free slot';
+COMMENT ON COLUMN @extschema@.screenshot_task_request.attempts IS
+'how often the request was sent; what the API refused by its rate limit does not count';
+COMMENT ON COLUMN @extschema@.screenshot_task_request.sent_at IS
+'when the request was last sent';
+COMMENT ON COLUMN @extschema@.screenshot_task_request.finished_at IS
+'when the request was created, failed, expired or cancelled';
+COMMENT ON COLUMN @extschema@.screenshot_task_request.task_id IS
+'TaskId of the task that was created';
+COMMENT ON COLUMN @extschema@.screenshot_task_request.request_id IS
+'RequestId of the API''s last answer';
+COMMENT ON COLUMN @extschema@.screenshot_task_request.error_code IS
+'error code of the API''s last answer';
+COMMENT ON COLUMN @extschema@.screenshot_task_request.error_message IS
+'what went wrong, and what to do';
+COMMENT ON COLUMN @extschema@.screenshot_task_request.origin IS
+'digest of the cluster and database in which the request was made: a copy of it elsewhere is not sent; set by the extension';
+
+-- what may be sent at once, in the order in which it is sent
+CREATE INDEX screenshot_task_request_ready
+	ON @extschema@.screenshot_task_request
+	USING btree (origin, server, requested_by, (COALESCE(start_time, requested_at)), id)
+	WHERE status OPERATOR(pg_catalog.=) 'pending'::@extschema@.screenshot_task_status
+	AND next_attempt_at IS NULL;
+COMMENT ON INDEX @extschema@.screenshot_task_request_ready IS
+'pending requests that may be sent, in the order in which they are';
+
+-- what may be sent later
+CREATE INDEX screenshot_task_request_waiting
+	ON @extschema@.screenshot_task_request
+	USING btree (origin, next_attempt_at)
+	WHERE status OPERATOR(pg_catalog.=) 'pending'::@extschema@.screenshot_task_status
+	AND next_attempt_at IS NOT NULL;
+COMMENT ON INDEX @extschema@.screenshot_task_request_waiting IS
+'pending requests that may not be sent yet';
+
+CREATE INDEX screenshot_task_request_sending
+	ON @extschema@.screenshot_task_request
+	USING btree (origin)
+	WHERE status OPERATOR(pg_catalog.=) 'sending'::@extschema@.screenshot_task_status;
+COMMENT ON INDEX @extschema@.screenshot_task_request_sending IS
+'requests on their way, for a worker that follows one that is gone';
+
+CREATE UNIQUE INDEX screenshot_task_request_reference_key
+	ON @extschema@.screenshot_task_request
+	USING btree (requested_by, reference)
+	WHERE reference IS NOT NULL;
+COMMENT ON INDEX @extschema@.screenshot_task_request_reference_key IS
+'a reference is unique for each role';
+
+-- roles see the requests that are theirs
+ALTER TABLE @extschema@.screenshot_task_request ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY screenshot_task_request_own
+	ON @extschema@.screenshot_task_request
+	USING (requested_by OPERATOR(pg_catalog.=) CURRENT_USER)
+	WITH CHECK (requested_by OPERATOR(pg_catalog.=) CURRENT_USER);
+COMMENT ON POLICY screenshot_task_request_own ON @extschema@.screenshot_task_request IS
+'a role sees its own requests';
+
+GRANT SELECT ON TABLE @extschema@.screenshot_task_request TO PUBLIC;
+
+CREATE FUNCTION @extschema@.screenshot_task_request_insert()
+RETURNS pg_catalog.trigger
+AS 'MODULE_PATHNAME', 'screenshot_task_request_insert'
+LANGUAGE C;
+
+REVOKE ALL ON FUNCTION @extschema@.screenshot_task_request_insert() FROM PUBLIC;
+
+COMMENT ON FUNCTION @extschema@.screenshot_task_request_insert() IS
+'sets the columns of a new request that are the extension''s, and wakes the worker at commit';
+
+CREATE TRIGGER screenshot_task_request_insert
+	BEFORE INSERT ON @extschema@.screenshot_task_request
+	FOR EACH ROW EXECUTE FUNCTION @extschema@.screenshot_task_request_insert();
+
+COMMENT ON TRIGGER screenshot_task_request_insert ON @extschema@.screenshot_task_request IS
+'sets the columns of a new request that are the extension''s, and wakes the worker at commit';
+
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.screenshot_task_request', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.screenshot_task_request_id_seq', '');
+
+COMMENT ON SEQUENCE @extschema@.screenshot_task_request_id_seq IS
+'numbers of the requests';
+
+CREATE FUNCTION @extschema@.enqueue_screenshot_task(
+	stream_name pg_catalog.text,
+	domain_name pg_catalog.text,
+	app_name pg_catalog.text,
+	end_time pg_catalog.timestamptz,
+	template_id pg_catalog.int8,
+	start_time pg_catalog.timestamptz DEFAULT NULL,
+	stream_type pg_catalog.int4 DEFAULT 0,
+	extension pg_catalog.text DEFAULT NULL,
+	server pg_catalog.name DEFAULT 'tencent_live',
+	reference pg_catalog.text DEFAULT NULL)
+RETURNS pg_catalog.int8
+AS 'MODULE_PATHNAME', 'enqueue_screenshot_task'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.enqueue_screenshot_task(
+	pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.timestamptz, pg_catalog.int8,
+	pg_catalog.timestamptz, pg_catalog.int4, pg_catalog.text, pg_catalog.name, pg_catalog.text) IS
+'requests a screenshot task, to be created once the transaction commits; returns the id of the request, or of the one that has the reference already';
+
+CREATE FUNCTION @extschema@.screenshot_task_trigger()
+RETURNS pg_catalog.trigger
+AS 'MODULE_PATHNAME', 'screenshot_task_trigger'
+LANGUAGE C;
+
+COMMENT ON FUNCTION @extschema@.screenshot_task_trigger() IS
+'trigger that requests a screenshot task for each row; its arguments say ''parameter=column'' or ''parameter:=constant''';

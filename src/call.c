@@ -1,0 +1,512 @@
+/*-------------------------------------------------------------------------
+ *
+ * call.c
+ *	  The functions that call the API at once, in the caller's session
+ *
+ * A call waits for the next free slot of the account's limit, sends one
+ * signed request over the connection that the session keeps, and returns what
+ * the API answered, or raises it as an error.  It is never repeated here: of
+ * a request that left and was not answered nobody knows what it did.
+ *
+ * What a call does outside the database is not undone when the transaction
+ * is rolled back.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "live_api.h"
+#include "rate_limit.h"
+#include "server.h"
+#include "shared_state.h"
+
+/* A call under way, as far as its cleanup must know it */
+typedef struct Call
+{
+	const char *action;
+	const char *server;
+	RateTicket	ticket;
+	HttpTransfer *transfer;
+} Call;
+
+static void read_task(FunctionCallInfo fcinfo, ScreenshotTask *task);
+static char *read_server_name(FunctionCallInfo fcinfo, int arg);
+static text *require_text(FunctionCallInfo fcinfo, int arg, const char *name);
+static Datum call_for_task(FunctionCallInfo fcinfo, const char *action);
+static void perform(const char *server_name, const char *action, char *body,
+					bool wants_task_id, LiveAnswer *answer);
+static bool try_once(const LiveServer *server, const Credentials *credentials,
+					 Call *call, char *body, bool wants_task_id,
+					 LiveAnswer *answer);
+static void wait_for_slot(const LiveServer *server, RateKey key,
+						  RateTicket *ticket);
+static RateTable *rate_table(void);
+static void send_and_wait(const LiveServer *server, const LiveRequest *request,
+						  Call *call);
+static void describe_call(void *arg);
+pg_attribute_noreturn()
+static void raise_failure(const char *server, const char *action,
+						  const LiveAnswer *answer);
+
+static HttpClient *client = NULL;	/* keeps the session's connection */
+
+PG_FUNCTION_INFO_V1(create_screenshot_task);
+PG_FUNCTION_INFO_V1(preview_screenshot_task);
+PG_FUNCTION_INFO_V1(stop_screenshot_task);
+PG_FUNCTION_INFO_V1(delete_screenshot_task);
+
+/* Positions of the arguments that the functions on tasks share */
+enum
+{
+	ARG_STREAM_NAME,
+	ARG_DOMAIN_NAME,
+	ARG_APP_NAME,
+	ARG_END_TIME,
+	ARG_TEMPLATE_ID,
+	ARG_START_TIME,
+	ARG_STREAM_TYPE,
+	ARG_EXTENSION,
+	ARG_SERVER,
+	ARG_SIGNED_AT
+};
+
+/*
+ * create_screenshot_task(...) returns (task_id, request_id)
+ */
+Datum
+create_screenshot_task(PG_FUNCTION_ARGS)
+{
+	ScreenshotTask task;
+	char	   *server_name = read_server_name(fcinfo, ARG_SERVER);
+	LiveAnswer	answer;
+	TupleDesc	row_type;
+	Datum		values[2];
+	bool		nulls[2] = {false, false};
+
+	if (get_call_result_type(fcinfo, NULL, &row_type) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+
+	read_task(fcinfo, &task);
+	live_check_task(&task, live_start_time(GetCurrentTimestamp()));
+	perform(server_name, LIVE_CREATE, live_create_body(&task), true, &answer);
+
+	values[0] = CStringGetTextDatum(answer.task_id);
+	if (answer.request_id != NULL)
+		values[1] = CStringGetTextDatum(answer.request_id);
+	else
+		nulls[1] = true;
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(row_type),
+													  values, nulls)));
+}
+
+/*
+ * preview_screenshot_task(...) returns what would be sent
+ */
+Datum
+preview_screenshot_task(PG_FUNCTION_ARGS)
+{
+	ScreenshotTask task;
+	LiveServer *server;
+	Credentials *credentials;
+	LiveRequest request;
+	int64		signed_at;
+	Datum		headers[LIVE_MAX_HEADERS];
+	int			n_headers;
+	TupleDesc	row_type;
+	Datum		values[5];
+	bool		nulls[5] = {false, false, false, false, false};
+	char	   *server_name = read_server_name(fcinfo, ARG_SERVER);
+
+	if (get_call_result_type(fcinfo, NULL, &row_type) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	if (PG_ARGISNULL(ARG_SIGNED_AT) ||
+		TIMESTAMP_NOT_FINITE(PG_GETARG_TIMESTAMPTZ(ARG_SIGNED_AT)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("signed_at must be a finite time")));
+	signed_at = live_start_time(PG_GETARG_TIMESTAMPTZ(ARG_SIGNED_AT));
+
+	read_task(fcinfo, &task);
+	live_check_task(&task, signed_at);
+	server = get_live_server(server_name, GetUserId());
+	credentials = get_credentials(server, GetUserId());
+	live_sign(&request, LIVE_CREATE, server->endpoint.authority,
+			  server->region, server->language, credentials, signed_at,
+			  live_create_body(&task));
+	wipe_credentials(credentials);
+
+	for (n_headers = 0; request.headers[n_headers] != NULL; n_headers++)
+		headers[n_headers] = n_headers == request.token_header ?
+			CStringGetTextDatum("X-TC-Token: (not shown)") :
+			CStringGetTextDatum(request.headers[n_headers]);
+
+	values[0] = CStringGetTextDatum(server->endpoint.url);
+	values[1] = PointerGetDatum(construct_array(headers, n_headers, TEXTOID,
+												-1, false, TYPALIGN_INT));
+	values[2] = CStringGetTextDatum(pg_any_to_server(request.body,
+													 (int) request.body_len,
+													 PG_UTF8));
+	values[3] = CStringGetTextDatum(request.signature.canonical_request);
+	values[4] = CStringGetTextDatum(request.signature.string_to_sign);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(row_type),
+													  values, nulls)));
+}
+
+/*
+ * stop_screenshot_task(task_id, server) returns request_id
+ */
+Datum
+stop_screenshot_task(PG_FUNCTION_ARGS)
+{
+	return call_for_task(fcinfo, LIVE_STOP);
+}
+
+/*
+ * delete_screenshot_task(task_id, server) returns request_id
+ */
+Datum
+delete_screenshot_task(PG_FUNCTION_ARGS)
+{
+	return call_for_task(fcinfo, LIVE_DELETE);
+}
+
+static Datum
+call_for_task(FunctionCallInfo fcinfo, const char *action)
+{
+	char	   *task_id = text_to_cstring(require_text(fcinfo, 0, "task_id"));
+	char	   *server_name = read_server_name(fcinfo, 1);
+	LiveAnswer	answer;
+
+	if (task_id[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("task_id must not be empty")));
+	perform(server_name, action, live_task_id_body(task_id), false, &answer);
+	PG_RETURN_TEXT_P(cstring_to_text(answer.request_id));
+}
+
+/*
+ * Read the parameters of a task from a function's arguments.
+ */
+static void
+read_task(FunctionCallInfo fcinfo, ScreenshotTask *task)
+{
+	TimestampTz end;
+
+	memset(task, 0, sizeof(*task));
+	task->stream_name =
+		text_to_cstring(require_text(fcinfo, ARG_STREAM_NAME, "stream_name"));
+	task->domain_name =
+		text_to_cstring(require_text(fcinfo, ARG_DOMAIN_NAME, "domain_name"));
+	task->app_name =
+		text_to_cstring(require_text(fcinfo, ARG_APP_NAME, "app_name"));
+
+	if (PG_ARGISNULL(ARG_END_TIME))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("end_time must not be null")));
+	end = PG_GETARG_TIMESTAMPTZ(ARG_END_TIME);
+	if (TIMESTAMP_NOT_FINITE(end))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("end_time must be finite")));
+	task->end_time = live_end_time(end);
+
+	if (PG_ARGISNULL(ARG_TEMPLATE_ID))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("template_id must not be null")));
+	task->template_id = PG_GETARG_INT64(ARG_TEMPLATE_ID);
+
+	if (!PG_ARGISNULL(ARG_START_TIME))
+	{
+		TimestampTz start = PG_GETARG_TIMESTAMPTZ(ARG_START_TIME);
+
+		if (TIMESTAMP_NOT_FINITE(start))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("start_time must be finite")));
+		task->has_start = true;
+		task->start_time = live_start_time(start);
+	}
+	if (PG_ARGISNULL(ARG_STREAM_TYPE))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("stream_type must not be null"),
+				 errhint("0 is a live stream, 1 a mixed one.")));
+	task->stream_type = PG_GETARG_INT32(ARG_STREAM_TYPE);
+	if (!PG_ARGISNULL(ARG_EXTENSION))
+		task->extension = text_to_cstring(PG_GETARG_TEXT_PP(ARG_EXTENSION));
+}
+
+static text *
+require_text(FunctionCallInfo fcinfo, int arg, const char *name)
+{
+	if (PG_ARGISNULL(arg))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null", name)));
+	return PG_GETARG_TEXT_PP(arg);
+}
+
+static char *
+read_server_name(FunctionCallInfo fcinfo, int arg)
+{
+	if (PG_ARGISNULL(arg))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("server must not be null")));
+	return pstrdup(NameStr(*PG_GETARG_NAME(arg)));
+}
+
+/*
+ * Call an action, for the current role.  Returns if the API did it; else
+ * raises the failure as an error.
+ */
+static void
+perform(const char *server_name, const char *action, char *body,
+		bool wants_task_id, LiveAnswer *answer)
+{
+	LiveServer *server = get_live_server(server_name, GetUserId());
+	Credentials *credentials = get_credentials(server, GetUserId());
+	Call	   *call = palloc0(sizeof(Call));
+	ErrorContextCallback context;
+
+	if (client == NULL)
+		client = http_client_create(1);
+
+	call->action = action;
+	call->server = server->name;
+	context.callback = describe_call;
+	context.arg = call;
+	context.previous = error_context_stack;
+	error_context_stack = &context;
+
+	PG_TRY();
+	{
+		/* A slot may pass while a connection is made: then another one. */
+		while (!try_once(server, credentials, call, body, wants_task_id,
+						 answer))
+			;
+	}
+	PG_FINALLY();
+	{
+		wipe_credentials(credentials);
+	}
+	PG_END_TRY();
+
+	error_context_stack = context.previous;
+	if (answer->outcome != LIVE_DONE)
+		raise_failure(server->name, action, answer);
+}
+
+/*
+ * Send one request, and read the answer.
+ *
+ * Returns false if it was not sent because its slot had passed.
+ */
+static bool
+try_once(const LiveServer *server, const Credentials *credentials,
+		 Call *call, char *body, bool wants_task_id, LiveAnswer *answer)
+{
+	RateKey		key = rate_key(credentials->secret_id, call->action);
+	LiveRequest request;
+	HttpReply	reply;
+	bool		lapsed = false;
+
+	wait_for_slot(server, key, &call->ticket);
+	PG_TRY();
+	{
+		live_sign(&request, call->action, server->endpoint.authority,
+				  server->region, server->language, credentials,
+				  live_start_time(GetCurrentTimestamp()), body);
+		send_and_wait(server, &request, call);
+		http_reply(call->transfer, &reply);
+		live_read_answer(&reply, wants_task_id, answer);
+		lapsed = reply.lapsed;
+	}
+	PG_FINALLY();
+	{
+		if (call->transfer != NULL && http_sent(call->transfer))
+			rate_left(&call->ticket);
+		else
+			rate_release(&call->ticket);
+		http_release(call->transfer);
+		call->transfer = NULL;
+	}
+	PG_END_TRY();
+
+	if (answer->outcome == LIVE_THROTTLED)
+		rate_pause(rate_table(), key,
+				   monotonic_now() + rate_throttle_pause());
+	return !lapsed;
+}
+
+/*
+ * Wait for the account's next free slot.
+ */
+static void
+wait_for_slot(const LiveServer *server, RateKey key, RateTicket *ticket)
+{
+	static uint32 wait_event = 0;
+	MonotonicUs retry_at;
+
+	if (wait_event == 0)
+		wait_event = WaitEventExtensionNew("ScreenshotTaskSlot");
+
+	for (;;)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (rate_acquire(rate_table(), key, server->requests_per_second, 1, 0,
+						 ticket, &retry_at) == 1)
+			return;
+		rate_wait(rate_table(), key, retry_at, wait_event);
+	}
+}
+
+/*
+ * The limits of the cluster; without shared memory, those of this session.
+ */
+static RateTable *
+rate_table(void)
+{
+	static RateTable *own = NULL;
+	const int	n_windows = 8;
+
+	if (shared_state_available())
+		return shared_rate_table();
+	if (own == NULL)
+	{
+		RateTable  *table = MemoryContextAllocZero(TopMemoryContext,
+												   rate_table_size(n_windows));
+
+		rate_table_init(table, n_windows);
+		own = table;
+	}
+	return own;
+}
+
+/*
+ * Send a request, and wait until it has ended one way or the other.
+ *
+ * Interrupts are served at once.
+ */
+static void
+send_and_wait(const LiveServer *server, const LiveRequest *request, Call *call)
+{
+	static uint32 wait_event = 0;
+	HttpRequest http_request = {
+		.url = server->endpoint.url,
+		.host = server->endpoint.authority,
+		.headers = request->headers,
+		.body = request->body,
+		.body_len = request->body_len,
+		.connect_timeout = server->connect_timeout,
+		.request_timeout = server->request_timeout,
+		.ca_file = server->ca_file,
+		.proxy = server->proxy,
+		.leave_by = call->ticket.leave_by
+	};
+
+	if (wait_event == 0)
+		wait_event = WaitEventExtensionNew("ScreenshotTaskCall");
+
+	http_start(client, &http_request, &call->transfer);
+	for (;;)
+	{
+		if (http_next_left(client) != NULL)
+			rate_left(&call->ticket);
+		if (http_next_done(client) != NULL)
+			return;
+		CHECK_FOR_INTERRUPTS();
+		(void) http_wait(client, MONOTONIC_NEVER, wait_event);
+	}
+}
+
+/*
+ * Context of an error that ends a call from outside, such as a cancel.
+ */
+static void
+describe_call(void *arg)
+{
+	Call	   *call = arg;
+
+	if (call->transfer != NULL && http_sent(call->transfer))
+		errcontext("%s on server \"%s\": the request had been sent, and may be carried out",
+				   call->action, call->server);
+	else
+		errcontext("%s on server \"%s\": nothing had been sent",
+				   call->action, call->server);
+}
+
+/*
+ * Raise an outcome as an error: what happened, the API's own words with its
+ * RequestId, and what to do about it.
+ */
+static void
+raise_failure(const char *server, const char *action,
+			  const LiveAnswer *answer)
+{
+	const char *message;
+	const char *hint = NULL;
+	StringInfoData detail;
+
+	switch (answer->outcome)
+	{
+		case LIVE_NOT_SENT:
+			message = "could not reach server \"%s\" for %s";
+			hint = "Nothing was sent: the call may be made again.";
+			break;
+		case LIVE_THROTTLED:
+			message = "server \"%s\" refused %s: too many requests a second";
+			hint = "Nothing was done: the call may be made again. If others use the same account, lower the server option \"requests_per_second\".";
+			break;
+		case LIVE_QUOTA:
+			message = "server \"%s\" refused %s: a limit of the account is reached";
+			hint = "Nothing was done: the call may be made again once tasks have ended.";
+			break;
+		case LIVE_CREDENTIALS:
+			message = "server \"%s\" refused the credentials for %s";
+			hint = "Check the user mapping's secret_id, secret_key and token, what the account may do, and this machine's clock.";
+			break;
+		case LIVE_SERVICE_STATE:
+			message = "server \"%s\" refused %s: the account's service is not active";
+			hint = "Look at the state of the Live service in the console.";
+			break;
+		case LIVE_ENVIRONMENT:
+			message = "server \"%s\" does not offer %s to this client";
+			hint = "Check the server options \"endpoint\" and \"region\", and the account's address lists.";
+			break;
+		case LIVE_REFUSED:
+			message = "server \"%s\" refused the parameters of %s";
+			break;
+		default:
+			message = "it is unknown whether server \"%s\" carried out %s";
+			hint = "Find out before the call is made again: it may have been carried out.";
+			break;
+	}
+
+	initStringInfo(&detail);
+	if (answer->error_code != NULL)
+		appendStringInfo(&detail, "%s: ", answer->error_code);
+	appendStringInfoString(&detail, answer->message ? answer->message :
+						   "the API gave no message");
+	if (answer->request_id != NULL)
+		appendStringInfo(&detail, " (RequestId %s)", answer->request_id);
+
+	ereport(ERROR,
+			(errcode(answer->sqlstate),
+			 errmsg(message, server, action),
+			 errdetail_internal("%s", detail.data),
+			 hint != NULL ? errhint("%s", hint) : 0));
+}

@@ -1,0 +1,68 @@
+/*-------------------------------------------------------------------------
+ *
+ * compat.h
+ *	  PostgreSQL 15 to 18 under one set of names
+ *
+ * The only place that looks at PG_VERSION_NUM.  Each entry gives the older
+ * servers the newest form, and says since when that is PostgreSQL's own.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SCREENSHOT_TASK_COMPAT_H
+#define SCREENSHOT_TASK_COMPAT_H
+
+#include "catalog/pg_class.h"
+#include "catalog/pg_foreign_server.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "utils/acl.h"
+#include "utils/memutils.h"
+#include "utils/wait_event.h"
+
+#if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 190000
+#error "screenshot_task supports PostgreSQL 15 to 18"
+#endif
+
+/* 16: varlena macros moved out of postgres.h */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
+/* 18: wait event sets have a header of their own */
+#if PG_VERSION_NUM >= 180000
+#include "storage/waiteventset.h"
+#endif
+
+/* 16: one function checks the privileges on any kind of object */
+#if PG_VERSION_NUM < 160000
+#define foreign_server_aclcheck(server, role, mode) \
+	pg_foreign_server_aclcheck(server, role, mode)
+#define relation_ownercheck(relation, role) \
+	pg_class_ownercheck(relation, role)
+#else
+#define foreign_server_aclcheck(server, role, mode) \
+	object_aclcheck(ForeignServerRelationId, server, role, mode)
+#define relation_ownercheck(relation, role) \
+	object_ownercheck(RelationRelationId, relation, role)
+#endif
+
+/* 17: a wait event set belongs to a resource owner, or to none */
+#if PG_VERSION_NUM < 170000
+#define create_process_wait_event_set(nevents) \
+	CreateWaitEventSet(TopMemoryContext, nevents)
+#else
+#define create_process_wait_event_set(nevents) \
+	CreateWaitEventSet(NULL, nevents)
+#endif
+
+/* 17: extensions can name their own wait events */
+#if PG_VERSION_NUM < 170000
+#define WaitEventExtensionNew(name) PG_WAIT_EXTENSION
+#endif
+
+/* 17: the number of a PGPROC follows from its address */
+#if PG_VERSION_NUM < 170000
+#define GetNumberFromPGProc(proc) ((proc)->pgprocno)
+#endif
+
+#endif							/* SCREENSHOT_TASK_COMPAT_H */

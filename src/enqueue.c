@@ -1,0 +1,335 @@
+/*-------------------------------------------------------------------------
+ *
+ * enqueue.c
+ *	  A new row of screenshot_task_request: what is set in it, and who is
+ *	  woken for it
+ *
+ * The trigger makes the row what a new request is, whatever the statement
+ * said: by whom and when, pending, and of this cluster and database.
+ *
+ * A row that names its origin comes from a dump.  If the table's owner loads
+ * it, it is kept as it is, except that it is nobody's to send: what was
+ * pending when the dump was made may have been sent since.  From anyone else
+ * it is a new request like any other.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "live_api.h"
+#include "request_queue.h"
+#include "server.h"
+#include "wake.h"
+
+/* The origin of rows that came from a dump */
+#define ORIGIN_RESTORED		INT64CONST(0)
+
+/*
+ * A start this much after the API's window opens is safe from the difference
+ * between its clock and ours.
+ */
+#define WINDOW_MARGIN		(2 * USECS_PER_SEC)
+
+static HeapTuple restored_row(HeapTuple tuple, TupleDesc desc);
+static HeapTuple new_row(HeapTuple tuple, TupleDesc desc);
+static void check_server_once(const char *server, Oid role);
+static void check_texts(HeapTuple tuple, TupleDesc desc);
+static Datum pending_status(Oid type);
+static bool first_attempt_at(HeapTuple tuple, TupleDesc desc, Datum *at);
+static SPIPlanPtr prepare(SPIPlanPtr *plan, char **plan_schema,
+						  const char *schema, const char *text, int nargs,
+						  Oid *argtypes);
+
+PG_FUNCTION_INFO_V1(screenshot_task_request_insert);
+PG_FUNCTION_INFO_V1(enqueue_screenshot_task);
+
+/*
+ * BEFORE INSERT on screenshot_task_request
+ */
+Datum
+screenshot_task_request_insert(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	TupleDesc	desc;
+	bool		isnull;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
+		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("screenshot_task_request_insert must be fired BEFORE INSERT FOR EACH ROW")));
+
+	desc = RelationGetDescr(trigger->tg_relation);
+	if (desc->natts < Natts_request)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" lacks columns of this version of screenshot_task",
+						RelationGetRelationName(trigger->tg_relation)),
+				 errhint("Run ALTER EXTENSION screenshot_task UPDATE.")));
+
+	(void) heap_getattr(trigger->tg_trigtuple, Anum_request_origin, desc,
+						&isnull);
+	if (!isnull &&
+		relation_ownercheck(RelationGetRelid(trigger->tg_relation),
+							GetUserId()))
+		return PointerGetDatum(restored_row(trigger->tg_trigtuple, desc));
+
+	wake_at_commit();
+	return PointerGetDatum(new_row(trigger->tg_trigtuple, desc));
+}
+
+static HeapTuple
+restored_row(HeapTuple tuple, TupleDesc desc)
+{
+	int			columns[] = {Anum_request_origin};
+	Datum		values[] = {Int64GetDatum(ORIGIN_RESTORED)};
+	bool		nulls[] = {false};
+
+	return heap_modify_tuple_by_cols(tuple, desc, lengthof(columns), columns,
+									 values, nulls);
+}
+
+static HeapTuple
+new_row(HeapTuple tuple, TupleDesc desc)
+{
+	static int	columns[] = {
+		Anum_request_requested_by, Anum_request_requested_at,
+		Anum_request_status, Anum_request_origin,
+		Anum_request_next_attempt_at, Anum_request_attempts,
+		Anum_request_sent_at, Anum_request_finished_at,
+		Anum_request_task_id, Anum_request_request_id,
+		Anum_request_error_code, Anum_request_error_message
+	};
+	Datum		values[lengthof(columns)] = {0};
+	bool		nulls[lengthof(columns)];
+	Oid			role = GetUserId();
+	NameData	role_name;
+	Datum		server;
+	bool		isnull;
+
+	/* A row without a server breaks a constraint: that says it better. */
+	server = heap_getattr(tuple, Anum_request_server, desc, &isnull);
+	if (!isnull)
+		check_server_once(NameStr(*DatumGetName(server)), role);
+	if (GetDatabaseEncoding() != PG_UTF8)
+		check_texts(tuple, desc);
+
+	memset(nulls, true, sizeof(nulls));
+	memset(nulls, false, 4 * sizeof(bool));
+	namestrcpy(&role_name, GetUserNameFromId(role, false));
+	values[0] = NameGetDatum(&role_name);
+	values[1] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
+	values[2] = pending_status(TupleDescAttr(desc, Anum_request_status - 1)->atttypid);
+	values[3] = Int64GetDatum(request_origin());
+	nulls[4] = !first_attempt_at(tuple, desc, &values[4]);
+	nulls[5] = false;
+	values[5] = Int32GetDatum(0);
+	return heap_modify_tuple_by_cols(tuple, desc, lengthof(columns), columns,
+									 values, nulls);
+}
+
+/*
+ * Check the server, once a statement for rows that follow each other.
+ */
+static void
+check_server_once(const char *server, Oid role)
+{
+	static NameData last_server;
+	static Oid	last_role = InvalidOid;
+	static TimestampTz last_transaction = 0;
+	static CommandId last_command = 0;
+	TimestampTz transaction = GetCurrentTransactionStartTimestamp();
+	CommandId	command = GetCurrentCommandId(false);
+
+	if (last_transaction == transaction && last_command == command &&
+		last_role == role && strcmp(NameStr(last_server), server) == 0)
+		return;
+	check_live_server(server, role);
+	last_transaction = transaction;
+	last_command = command;
+	last_role = role;
+	namestrcpy(&last_server, server);
+}
+
+/*
+ * Check that the texts exist in UTF-8, which the API takes.
+ */
+static void
+check_texts(HeapTuple tuple, TupleDesc desc)
+{
+	static const int columns[] = {
+		Anum_request_stream_name, Anum_request_domain_name,
+		Anum_request_app_name, Anum_request_extension
+	};
+
+	for (int i = 0; i < (int) lengthof(columns); i++)
+	{
+		bool		isnull;
+		Datum		value = heap_getattr(tuple, columns[i], desc, &isnull);
+
+		if (!isnull)
+		{
+			char	   *chars = TextDatumGetCString(value);
+
+			(void) pg_server_to_any(chars, (int) strlen(chars), PG_UTF8);
+		}
+	}
+}
+
+/*
+ * The value 'pending' of the type of statuses.
+ */
+static Datum
+pending_status(Oid type)
+{
+	static Oid	last_type = InvalidOid;
+	static Datum pending;
+
+	if (last_type != type)
+	{
+		pending = OidInputFunctionCall(F_ENUM_IN, pstrdup("pending"), type, -1);
+		last_type = type;
+	}
+	return pending;
+}
+
+/*
+ * When a request may first be sent, if that is not at once.
+ *
+ * The API takes a start up to six days away and an end less than seven days
+ * away (CreateScreenshotTask, StartTime and EndTime).
+ */
+static bool
+first_attempt_at(HeapTuple tuple, TupleDesc desc, Datum *at)
+{
+	TimestampTz opens;
+	Datum		start;
+	Datum		end;
+	bool		no_start;
+	bool		no_end;
+
+	start = heap_getattr(tuple, Anum_request_start_time, desc, &no_start);
+	end = heap_getattr(tuple, Anum_request_end_time, desc, &no_end);
+	if (no_start || no_end ||
+		TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(start)) ||
+		TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(end)))
+		return false;
+
+	opens = Max(DatumGetTimestampTz(start) - LIVE_MAX_START * USECS_PER_SEC,
+				DatumGetTimestampTz(end) - LIVE_MAX_END * USECS_PER_SEC) +
+		WINDOW_MARGIN;
+	if (opens <= GetCurrentTimestamp())
+		return false;
+	*at = TimestampTzGetDatum(opens);
+	return true;
+}
+
+/*
+ * enqueue_screenshot_task(...) returns the id of the request
+ */
+Datum
+enqueue_screenshot_task(PG_FUNCTION_ARGS)
+{
+	enum
+	{
+		N_ARGS = 10,
+		ARG_REFERENCE = 9
+	};
+	static SPIPlanPtr insert_plan = NULL;
+	static char *insert_schema = NULL;
+	static SPIPlanPtr find_plan = NULL;
+	static char *find_schema = NULL;
+	Oid			argtypes[N_ARGS] = {
+		TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID,
+		INT4OID, TEXTOID, NAMEOID, TEXTOID
+	};
+	Datum		args[N_ARGS];
+	char		nulls[N_ARGS];
+	char	   *schema = get_namespace_name(get_func_namespace(fcinfo->flinfo->fn_oid));
+	bool		isnull;
+	int64		id;
+
+	for (int i = 0; i < N_ARGS; i++)
+	{
+		args[i] = PG_ARGISNULL(i) ? (Datum) 0 : PG_GETARG_DATUM(i);
+		nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
+	}
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	for (;;)
+	{
+		SPIPlanPtr	plan;
+
+		plan = prepare(&insert_plan, &insert_schema, schema,
+					   "INSERT INTO %s.screenshot_task_request (stream_name,"
+					   " domain_name, app_name, end_time, template_id,"
+					   " start_time, stream_type, extension, server, reference)"
+					   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+					   " ON CONFLICT (requested_by, reference)"
+					   " WHERE reference IS NOT NULL DO NOTHING"
+					   " RETURNING id",
+					   N_ARGS, argtypes);
+		SPI_execute_plan(plan, args, nulls, false, 0);
+		if (SPI_processed > 0)
+			break;
+
+		/* The role has a request of this reference, or had one just now. */
+		plan = prepare(&find_plan, &find_schema, schema,
+					   "SELECT id FROM %s.screenshot_task_request"
+					   " WHERE requested_by OPERATOR(pg_catalog.=) CURRENT_USER"
+					   " AND reference OPERATOR(pg_catalog.=) $1",
+					   1, &argtypes[ARG_REFERENCE]);
+		SPI_execute_plan(plan, &args[ARG_REFERENCE], NULL, false, 0);
+		if (SPI_processed > 0)
+			break;
+		CHECK_FOR_INTERRUPTS();
+	}
+	id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
+									 SPI_tuptable->tupdesc, 1, &isnull));
+	SPI_finish();
+	PG_RETURN_INT64(id);
+}
+
+/*
+ * A plan that is kept for the session, made anew if the schema has another
+ * name than it was made for.
+ */
+static SPIPlanPtr
+prepare(SPIPlanPtr *plan, char **plan_schema, const char *schema,
+		const char *text, int nargs, Oid *argtypes)
+{
+	if (*plan != NULL && strcmp(*plan_schema, schema) == 0)
+		return *plan;
+
+	if (*plan != NULL)
+	{
+		SPI_freeplan(*plan);
+		*plan = NULL;
+		pfree(*plan_schema);
+	}
+	*plan_schema = MemoryContextStrdup(TopMemoryContext, schema);
+	*plan = SPI_prepare(psprintf(text, quote_identifier(schema)), nargs,
+						argtypes);
+	if (*plan == NULL || SPI_keepplan(*plan) != 0)
+		elog(ERROR, "could not prepare \"%s\": %s", text,
+			 SPI_result_code_string(SPI_result));
+	return *plan;
+}

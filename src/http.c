@@ -1,0 +1,906 @@
+/*-------------------------------------------------------------------------
+ *
+ * http.c
+ *	  HTTP requests that wait on a latch: libcurl's multi interface on a
+ *	  WaitEventSet
+ *
+ * The only file that knows libcurl.  A client belongs to a process for its
+ * whole life and keeps its connections.  libcurl's sockets live in an epoll
+ * descriptor, which is one member of the client's WaitEventSet beside the
+ * latch and the postmaster's death: libcurl adds and drops sockets all the
+ * time, and a WaitEventSet cannot drop any.  A socket that carries no
+ * transfer is in neither, so that idle connections wake nobody.
+ *
+ * Callbacks run with libcurl on the stack.  They touch only memory that is
+ * there already, and report by return value; nothing in them can throw.
+ *
+ * libcurl repeats a POST by itself when a reused connection dies unanswered.
+ * Two things forbid it: the body comes from a read function that cannot seek
+ * back, and the callback that runs before a request is written refuses to run
+ * twice.  That callback is also the only truth about whether a request was
+ * sent, since the error of a repeat that fails to connect reads as if nothing
+ * had been.
+ *
+ * libcurl's resolver starts threads.  All signals are blocked around every
+ * call that may start one, so that none of them ever runs a handler of
+ * PostgreSQL's.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include <curl/curl.h>
+
+#include "lib/ilist.h"
+#include "miscadmin.h"
+#include "storage/fd.h"
+#include "storage/ipc.h"
+
+#include "compat.h"
+#include "http.h"
+
+#if LIBCURL_VERSION_NUM < 0x075000
+#error "libcurl 7.80 or later is needed, for CURLOPT_PREREQFUNCTION"
+#endif
+
+/*
+ * The server closes a connection that was idle for 60 s; one that is nearly
+ * as old is not worth the risk of a request that meets the close.
+ */
+#define MAX_IDLE_SECONDS	45L
+
+/* Descriptors of a client beside those of its connections: epoll, and
+ * the pair by which a resolver's thread reports. */
+#define OTHER_DESCRIPTORS	3
+
+#define SOCKETS_AT_ONCE		64
+
+struct HttpClient
+{
+	CURLM	   *multi;
+	int			epoll_fd;
+	WaitEventSet *wait_set;
+	MonotonicUs timer_at;		/* when libcurl wants to be called */
+	int			max_transfers;
+	int			n_transfers;	/* transfers that are under way */
+	dlist_head	left;			/* written since http_next_left() looked */
+	dlist_head	done;			/* ended, not yet handed out */
+	dlist_head	spare;			/* kept for the next request */
+};
+
+struct HttpTransfer
+{
+	dlist_node	node;			/* in done, if in_done, or in spare */
+	dlist_node	left_node;		/* in left, if in_left */
+	bool		in_left;
+	bool		under_way;		/* known to the multi handle? */
+	bool		in_done;
+	HttpClient *client;
+	void	   *owner;
+	CURL	   *easy;
+	struct curl_slist *headers;
+	char	   *host;			/* for messages */
+
+	char	   *body;
+	size_t		body_len;
+	size_t		body_read;		/* handed to libcurl so far */
+
+	MonotonicUs leave_by;
+	bool		sent;			/* was libcurl let through to write? */
+	bool		repeated;		/* did libcurl try to write once more? */
+	bool		lapsed;
+
+	CURLcode	result;			/* when done */
+	size_t		header_len;		/* of the answer, so far */
+	bool		too_long;
+	size_t		answer_len;
+	char		curl_error[CURL_ERROR_SIZE];
+	char		error[CURL_ERROR_SIZE + 512];
+	char		answer[HTTP_MAX_ANSWER + 1];
+};
+
+static void initialize_libcurl(void);
+static const char *check_endpoint(CURLU *parts, HttpEndpoint *endpoint);
+static bool url_part(CURLU *parts, CURLUPart part, char *out, size_t size);
+static HttpTransfer *make_transfer(HttpClient *client);
+static void set_request(HttpTransfer *transfer, const HttpRequest *request);
+static void append_header(HttpTransfer *transfer, const char *header);
+static void drive(HttpClient *client, bool sockets_ready);
+static void collect_done(HttpClient *client);
+static void describe_failure(HttpTransfer *transfer);
+
+static int	on_socket(CURL *easy, curl_socket_t fd, int what, void *arg,
+					  void *socket_arg);
+static int	on_timer(CURLM *multi, long timeout_ms, void *arg);
+static int	before_writing(void *arg, char *remote_ip, char *local_ip,
+						   int remote_port, int local_port);
+static size_t read_body(char *buffer, size_t size, size_t nitems, void *arg);
+static int	seek_body(void *arg, curl_off_t offset, int origin);
+static size_t on_header(char *data, size_t size, size_t nitems, void *arg);
+static size_t on_answer(char *data, size_t size, size_t nitems, void *arg);
+
+/*
+ * setopt that cannot go on without its option.  The transfer or client that
+ * it fails for is left half-made: freed, if at all, with the process.
+ */
+#define SETOPT(easy, option, value) \
+	do { \
+		CURLcode	setopt_result = curl_easy_setopt(easy, option, value); \
+		if (setopt_result != CURLE_OK) \
+			ereport(ERROR, \
+					(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION), \
+					 errmsg("could not set the libcurl option %s: %s", \
+							#option, curl_easy_strerror(setopt_result)))); \
+	} while (0)
+
+/*
+ * Make the client of this process.
+ *
+ * max_transfers is how many transfers may be under way, and so how many
+ * connections there may be.  Their descriptors are reserved from PostgreSQL's
+ * budget here; if it does not have as many, http_max_transfers() is less.
+ *
+ * Raises an error when there are not enough for one, or no memory.
+ */
+HttpClient *
+http_client_create(int max_transfers)
+{
+	HttpClient *client;
+	int			reserved = 0;
+	int			wanted = max_transfers + OTHER_DESCRIPTORS;
+
+	initialize_libcurl();
+
+	while (reserved < wanted && AcquireExternalFD())
+		reserved++;
+	max_transfers = reserved - OTHER_DESCRIPTORS;
+	if (max_transfers < 1)
+	{
+		while (reserved-- > 0)
+			ReleaseExternalFD();
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+				 errmsg("not enough file descriptors for a connection"),
+				 errhint("Raise \"max_files_per_process\".")));
+	}
+
+	client = MemoryContextAllocZero(TopMemoryContext, sizeof(HttpClient));
+	client->timer_at = MONOTONIC_NEVER;
+	client->max_transfers = max_transfers;
+	dlist_init(&client->left);
+	dlist_init(&client->done);
+	dlist_init(&client->spare);
+
+	client->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (client->epoll_fd < 0)
+		ereport(ERROR,
+				(errcode_for_socket_access(),
+				 errmsg("could not create an epoll descriptor: %m")));
+	client->wait_set = create_process_wait_event_set(3);
+	AddWaitEventToSet(client->wait_set, WL_LATCH_SET, PGINVALID_SOCKET,
+					  MyLatch, NULL);
+	AddWaitEventToSet(client->wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET,
+					  NULL, NULL);
+	AddWaitEventToSet(client->wait_set, WL_SOCKET_READABLE, client->epoll_fd,
+					  NULL, NULL);
+
+	client->multi = curl_multi_init();
+	if (client->multi == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("could not create a libcurl multi handle")));
+	curl_multi_setopt(client->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
+	curl_multi_setopt(client->multi, CURLMOPT_SOCKETDATA, client);
+	curl_multi_setopt(client->multi, CURLMOPT_TIMERFUNCTION, on_timer);
+	curl_multi_setopt(client->multi, CURLMOPT_TIMERDATA, client);
+	curl_multi_setopt(client->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS,
+					  (long) max_transfers);
+	curl_multi_setopt(client->multi, CURLMOPT_MAXCONNECTS,
+					  (long) max_transfers);
+	return client;
+}
+
+/*
+ * How many transfers of a client may be under way.
+ */
+int
+http_max_transfers(const HttpClient *client)
+{
+	return client->max_transfers;
+}
+
+/*
+ * Initialize libcurl in this process, and check what it can do.
+ */
+static void
+initialize_libcurl(void)
+{
+	curl_version_info_data *info;
+
+	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+				 errmsg("could not initialize libcurl")));
+
+	/* Without its own threads, look-ups would block, or use SIGALRM. */
+	info = curl_version_info(CURLVERSION_NOW);
+	if ((info->features & CURL_VERSION_ASYNCHDNS) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("libcurl %s was built without an asynchronous resolver",
+						info->version)));
+	if ((info->features & CURL_VERSION_SSL) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("libcurl %s was built without TLS", info->version)));
+}
+
+/*
+ * Take the URL of an endpoint apart.
+ *
+ * Fills *endpoint and returns NULL, or returns what is wrong with the URL, in
+ * words that follow its name.
+ */
+const char *
+http_parse_endpoint(const char *url, HttpEndpoint *endpoint)
+{
+	CURLU	   *parts = curl_url();
+	const char *problem;
+
+	if (parts == NULL)
+		return "could not be read: out of memory";
+	if (curl_url_set(parts, CURLUPART_URL, url, 0) != CURLUE_OK)
+		problem = "is not a URL";
+	else
+		problem = check_endpoint(parts, endpoint);
+	curl_url_cleanup(parts);
+	return problem;
+}
+
+static const char *
+check_endpoint(CURLU *parts, HttpEndpoint *endpoint)
+{
+	char		path[8];
+	char		any[2];
+	char		port[8];
+
+	if (!url_part(parts, CURLUPART_SCHEME, endpoint->scheme,
+				  sizeof(endpoint->scheme)))
+		return "has no scheme";
+	if (url_part(parts, CURLUPART_USER, any, sizeof(any)) ||
+		url_part(parts, CURLUPART_PASSWORD, any, sizeof(any)))
+		return "holds a user name or password";
+	if (url_part(parts, CURLUPART_QUERY, any, sizeof(any)) ||
+		url_part(parts, CURLUPART_FRAGMENT, any, sizeof(any)))
+		return "has a query or a fragment";
+	if (url_part(parts, CURLUPART_PATH, path, sizeof(path)) &&
+		strcmp(path, "/") != 0)
+		return "has a path";
+	if (!url_part(parts, CURLUPART_HOST, endpoint->host,
+				  sizeof(endpoint->host)) ||
+		endpoint->host[0] == '\0')
+		return "has no host";
+	if (strlen(endpoint->host) >= sizeof(endpoint->host) - 1)
+		return "has too long a host";
+	for (const char *c = endpoint->host; *c != '\0'; c++)
+	{
+		if (!((*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') ||
+			  (*c >= '0' && *c <= '9') || strchr(".-_:[]", *c) != NULL))
+			return "has a host that is not plain ASCII";
+	}
+
+	/* The Host header has a port only where it is not the scheme's own. */
+	if (url_part(parts, CURLUPART_PORT, port, sizeof(port)) &&
+		strcmp(port, strcmp(endpoint->scheme, "https") == 0 ? "443" : "80") != 0)
+		snprintf(endpoint->authority, sizeof(endpoint->authority), "%s:%s",
+				 endpoint->host, port);
+	else
+		snprintf(endpoint->authority, sizeof(endpoint->authority), "%s",
+				 endpoint->host);
+	snprintf(endpoint->url, sizeof(endpoint->url), "%s://%s/",
+			 endpoint->scheme, endpoint->authority);
+	return NULL;
+}
+
+/*
+ * Copy a part of a URL, cut to the size.  Returns whether there is one.
+ */
+static bool
+url_part(CURLU *parts, CURLUPart part, char *out, size_t size)
+{
+	char	   *text;
+
+	if (curl_url_get(parts, part, &text, 0) != CURLUE_OK)
+		return false;
+	strlcpy(out, text, size);
+	curl_free(text);
+	return true;
+}
+
+/*
+ * Start a request.
+ *
+ * *transfer is the caller's until http_release(), and is set before anything
+ * can raise an error, so that a caller who releases it on every path leaks
+ * nothing.  Raises an error when max_transfers are under way already, or out
+ * of memory; the request was not sent then.
+ */
+void
+http_start(HttpClient *client, const HttpRequest *request,
+		   HttpTransfer **transfer)
+{
+	CURLMcode	result;
+	sigset_t	all;
+	sigset_t	saved;
+
+	if (client->n_transfers >= client->max_transfers)
+		elog(ERROR, "too many transfers are under way");
+
+	*transfer = make_transfer(client);
+	set_request(*transfer, request);
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &saved);
+	result = curl_multi_add_handle(client->multi, (*transfer)->easy);
+	pthread_sigmask(SIG_SETMASK, &saved, NULL);
+
+	if (result != CURLM_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+				 errmsg("could not start a transfer: %s",
+						curl_multi_strerror(result))));
+	(*transfer)->under_way = true;
+	client->n_transfers++;
+	drive(client, false);
+}
+
+/*
+ * Take a spare transfer, or make one.
+ */
+static HttpTransfer *
+make_transfer(HttpClient *client)
+{
+	HttpTransfer *transfer;
+	CURL	   *easy;
+
+	if (!dlist_is_empty(&client->spare))
+		return dlist_container(HttpTransfer, node,
+							   dlist_pop_head_node(&client->spare));
+
+	easy = curl_easy_init();
+	if (easy == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("could not create a libcurl handle")));
+	transfer = MemoryContextAllocExtended(TopMemoryContext,
+										  sizeof(HttpTransfer),
+										  MCXT_ALLOC_NO_OOM);
+	if (transfer == NULL)
+	{
+		curl_easy_cleanup(easy);
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of memory")));
+	}
+	memset(transfer, 0, offsetof(HttpTransfer, answer));
+	transfer->client = client;
+	transfer->easy = easy;
+
+	/* What is the same for every request.  Nothing comes from the
+	 * environment: no proxy, no .netrc; and nothing is followed. */
+	SETOPT(easy, CURLOPT_PRIVATE, transfer);
+	SETOPT(easy, CURLOPT_NOSIGNAL, 1L);
+	SETOPT(easy, CURLOPT_POST, 1L);
+	SETOPT(easy, CURLOPT_FOLLOWLOCATION, 0L);
+	SETOPT(easy, CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
+	SETOPT(easy, CURLOPT_NOPROXY, "");
+	SETOPT(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_2TLS);
+	SETOPT(easy, CURLOPT_PIPEWAIT, 1L);
+	SETOPT(easy, CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
+	SETOPT(easy, CURLOPT_SSL_VERIFYPEER, 1L);
+	SETOPT(easy, CURLOPT_SSL_VERIFYHOST, 2L);
+	/* A directory of certificates costs 20 ms of CPU a connection. */
+	SETOPT(easy, CURLOPT_CAPATH, NULL);
+	SETOPT(easy, CURLOPT_MAXAGE_CONN, MAX_IDLE_SECONDS);
+#if LIBCURL_VERSION_NUM >= 0x075500
+	SETOPT(easy, CURLOPT_PROTOCOLS_STR, "https,http");
+#else
+	SETOPT(easy, CURLOPT_PROTOCOLS, (long) (CURLPROTO_HTTPS | CURLPROTO_HTTP));
+#endif
+#if LIBCURL_VERSION_NUM >= 0x075700
+	/* Do not wait for a resolver's thread when a transfer is given up. */
+	SETOPT(easy, CURLOPT_QUICK_EXIT, 1L);
+#endif
+	SETOPT(easy, CURLOPT_ERRORBUFFER, transfer->curl_error);
+	SETOPT(easy, CURLOPT_PREREQFUNCTION, before_writing);
+	SETOPT(easy, CURLOPT_PREREQDATA, transfer);
+	SETOPT(easy, CURLOPT_READFUNCTION, read_body);
+	SETOPT(easy, CURLOPT_READDATA, transfer);
+	SETOPT(easy, CURLOPT_SEEKFUNCTION, seek_body);
+	SETOPT(easy, CURLOPT_SEEKDATA, transfer);
+	SETOPT(easy, CURLOPT_HEADERFUNCTION, on_header);
+	SETOPT(easy, CURLOPT_HEADERDATA, transfer);
+	SETOPT(easy, CURLOPT_WRITEFUNCTION, on_answer);
+	SETOPT(easy, CURLOPT_WRITEDATA, transfer);
+	return transfer;
+}
+
+/*
+ * Give a transfer its request, and forget the last one.
+ */
+static void
+set_request(HttpTransfer *transfer, const HttpRequest *request)
+{
+	CURL	   *easy = transfer->easy;
+	MemoryContext old;
+
+	transfer->owner = request->owner;
+	transfer->leave_by = request->leave_by;
+	transfer->body_len = request->body_len;
+	transfer->body_read = 0;
+	transfer->sent = false;
+	transfer->repeated = false;
+	transfer->lapsed = false;
+	transfer->result = CURLE_OK;
+	transfer->header_len = 0;
+	transfer->too_long = false;
+	transfer->answer_len = 0;
+	transfer->curl_error[0] = '\0';
+	transfer->error[0] = '\0';
+
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	transfer->host = pstrdup(request->host);
+	transfer->body = palloc(Max(request->body_len, 1));
+	MemoryContextSwitchTo(old);
+	memcpy(transfer->body, request->body, request->body_len);
+
+	/* No "100-continue": the answer to it would be waited for. */
+	append_header(transfer, "Expect:");
+	for (char *const *header = request->headers; *header != NULL; header++)
+		append_header(transfer, *header);
+
+	SETOPT(easy, CURLOPT_URL, request->url);
+	SETOPT(easy, CURLOPT_HTTPHEADER, transfer->headers);
+	SETOPT(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->body_len);
+	SETOPT(easy, CURLOPT_CONNECTTIMEOUT_MS, (long) request->connect_timeout);
+	SETOPT(easy, CURLOPT_TIMEOUT_MS, (long) request->request_timeout);
+	SETOPT(easy, CURLOPT_PROXY, request->proxy ? request->proxy : "");
+	SETOPT(easy, CURLOPT_CAINFO,
+		   request->ca_file ? request->ca_file :
+		   curl_version_info(CURLVERSION_NOW)->cainfo);
+}
+
+static void
+append_header(HttpTransfer *transfer, const char *header)
+{
+	struct curl_slist *longer = curl_slist_append(transfer->headers, header);
+
+	if (longer == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of memory")));
+	transfer->headers = longer;
+}
+
+/*
+ * Wait until the latch is set, a socket is ready, libcurl's timer is due, or
+ * the given time has come, and let libcurl do what there is to do.
+ *
+ * Returns whether the latch was set, and resets it.  The process exits if the
+ * postmaster dies.  Raises nothing: interrupts are the caller's to check.
+ */
+bool
+http_wait(HttpClient *client, MonotonicUs until, uint32 wait_event_info)
+{
+	WaitEvent	events[3];
+	bool		latch_set = false;
+	bool		sockets_ready = false;
+	int			n;
+
+	n = WaitEventSetWait(client->wait_set,
+						 monotonic_wait_ms(monotonic_now(),
+										   Min(until, client->timer_at)),
+						 events, lengthof(events), wait_event_info);
+	for (int i = 0; i < n; i++)
+	{
+		if (events[i].events & WL_LATCH_SET)
+		{
+			ResetLatch(MyLatch);
+			latch_set = true;
+		}
+		if (events[i].events & WL_SOCKET_READABLE)
+			sockets_ready = true;
+	}
+	drive(client, sockets_ready);
+	return latch_set;
+}
+
+/*
+ * Let libcurl act on the sockets that are ready and on its timer.
+ */
+static void
+drive(HttpClient *client, bool sockets_ready)
+{
+	struct epoll_event events[SOCKETS_AT_ONCE];
+	int			n_events = 0;
+	int			running;
+	sigset_t	all;
+	sigset_t	saved;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &saved);
+
+	if (sockets_ready)
+		n_events = epoll_wait(client->epoll_fd, events, lengthof(events), 0);
+	for (int i = 0; i < n_events; i++)
+	{
+		int			what = 0;
+
+		if (events[i].events & (EPOLLIN | EPOLLHUP))
+			what |= CURL_CSELECT_IN;
+		if (events[i].events & EPOLLOUT)
+			what |= CURL_CSELECT_OUT;
+		if (events[i].events & EPOLLERR)
+			what |= CURL_CSELECT_ERR;
+		curl_multi_socket_action(client->multi, events[i].data.fd, what,
+								 &running);
+	}
+	if (client->timer_at <= monotonic_now())
+	{
+		/* libcurl sets its timer anew from within, if it wants one. */
+		client->timer_at = MONOTONIC_NEVER;
+		curl_multi_socket_action(client->multi, CURL_SOCKET_TIMEOUT, 0,
+								 &running);
+	}
+	collect_done(client);
+
+	pthread_sigmask(SIG_SETMASK, &saved, NULL);
+}
+
+/*
+ * Move the transfers that have ended to the list of them.
+ */
+static void
+collect_done(HttpClient *client)
+{
+	CURLMsg    *message;
+	int			remaining;
+
+	while ((message = curl_multi_info_read(client->multi, &remaining)) != NULL)
+	{
+		CURLcode	result = message->data.result;
+		CURL	   *easy = message->easy_handle;
+		HttpTransfer *transfer = NULL;
+
+		curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &transfer);
+		/* From here on "message" is gone. */
+		curl_multi_remove_handle(client->multi, easy);
+		transfer->under_way = false;
+		transfer->result = result;
+		client->n_transfers--;
+		dlist_push_tail(&client->done, &transfer->node);
+		transfer->in_done = true;
+	}
+}
+
+/*
+ * The next transfer whose request was written in full since this was last
+ * asked, or NULL.  It is still under way, or done.
+ *
+ * What was written is on its way when http_start() or http_wait() returns, so
+ * the time now is the latest at which it can have left.
+ */
+HttpTransfer *
+http_next_left(HttpClient *client)
+{
+	HttpTransfer *transfer;
+
+	if (dlist_is_empty(&client->left))
+		return NULL;
+	transfer = dlist_container(HttpTransfer, left_node,
+							   dlist_pop_head_node(&client->left));
+	transfer->in_left = false;
+	return transfer;
+}
+
+/*
+ * The next transfer that has ended, or NULL.  Release it after use.
+ */
+HttpTransfer *
+http_next_done(HttpClient *client)
+{
+	HttpTransfer *transfer;
+
+	if (dlist_is_empty(&client->done))
+		return NULL;
+	transfer = dlist_container(HttpTransfer, node,
+							   dlist_pop_head_node(&client->done));
+	transfer->in_done = false;
+	return transfer;
+}
+
+/*
+ * The owner that a transfer was started for.
+ */
+void *
+http_owner(const HttpTransfer *transfer)
+{
+	return transfer->owner;
+}
+
+/*
+ * May a byte of the request have reached the peer?
+ *
+ * Known at any time; false means that it certainly has not, so far.
+ */
+bool
+http_sent(const HttpTransfer *transfer)
+{
+	return transfer->sent;
+}
+
+/*
+ * What became of a transfer that http_next_done() gave.
+ */
+void
+http_reply(HttpTransfer *transfer, HttpReply *reply)
+{
+	memset(reply, 0, sizeof(*reply));
+	reply->sent = transfer->sent;
+	reply->lapsed = transfer->lapsed;
+	reply->complete = transfer->result == CURLE_OK;
+	if (reply->complete)
+	{
+		curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE,
+						  &reply->status);
+		transfer->answer[transfer->answer_len] = '\0';
+		reply->body = transfer->answer;
+		reply->body_len = transfer->answer_len;
+	}
+	else
+	{
+		describe_failure(transfer);
+		reply->error = transfer->error;
+	}
+}
+
+/*
+ * Put into words what went wrong: the phase, the peer, libcurl's own words.
+ */
+static void
+describe_failure(HttpTransfer *transfer)
+{
+	const char *words = transfer->curl_error[0] != '\0' ?
+		transfer->curl_error : curl_easy_strerror(transfer->result);
+	curl_off_t	looked_up = 0;
+	curl_off_t	connected = 0;
+	const char *phase;
+
+	curl_easy_getinfo(transfer->easy, CURLINFO_NAMELOOKUP_TIME_T, &looked_up);
+	curl_easy_getinfo(transfer->easy, CURLINFO_CONNECT_TIME_T, &connected);
+
+	if (transfer->lapsed)
+	{
+		phase = "took too long to connect to";
+		words = "the slot for the request had passed";
+	}
+	else if (transfer->too_long)
+	{
+		phase = "gave up an answer of";
+		words = "it is longer than 64 kB";
+	}
+	else if (transfer->repeated || transfer->result == CURLE_SEND_FAIL_REWIND)
+	{
+		phase = "lost the connection after the request was sent to";
+		words = "no answer had arrived";
+	}
+	else if (transfer->sent)
+		phase = "got no complete answer from";
+	else if (looked_up == 0)
+		phase = "could not look up";
+	else if (connected == 0)
+		phase = "could not connect to";
+	else
+		phase = "could not negotiate TLS with";
+
+	snprintf(transfer->error, sizeof(transfer->error), "%s \"%s\": %s",
+			 phase, transfer->host, words);
+}
+
+/*
+ * Give a transfer back, and end it if it is under way.  NULL is allowed.
+ *
+ * Of what was sent nothing is recalled: http_sent() tells, before.
+ */
+void
+http_release(HttpTransfer *transfer)
+{
+	HttpClient *client;
+	sigset_t	all;
+	sigset_t	saved;
+
+	if (transfer == NULL)
+		return;
+	client = transfer->client;
+
+	if (transfer->under_way)
+	{
+		sigfillset(&all);
+		pthread_sigmask(SIG_SETMASK, &all, &saved);
+		curl_multi_remove_handle(client->multi, transfer->easy);
+		pthread_sigmask(SIG_SETMASK, &saved, NULL);
+		transfer->under_way = false;
+		client->n_transfers--;
+	}
+	if (transfer->in_left)
+	{
+		dlist_delete(&transfer->left_node);
+		transfer->in_left = false;
+	}
+	if (transfer->in_done)
+	{
+		dlist_delete(&transfer->node);
+		transfer->in_done = false;
+	}
+	curl_slist_free_all(transfer->headers);
+	transfer->headers = NULL;
+	if (transfer->body != NULL)
+		pfree(transfer->body);
+	if (transfer->host != NULL)
+		pfree(transfer->host);
+	transfer->body = NULL;
+	transfer->host = NULL;
+	dlist_push_head(&client->spare, &transfer->node);
+}
+
+/* ---------------------------------------------------------------- callbacks
+ * libcurl is on the stack below here: no ereport, no palloc.
+ */
+
+/*
+ * libcurl wants a socket watched, or no longer.
+ */
+static int
+on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg)
+{
+	HttpClient *client = arg;
+	struct epoll_event event = {0};
+
+	(void) easy;
+	if (what == CURL_POLL_REMOVE)
+	{
+		/* A socket that was closed has left the set already. */
+		(void) epoll_ctl(client->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+		(void) curl_multi_assign(client->multi, fd, NULL);
+		return 0;
+	}
+
+	event.data.fd = fd;
+	if (what & CURL_POLL_IN)
+		event.events |= EPOLLIN;
+	if (what & CURL_POLL_OUT)
+		event.events |= EPOLLOUT;
+	if (epoll_ctl(client->epoll_fd,
+				  socket_arg == NULL ? EPOLL_CTL_ADD : EPOLL_CTL_MOD,
+				  fd, &event) < 0)
+		return -1;
+	(void) curl_multi_assign(client->multi, fd, client);
+	return 0;
+}
+
+/*
+ * libcurl wants to be called after a while, or no longer.
+ */
+static int
+on_timer(CURLM *multi, long timeout_ms, void *arg)
+{
+	HttpClient *client = arg;
+
+	(void) multi;
+	client->timer_at = timeout_ms < 0 ? MONOTONIC_NEVER :
+		monotonic_now() + timeout_ms * US_PER_MS;
+	return 0;
+}
+
+/*
+ * The connection is ready, and the request is about to be written.
+ */
+static int
+before_writing(void *arg, char *remote_ip, char *local_ip, int remote_port,
+			   int local_port)
+{
+	HttpTransfer *transfer = arg;
+
+	(void) remote_ip;
+	(void) local_ip;
+	(void) remote_port;
+	(void) local_port;
+	if (transfer->sent)
+	{
+		transfer->repeated = true;
+		return CURL_PREREQFUNC_ABORT;
+	}
+	if (monotonic_now() > transfer->leave_by)
+	{
+		transfer->lapsed = true;
+		return CURL_PREREQFUNC_ABORT;
+	}
+	transfer->sent = true;
+	return CURL_PREREQFUNC_OK;
+}
+
+/*
+ * libcurl takes the body, once.
+ */
+static size_t
+read_body(char *buffer, size_t size, size_t nitems, void *arg)
+{
+	HttpTransfer *transfer = arg;
+	size_t		len = Min(size * nitems,
+						  transfer->body_len - transfer->body_read);
+
+	memcpy(buffer, transfer->body + transfer->body_read, len);
+	transfer->body_read += len;
+	if (len > 0 && transfer->body_read == transfer->body_len &&
+		!transfer->in_left)
+	{
+		dlist_push_tail(&transfer->client->left, &transfer->left_node);
+		transfer->in_left = true;
+	}
+	return len;
+}
+
+/*
+ * The body cannot be had again, so that libcurl cannot repeat the request.
+ */
+static int
+seek_body(void *arg, curl_off_t offset, int origin)
+{
+	(void) arg;
+	(void) offset;
+	(void) origin;
+	return CURL_SEEKFUNC_FAIL;
+}
+
+/*
+ * A header of the answer: counted, and no more.
+ */
+static size_t
+on_header(char *data, size_t size, size_t nitems, void *arg)
+{
+	HttpTransfer *transfer = arg;
+	size_t		len = size * nitems;
+
+	(void) data;
+	transfer->header_len += len;
+	if (transfer->header_len > HTTP_MAX_ANSWER)
+	{
+		transfer->too_long = true;
+		return 0;
+	}
+	return len;
+}
+
+/*
+ * A piece of the answer.
+ */
+static size_t
+on_answer(char *data, size_t size, size_t nitems, void *arg)
+{
+	HttpTransfer *transfer = arg;
+	size_t		len = size * nitems;
+
+	if (len > HTTP_MAX_ANSWER - transfer->answer_len)
+	{
+		transfer->too_long = true;
+		return 0;
+	}
+	memcpy(transfer->answer + transfer->answer_len, data, len);
+	transfer->answer_len += len;
+	return len;
+}

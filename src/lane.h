@@ -1,0 +1,68 @@
+/*-------------------------------------------------------------------------
+ *
+ * lane.h
+ *	  Who sends to where: the worker's lanes and servers, and their pauses
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SCREENSHOT_TASK_LANE_H
+#define SCREENSHOT_TASK_LANE_H
+
+#include "lib/ilist.h"
+
+#include "rate_limit.h"
+#include "request_queue.h"
+#include "server.h"
+
+/* A foreign server, as the worker has come to know it */
+typedef struct Server
+{
+	dlist_node	node;
+	NameData	name;
+	int			in_flight;		/* requests claimed and not ended */
+	int			max_in_flight;
+	MonotonicUs known_until;	/* when it must be got to know again */
+	bool		suspect;		/* has left a request unanswered */
+	MonotonicUs paused_until;
+	int			pauses;			/* in a row */
+
+	/* for the length of one claim */
+	int			room;			/* for requests, not yet given to a lane */
+	int			sharers;		/* lanes that it was not given to yet */
+} Server;
+
+/* The requests of one role for one server, which share their credentials */
+typedef struct Lane
+{
+	dlist_node	node;
+	LaneName	name;
+	Server	   *server;
+	bool		has_work;		/* may there be requests to claim? */
+	MonotonicUs slot_at;		/* when the account's limit lets more through */
+	MonotonicUs paused_until;
+	int			pauses;			/* in a row */
+
+	/* for the length of one claim, in the claim's memory */
+	LiveServer *options;		/* NULL: not read */
+	Credentials *credentials;
+	RateKey		key;
+	int			demand;			/* requests asked for */
+	int			claimed;		/* requests given */
+} Lane;
+
+extern dlist_head lanes;		/* of Lane.node; they stay for ever */
+
+extern Lane *lane_find(const LaneName *name);
+extern bool lane_may_claim(const Lane *lane, MonotonicUs now);
+extern int	lane_room(const Lane *lane, MonotonicUs now);
+extern void lane_pause(Lane *lane, const char *reason);
+
+extern void server_reached(Server *server);
+extern void server_answered(Server *server);
+extern void server_unanswered(Server *server, const char *reason);
+extern void server_pause(Server *server, const char *reason);
+
+extern void lanes_end_pauses(void);
+extern MonotonicUs lanes_next_chance(MonotonicUs now);
+
+#endif							/* SCREENSHOT_TASK_LANE_H */

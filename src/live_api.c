@@ -1,0 +1,590 @@
+/*-------------------------------------------------------------------------
+ *
+ * live_api.c
+ *	  The screenshot-task actions of Tencent Cloud Live, version 2018-08-01
+ *
+ * Parameters become the body of a signed request, and an answer becomes an
+ * outcome.  Nothing here sends anything, or decides what follows from an
+ * outcome.
+ *
+ * An answer comes from outside.  Only its TaskId, RequestId and error code
+ * are used, each checked for what it may consist of; the error's message is
+ * shown and never read.  Whatever cannot be understood is LIVE_UNKNOWN: a
+ * task may have been made all the same.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "mb/pg_wchar.h"
+#include "storage/ipc.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/json.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "live_api.h"
+
+#define CONTENT_TYPE		"application/json; charset=utf-8"
+#define REQUEST_CLIENT		"screenshot_task"
+
+#define MAX_TASK_ID			255 /* bytes; the vendor's sample has 57 */
+#define MAX_REQUEST_ID		64	/* bytes; a UUID has 36 */
+#define MAX_ERROR_CODE		128 /* bytes */
+#define MAX_MESSAGE			500 /* bytes; longer ones are clipped */
+
+/*
+ * The classes of error codes.  A code is looked up by its full name, then by
+ * what is before its first dot; one that is not found is LIVE_UNKNOWN, as are
+ * those that the API gives when it does not know itself what it did:
+ * InternalError, FailedOperation, ServiceUnavailable,
+ * ResponseSizeLimitExceeded.
+ */
+typedef struct ErrorClass
+{
+	const char *code;
+	LiveOutcome outcome;
+	int			sqlstate;
+} ErrorClass;
+
+static const ErrorClass error_classes[] = {
+	{"RequestLimitExceeded", LIVE_THROTTLED, ERRCODE_CONFIGURATION_LIMIT_EXCEEDED},
+	{"LimitExceeded.RateLimitExceeded", LIVE_THROTTLED, ERRCODE_CONFIGURATION_LIMIT_EXCEEDED},
+	{"LimitExceeded", LIVE_QUOTA, ERRCODE_CONFIGURATION_LIMIT_EXCEEDED},
+
+	{"AuthFailure", LIVE_CREDENTIALS, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION},
+	{"UnauthorizedOperation", LIVE_CREDENTIALS, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION},
+
+	{"ResourceNotFound.ForbidService", LIVE_SERVICE_STATE, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE},
+	{"ResourceNotFound.FreezeService", LIVE_SERVICE_STATE, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE},
+	{"ResourceNotFound.StopService", LIVE_SERVICE_STATE, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE},
+	{"ResourceNotFound.UserDisableService", LIVE_SERVICE_STATE, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE},
+
+	{"InvalidAction", LIVE_ENVIRONMENT, ERRCODE_FEATURE_NOT_SUPPORTED},
+	{"NoSuchProduct", LIVE_ENVIRONMENT, ERRCODE_FEATURE_NOT_SUPPORTED},
+	{"NoSuchVersion", LIVE_ENVIRONMENT, ERRCODE_FEATURE_NOT_SUPPORTED},
+	{"ActionOffline", LIVE_ENVIRONMENT, ERRCODE_FEATURE_NOT_SUPPORTED},
+	{"UnsupportedRegion", LIVE_ENVIRONMENT, ERRCODE_FEATURE_NOT_SUPPORTED},
+	{"UnsupportedProtocol", LIVE_ENVIRONMENT, ERRCODE_FEATURE_NOT_SUPPORTED},
+	{"IpInBlacklist", LIVE_ENVIRONMENT, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE},
+	{"IpNotInWhitelist", LIVE_ENVIRONMENT, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE},
+
+	{"InvalidParameter", LIVE_REFUSED, ERRCODE_INVALID_PARAMETER_VALUE},
+	{"InvalidParameterValue", LIVE_REFUSED, ERRCODE_INVALID_PARAMETER_VALUE},
+	{"MissingParameter", LIVE_REFUSED, ERRCODE_INVALID_PARAMETER_VALUE},
+	{"UnknownParameter", LIVE_REFUSED, ERRCODE_INVALID_PARAMETER_VALUE},
+	{"UnsupportedOperation", LIVE_REFUSED, ERRCODE_FEATURE_NOT_SUPPORTED},
+	{"InvalidRequest", LIVE_REFUSED, ERRCODE_INVALID_PARAMETER_VALUE},
+	{"RequestSizeLimitExceeded", LIVE_REFUSED, ERRCODE_INVALID_PARAMETER_VALUE},
+	{"ResourceNotFound", LIVE_REFUSED, ERRCODE_INVALID_PARAMETER_VALUE},
+	{"DryRunOperation", LIVE_REFUSED, ERRCODE_INVALID_PARAMETER_VALUE},
+};
+
+static Tc3Signer *signer = NULL;
+
+static void check_text(const char *parameter, const char *value);
+static void append_key(StringInfo body, const char *key);
+static void append_text(StringInfo body, const char *key, const char *value);
+static void append_number(StringInfo body, const char *key, int64 value);
+static void wipe_signer(int code, Datum arg);
+static Jsonb *parse_json(const char *text, size_t len);
+static Jsonb *try_jsonb_in(const char *text);
+static char *replace_non_ascii(const char *text, size_t len);
+static JsonbContainer *get_object(JsonbContainer *object, const char *key);
+static const char *get_text(JsonbContainer *object, const char *key,
+							size_t max_len, const char *also_allowed);
+static bool has_key(JsonbContainer *object, const char *key);
+static const char *get_message(JsonbContainer *object, const char *key);
+static void read_response(JsonbContainer *response, bool wants_task_id,
+						  LiveAnswer *answer);
+static const ErrorClass *find_error_class(const char *code);
+
+/*
+ * A start as the API takes it: whole Unix seconds, rounded down.
+ */
+int64
+live_start_time(TimestampTz start)
+{
+	int64		seconds = start / USECS_PER_SEC;
+
+	if (start % USECS_PER_SEC < 0)
+		seconds--;
+	return seconds +
+		(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * (int64) SECS_PER_DAY;
+}
+
+/*
+ * An end as the API takes it: whole Unix seconds, rounded up.
+ */
+int64
+live_end_time(TimestampTz end)
+{
+	return live_start_time(end) + (end % USECS_PER_SEC != 0 ? 1 : 0);
+}
+
+/*
+ * Check the parameters of a task that is to be created now, Unix seconds:
+ * all that can be checked without asking the API.
+ *
+ * Raises an error that names the parameter.
+ */
+void
+live_check_task(const ScreenshotTask *task, int64 now)
+{
+	int64		start = task->has_start ? task->start_time : now;
+
+	check_text("stream_name", task->stream_name);
+	check_text("domain_name", task->domain_name);
+	check_text("app_name", task->app_name);
+
+	if (task->template_id < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("template_id must not be negative"),
+				 errdetail("It is %lld.", (long long) task->template_id)));
+	if (task->stream_type != 0 && task->stream_type != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("stream_type must be 0 or 1"),
+				 errdetail("It is %d.", task->stream_type),
+				 errhint("0 is a live stream, 1 a mixed one.")));
+	if (task->end_time <= now)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("end_time must be in the future")));
+	if (task->has_start && task->end_time <= task->start_time)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("end_time must be later than start_time"),
+				 errdetail("The API takes whole seconds: a start is rounded down, an end up.")));
+	if (task->end_time - start > LIVE_MAX_LENGTH)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 task->has_start ?
+				 errmsg("end_time must be at most 24 hours after start_time") :
+				 errmsg("end_time must be at most 24 hours from now where there is no start_time"),
+				 errhint("Create a task for each part of a longer event.")));
+	if (task->has_start && task->start_time - now > LIVE_MAX_START)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("start_time must be at most six days from now"),
+				 errhint("Insert the request into screenshot_task_request instead: it is sent as soon as it may be.")));
+	if (task->end_time - now >= LIVE_MAX_END)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("end_time must be less than seven days from now"),
+				 errhint("Insert the request into screenshot_task_request instead: it is sent as soon as it may be.")));
+}
+
+static void
+check_text(const char *parameter, const char *value)
+{
+	if (value[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must not be empty", parameter)));
+}
+
+/*
+ * The body of CreateScreenshotTask, in UTF-8, palloc'd.
+ *
+ * Raises an error if a text has a character that UTF-8 does not have.  Needs
+ * a transaction where the database's encoding is not UTF-8.
+ */
+char *
+live_create_body(const ScreenshotTask *task)
+{
+	StringInfoData body;
+
+	initStringInfo(&body);
+	append_text(&body, "AppName", task->app_name);
+	append_text(&body, "DomainName", task->domain_name);
+	append_text(&body, "StreamName", task->stream_name);
+	if (task->has_start)
+		append_number(&body, "StartTime", task->start_time);
+	append_number(&body, "EndTime", task->end_time);
+	append_number(&body, "TemplateId", task->template_id);
+	if (task->stream_type != 0)
+		append_number(&body, "StreamType", task->stream_type);
+	if (task->extension != NULL)
+		append_text(&body, "Extension", task->extension);
+	appendStringInfoChar(&body, '}');
+	return body.data;
+}
+
+/*
+ * The body of StopScreenshotTask and DeleteScreenshotTask, as above.
+ */
+char *
+live_task_id_body(const char *task_id)
+{
+	StringInfoData body;
+
+	initStringInfo(&body);
+	append_text(&body, "TaskId", task_id);
+	appendStringInfoChar(&body, '}');
+	return body.data;
+}
+
+static void
+append_key(StringInfo body, const char *key)
+{
+	appendStringInfo(body, "%c\"%s\":", body->len == 0 ? '{' : ',', key);
+}
+
+static void
+append_text(StringInfo body, const char *key, const char *value)
+{
+	append_key(body, key);
+	/* UTF-8 first: in some encodings a quote may be half a character */
+	escape_json(body, pg_server_to_any(value, (int) strlen(value), PG_UTF8));
+}
+
+static void
+append_number(StringInfo body, const char *key, int64 value)
+{
+	append_key(body, key);
+	appendStringInfo(body, "%lld", (long long) value);
+}
+
+/*
+ * Make a signed request of a body.
+ *
+ * host is the Host header; region and the token may be NULL; timestamp is in
+ * Unix seconds, and the signature holds for five minutes around it.  The
+ * headers are palloc'd, the body is taken as it is.  Raises an error when the
+ * credentials cannot be signed with.
+ */
+void
+live_sign(LiveRequest *request, const char *action, const char *host,
+		  const char *region, const char *language,
+		  const Credentials *credentials, int64 timestamp, char *body)
+{
+	Tc3Request	to_sign = {
+		.method = "POST",
+		.query = "",
+		.content_type = CONTENT_TYPE,
+		.host = host,
+		.action = action,
+		.service = LIVE_API_SERVICE,
+		.body = body,
+		.body_len = strlen(body),
+		.timestamp = timestamp
+	};
+	const char *problem;
+	int			n = 0;
+
+	if (signer == NULL)
+	{
+		signer = tc3_signer_new();
+		if (signer == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+					 errmsg("OpenSSL offers no HMAC with SHA-256")));
+		on_proc_exit(wipe_signer, (Datum) 0);
+	}
+	problem = tc3_sign(signer, &to_sign, credentials->secret_id,
+					   credentials->secret_key, &request->signature);
+	if (problem != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("could not sign the request: %s", problem)));
+
+	request->body = body;
+	request->body_len = to_sign.body_len;
+	request->headers[n++] = psprintf("Host: %s", host);
+	request->headers[n++] = "Content-Type: " CONTENT_TYPE;
+	request->headers[n++] = psprintf("X-TC-Action: %s", action);
+	request->headers[n++] = "X-TC-Version: " LIVE_API_VERSION;
+	request->headers[n++] = psprintf("X-TC-Timestamp: %lld",
+									 (long long) timestamp);
+	if (region != NULL)
+		request->headers[n++] = psprintf("X-TC-Region: %s", region);
+	request->headers[n++] = psprintf("X-TC-Language: %s", language);
+	request->headers[n++] = "X-TC-RequestClient: " REQUEST_CLIENT;
+	request->headers[n++] = psprintf("Authorization: %s",
+									 request->signature.authorization);
+	request->token_header = -1;
+	if (credentials->token != NULL)
+	{
+		request->token_header = n;
+		request->headers[n++] = psprintf("X-TC-Token: %s", credentials->token);
+	}
+	request->headers[n] = NULL;
+	Assert(n < LIVE_MAX_HEADERS);
+}
+
+static void
+wipe_signer(int code, Datum arg)
+{
+	(void) code;
+	(void) arg;
+	tc3_signer_free(signer);
+	signer = NULL;
+}
+
+/*
+ * What a reply means.
+ *
+ * wants_task_id: must a success have a TaskId?  The texts of *answer are
+ * palloc'd.  Raises nothing but out of memory.
+ */
+void
+live_read_answer(const HttpReply *reply, bool wants_task_id,
+				 LiveAnswer *answer)
+{
+	Jsonb	   *json;
+	JsonbContainer *response;
+
+	memset(answer, 0, sizeof(*answer));
+	answer->outcome = LIVE_UNKNOWN;
+	answer->sqlstate = ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN;
+
+	if (!reply->complete)
+	{
+		if (!reply->sent)
+		{
+			answer->outcome = LIVE_NOT_SENT;
+			answer->sqlstate = ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION;
+		}
+		answer->message = pstrdup(reply->error);
+		return;
+	}
+	if (reply->status != 200)
+	{
+		answer->message = psprintf("HTTP status %ld instead of an answer of the API",
+								   reply->status);
+		return;
+	}
+	json = parse_json(reply->body, reply->body_len);
+	if (json == NULL || !JB_ROOT_IS_OBJECT(json))
+	{
+		answer->message = "the answer is not valid JSON in UTF-8";
+		return;
+	}
+	response = get_object(&json->root, "Response");
+	if (response == NULL)
+	{
+		answer->message = "the answer has no Response";
+		return;
+	}
+	read_response(response, wants_task_id, answer);
+}
+
+/*
+ * The inside of "Response".
+ */
+static void
+read_response(JsonbContainer *response, bool wants_task_id,
+			  LiveAnswer *answer)
+{
+	JsonbContainer *error = get_object(response, "Error");
+	const ErrorClass *class;
+
+	answer->request_id = get_text(response, "RequestId", MAX_REQUEST_ID, "-_");
+
+	if (has_key(response, "Error") && has_key(response, "TaskId"))
+		answer->message = "the answer has both a TaskId and an Error";
+	else if (error != NULL)
+	{
+		answer->error_code = get_text(error, "Code", MAX_ERROR_CODE, "._");
+		answer->message = get_message(error, "Message");
+		if (answer->error_code == NULL)
+		{
+			answer->message = "the answer has an Error without a valid Code";
+			return;
+		}
+		class = find_error_class(answer->error_code);
+		if (class != NULL)
+		{
+			answer->outcome = class->outcome;
+			answer->sqlstate = class->sqlstate;
+		}
+	}
+	else if (has_key(response, "Error"))
+		answer->message = "the answer has an Error that is not an object";
+	else if (wants_task_id)
+	{
+		answer->task_id = get_text(response, "TaskId", MAX_TASK_ID,
+								   "-_.:/+=~@#|,");
+		if (answer->task_id != NULL)
+			answer->outcome = LIVE_DONE;
+		else
+			answer->message = "the answer has neither a valid TaskId nor an Error";
+	}
+	else if (answer->request_id != NULL)
+		answer->outcome = LIVE_DONE;
+	else
+		answer->message = "the answer has neither a RequestId nor an Error";
+}
+
+/*
+ * Look an error code up.  Returns NULL if it is of no known class.
+ */
+static const ErrorClass *
+find_error_class(const char *code)
+{
+	size_t		first_part = strcspn(code, ".");
+
+	for (int i = 0; i < (int) lengthof(error_classes); i++)
+	{
+		if (strcmp(error_classes[i].code, code) == 0)
+			return &error_classes[i];
+	}
+	for (int i = 0; i < (int) lengthof(error_classes); i++)
+	{
+		if (strlen(error_classes[i].code) == first_part &&
+			strncmp(error_classes[i].code, code, first_part) == 0)
+			return &error_classes[i];
+	}
+	return NULL;
+}
+
+/*
+ * Parse JSON in UTF-8.  Returns NULL if it is not that, or if it is nested so
+ * deeply that the parser gives up.
+ *
+ * The parser can only raise errors.  It touches nothing but memory, so that
+ * one may be caught without a subtransaction.
+ */
+static Jsonb *
+parse_json(const char *text, size_t len)
+{
+	if (strlen(text) != len || !pg_verify_mbstr(PG_UTF8, text, (int) len, true))
+		return NULL;
+	return try_jsonb_in(GetDatabaseEncoding() == PG_UTF8 ? text :
+						replace_non_ascii(text, len));
+}
+
+static Jsonb *
+try_jsonb_in(const char *text)
+{
+	Jsonb	   *volatile json = NULL;
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		json = DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
+												  CStringGetDatum(text)));
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	return json;
+}
+
+/*
+ * A copy of a JSON text in valid UTF-8 that has "?" for each character, and
+ * each escape, beyond ASCII: what any database encoding can hold.
+ */
+static char *
+replace_non_ascii(const char *text, size_t len)
+{
+	char	   *copy = palloc(len + 1);
+	char	   *out = copy;
+	const char *end = text + len;
+
+	while (text < end)
+	{
+		if (IS_HIGHBIT_SET(*text))
+		{
+			text += pg_utf_mblen((const unsigned char *) text);
+			*out++ = '?';
+		}
+		else if (end - text >= 6 && text[0] == '\\' && text[1] == 'u' &&
+				 (strncmp(text + 2, "00", 2) != 0 || text[4] >= '8'))
+		{
+			text += 6;
+			*out++ = '?';
+		}
+		else if (end - text >= 2 && text[0] == '\\')
+		{
+			*out++ = *text++;
+			*out++ = *text++;
+		}
+		else
+			*out++ = *text++;
+	}
+	*out = '\0';
+	return copy;
+}
+
+static bool
+has_key(JsonbContainer *object, const char *key)
+{
+	JsonbValue	value;
+
+	return getKeyJsonValueFromContainer(object, key, (int) strlen(key),
+										&value) != NULL;
+}
+
+/*
+ * A member that is an object, or NULL.
+ */
+static JsonbContainer *
+get_object(JsonbContainer *object, const char *key)
+{
+	JsonbValue	value;
+
+	if (getKeyJsonValueFromContainer(object, key, (int) strlen(key),
+									 &value) == NULL ||
+		value.type != jbvBinary || !JsonContainerIsObject(value.val.binary.data))
+		return NULL;
+	return value.val.binary.data;
+}
+
+/*
+ * A member that is a text of ASCII letters, digits and the given other
+ * characters, not empty and of at most max_len bytes; or NULL.
+ */
+static const char *
+get_text(JsonbContainer *object, const char *key, size_t max_len,
+		 const char *also_allowed)
+{
+	JsonbValue	value;
+
+	if (getKeyJsonValueFromContainer(object, key, (int) strlen(key),
+									 &value) == NULL ||
+		value.type != jbvString ||
+		value.val.string.len == 0 || (size_t) value.val.string.len > max_len)
+		return NULL;
+	for (int i = 0; i < value.val.string.len; i++)
+	{
+		char		c = value.val.string.val[i];
+
+		if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+			  (c >= '0' && c <= '9') || strchr(also_allowed, c) != NULL))
+			return NULL;
+	}
+	return pnstrdup(value.val.string.val, value.val.string.len);
+}
+
+/*
+ * A member that is a text for people, clipped, without control characters;
+ * or NULL.
+ */
+static const char *
+get_message(JsonbContainer *object, const char *key)
+{
+	JsonbValue	value;
+	char	   *message;
+
+	if (getKeyJsonValueFromContainer(object, key, (int) strlen(key),
+									 &value) == NULL ||
+		value.type != jbvString)
+		return NULL;
+	message = pnstrdup(value.val.string.val,
+					   pg_mbcliplen(value.val.string.val, value.val.string.len,
+									MAX_MESSAGE));
+	for (char *c = message; *c != '\0'; c++)
+	{
+		if ((unsigned char) *c < ' ' || *c == 0x7f)
+			*c = ' ';
+	}
+	return message;
+}

@@ -1,0 +1,99 @@
+/*-------------------------------------------------------------------------
+ *
+ * live_api.h
+ *	  The screenshot-task actions of Tencent Cloud Live, version 2018-08-01
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SCREENSHOT_TASK_LIVE_API_H
+#define SCREENSHOT_TASK_LIVE_API_H
+
+#include "datatype/timestamp.h"
+
+#include "http.h"
+#include "tc3.h"
+
+#define LIVE_API_VERSION	"2018-08-01"
+#define LIVE_API_SERVICE	"live"
+
+#define LIVE_CREATE			"CreateScreenshotTask"
+#define LIVE_STOP			"StopScreenshotTask"
+#define LIVE_DELETE			"DeleteScreenshotTask"
+
+/* Rules of CreateScreenshotTask, in seconds */
+#define LIVE_MAX_LENGTH		(24 * 3600) /* from start to end, at the most */
+#define LIVE_MAX_START		(6 * 24 * 3600) /* a start, at the most */
+#define LIVE_MAX_END		(7 * 24 * 3600) /* an end, less than */
+
+/* Parameters of CreateScreenshotTask; texts in the database's encoding */
+typedef struct ScreenshotTask
+{
+	const char *stream_name;
+	const char *domain_name;
+	const char *app_name;
+	bool		has_start;
+	int64		start_time;		/* Unix seconds, if has_start */
+	int64		end_time;		/* Unix seconds */
+	int64		template_id;
+	int32		stream_type;
+	const char *extension;		/* NULL: none */
+} ScreenshotTask;
+
+/* With what a request is sent; a token is NULL where there is none */
+typedef struct Credentials
+{
+	char	   *secret_id;
+	char	   *secret_key;
+	char	   *token;
+} Credentials;
+
+/* A signed request, ready for http_start() */
+#define LIVE_MAX_HEADERS	12
+typedef struct LiveRequest
+{
+	char	   *headers[LIVE_MAX_HEADERS];	/* the last one is NULL */
+	int			token_header;	/* which of them has the token; -1: none */
+	char	   *body;			/* UTF-8 */
+	size_t		body_len;
+	Tc3Signature signature;
+} LiveRequest;
+
+/* What an answer means: see tencent-api's classes of error codes */
+typedef enum LiveOutcome
+{
+	LIVE_DONE,					/* the API did it */
+	LIVE_NOT_SENT,				/* never left; nothing was done */
+	LIVE_THROTTLED,				/* refused by the rate limit */
+	LIVE_QUOTA,					/* refused by another limit */
+	LIVE_CREDENTIALS,			/* refused: who asks */
+	LIVE_SERVICE_STATE,			/* refused: the account's service */
+	LIVE_ENVIRONMENT,			/* refused: where and how it was asked */
+	LIVE_REFUSED,				/* refused: the request itself, for good */
+	LIVE_UNKNOWN				/* perhaps done, perhaps not */
+} LiveOutcome;
+
+/* An answer; texts in the database's encoding, or NULL */
+typedef struct LiveAnswer
+{
+	LiveOutcome outcome;
+	int			sqlstate;		/* for an error */
+	const char *task_id;		/* of LIVE_DONE, if the action gives one */
+	const char *request_id;
+	const char *error_code;		/* the API's */
+	const char *message;		/* the API's, or ours */
+} LiveAnswer;
+
+extern int64 live_start_time(TimestampTz start);
+extern int64 live_end_time(TimestampTz end);
+extern void live_check_task(const ScreenshotTask *task, int64 now);
+
+extern char *live_create_body(const ScreenshotTask *task);
+extern char *live_task_id_body(const char *task_id);
+extern void live_sign(LiveRequest *request, const char *action,
+					  const char *host, const char *region,
+					  const char *language, const Credentials *credentials,
+					  int64 timestamp, char *body);
+extern void live_read_answer(const HttpReply *reply, bool wants_task_id,
+							 LiveAnswer *answer);
+
+#endif							/* SCREENSHOT_TASK_LIVE_API_H */

@@ -1,0 +1,398 @@
+/*-------------------------------------------------------------------------
+ *
+ * rate_limit.c
+ *	  At most so many requests in any second, over all processes
+ *
+ * The API allows N requests in any second, for each account and action.  A
+ * window has N slots.  A request takes a slot before it is sent; the slot is
+ * free again one second after the request has left.  Since uses of one slot
+ * are a second apart, any second holds at most N requests, bursts included,
+ * and a slot that is taken up again at once loses nothing.
+ *
+ * When a request leaves is not known as its slot is taken: a connection may
+ * have to be made first.  Until it has left, its ticket holds the slot.  A
+ * ticket that has not left within HOLD_TIME is worthless, so that a process
+ * that died with one blocks its slot for no longer than that.
+ *
+ * Limits beyond MAX_SLOTS are kept with several requests a slot: a slot that
+ * is full is free one second after the last of them has left.
+ *
+ * A table lives in shared memory, or in a process alone where there is none.
+ * It starts out as if the limit had been used up that very moment, since what
+ * was sent just before a crash of the server still counts.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "common/pg_prng.h"
+#include "miscadmin.h"
+
+#include "compat.h"
+#include "rate_limit.h"
+
+#define MAX_SLOTS		256
+
+/*
+ * One second, and a little for the unequal time that two requests are under
+ * way.  At 20 requests a second this costs 0.2 % of the limit.
+ */
+#define PERIOD			(US_PER_SECOND + 2 * US_PER_MS)
+
+#define HOLD_TIME		(2 * US_PER_SECOND)
+
+/* A window that was not used for so long has nothing to remember. */
+#define FORGET_AFTER	(HOLD_TIME + 2 * PERIOD)
+
+typedef struct RateSlot
+{
+	MonotonicUs open_at;		/* when its requests may leave */
+	MonotonicUs hold_until;		/* when the last of its tickets is worthless */
+	MonotonicUs left_at;		/* when the last of its requests left */
+	uint32		serial;			/* tells this opening from earlier ones */
+	int			used;			/* tickets given out in this opening */
+	int			held;			/* those of them that have not left */
+} RateSlot;
+
+struct RateWindow
+{
+	slock_t		mutex;			/* protects all below but "released" */
+	RateKey		key;
+	MonotonicUs last_used;
+	MonotonicUs paused_until;	/* by the API's word */
+	int			cursor;			/* where to look first */
+	ConditionVariable released; /* a slot came free before its time */
+	RateSlot	slots[MAX_SLOTS];
+};
+
+struct RateTable
+{
+	slock_t		mutex;			/* protects which window has which key */
+	MonotonicUs started;
+	int			n_windows;
+	RateWindow	windows[FLEXIBLE_ARRAY_MEMBER];
+};
+
+static RateWindow *find_window(RateTable *table, RateKey key);
+static void forget_all(RateTable *table, RateWindow *window, RateKey key);
+static int	take_slots(RateWindow *window, int n_slots, int per_slot,
+					   int wanted, MonotonicUs now, MonotonicUs horizon,
+					   RateTicket *tickets);
+static MonotonicUs slot_free_at(const RateSlot *slot, int per_slot);
+
+/*
+ * Bytes that a table of so many windows takes.
+ */
+Size
+rate_table_size(int n_windows)
+{
+	return add_size(offsetof(RateTable, windows),
+					mul_size(n_windows, sizeof(RateWindow)));
+}
+
+/*
+ * Make a table in memory of rate_table_size().
+ */
+void
+rate_table_init(RateTable *table, int n_windows)
+{
+	SpinLockInit(&table->mutex);
+	table->started = monotonic_now();
+	table->n_windows = n_windows;
+	for (int i = 0; i < n_windows; i++)
+	{
+		SpinLockInit(&table->windows[i].mutex);
+		ConditionVariableInit(&table->windows[i].released);
+		forget_all(table, &table->windows[i], 0);
+	}
+}
+
+/*
+ * The key of an account's limit for an action.
+ */
+RateKey
+rate_key(const char *secret_id, const char *action)
+{
+	RateKey		key;
+
+	key = hash_bytes_extended((const unsigned char *) action,
+							  (int) strlen(action), 0);
+	key = hash_bytes_extended((const unsigned char *) secret_id,
+							  (int) strlen(secret_id), key);
+	return key != 0 ? key : 1;	/* 0 is a window without a key */
+}
+
+/*
+ * Take up to "wanted" tickets that may leave within "horizon" microseconds.
+ *
+ * Returns how many there were, and in *retry_at when asking again is worth
+ * it if there were fewer.  Every ticket must be ended by rate_left() or
+ * rate_release(); one whose process dies ends by itself.
+ */
+int
+rate_acquire(RateTable *table, RateKey key, int per_second, int wanted,
+			 MonotonicUs horizon, RateTicket *tickets, MonotonicUs *retry_at)
+{
+	int			per_slot = (per_second + MAX_SLOTS - 1) / MAX_SLOTS;
+	int			n_slots = per_second / per_slot;
+	MonotonicUs now = monotonic_now();
+	RateWindow *window;
+	int			n_taken = 0;
+
+	*retry_at = now + US_PER_SECOND;
+	window = find_window(table, key);
+	if (window == NULL)
+		return 0;
+
+	SpinLockAcquire(&window->mutex);
+	if (window->key != key)
+		*retry_at = now;
+	else if (window->paused_until > now + horizon)
+		*retry_at = window->paused_until;
+	else
+	{
+		window->last_used = now;
+		n_taken = take_slots(window, n_slots, per_slot, wanted,
+							 Max(now, window->paused_until), horizon, tickets);
+		if (n_taken < wanted)
+		{
+			/* A ticket that is held is expected to leave at once. */
+			for (int i = 0; i < n_slots; i++)
+			{
+				RateSlot   *slot = &window->slots[i];
+				MonotonicUs free_at = slot->used < per_slot ? slot->open_at :
+					(slot->held > 0 ? slot->open_at : slot->left_at) + PERIOD;
+
+				*retry_at = Min(*retry_at, free_at - horizon);
+			}
+		}
+	}
+	SpinLockRelease(&window->mutex);
+
+	for (int i = 0; i < n_taken; i++)
+	{
+		tickets[i].window = window;
+		tickets[i].key = key;
+	}
+	*retry_at = Max(*retry_at, now + US_PER_MS);
+	return n_taken;
+}
+
+/*
+ * Take slots of a window whose mutex is held.
+ */
+static int
+take_slots(RateWindow *window, int n_slots, int per_slot, int wanted,
+		   MonotonicUs now, MonotonicUs horizon, RateTicket *tickets)
+{
+	int			n_taken = 0;
+	int			n_seen = 0;
+	int			i = window->cursor < n_slots ? window->cursor : 0;
+
+	while (n_taken < wanted && n_seen < n_slots)
+	{
+		RateSlot   *slot = &window->slots[i];
+		MonotonicUs free_at = slot_free_at(slot, per_slot);
+
+		if (free_at > now + horizon)
+		{
+			i = (i + 1) % n_slots;
+			n_seen++;
+			continue;
+		}
+		if (slot->used >= per_slot)
+		{
+			slot->serial++;
+			slot->used = 0;
+			slot->held = 0;
+			slot->open_at = free_at;
+			slot->hold_until = 0;
+		}
+		tickets[n_taken].slot = i;
+		tickets[n_taken].serial = slot->serial;
+		tickets[n_taken].go_at = Max(now, free_at);
+		tickets[n_taken].leave_by = tickets[n_taken].go_at + HOLD_TIME;
+		slot->used++;
+		slot->held++;
+		slot->hold_until = Max(slot->hold_until, tickets[n_taken].leave_by);
+		n_taken++;
+	}
+	window->cursor = i;
+	return n_taken;
+}
+
+/*
+ * When a slot's next request may leave.
+ */
+static MonotonicUs
+slot_free_at(const RateSlot *slot, int per_slot)
+{
+	if (slot->used < per_slot)
+		return slot->open_at;
+	return (slot->held > 0 ? slot->hold_until : slot->left_at) + PERIOD;
+}
+
+/*
+ * The request of a ticket has left, now at the latest.  The ticket is spent.
+ */
+void
+rate_left(RateTicket *ticket)
+{
+	RateWindow *window = ticket->window;
+	MonotonicUs now = monotonic_now();
+	RateSlot   *slot;
+
+	if (window == NULL)
+		return;
+	ticket->window = NULL;
+	slot = &window->slots[ticket->slot];
+
+	SpinLockAcquire(&window->mutex);
+	if (window->key == ticket->key && slot->serial == ticket->serial)
+	{
+		slot->held--;
+		slot->left_at = Max(slot->left_at, now);
+		window->last_used = now;
+	}
+	SpinLockRelease(&window->mutex);
+}
+
+/*
+ * The request of a ticket was not sent.  The ticket is spent, and the slot
+ * another's at once.
+ */
+void
+rate_release(RateTicket *ticket)
+{
+	RateWindow *window = ticket->window;
+	RateSlot   *slot;
+
+	if (window == NULL)
+		return;
+	ticket->window = NULL;
+	slot = &window->slots[ticket->slot];
+
+	SpinLockAcquire(&window->mutex);
+	if (window->key == ticket->key && slot->serial == ticket->serial)
+	{
+		slot->held--;
+		slot->used--;
+	}
+	SpinLockRelease(&window->mutex);
+	ConditionVariableBroadcast(&window->released);
+}
+
+/*
+ * The API has refused a request of this account: give out no ticket until
+ * the given time.
+ */
+void
+rate_pause(RateTable *table, RateKey key, MonotonicUs until)
+{
+	RateWindow *window = find_window(table, key);
+
+	if (window == NULL)
+		return;
+	SpinLockAcquire(&window->mutex);
+	if (window->key == key)
+	{
+		window->paused_until = Max(window->paused_until, until);
+		window->last_used = Max(window->last_used, until);
+	}
+	SpinLockRelease(&window->mutex);
+}
+
+/*
+ * How long to pause after the API has refused a request by its limit: 1 to
+ * 2 s, at random, so that those who share an account do not come back as one.
+ */
+MonotonicUs
+rate_throttle_pause(void)
+{
+	return US_PER_SECOND +
+		(MonotonicUs) (pg_prng_double(&pg_global_prng_state) * US_PER_SECOND);
+}
+
+/*
+ * Sleep until the given time, or until a slot comes free before it.
+ *
+ * Interrupts are served, and so may raise an error.
+ */
+void
+rate_wait(RateTable *table, RateKey key, MonotonicUs until,
+		  uint32 wait_event_info)
+{
+	RateWindow *window = find_window(table, key);
+	long		timeout = monotonic_wait_ms(monotonic_now(), until);
+
+	if (window == NULL || timeout == 0)
+	{
+		CHECK_FOR_INTERRUPTS();
+		return;
+	}
+	ConditionVariableTimedSleep(&window->released, timeout, wait_event_info);
+	ConditionVariableCancelSleep();
+}
+
+/*
+ * The window of a key, or NULL if there is none and no room for one.
+ *
+ * Once the table's mutex is released the window may become another key's, as
+ * soon as it is long unused: look at its key under its own mutex.
+ */
+static RateWindow *
+find_window(RateTable *table, RateKey key)
+{
+	RateWindow *found = NULL;
+	RateWindow *unused = NULL;
+	MonotonicUs now = monotonic_now();
+
+	SpinLockAcquire(&table->mutex);
+	for (int i = 0; i < table->n_windows && found == NULL; i++)
+	{
+		RateWindow *window = &table->windows[i];
+
+		if (window->key == key)
+			found = window;
+		else if (unused == NULL &&
+				 (window->key == 0 || window->last_used + FORGET_AFTER < now))
+			unused = window;
+	}
+	if (found == NULL && unused != NULL)
+	{
+		SpinLockAcquire(&unused->mutex);
+		if (unused->key == 0 || unused->last_used + FORGET_AFTER < now)
+		{
+			forget_all(table, unused, key);
+			unused->last_used = now;
+			found = unused;
+		}
+		SpinLockRelease(&unused->mutex);
+	}
+	SpinLockRelease(&table->mutex);
+	return found;
+}
+
+/*
+ * Give a window to a key, with all slots free.
+ */
+static void
+forget_all(RateTable *table, RateWindow *window, RateKey key)
+{
+	window->key = key;
+	window->last_used = 0;
+	window->paused_until = 0;
+	window->cursor = 0;
+	for (int i = 0; i < MAX_SLOTS; i++)
+	{
+		RateSlot   *slot = &window->slots[i];
+
+		slot->serial++;
+		slot->used = 0;
+		slot->held = 0;
+		slot->open_at = table->started + PERIOD;
+		slot->hold_until = 0;
+		slot->left_at = 0;
+	}
+}

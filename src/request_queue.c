@@ -1,0 +1,674 @@
+/*-------------------------------------------------------------------------
+ *
+ * request_queue.c
+ *	  The SQL on screenshot_task_request
+ *
+ * What the worker does to the table.  Each function is a statement, run
+ * between queue_begin() and queue_commit(); none is ever open while a request
+ * is under way.
+ *
+ * A request that may be sent has no next_attempt_at, and stands in the index
+ * screenshot_task_request_ready in the order in which requests are sent.  One
+ * that must wait has one, and stands in screenshot_task_request_waiting; when
+ * its time comes it loses it.  So neither a million requests for next week
+ * nor a hundred thousand that back off are ever walked over to find the next
+ * one to send.
+ *
+ * Every change of a request's status names the status that it leaves, and
+ * the attempt.
+ *
+ * The statements run as the owner of the table, in a security-restricted
+ * operation, since the owner may have put triggers on it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "common/hashfn.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "live_api.h"
+#include "request_queue.h"
+
+#define TABLE_NAME		"screenshot_task_request"
+
+/* Statements, in which %1$s is the table and %2$s the type of a status */
+typedef struct Statement
+{
+	const char *text;
+	int			nargs;
+	Oid			argtypes[10];
+	SPIPlanPtr	plan;			/* NULL: not prepared for schema_in_use */
+} Statement;
+
+static Statement orphans_statement = {
+	"UPDATE %1$s SET status = 'in_doubt',"
+	" error_code = NULL, error_message = $2"
+	" WHERE status = 'sending' AND origin = $1",
+	2, {INT8OID, TEXTOID}, NULL
+};
+
+static Statement wake_statement = {
+	"UPDATE %1$s SET next_attempt_at = NULL"
+	" WHERE status = 'pending' AND id IN ("
+	"  SELECT id FROM %1$s"
+	"  WHERE origin = $1 AND status = 'pending'"
+	"  AND next_attempt_at <= pg_catalog.clock_timestamp()"
+	"  ORDER BY next_attempt_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
+	2, {INT8OID, INT4OID}, NULL
+};
+
+static Statement next_due_statement = {
+	"SELECT next_attempt_at FROM %1$s"
+	" WHERE origin = $1 AND status = 'pending' AND next_attempt_at IS NOT NULL"
+	" ORDER BY next_attempt_at LIMIT 1",
+	1, {INT8OID}, NULL
+};
+
+static Statement expire_statement = {
+	"UPDATE %1$s SET status = 'expired',"
+	" finished_at = pg_catalog.clock_timestamp(), error_message = $3"
+	" WHERE status = 'pending' AND id IN ("
+	"  SELECT id FROM %1$s"
+	"  WHERE origin = $1 AND status = 'pending' AND next_attempt_at IS NULL"
+	"  AND COALESCE(start_time, requested_at) <= pg_catalog.clock_timestamp()"
+	"  AND end_time <= pg_catalog.clock_timestamp()"
+	"  LIMIT $2 FOR UPDATE SKIP LOCKED)",
+	3, {INT8OID, INT4OID, TEXTOID}, NULL
+};
+
+/* One step of an index for each lane, however many requests a lane has. */
+static Statement lanes_statement = {
+	"WITH RECURSIVE lane AS ("
+	" (SELECT server, requested_by FROM %1$s"
+	"  WHERE origin = $1 AND status = 'pending' AND next_attempt_at IS NULL"
+	"  ORDER BY server, requested_by LIMIT 1)"
+	" UNION ALL"
+	" SELECT next.server, next.requested_by FROM lane, LATERAL"
+	" (SELECT server, requested_by FROM %1$s AS t"
+	"  WHERE origin = $1 AND status = 'pending' AND next_attempt_at IS NULL"
+	"  AND (t.server, t.requested_by) > (lane.server, lane.requested_by)"
+	"  ORDER BY server, requested_by LIMIT 1) AS next)"
+	" SELECT server, requested_by FROM lane",
+	1, {INT8OID}, NULL
+};
+
+/* The soonest requests of all the lanes, and no more of any than it takes. */
+static Statement claim_statement = {
+	"WITH chosen AS ("
+	" SELECT ready.id"
+	" FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3),"
+	"  pg_catalog.unnest($4)) AS lane(server, requested_by, most),"
+	" LATERAL (SELECT t.id, COALESCE(t.start_time, t.requested_at) AS starts"
+	"  FROM %1$s AS t"
+	"  WHERE t.origin = $1 AND t.status = 'pending'"
+	"  AND t.next_attempt_at IS NULL"
+	"  AND t.server = lane.server AND t.requested_by = lane.requested_by"
+	"  ORDER BY COALESCE(t.start_time, t.requested_at), t.id"
+	"  LIMIT lane.most FOR UPDATE SKIP LOCKED) AS ready"
+	" ORDER BY ready.starts LIMIT $5)"
+	" UPDATE %1$s AS t SET"
+	" status = CASE WHEN t.end_time <= pg_catalog.clock_timestamp()"
+	"  THEN 'expired'::%2$s ELSE 'sending'::%2$s END,"
+	" finished_at = CASE WHEN t.end_time <= pg_catalog.clock_timestamp()"
+	"  THEN pg_catalog.clock_timestamp() END,"
+	" error_message = CASE WHEN t.end_time <= pg_catalog.clock_timestamp()"
+	"  THEN $6 ELSE t.error_message END,"
+	" attempts = t.attempts"
+	"  + CASE WHEN t.end_time <= pg_catalog.clock_timestamp() THEN 0 ELSE 1 END,"
+	" sent_at = CASE WHEN t.end_time <= pg_catalog.clock_timestamp()"
+	"  THEN t.sent_at ELSE pg_catalog.clock_timestamp() END"
+	" FROM chosen WHERE t.id = chosen.id AND t.status = 'pending'"
+	" RETURNING t.id, t.attempts, t.status = 'expired', t.server,"
+	" t.requested_by, t.stream_name, t.domain_name, t.app_name, t.end_time,"
+	" t.template_id, t.start_time, t.stream_type, t.extension",
+	6, {INT8OID, NAMEARRAYOID, NAMEARRAYOID, INT4ARRAYOID, INT4OID, TEXTOID},
+	NULL
+};
+
+static Statement finish_statement = {
+	"UPDATE %1$s AS t SET status = r.status::%2$s,"
+	" attempts = t.attempts - r.refund,"
+	" sent_at = r.sent_at, next_attempt_at = r.next_attempt_at,"
+	" finished_at = CASE WHEN r.status IN ('created', 'failed')"
+	"  THEN pg_catalog.clock_timestamp() END,"
+	" task_id = r.task_id, request_id = r.request_id,"
+	" error_code = r.error_code, error_message = r.error_message"
+	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2),"
+	"  pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5),"
+	"  pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8),"
+	"  pg_catalog.unnest($9), pg_catalog.unnest($10))"
+	"  AS r(id, attempt, refund, status, sent_at, next_attempt_at,"
+	"  task_id, request_id, error_code, error_message)"
+	" WHERE t.id = r.id AND t.status = 'sending' AND t.attempts = r.attempt"
+	" RETURNING t.id",
+	10, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID,
+		TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+	TEXTARRAYOID, TEXTARRAYOID}, NULL
+};
+
+static Statement *const statements[] = {
+	&orphans_statement, &wake_statement, &next_due_statement,
+	&expire_statement, &lanes_statement, &claim_statement, &finish_statement
+};
+
+#define EXPIRED_MESSAGE \
+	"end_time passed before the request could be sent"
+#define ORPHAN_MESSAGE \
+	"the worker ended while the request was under way: a task may have been created"
+
+/* What queue_begin() switched, for queue_commit() to switch back */
+static Oid	saved_user;
+static int	saved_context;
+static char *schema_in_use = NULL;	/* that the statements are prepared for */
+static MemoryContext caller_context;	/* for what outlives the transaction */
+
+static bool find_table(Oid *owner);
+static Oid	extension_schema(void);
+static void use_schema(const char *schema);
+static int	run(Statement *statement, const Datum *args, const char *nulls);
+static ClaimedRequest *read_claimed(HeapTuple tuple, TupleDesc desc);
+static void read_body(ClaimedRequest *request, HeapTuple tuple,
+					  TupleDesc desc);
+static Datum text_or_null(const char *value, bool *isnull);
+
+/*
+ * Digest of this cluster and this database, by which a request is known to
+ * have been made here.
+ */
+int64
+request_origin(void)
+{
+	uint64		cluster = GetSystemIdentifier();
+
+	return (int64) hash_combine64(hash_bytes_extended((unsigned char *) &cluster,
+													  sizeof(cluster), 0),
+								  hash_bytes_uint32_extended(MyDatabaseId, 0));
+}
+
+/*
+ * Begin a transaction on the table, as its owner.  "activity" is what
+ * pg_stat_activity shows.
+ *
+ * What the functions below return is allocated in the context that is current
+ * here.  Returns false, with no transaction open, if the extension is not in
+ * this database.
+ */
+bool
+queue_begin(const char *activity)
+{
+	Oid			owner;
+
+	caller_context = CurrentMemoryContext;
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	pgstat_report_activity(STATE_RUNNING, activity);
+	GetUserIdAndSecContext(&saved_user, &saved_context);
+	PushActiveSnapshot(GetTransactionSnapshot());
+
+	if (!find_table(&owner))
+	{
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+		pgstat_report_activity(STATE_IDLE, NULL);
+		MemoryContextSwitchTo(caller_context);
+		return false;
+	}
+
+	SetUserIdAndSecContext(owner, saved_context |
+						   SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	return true;
+}
+
+/*
+ * Commit it.
+ */
+void
+queue_commit(void)
+{
+	SPI_finish();
+	PopActiveSnapshot();
+	/* Deferred triggers run in here: still as the owner. */
+	CommitTransactionCommand();
+	SetUserIdAndSecContext(saved_user, saved_context);
+	MemoryContextSwitchTo(caller_context);
+	pgstat_report_stat(false);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/*
+ * Abort it after an error.  Statements are prepared anew the next time: what
+ * they were prepared for may be gone.
+ */
+void
+queue_abort(void)
+{
+	AbortCurrentTransaction();
+	MemoryContextSwitchTo(caller_context);
+	use_schema(NULL);
+	pgstat_report_stat(false);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/*
+ * Find the table, and have the statements prepared for where it is.
+ */
+static bool
+find_table(Oid *owner)
+{
+	Oid			schema = extension_schema();
+	HeapTuple	tuple;
+	char	   *schema_name;
+
+	if (!OidIsValid(schema))
+		return false;
+	tuple = SearchSysCache2(RELNAMENSP, CStringGetDatum(TABLE_NAME),
+							ObjectIdGetDatum(schema));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	*owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+
+	schema_name = get_namespace_name(schema);
+	if (schema_name == NULL)
+		return false;
+	if (schema_in_use == NULL || strcmp(schema_in_use, schema_name) != 0)
+		use_schema(schema_name);
+	return true;
+}
+
+/*
+ * The schema that the extension is in, or InvalidOid.
+ */
+static Oid
+extension_schema(void)
+{
+	Oid			extension = get_extension_oid("screenshot_task", true);
+	Oid			schema = InvalidOid;
+	Relation	catalog;
+	SysScanDesc scan;
+	ScanKeyData key;
+	HeapTuple	tuple;
+
+	if (!OidIsValid(extension))
+		return InvalidOid;
+	catalog = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(extension));
+	scan = systable_beginscan(catalog, ExtensionOidIndexId, true, NULL, 1,
+							  &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		schema = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return schema;
+}
+
+/*
+ * Forget what was prepared, and prepare for another schema from now on; for
+ * none if it is NULL.
+ */
+static void
+use_schema(const char *schema)
+{
+	for (int i = 0; i < (int) lengthof(statements); i++)
+	{
+		if (statements[i]->plan != NULL)
+			SPI_freeplan(statements[i]->plan);
+		statements[i]->plan = NULL;
+	}
+	if (schema_in_use != NULL)
+		pfree(schema_in_use);
+	schema_in_use = schema == NULL ? NULL :
+		MemoryContextStrdup(TopMemoryContext, schema);
+}
+
+/*
+ * Run a statement, and return how many rows it gave or changed.
+ */
+static int
+run(Statement *statement, const Datum *args, const char *nulls)
+{
+	int			result;
+
+	if (statement->plan == NULL)
+	{
+		const char *schema = quote_identifier(schema_in_use);
+		char	   *table = psprintf("%s." TABLE_NAME, schema);
+		char	   *type = psprintf("%s.screenshot_task_status", schema);
+		char	   *text = psprintf(statement->text, table, type);
+		SPIPlanPtr	plan = SPI_prepare(text, statement->nargs,
+									   statement->argtypes);
+
+		if (plan == NULL || SPI_keepplan(plan) != 0)
+			elog(ERROR, "could not prepare \"%s\": %s", text,
+				 SPI_result_code_string(SPI_result));
+		statement->plan = plan;
+	}
+	result = SPI_execute_plan(statement->plan, unconstify(Datum *, args),
+							  nulls, false, 0);
+	if (result < 0)
+		elog(ERROR, "could not execute \"%s\": %s", statement->text,
+			 SPI_result_code_string(result));
+	return (int) SPI_processed;
+}
+
+/*
+ * The requests that a worker before this one was sending when it ended: they
+ * may have become tasks, or not.  Returns how many there were.
+ */
+int
+queue_orphans_to_doubt(void)
+{
+	Datum		args[2] = {
+		Int64GetDatum(request_origin()),
+		CStringGetTextDatum(ORPHAN_MESSAGE)
+	};
+
+	return run(&orphans_statement, args, NULL);
+}
+
+/*
+ * Make ready at most so many requests whose time has come.  Returns how many.
+ */
+int
+queue_wake_waiting(int most)
+{
+	Datum		args[2] = {
+		Int64GetDatum(request_origin()),
+		Int32GetDatum(most)
+	};
+
+	return run(&wake_statement, args, NULL);
+}
+
+/*
+ * When the next of the waiting requests is due; DT_NOEND if none waits.
+ */
+TimestampTz
+queue_next_due(void)
+{
+	Datum		args[1] = {Int64GetDatum(request_origin())};
+	bool		isnull;
+
+	if (run(&next_due_statement, args, NULL) == 0)
+		return DT_NOEND;
+	return DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[0],
+											 SPI_tuptable->tupdesc, 1,
+											 &isnull));
+}
+
+/*
+ * Expire at most so many ready requests whose end has passed, which may be
+ * those of a server that is paused.  Returns how many.
+ */
+int
+queue_expire(int most)
+{
+	Datum		args[3] = {
+		Int64GetDatum(request_origin()),
+		Int32GetDatum(most),
+		CStringGetTextDatum(EXPIRED_MESSAGE)
+	};
+
+	return run(&expire_statement, args, NULL);
+}
+
+/*
+ * The lanes that have requests that may be sent: a list of LaneName.
+ */
+List *
+queue_find_lanes(void)
+{
+	Datum		args[1] = {Int64GetDatum(request_origin())};
+	int			n = run(&lanes_statement, args, NULL);
+	MemoryContext old = MemoryContextSwitchTo(caller_context);
+	List	   *lanes = NIL;
+
+	for (int i = 0; i < n; i++)
+	{
+		LaneName   *lane = palloc(sizeof(LaneName));
+		bool		isnull;
+
+		lane->server = *DatumGetName(SPI_getbinval(SPI_tuptable->vals[i],
+												   SPI_tuptable->tupdesc, 1,
+												   &isnull));
+		lane->role = *DatumGetName(SPI_getbinval(SPI_tuptable->vals[i],
+												 SPI_tuptable->tupdesc, 2,
+												 &isnull));
+		lanes = lappend(lanes, lane);
+	}
+	MemoryContextSwitchTo(old);
+	return lanes;
+}
+
+/*
+ * Claim requests: those that start soonest among the lanes, at most "most" of
+ * them, and of each lane at most what it demands.
+ *
+ * Returns a list of ClaimedRequest.  They are this worker's to send as soon
+ * as the transaction has committed, and not before.
+ */
+List *
+queue_claim(const LaneDemand *demands, int n_demands, int most)
+{
+	Datum	   *servers = palloc(n_demands * sizeof(Datum));
+	Datum	   *roles = palloc(n_demands * sizeof(Datum));
+	Datum	   *mosts = palloc(n_demands * sizeof(Datum));
+	Datum		args[6];
+	List	   *claimed = NIL;
+	MemoryContext old;
+	int			n;
+
+	for (int i = 0; i < n_demands; i++)
+	{
+		servers[i] = NameGetDatum(&demands[i].name.server);
+		roles[i] = NameGetDatum(&demands[i].name.role);
+		mosts[i] = Int32GetDatum(demands[i].most);
+	}
+	args[0] = Int64GetDatum(request_origin());
+	args[1] = PointerGetDatum(construct_array(servers, n_demands, NAMEOID,
+											  NAMEDATALEN, false,
+											  TYPALIGN_CHAR));
+	args[2] = PointerGetDatum(construct_array(roles, n_demands, NAMEOID,
+											  NAMEDATALEN, false,
+											  TYPALIGN_CHAR));
+	args[3] = PointerGetDatum(construct_array(mosts, n_demands, INT4OID,
+											  sizeof(int32), true,
+											  TYPALIGN_INT));
+	args[4] = Int32GetDatum(most);
+	args[5] = CStringGetTextDatum(EXPIRED_MESSAGE);
+
+	n = run(&claim_statement, args, NULL);
+	old = MemoryContextSwitchTo(caller_context);
+	for (int i = 0; i < n; i++)
+		claimed = lappend(claimed, read_claimed(SPI_tuptable->vals[i],
+												SPI_tuptable->tupdesc));
+	MemoryContextSwitchTo(old);
+	return claimed;
+}
+
+static ClaimedRequest *
+read_claimed(HeapTuple tuple, TupleDesc desc)
+{
+	ClaimedRequest *request = palloc0(sizeof(ClaimedRequest));
+	bool		isnull;
+
+	request->id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
+	request->attempt = DatumGetInt32(SPI_getbinval(tuple, desc, 2, &isnull));
+	request->expired = DatumGetBool(SPI_getbinval(tuple, desc, 3, &isnull));
+	request->lane.server = *DatumGetName(SPI_getbinval(tuple, desc, 4,
+													   &isnull));
+	request->lane.role = *DatumGetName(SPI_getbinval(tuple, desc, 5, &isnull));
+	request->end_time = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 9,
+														  &isnull));
+	if (!request->expired)
+		read_body(request, tuple, desc);
+	return request;
+}
+
+/*
+ * Make the body of a request.
+ *
+ * A text that does not exist in UTF-8 is that request's fault alone, and the
+ * conversion leaves nothing behind but its error.
+ */
+static void
+read_body(ClaimedRequest *request, HeapTuple tuple, TupleDesc desc)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ScreenshotTask task = {0};
+	Datum		start;
+	bool		isnull;
+
+	task.stream_name = SPI_getvalue(tuple, desc, 6);
+	task.domain_name = SPI_getvalue(tuple, desc, 7);
+	task.app_name = SPI_getvalue(tuple, desc, 8);
+	task.end_time = live_end_time(request->end_time);
+	task.template_id = DatumGetInt64(SPI_getbinval(tuple, desc, 10, &isnull));
+	start = SPI_getbinval(tuple, desc, 11, &isnull);
+	task.has_start = !isnull;
+	if (!isnull)
+		task.start_time = live_start_time(DatumGetTimestampTz(start));
+	task.stream_type = DatumGetInt32(SPI_getbinval(tuple, desc, 12, &isnull));
+	task.extension = SPI_getvalue(tuple, desc, 13);
+
+	PG_TRY();
+	{
+		request->body = live_create_body(&task);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		request->body = NULL;
+		request->problem = error->message;
+	}
+	PG_END_TRY();
+}
+
+/*
+ * Write down what has become of requests that were being sent.
+ *
+ * Returns a list of those, out of "finished", that were no longer there to be
+ * written to, or no longer being sent.
+ */
+List *
+queue_finish(FinishedRequest **finished, int n_finished)
+{
+	enum
+	{
+		ID, ATTEMPT, REFUND, STATUS, SENT_AT, NEXT_ATTEMPT_AT, TASK_ID,
+		REQUEST_ID, ERROR_CODE, ERROR_MESSAGE, N_COLUMNS
+	};
+	Datum	   *values[N_COLUMNS];
+	bool	   *nulls[N_COLUMNS];
+	Datum		args[N_COLUMNS];
+	int			dims[1] = {n_finished};
+	int			lower_bounds[1] = {1};
+	List	   *missing = NIL;
+	int			n;
+
+	for (int column = 0; column < N_COLUMNS; column++)
+	{
+		values[column] = palloc(n_finished * sizeof(Datum));
+		nulls[column] = palloc0(n_finished * sizeof(bool));
+	}
+	for (int i = 0; i < n_finished; i++)
+	{
+		FinishedRequest *request = finished[i];
+
+		values[ID][i] = Int64GetDatum(request->id);
+		values[ATTEMPT][i] = Int32GetDatum(request->attempt);
+		values[REFUND][i] = Int32GetDatum(request->free_of_charge ? 1 : 0);
+		values[STATUS][i] = CStringGetTextDatum(request->status);
+		values[SENT_AT][i] = TimestampTzGetDatum(request->sent_at);
+		nulls[SENT_AT][i] = request->sent_at == 0;
+		values[NEXT_ATTEMPT_AT][i] =
+			TimestampTzGetDatum(request->next_attempt_at);
+		nulls[NEXT_ATTEMPT_AT][i] = request->next_attempt_at == 0;
+		values[TASK_ID][i] = text_or_null(request->task_id,
+										  &nulls[TASK_ID][i]);
+		values[REQUEST_ID][i] = text_or_null(request->request_id,
+											 &nulls[REQUEST_ID][i]);
+		values[ERROR_CODE][i] = text_or_null(request->error_code,
+											 &nulls[ERROR_CODE][i]);
+		values[ERROR_MESSAGE][i] = text_or_null(request->error_message,
+												&nulls[ERROR_MESSAGE][i]);
+	}
+	for (int column = 0; column < N_COLUMNS; column++)
+	{
+		Oid			element = get_element_type(finish_statement.argtypes[column]);
+		int16		length;
+		bool		by_value;
+		char		align;
+
+		get_typlenbyvalalign(element, &length, &by_value, &align);
+		args[column] = PointerGetDatum(construct_md_array(values[column],
+														  nulls[column], 1,
+														  dims, lower_bounds,
+														  element, length,
+														  by_value, align));
+	}
+
+	n = run(&finish_statement, args, NULL);
+	if (n == n_finished)
+		return NIL;
+
+	for (int i = 0; i < n_finished; i++)
+	{
+		bool		written = false;
+		MemoryContext old;
+
+		for (int row = 0; row < n && !written; row++)
+		{
+			bool		isnull;
+
+			written = finished[i]->id ==
+				DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[row],
+											SPI_tuptable->tupdesc, 1,
+											&isnull));
+		}
+		if (written)
+			continue;
+		old = MemoryContextSwitchTo(caller_context);
+		missing = lappend(missing, finished[i]);
+		MemoryContextSwitchTo(old);
+	}
+	return missing;
+}
+
+static Datum
+text_or_null(const char *value, bool *isnull)
+{
+	*isnull = value == NULL;
+	return value == NULL ? (Datum) 0 : CStringGetTextDatum(value);
+}

@@ -1,0 +1,99 @@
+/*-------------------------------------------------------------------------
+ *
+ * request_queue.h
+ *	  The SQL on screenshot_task_request
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SCREENSHOT_TASK_REQUEST_QUEUE_H
+#define SCREENSHOT_TASK_REQUEST_QUEUE_H
+
+#include "datatype/timestamp.h"
+#include "lib/stringinfo.h"
+#include "nodes/pg_list.h"
+
+/* Columns of screenshot_task_request, as the install script has them */
+enum
+{
+	Anum_request_id = 1,
+	Anum_request_stream_name,
+	Anum_request_domain_name,
+	Anum_request_app_name,
+	Anum_request_end_time,
+	Anum_request_template_id,
+	Anum_request_start_time,
+	Anum_request_stream_type,
+	Anum_request_extension,
+	Anum_request_server,
+	Anum_request_reference,
+	Anum_request_requested_by,
+	Anum_request_requested_at,
+	Anum_request_status,
+	Anum_request_next_attempt_at,
+	Anum_request_attempts,
+	Anum_request_sent_at,
+	Anum_request_finished_at,
+	Anum_request_task_id,
+	Anum_request_request_id,
+	Anum_request_error_code,
+	Anum_request_error_message,
+	Anum_request_origin,
+	Natts_request = Anum_request_origin
+};
+
+/* The requests of one role for one server, which share their credentials */
+typedef struct LaneName
+{
+	NameData	server;
+	NameData	role;
+} LaneName;
+
+/* A lane to claim requests of */
+typedef struct LaneDemand
+{
+	LaneName	name;
+	int			most;			/* requests, of this lane */
+} LaneDemand;
+
+/* A request that was claimed, or that was found to have expired */
+typedef struct ClaimedRequest
+{
+	int64		id;
+	int32		attempt;
+	bool		expired;		/* nothing to send: its end has passed */
+	LaneName	lane;
+	TimestampTz end_time;
+	char	   *body;			/* of CreateScreenshotTask; NULL: see problem */
+	char	   *problem;		/* why there is no body */
+} ClaimedRequest;
+
+/* What a request that was being sent becomes */
+typedef struct FinishedRequest
+{
+	int64		id;
+	int32		attempt;
+	const char *status;
+	bool		free_of_charge; /* the attempt does not count */
+	TimestampTz sent_at;		/* 0: it was not sent */
+	TimestampTz next_attempt_at;	/* 0: none */
+	const char *task_id;		/* this and the following: NULL if none */
+	const char *request_id;
+	const char *error_code;
+	const char *error_message;
+} FinishedRequest;
+
+extern int64 request_origin(void);
+
+extern bool queue_begin(const char *activity);
+extern void queue_commit(void);
+extern void queue_abort(void);
+
+extern int	queue_orphans_to_doubt(void);
+extern int	queue_wake_waiting(int most);
+extern TimestampTz queue_next_due(void);
+extern int	queue_expire(int most);
+extern List *queue_find_lanes(void);
+extern List *queue_claim(const LaneDemand *demands, int n_demands, int most);
+extern List *queue_finish(FinishedRequest **finished, int n_finished);
+
+#endif							/* SCREENSHOT_TASK_REQUEST_QUEUE_H */

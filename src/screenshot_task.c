@@ -1,0 +1,61 @@
+/*-------------------------------------------------------------------------
+ *
+ * screenshot_task.c
+ *	  Loading of the module: its settings, and what it sets up
+ *
+ * Preloaded, the module takes shared memory and starts the launcher.  Loaded
+ * by a session alone, it has the functions that need neither.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/guc.h"
+
+#include "compat.h"
+#include "launcher.h"
+#include "screenshot_task.h"
+#include "shared_state.h"
+#include "wake.h"
+
+PG_MODULE_MAGIC;
+
+bool		screenshot_task_enabled = true;
+int			screenshot_task_sweep_interval = 60;
+
+void		_PG_init(void);
+
+void
+_PG_init(void)
+{
+	DefineCustomBoolVariable("screenshot_task.enabled",
+							 "Lets the workers send requests.",
+							 "What is under way is finished; what is pending stays so.",
+							 &screenshot_task_enabled,
+							 true,
+							 PGC_SIGHUP,
+							 0,
+							 NULL, NULL, NULL);
+
+	DefineCustomIntVariable("screenshot_task.sweep_interval",
+							"Sets how often a worker looks at its table without being woken.",
+							"It finds what ordinary wake-ups do not tell of, such as requests that expired while their server was paused.",
+							&screenshot_task_sweep_interval,
+							60,
+							1, INT_MAX / 1000,
+							PGC_SIGHUP,
+							GUC_UNIT_S,
+							NULL, NULL, NULL);
+
+	MarkGUCPrefixReserved("screenshot_task");
+
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+	shared_state_init();
+	wake_init();
+	launcher_register();
+}

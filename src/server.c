@@ -1,0 +1,547 @@
+/*-------------------------------------------------------------------------
+ *
+ * server.c
+ *	  Foreign servers of the wrapper tencent_cloud: where requests are sent,
+ *	  and with which credentials
+ *
+ * Every option is a row of one table, with the function that checks its
+ * value.  The validator runs the checks; reading a server runs them again,
+ * since an option may have been stored before a rule was made.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/reloptions.h"
+#include "catalog/pg_foreign_server.h"
+#include "catalog/pg_user_mapping.h"
+#include "commands/defrem.h"
+#include "foreign/foreign.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/syscache.h"
+
+#include "compat.h"
+#include "rate_limit.h"
+#include "server.h"
+
+#define DEFAULT_ENDPOINT	"https://live.tencentcloudapi.com"
+#define DEFAULT_LANGUAGE	"en-US"
+
+/*
+ * Checks a value, and puts it into a LiveServer or Credentials.  Returns
+ * what is allowed if the value is not, as a sentence; else NULL.
+ */
+typedef const char *(*OptionSetter) (void *object, const char *value);
+
+typedef struct Option
+{
+	const char *name;
+	Oid			catalog;		/* of the objects that have it */
+	bool		is_secret;		/* not to be shown */
+	OptionSetter set;
+} Option;
+
+static const char *set_endpoint(void *object, const char *value);
+static const char *set_region(void *object, const char *value);
+static const char *set_language(void *object, const char *value);
+static const char *set_requests_per_second(void *object, const char *value);
+static const char *set_connect_timeout(void *object, const char *value);
+static const char *set_request_timeout(void *object, const char *value);
+static const char *set_ca_file(void *object, const char *value);
+static const char *set_proxy(void *object, const char *value);
+static const char *set_max_in_flight(void *object, const char *value);
+static const char *set_in_doubt(void *object, const char *value);
+static const char *set_credentials(void *object, const char *value);
+static const char *set_secret_id(void *object, const char *value);
+static const char *set_secret_key(void *object, const char *value);
+static const char *set_token(void *object, const char *value);
+
+static const Option options[] = {
+	{"endpoint", ForeignServerRelationId, false, set_endpoint},
+	{"region", ForeignServerRelationId, false, set_region},
+	{"language", ForeignServerRelationId, false, set_language},
+	{"requests_per_second", ForeignServerRelationId, false, set_requests_per_second},
+	{"connect_timeout", ForeignServerRelationId, false, set_connect_timeout},
+	{"request_timeout", ForeignServerRelationId, false, set_request_timeout},
+	{"ca_file", ForeignServerRelationId, false, set_ca_file},
+	{"proxy", ForeignServerRelationId, false, set_proxy},
+	{"max_in_flight", ForeignServerRelationId, false, set_max_in_flight},
+	{"in_doubt", ForeignServerRelationId, false, set_in_doubt},
+	{"credentials", ForeignServerRelationId, false, set_credentials},
+	{"secret_id", UserMappingRelationId, false, set_secret_id},
+	{"secret_key", UserMappingRelationId, true, set_secret_key},
+	{"token", UserMappingRelationId, true, set_token},
+};
+
+static void apply_option(void *object, Oid catalog, DefElem *element);
+static char *list_options(Oid catalog);
+static ForeignServer *find_server(const char *name, Oid role);
+static void set_server_defaults(LiveServer *server);
+static HeapTuple find_user_mapping(Oid role, Oid server);
+static void wipe_text(char *secret);
+static bool is_loopback(const char *host);
+static bool is_visible_ascii(const char *value);
+static const char *set_time(int *milliseconds, const char *value);
+static const char *set_count(int *count, const char *value, int most);
+
+PG_FUNCTION_INFO_V1(screenshot_task_fdw_validator);
+
+/*
+ * Check the options of a foreign server or user mapping.
+ *
+ * Raises an error that names the option, the value unless it is a secret,
+ * and what is allowed.
+ */
+Datum
+screenshot_task_fdw_validator(PG_FUNCTION_ARGS)
+{
+	List	   *elements = untransformRelOptions(PG_GETARG_DATUM(0));
+	Oid			catalog = PG_GETARG_OID(1);
+	LiveServer	server;
+	Credentials credentials;
+	void	   *object = &server;
+	ListCell   *cell;
+
+	set_server_defaults(&server);
+	memset(&credentials, 0, sizeof(credentials));
+	if (catalog == UserMappingRelationId)
+		object = &credentials;
+
+	foreach(cell, elements)
+		apply_option(object, catalog, (DefElem *) lfirst(cell));
+
+	PG_RETURN_VOID();
+}
+
+static void
+apply_option(void *object, Oid catalog, DefElem *element)
+{
+	const Option *option = NULL;
+	const char *value = defGetString(element);
+	const char *allowed;
+
+	for (int i = 0; i < (int) lengthof(options); i++)
+	{
+		if (options[i].catalog == catalog &&
+			strcmp(options[i].name, element->defname) == 0)
+			option = &options[i];
+	}
+	if (option == NULL)
+	{
+		char	   *valid = list_options(catalog);
+
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+				 errmsg("invalid option \"%s\"", element->defname),
+				 valid[0] != '\0' ?
+				 errhint("Valid options in this context are: %s", valid) :
+				 errhint("There are no valid options in this context.")));
+	}
+
+	allowed = option->set(object, value);
+	if (allowed != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 option->is_secret ?
+				 errmsg("invalid value for option \"%s\"", option->name) :
+				 errmsg("invalid value for option \"%s\": \"%s\"",
+						option->name, value),
+				 errdetail_internal("%s", allowed)));
+}
+
+/*
+ * The names of the options that objects of a catalog have.
+ */
+static char *
+list_options(Oid catalog)
+{
+	StringInfoData names;
+
+	initStringInfo(&names);
+	for (int i = 0; i < (int) lengthof(options); i++)
+	{
+		if (options[i].catalog == catalog)
+			appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "",
+							 options[i].name);
+	}
+	return names.data;
+}
+
+/*
+ * Check that a role may send to the server of a name.
+ *
+ * Raises an error if there is no such server, if it is not one of this
+ * wrapper, or if the role has no USAGE on it.
+ */
+void
+check_live_server(const char *name, Oid role)
+{
+	(void) find_server(name, role);
+}
+
+static ForeignServer *
+find_server(const char *name, Oid role)
+{
+	ForeignServer *foreign = GetForeignServerByName(name, true);
+	ForeignDataWrapper *wrapper;
+
+	if (foreign == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("server \"%s\" does not exist", name),
+				 errhint("Create it with CREATE SERVER %s FOREIGN DATA WRAPPER "
+						 FDW_NAME ".", quote_identifier(name))));
+
+	wrapper = GetForeignDataWrapper(foreign->fdwid);
+	if (strcmp(wrapper->fdwname, FDW_NAME) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("server \"%s\" does not belong to the foreign-data wrapper \"%s\"",
+						name, FDW_NAME),
+				 errdetail("Its wrapper is \"%s\".", wrapper->fdwname)));
+
+	if (foreign_server_aclcheck(foreign->serverid, role, ACL_USAGE) != ACLCHECK_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for foreign server %s", name),
+				 errhint("Have its owner GRANT USAGE ON FOREIGN SERVER %s TO %s.",
+						 quote_identifier(name),
+						 quote_identifier(GetUserNameFromId(role, false)))));
+	return foreign;
+}
+
+/*
+ * The server of a name, for a role that wants to send to it.
+ *
+ * Raises the errors of check_live_server(), and one if an option is not
+ * valid.
+ */
+LiveServer *
+get_live_server(const char *name, Oid role)
+{
+	ForeignServer *foreign = find_server(name, role);
+	LiveServer *server;
+	ListCell   *cell;
+
+	server = palloc(sizeof(LiveServer));
+	set_server_defaults(server);
+	server->oid = foreign->serverid;
+	server->name = foreign->servername;
+	foreach(cell, foreign->options)
+		apply_option(server, ForeignServerRelationId,
+					 (DefElem *) lfirst(cell));
+	return server;
+}
+
+static void
+set_server_defaults(LiveServer *server)
+{
+	memset(server, 0, sizeof(*server));
+	(void) set_endpoint(server, DEFAULT_ENDPOINT);
+	server->language = DEFAULT_LANGUAGE;
+	server->requests_per_second = 20;
+	server->connect_timeout = 5 * 1000;
+	server->request_timeout = 30 * 1000;
+	server->max_in_flight = 32;
+	server->in_doubt = IN_DOUBT_RECONCILE;
+}
+
+/*
+ * The credentials with which a role sends to a server: those of its user
+ * mapping, or of the mapping for PUBLIC.
+ *
+ * palloc'd; wipe_credentials() after use.  Raises an error if there are none.
+ */
+Credentials *
+get_credentials(const LiveServer *server, Oid role)
+{
+	Credentials *credentials = palloc0(sizeof(Credentials));
+	HeapTuple	tuple = find_user_mapping(role, server->oid);
+	const char *missing = NULL;
+	Datum		datum;
+	bool		isnull;
+	ListCell   *cell;
+
+	if (!HeapTupleIsValid(tuple))
+	{
+		const char *role_name = quote_identifier(GetUserNameFromId(role, false));
+		const char *server_name = quote_identifier(server->name);
+
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("role %s has no user mapping for server \"%s\"",
+						role_name, server->name),
+				 errhint("CREATE USER MAPPING FOR %s SERVER %s OPTIONS (secret_id '...', secret_key '...').",
+						 role_name, server_name)));
+	}
+
+	datum = SysCacheGetAttr(USERMAPPINGUSERSERVER, tuple,
+							Anum_pg_user_mapping_umoptions, &isnull);
+	if (!isnull)
+	{
+		foreach(cell, untransformRelOptions(datum))
+		{
+			DefElem    *element = lfirst(cell);
+
+			apply_option(credentials, UserMappingRelationId, element);
+			wipe_text(defGetString(element));
+		}
+	}
+	ReleaseSysCache(tuple);
+
+	if (credentials->secret_id == NULL)
+		missing = "secret_id";
+	else if (credentials->secret_key == NULL)
+		missing = "secret_key";
+	if (missing != NULL)
+	{
+		wipe_credentials(credentials);
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("the user mapping of role %s for server \"%s\" has no %s",
+						quote_identifier(GetUserNameFromId(role, false)),
+						server->name, missing),
+				 errhint("Add it with ALTER USER MAPPING ... OPTIONS (ADD %s '...').",
+						 missing)));
+	}
+	return credentials;
+}
+
+static HeapTuple
+find_user_mapping(Oid role, Oid server)
+{
+	HeapTuple	tuple = SearchSysCache2(USERMAPPINGUSERSERVER,
+										ObjectIdGetDatum(role),
+										ObjectIdGetDatum(server));
+
+	if (!HeapTupleIsValid(tuple))
+		tuple = SearchSysCache2(USERMAPPINGUSERSERVER,
+								ObjectIdGetDatum(InvalidOid),
+								ObjectIdGetDatum(server));
+	return tuple;
+}
+
+/*
+ * Wipe credentials from memory, and free them.  NULL is allowed.
+ */
+void
+wipe_credentials(Credentials *credentials)
+{
+	if (credentials == NULL)
+		return;
+	wipe_text(credentials->secret_id);
+	wipe_text(credentials->secret_key);
+	wipe_text(credentials->token);
+	pfree(credentials);
+}
+
+static void
+wipe_text(char *secret)
+{
+	if (secret != NULL)
+		explicit_bzero(secret, strlen(secret));
+}
+
+/* ------------------------------------------------------------------ options
+ * of a server
+ */
+
+static const char *
+set_endpoint(void *object, const char *value)
+{
+	LiveServer *server = object;
+	const char *problem = http_parse_endpoint(value, &server->endpoint);
+
+	if (problem != NULL)
+		return psprintf("It %s. An endpoint is a URL of a scheme and a host, such as \"%s\".",
+						problem, DEFAULT_ENDPOINT);
+	if (strcmp(server->endpoint.scheme, "https") == 0 ||
+		(strcmp(server->endpoint.scheme, "http") == 0 &&
+		 is_loopback(server->endpoint.host)))
+		return NULL;
+	return "Its scheme must be https; http is accepted for loopback addresses alone.";
+}
+
+/*
+ * Is a host, as it stands in a URL, this machine?  Names other than
+ * "localhost" may be anywhere.
+ */
+static bool
+is_loopback(const char *host)
+{
+	return strcmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0 ||
+		(strncmp(host, "127.", 4) == 0 &&
+		 strspn(host, "0123456789.") == strlen(host));
+}
+
+static const char *
+set_region(void *object, const char *value)
+{
+	if (value[0] == '\0' ||
+		strspn(value, "abcdefghijklmnopqrstuvwxyz0123456789-") != strlen(value))
+		return "A region consists of lower-case letters, digits and hyphens, such as \"ap-guangzhou\".";
+	((LiveServer *) object)->region = pstrdup(value);
+	return NULL;
+}
+
+static const char *
+set_language(void *object, const char *value)
+{
+	if (strcmp(value, "en-US") != 0 && strcmp(value, "zh-CN") != 0)
+		return "Valid values are \"en-US\" and \"zh-CN\".";
+	((LiveServer *) object)->language = pstrdup(value);
+	return NULL;
+}
+
+static const char *
+set_requests_per_second(void *object, const char *value)
+{
+	return set_count(&((LiveServer *) object)->requests_per_second, value,
+					 RATE_MAX);
+}
+
+static const char *
+set_connect_timeout(void *object, const char *value)
+{
+	return set_time(&((LiveServer *) object)->connect_timeout, value);
+}
+
+static const char *
+set_request_timeout(void *object, const char *value)
+{
+	return set_time(&((LiveServer *) object)->request_timeout, value);
+}
+
+static const char *
+set_ca_file(void *object, const char *value)
+{
+	if (!is_absolute_path(value))
+		return "It must be the absolute path of a file of certificates in PEM format.";
+	((LiveServer *) object)->ca_file = pstrdup(value);
+	return NULL;
+}
+
+static const char *
+set_proxy(void *object, const char *value)
+{
+	HttpEndpoint endpoint;
+	const char *problem = http_parse_endpoint(value, &endpoint);
+
+	if (problem != NULL)
+		return psprintf("It %s. A proxy is a URL of a scheme, a host and a port.",
+						problem);
+	if (strcmp(endpoint.scheme, "http") != 0 &&
+		strcmp(endpoint.scheme, "https") != 0)
+		return "Its scheme must be http or https.";
+	((LiveServer *) object)->proxy = pstrdup(value);
+	return NULL;
+}
+
+static const char *
+set_max_in_flight(void *object, const char *value)
+{
+	return set_count(&((LiveServer *) object)->max_in_flight, value, 250);
+}
+
+static const char *
+set_in_doubt(void *object, const char *value)
+{
+	LiveServer *server = object;
+
+	if (strcmp(value, "reconcile") == 0)
+		server->in_doubt = IN_DOUBT_RECONCILE;
+	else if (strcmp(value, "hold") == 0)
+		server->in_doubt = IN_DOUBT_HOLD;
+	else if (strcmp(value, "resend") == 0)
+		server->in_doubt = IN_DOUBT_RESEND;
+	else
+		return "Valid values are \"reconcile\", \"hold\" and \"resend\".";
+	return NULL;
+}
+
+static const char *
+set_credentials(void *object, const char *value)
+{
+	(void) object;
+	if (strcmp(value, "environment") == 0 || strcmp(value, "file") == 0 ||
+		strcmp(value, "role") == 0)
+		return "This version takes credentials from user mappings only: the valid value is \"user_mapping\".";
+	if (strcmp(value, "user_mapping") != 0)
+		return "The valid value is \"user_mapping\".";
+	return NULL;
+}
+
+/* of a user mapping */
+
+static const char *
+set_secret_id(void *object, const char *value)
+{
+	/* It stands in a header, between an equals sign and a slash. */
+	if (!is_visible_ascii(value) || strpbrk(value, ",/") != NULL)
+		return "It must consist of 1 to 255 visible ASCII characters other than comma and slash.";
+	((Credentials *) object)->secret_id = pstrdup(value);
+	return NULL;
+}
+
+static const char *
+set_secret_key(void *object, const char *value)
+{
+	if (!is_visible_ascii(value))
+		return "It must consist of 1 to 255 visible ASCII characters.";
+	((Credentials *) object)->secret_key = pstrdup(value);
+	return NULL;
+}
+
+static const char *
+set_token(void *object, const char *value)
+{
+	/* Tokens are long, but a header has its limits too. */
+	if (value[0] == '\0' || strlen(value) > 8192 ||
+		strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.~+/=:%") != strlen(value))
+		return "A token consists of 1 to 8192 letters, digits and the characters -_.~+/=:%.";
+	((Credentials *) object)->token = pstrdup(value);
+	return NULL;
+}
+
+static bool
+is_visible_ascii(const char *value)
+{
+	size_t		len = strlen(value);
+
+	for (const char *c = value; *c != '\0'; c++)
+	{
+		if (*c <= ' ' || *c >= 0x7f)
+			return false;
+	}
+	return len >= 1 && len <= 255;
+}
+
+static const char *
+set_time(int *milliseconds, const char *value)
+{
+	int			parsed;
+	const char *hint = NULL;
+
+	if (parse_int(value, &parsed, GUC_UNIT_MS, &hint) &&
+		parsed > 0 && parsed <= 3600 * 1000)
+	{
+		*milliseconds = parsed;
+		return NULL;
+	}
+	return "It must be a time from 1ms to 1h, with one of the units \"ms\", \"s\", \"min\" and \"h\"; milliseconds without one.";
+}
+
+static const char *
+set_count(int *count, const char *value, int most)
+{
+	int			parsed;
+
+	if (parse_int(value, &parsed, 0, NULL) && parsed >= 1 && parsed <= most)
+	{
+		*count = parsed;
+		return NULL;
+	}
+	return psprintf("It must be a whole number from 1 to %d.", most);
+}

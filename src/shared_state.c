@@ -1,0 +1,321 @@
+/*-------------------------------------------------------------------------
+ *
+ * shared_state.c
+ *	  What the processes of a cluster share: which databases have a worker,
+ *	  who is to be woken, and the rate limits
+ *
+ * There are no pointers and no secrets in here, and nothing in here is needed
+ * after a restart: the tables of the databases hold all that counts.
+ *
+ * A database takes a place when the launcher starts, when the extension is
+ * created in it, or with its first request.  A place whose worker found no
+ * extension is marked so, and another database may have it when there is none
+ * left that nobody ever had.  A process is woken through the latch of its
+ * PGPROC, whose number is kept here.  PGPROCs live as long as the shared
+ * memory does, so that setting such a latch is always allowed; if the process
+ * has gone, some other one looks up once in vain.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "port/atomics.h"
+#include "storage/ipc.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
+
+#include "compat.h"
+#include "shared_state.h"
+
+#define TRANCHE			"screenshot_task"
+#define RATE_WINDOWS	256
+#define NOBODY			PG_UINT32_MAX
+
+typedef struct DatabasePlace
+{
+	Oid			database;		/* under the lock; InvalidOid: free */
+	pid_t		worker_pid;		/* under the lock */
+	bool		confirmed;		/* under the lock */
+	bool		unwanted;		/* under the lock: no extension was found */
+	pg_atomic_uint32 wake;		/* is there something new? */
+	pg_atomic_uint32 worker_proc;	/* PGPROC number, or NOBODY */
+} DatabasePlace;
+
+typedef struct SharedState
+{
+	pg_atomic_uint32 launcher_proc; /* PGPROC number, or NOBODY */
+	DatabasePlace databases[MAX_DATABASES];
+	/* The rate limits follow, at RATE_TABLE_OFFSET. */
+} SharedState;
+
+#define RATE_TABLE_OFFSET	MAXALIGN(sizeof(SharedState))
+
+static shmem_request_hook_type previous_request_hook = NULL;
+static shmem_startup_hook_type previous_startup_hook = NULL;
+
+static SharedState *state = NULL;
+static LWLock *lock = NULL;		/* protects which place is whose */
+
+static void request_memory(void);
+static void start_up(void);
+static void withdraw_worker(int code, Datum place);
+static void withdraw_launcher(int code, Datum arg);
+static void wake_process(pg_atomic_uint32 *proc);
+
+/*
+ * Ask for the shared memory.  To be called as the library is preloaded.
+ */
+void
+shared_state_init(void)
+{
+	previous_request_hook = shmem_request_hook;
+	shmem_request_hook = request_memory;
+	previous_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = start_up;
+}
+
+static Size
+shared_state_size(void)
+{
+	return add_size(RATE_TABLE_OFFSET, rate_table_size(RATE_WINDOWS));
+}
+
+static void
+request_memory(void)
+{
+	if (previous_request_hook)
+		previous_request_hook();
+	RequestAddinShmemSpace(shared_state_size());
+	RequestNamedLWLockTranche(TRANCHE, 1);
+}
+
+static void
+start_up(void)
+{
+	bool		found;
+
+	if (previous_startup_hook)
+		previous_startup_hook();
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	state = ShmemInitStruct("screenshot_task", shared_state_size(), &found);
+	lock = &GetNamedLWLockTranche(TRANCHE)->lock;
+	if (!found)
+	{
+		memset(state, 0, sizeof(SharedState));
+		pg_atomic_init_u32(&state->launcher_proc, NOBODY);
+		for (int i = 0; i < MAX_DATABASES; i++)
+		{
+			pg_atomic_init_u32(&state->databases[i].wake, 0);
+			pg_atomic_init_u32(&state->databases[i].worker_proc, NOBODY);
+		}
+		rate_table_init(shared_rate_table(), RATE_WINDOWS);
+	}
+	LWLockRelease(AddinShmemInitLock);
+}
+
+/*
+ * Was the library preloaded, so that there is shared memory?
+ */
+bool
+shared_state_available(void)
+{
+	return state != NULL;
+}
+
+/*
+ * The rate limits of the cluster.  Only if shared_state_available().
+ */
+RateTable *
+shared_rate_table(void)
+{
+	return (RateTable *) ((char *) state + RATE_TABLE_OFFSET);
+}
+
+/*
+ * The place of a database, taken for it if it has none.
+ *
+ * Returns -1, having said so in the log, if all places are taken.
+ */
+int
+database_place(Oid database)
+{
+	int			place = -1;
+	int			unused = -1;
+	int			unwanted = -1;
+
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	for (int i = 0; i < MAX_DATABASES && place < 0; i++)
+	{
+		if (state->databases[i].database == database)
+			place = i;
+		else if (unused < 0 && !OidIsValid(state->databases[i].database))
+			unused = i;
+		else if (unwanted < 0 && state->databases[i].unwanted &&
+				 state->databases[i].worker_pid == 0)
+			unwanted = i;
+	}
+	if (unused < 0)
+		unused = unwanted;
+	if (place < 0 && unused >= 0)
+	{
+		place = unused;
+		state->databases[place].database = database;
+		state->databases[place].worker_pid = 0;
+		state->databases[place].confirmed = false;
+		state->databases[place].unwanted = false;
+		pg_atomic_write_u32(&state->databases[place].wake, 0);
+		pg_atomic_write_u32(&state->databases[place].worker_proc, NOBODY);
+	}
+	LWLockRelease(lock);
+
+	if (place < 0)
+		ereport(LOG,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("screenshot_task serves no more than %d databases of a cluster",
+						MAX_DATABASES)));
+	return place;
+}
+
+/*
+ * Tell the worker at a place that there is something new; the launcher, if
+ * it has no worker.
+ *
+ * May be called while a transaction commits: cannot fail, takes no lock.
+ */
+void
+wake_database(int place)
+{
+	pg_atomic_write_u32(&state->databases[place].wake, 1);
+	pg_memory_barrier();
+	wake_process(&state->databases[place].worker_proc);
+	if (pg_atomic_read_u32(&state->databases[place].worker_proc) == NOBODY)
+		wake_process(&state->launcher_proc);
+}
+
+static void
+wake_process(pg_atomic_uint32 *proc)
+{
+	uint32		number = pg_atomic_read_u32(proc);
+
+	if (number != NOBODY)
+		SetLatch(&ProcGlobal->allProcs[number].procLatch);
+}
+
+/*
+ * Let sessions know this process as the launcher, until it exits.
+ */
+void
+announce_launcher(void)
+{
+	pg_atomic_write_u32(&state->launcher_proc, GetNumberFromPGProc(MyProc));
+	before_shmem_exit(withdraw_launcher, (Datum) 0);
+}
+
+static void
+withdraw_launcher(int code, Datum arg)
+{
+	(void) code;
+	(void) arg;
+	pg_atomic_write_u32(&state->launcher_proc, NOBODY);
+}
+
+/*
+ * Read what the launcher wants to know of a place.
+ */
+void
+read_database(int place, DatabaseStatus *status)
+{
+	DatabasePlace *database = &state->databases[place];
+
+	LWLockAcquire(lock, LW_SHARED);
+	status->database = database->database;
+	status->worker_pid = database->worker_pid;
+	status->confirmed = database->confirmed;
+	status->unwanted = database->unwanted;
+	status->woken = pg_atomic_read_u32(&database->wake) != 0;
+	LWLockRelease(lock);
+}
+
+/*
+ * The database at a place has no extension, or is itself gone: it needs no
+ * worker until something wakes it.
+ */
+void
+set_unwanted(int place)
+{
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	state->databases[place].confirmed = false;
+	state->databases[place].unwanted = true;
+	LWLockRelease(lock);
+}
+
+/*
+ * Let sessions know this process as the worker of a database, until it
+ * exits.
+ *
+ * Returns the database's place; -1 if it has a worker already, or if there
+ * is no place.
+ */
+int
+announce_worker(Oid database)
+{
+	int			place = database_place(database);
+	bool		taken = false;
+
+	if (place < 0)
+		return -1;
+
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	if (state->databases[place].worker_pid == 0)
+	{
+		state->databases[place].worker_pid = MyProcPid;
+		pg_atomic_write_u32(&state->databases[place].worker_proc,
+							GetNumberFromPGProc(MyProc));
+		taken = true;
+	}
+	LWLockRelease(lock);
+
+	if (!taken)
+		return -1;
+	before_shmem_exit(withdraw_worker, Int32GetDatum(place));
+	return place;
+}
+
+static void
+withdraw_worker(int code, Datum place)
+{
+	DatabasePlace *database = &state->databases[DatumGetInt32(place)];
+
+	(void) code;
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	pg_atomic_write_u32(&database->worker_proc, NOBODY);
+	database->worker_pid = 0;
+	LWLockRelease(lock);
+
+	/* What came while this worker was ending is for the next one. */
+	wake_process(&state->launcher_proc);
+}
+
+/*
+ * The worker at a place has found the extension in its database.
+ */
+void
+confirm_extension(int place)
+{
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	state->databases[place].confirmed = true;
+	state->databases[place].unwanted = false;
+	LWLockRelease(lock);
+	wake_process(&state->launcher_proc);
+}
+
+/*
+ * Was there something new at a place since this was last asked?
+ */
+bool
+take_wake(int place)
+{
+	return pg_atomic_exchange_u32(&state->databases[place].wake, 0) != 0;
+}

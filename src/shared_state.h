@@ -1,0 +1,45 @@
+/*-------------------------------------------------------------------------
+ *
+ * shared_state.h
+ *	  What the processes of a cluster share: which databases have a worker,
+ *	  who is to be woken, and the rate limits
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SCREENSHOT_TASK_SHARED_STATE_H
+#define SCREENSHOT_TASK_SHARED_STATE_H
+
+#include "rate_limit.h"
+
+/* The most databases of a cluster that can have requests */
+#define MAX_DATABASES		512
+
+/* A database's place in shared memory, as far as the launcher looks at it */
+typedef struct DatabaseStatus
+{
+	Oid			database;		/* InvalidOid: a free place */
+	pid_t		worker_pid;		/* 0: none is running */
+	bool		confirmed;		/* has its worker found the extension? */
+	bool		unwanted;		/* has its worker found no extension? */
+	bool		woken;			/* is there something new? */
+} DatabaseStatus;
+
+extern void shared_state_init(void);
+extern bool shared_state_available(void);
+extern RateTable *shared_rate_table(void);
+
+/* by sessions */
+extern int	database_place(Oid database);
+extern void wake_database(int place);
+
+/* by the launcher */
+extern void announce_launcher(void);
+extern void read_database(int place, DatabaseStatus *status);
+extern void set_unwanted(int place);
+
+/* by a worker */
+extern int	announce_worker(Oid database);
+extern void confirm_extension(int place);
+extern bool take_wake(int place);
+
+#endif							/* SCREENSHOT_TASK_SHARED_STATE_H */

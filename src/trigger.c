@@ -1,0 +1,354 @@
+/*-------------------------------------------------------------------------
+ *
+ * trigger.c
+ *	  screenshot_task_trigger(): a request for each row of a user's table
+ *
+ * The trigger becomes an INSERT into screenshot_task_request, with the values
+ * of the row's columns as parameters of their own types, so that PostgreSQL's
+ * rules of assignment say which column fits which parameter.  Constants stand
+ * in it as literals, so that the same rules read them.  It runs as whoever
+ * fired the trigger, and needs that role's right to insert.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "lib/stringinfo.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+#include "compat.h"
+
+/* The parameters of a request */
+typedef struct Parameter
+{
+	const char *name;
+	bool		required;
+} Parameter;
+
+static const Parameter parameters[] = {
+	{"stream_name", true},
+	{"domain_name", true},
+	{"app_name", true},
+	{"end_time", true},
+	{"template_id", true},
+	{"start_time", false},
+	{"stream_type", false},
+	{"extension", false},
+	{"server", false},
+	{"reference", false},
+};
+
+#define N_PARAMETERS	((int) lengthof(parameters))
+
+/* Where a parameter comes from */
+typedef struct Source
+{
+	bool		given;			/* by an argument of the trigger? */
+	const char *constant;		/* NULL: not from a constant */
+	int			column;			/* 0: not from a column */
+} Source;
+
+/* The INSERT of a trigger, kept for the session */
+typedef struct TriggerPlan
+{
+	Oid			trigger;		/* hash key */
+	char	   *text;
+	int			nargs;
+	Oid			argtypes[N_PARAMETERS];
+	SPIPlanPtr	plan;
+} TriggerPlan;
+
+static void check_fired_rightly(FunctionCallInfo fcinfo);
+static void read_arguments(const Trigger *trigger, Relation relation,
+						   Source *sources);
+static void read_argument(const Trigger *trigger, Relation relation,
+						  const char *argument, Source *sources);
+static void take_columns_of_same_name(const Trigger *trigger,
+									  Relation relation, Source *sources);
+static char *list_columns(Relation relation);
+static char *list_parameters(void);
+static char *build_insert(const char *schema, Relation relation,
+						  const Source *sources, int *columns,
+						  Oid *argtypes, int *nargs);
+static SPIPlanPtr get_plan(Oid trigger, const char *text, int nargs,
+						   const Oid *argtypes);
+
+PG_FUNCTION_INFO_V1(screenshot_task_trigger);
+
+/*
+ * AFTER INSERT OR UPDATE ... FOR EACH ROW
+ */
+Datum
+screenshot_task_trigger(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = (TriggerData *) fcinfo->context;
+	Source		sources[N_PARAMETERS];
+	int			columns[N_PARAMETERS];
+	Oid			argtypes[N_PARAMETERS];
+	Datum		args[N_PARAMETERS];
+	char		nulls[N_PARAMETERS];
+	int			nargs;
+	HeapTuple	row;
+	Relation	relation;
+	char	   *text;
+
+	check_fired_rightly(fcinfo);
+	relation = data->tg_relation;
+	row = TRIGGER_FIRED_BY_UPDATE(data->tg_event) ?
+		data->tg_newtuple : data->tg_trigtuple;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+
+	read_arguments(data->tg_trigger, relation, sources);
+	text = build_insert(get_namespace_name(get_func_namespace(fcinfo->flinfo->fn_oid)),
+						relation, sources, columns, argtypes, &nargs);
+	for (int i = 0; i < nargs; i++)
+	{
+		bool		isnull;
+
+		args[i] = SPI_getbinval(row, RelationGetDescr(relation), columns[i],
+								&isnull);
+		nulls[i] = isnull ? 'n' : ' ';
+	}
+	SPI_execute_plan(get_plan(data->tg_trigger->tgoid, text, nargs, argtypes),
+					 args, nulls, false, 0);
+	SPI_finish();
+	return PointerGetDatum(NULL);
+}
+
+static void
+check_fired_rightly(FunctionCallInfo fcinfo)
+{
+	TriggerData *data = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("screenshot_task_trigger must be called as a trigger")));
+	if (!TRIGGER_FIRED_AFTER(data->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(data->tg_event) ||
+		TRIGGER_FIRED_BY_DELETE(data->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("trigger \"%s\" must be fired AFTER INSERT OR UPDATE FOR EACH ROW",
+						data->tg_trigger->tgname)));
+}
+
+/*
+ * Find out where each parameter comes from.
+ */
+static void
+read_arguments(const Trigger *trigger, Relation relation, Source *sources)
+{
+	memset(sources, 0, N_PARAMETERS * sizeof(Source));
+	for (int i = 0; i < trigger->tgnargs; i++)
+		read_argument(trigger, relation, trigger->tgargs[i], sources);
+	take_columns_of_same_name(trigger, relation, sources);
+}
+
+/*
+ * Read one argument: "parameter=column" or "parameter:=constant".
+ */
+static void
+read_argument(const Trigger *trigger, Relation relation, const char *argument,
+			  Source *sources)
+{
+	const char *equals = strchr(argument, '=');
+	bool		is_constant = equals != NULL && equals > argument &&
+		equals[-1] == ':';
+	int			name_len = equals == NULL ? 0 :
+		(int) (equals - argument) - (is_constant ? 1 : 0);
+	int			which;
+
+	for (which = 0; which < N_PARAMETERS; which++)
+	{
+		if ((int) strlen(parameters[which].name) == name_len &&
+			strncmp(parameters[which].name, argument, name_len) == 0)
+			break;
+	}
+	if (equals == NULL || which == N_PARAMETERS)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid argument \"%s\" of trigger \"%s\" on table \"%s\"",
+						argument, trigger->tgname,
+						RelationGetRelationName(relation)),
+				 errdetail("An argument says \"parameter=column\" or \"parameter:=constant\"."),
+				 errhint("Parameters are: %s.", list_parameters())));
+	if (sources[which].given)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("trigger \"%s\" on table \"%s\" gives %s twice",
+						trigger->tgname, RelationGetRelationName(relation),
+						parameters[which].name)));
+
+	sources[which].given = true;
+	if (is_constant)
+	{
+		sources[which].constant = equals + 1;
+		return;
+	}
+	sources[which].column = SPI_fnumber(RelationGetDescr(relation), equals + 1);
+	if (sources[which].column <= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN),
+				 errmsg("argument \"%s\" of trigger \"%s\" names a column that table \"%s\" does not have",
+						argument, trigger->tgname,
+						RelationGetRelationName(relation)),
+				 errhint("Columns are: %s.", list_columns(relation))));
+}
+
+/*
+ * What no argument speaks of comes from the column of the same name, if
+ * there is one.
+ */
+static void
+take_columns_of_same_name(const Trigger *trigger, Relation relation,
+						  Source *sources)
+{
+	for (int i = 0; i < N_PARAMETERS; i++)
+	{
+		int			column;
+
+		if (sources[i].given)
+			continue;
+		column = SPI_fnumber(RelationGetDescr(relation), parameters[i].name);
+		if (column > 0)
+			sources[i].column = column;
+		else if (parameters[i].required)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_COLUMN),
+					 errmsg("trigger \"%s\" on table \"%s\" has nothing to take %s from",
+							trigger->tgname, RelationGetRelationName(relation),
+							parameters[i].name),
+					 errdetail("The table has no column of that name, and no argument of the trigger gives it."),
+					 errhint("Give the trigger an argument '%s=column' or '%s:=constant'. Columns are: %s.",
+							 parameters[i].name, parameters[i].name,
+							 list_columns(relation))));
+	}
+}
+
+static char *
+list_columns(Relation relation)
+{
+	TupleDesc	desc = RelationGetDescr(relation);
+	StringInfoData names;
+
+	initStringInfo(&names);
+	for (int i = 0; i < desc->natts; i++)
+	{
+		if (!TupleDescAttr(desc, i)->attisdropped)
+			appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "",
+							 NameStr(TupleDescAttr(desc, i)->attname));
+	}
+	return names.data;
+}
+
+static char *
+list_parameters(void)
+{
+	StringInfoData names;
+
+	initStringInfo(&names);
+	for (int i = 0; i < N_PARAMETERS; i++)
+		appendStringInfo(&names, "%s%s", i > 0 ? ", " : "",
+						 parameters[i].name);
+	return names.data;
+}
+
+/*
+ * Write the INSERT; and into "columns" and "argtypes" which columns, of which
+ * types, its parameters are.
+ */
+static char *
+build_insert(const char *schema, Relation relation, const Source *sources,
+			 int *columns, Oid *argtypes, int *nargs)
+{
+	StringInfoData names;
+	StringInfoData values;
+
+	initStringInfo(&names);
+	initStringInfo(&values);
+	*nargs = 0;
+	for (int i = 0; i < N_PARAMETERS; i++)
+	{
+		const char *separator = names.len > 0 ? ", " : "";
+
+		if (sources[i].constant != NULL)
+			appendStringInfo(&values, "%s%s", separator,
+							 quote_literal_cstr(sources[i].constant));
+		else if (sources[i].column > 0)
+		{
+			columns[*nargs] = sources[i].column;
+			argtypes[*nargs] = SPI_gettypeid(RelationGetDescr(relation),
+											 sources[i].column);
+			(*nargs)++;
+			appendStringInfo(&values, "%s$%d", separator, *nargs);
+		}
+		else
+			continue;
+		appendStringInfo(&names, "%s%s", separator, parameters[i].name);
+	}
+	return psprintf("INSERT INTO %s.screenshot_task_request (%s) VALUES (%s)"
+					" ON CONFLICT (requested_by, reference)"
+					" WHERE reference IS NOT NULL DO NOTHING",
+					quote_identifier(schema), names.data, values.data);
+}
+
+/*
+ * The plan of a trigger's INSERT, made anew if the INSERT is not the one that
+ * it was made for.
+ */
+static SPIPlanPtr
+get_plan(Oid trigger, const char *text, int nargs, const Oid *argtypes)
+{
+	static HTAB *plans = NULL;
+	TriggerPlan *entry;
+	SPIPlanPtr	plan;
+	char	   *kept_text;
+	bool		found;
+
+	if (plans == NULL)
+	{
+		HASHCTL		control = {
+			.keysize = sizeof(Oid),
+			.entrysize = sizeof(TriggerPlan)
+		};
+
+		plans = hash_create("screenshot_task trigger plans", 16, &control,
+							HASH_ELEM | HASH_BLOBS);
+	}
+
+	entry = hash_search(plans, &trigger, HASH_FIND, NULL);
+	if (entry != NULL && entry->nargs == nargs &&
+		strcmp(entry->text, text) == 0 &&
+		memcmp(entry->argtypes, argtypes, nargs * sizeof(Oid)) == 0)
+		return entry->plan;
+
+	/* All that may fail comes before the entry changes. */
+	plan = SPI_prepare(text, nargs, unconstify(Oid *, argtypes));
+	if (plan == NULL)
+		elog(ERROR, "could not prepare \"%s\": %s", text,
+			 SPI_result_code_string(SPI_result));
+	kept_text = MemoryContextStrdup(TopMemoryContext, text);
+	entry = hash_search(plans, &trigger, HASH_ENTER, &found);
+	if (SPI_keepplan(plan) != 0)
+		elog(ERROR, "could not keep the plan of \"%s\"", text);
+	if (found)
+	{
+		SPI_freeplan(entry->plan);
+		pfree(entry->text);
+	}
+	entry->text = kept_text;
+	entry->nargs = nargs;
+	memcpy(entry->argtypes, argtypes, nargs * sizeof(Oid));
+	entry->plan = plan;
+	return plan;
+}

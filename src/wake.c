@@ -1,0 +1,129 @@
+/*-------------------------------------------------------------------------
+ *
+ * wake.c
+ *	  Waking the worker when a transaction commits
+ *
+ * A transaction that did something for the worker to look at marks itself.
+ * Its commit then sets one flag and one latch, however much it did; nothing
+ * that can fail is left to do there.  What was done in a subtransaction
+ * counts only if that subtransaction, and each around it, commits: it is
+ * enough to remember the outermost nesting level at which something was done.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/objectaccess.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_foreign_server.h"
+#include "catalog/pg_user_mapping.h"
+#include "miscadmin.h"
+
+#include "shared_state.h"
+#include "wake.h"
+
+static object_access_hook_type previous_object_access = NULL;
+
+static int	marked_level = 0;	/* 0: this transaction is not marked */
+static int	marked_place = -1;	/* of this database, in shared memory */
+
+static void at_transaction_end(XactEvent event, void *arg);
+static void at_subtransaction_end(SubXactEvent event, SubTransactionId mine,
+								  SubTransactionId parent, void *arg);
+static void at_object_access(ObjectAccessType access, Oid class, Oid object,
+							 int sub_object, void *arg);
+
+/*
+ * Set up the callbacks, once a process.  To be called as the library is
+ * preloaded.
+ */
+void
+wake_init(void)
+{
+	RegisterXactCallback(at_transaction_end, NULL);
+	RegisterSubXactCallback(at_subtransaction_end, NULL);
+	previous_object_access = object_access_hook;
+	object_access_hook = at_object_access;
+}
+
+/*
+ * Have the worker of this database look at what the current transaction, or
+ * subtransaction, did, if and when it commits.  Without shared memory there
+ * is no worker, and nothing to do.
+ */
+void
+wake_at_commit(void)
+{
+	int			level = GetCurrentTransactionNestLevel();
+
+	if (!shared_state_available())
+		return;
+	if (marked_level == 0)
+	{
+		marked_place = database_place(MyDatabaseId);
+		if (marked_place < 0)
+			return;
+		marked_level = level;
+	}
+	else
+		marked_level = Min(marked_level, level);
+}
+
+static void
+at_transaction_end(XactEvent event, void *arg)
+{
+	(void) arg;
+	if (marked_level == 0)
+		return;
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+			wake_database(marked_place);
+			marked_level = 0;
+			break;
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			marked_level = 0;
+			break;
+		default:
+			break;
+	}
+}
+
+static void
+at_subtransaction_end(SubXactEvent event, SubTransactionId mine,
+					  SubTransactionId parent, void *arg)
+{
+	int			level = GetCurrentTransactionNestLevel();
+
+	(void) mine;
+	(void) parent;
+	(void) arg;
+	if (marked_level < level)
+		return;
+	if (event == SUBXACT_EVENT_COMMIT_SUB)
+		marked_level = level - 1;
+	else if (event == SUBXACT_EVENT_ABORT_SUB)
+		marked_level = 0;
+}
+
+/*
+ * An extension was created or dropped, or a server or user mapping changed:
+ * the worker of this database is to look, or to be started.
+ */
+static void
+at_object_access(ObjectAccessType access, Oid class, Oid object,
+				 int sub_object, void *arg)
+{
+	if (previous_object_access)
+		previous_object_access(access, class, object, sub_object, arg);
+
+	if ((class == ExtensionRelationId ||
+		 class == ForeignServerRelationId ||
+		 class == UserMappingRelationId) &&
+		(access == OAT_POST_CREATE ||
+		 access == OAT_POST_ALTER ||
+		 access == OAT_DROP))
+		wake_at_commit();
+}

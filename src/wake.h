@@ -1,0 +1,14 @@
+/*-------------------------------------------------------------------------
+ *
+ * wake.h
+ *	  Waking the worker when a transaction commits
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SCREENSHOT_TASK_WAKE_H
+#define SCREENSHOT_TASK_WAKE_H
+
+extern void wake_init(void);
+extern void wake_at_commit(void);
+
+#endif							/* SCREENSHOT_TASK_WAKE_H */
