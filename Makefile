@@ -17,6 +17,7 @@ OBJS = \
 	src/server.o \
 	src/shared_state.o \
 	src/tc3.o \
+	src/tc3_sql.o \
 	src/trigger.o \
 	src/wake.o \
 	src/worker.o
