@@ -1,0 +1,22 @@
+--
+-- The constraints of screenshot_task_request, by name; the rest of the error
+-- shows the row
+--
+\pset format unaligned
+\pset tuples_only on
+\pset fieldsep '\n    '
+SELECT given, split_part(outcome(format('SELECT enqueue_screenshot_task(%s)', request_with(given))), E'\n', 1)
+FROM (VALUES
+	($$stream_name => NULL$$), ($$domain_name => NULL$$), ($$app_name => NULL$$), ($$end_time => NULL$$),
+	($$template_id => NULL$$), ($$stream_type => NULL$$), ($$server => NULL$$),
+	($$stream_name => ''$$), ($$domain_name => ''$$), ($$app_name => ''$$),
+	($$template_id => -1$$), ($$stream_type => 2$$),
+	($$end_time => 'infinity'$$), ($$end_time => '-infinity'$$),
+	($$start_time => 'infinity'$$), ($$start_time => '-infinity'$$),
+	($$start_time => '2999-07-10 12:00', end_time => '2999-07-10 12:00'$$),
+	($$start_time => now() + '3 hours'$$),
+	($$end_time => now() + '25 hours'$$),
+	($$start_time => now() + '1 hour', end_time => now() + '26 hours'$$),
+	($$start_time => '2999-07-10 12:00:00.9', end_time => '2999-07-11 12:00'$$),
+	($$start_time => '2999-07-10 12:00', end_time => '2999-07-11 12:00:00.1'$$),
+	($$server => 'nowhere'$$)) AS t (given);

@@ -1,0 +1,92 @@
+--
+-- Options of servers and user mappings: what is good, what is not, and what
+-- is said of it
+--
+\pset format unaligned
+\pset tuples_only on
+\pset fieldsep ' '
+
+CREATE FUNCTION try_server(option text, value text) RETURNS text LANGUAGE sql AS $$
+	SELECT outcome(format('CREATE SERVER s FOREIGN DATA WRAPPER tencent_cloud OPTIONS (%I %L)',
+						  option, value))
+$$;
+CREATE FUNCTION try_mapping(option text, value text) RETURNS text LANGUAGE sql AS $$
+	SELECT outcome(format('CREATE USER MAPPING FOR CURRENT_USER SERVER tencent_live OPTIONS (%I %L)',
+						  option, value))
+$$;
+
+-- what is good
+SELECT option, value, try_server(option, value) FROM (VALUES
+	('endpoint', 'https://live.tencentcloudapi.com'),
+	('endpoint', 'https://live.ap-guangzhou.tencentcloudapi.com/'),
+	('endpoint', 'https://live.intl.tencentcloudapi.com:443'),
+	('endpoint', 'HTTPS://192.0.2.1:8443'), ('endpoint', 'https://[2001:db8::1]'),
+	('endpoint', 'http://localhost:8080'), ('endpoint', 'http://127.0.0.1'), ('endpoint', 'http://[::1]:8080'),
+	('region', 'ap-guangzhou'), ('language', 'en-US'), ('language', 'zh-CN'),
+	('requests_per_second', '1'), ('requests_per_second', '100000'),
+	('max_in_flight', '1'), ('max_in_flight', '250'),
+	('connect_timeout', '1ms'), ('connect_timeout', '500'), ('connect_timeout', '5 s'),
+	('request_timeout', '1.5s'), ('request_timeout', '2min'), ('request_timeout', '1h'),
+	('ca_file', '/etc/ssl/certs/ca-certificates.crt'), ('proxy', 'http://192.0.2.1:3128'),
+	('in_doubt', 'reconcile'), ('in_doubt', 'hold'), ('in_doubt', 'resend'),
+	('credentials', 'user_mapping')) AS good (option, value);
+SELECT option, left(value, 20), try_mapping(option, value) FROM (VALUES
+	('secret_id', 'AKIDEXAMPLE'), ('secret_id', repeat('i', 255)),
+	('secret_key', 'a/key,with"all'), ('secret_key', repeat('k', 255)),
+	('token', 'a-token_of.~+/=:%'), ('token', repeat('t', 8192))) AS good (option, value);
+
+-- what is not: the values, and what is said of them all, less the value
+SELECT option, string_agg(to_json(left(value, 45))::text, ' ' ORDER BY i), E'\n    ' || said
+FROM (VALUES
+	(1, 'endpoint', ARRAY['', 'live.tencentcloudapi.com', 'https://', 'https://live.tencentcloudapi.com:99999',
+						  'https://two words', E'https://a.com\r\nX-Forged: 1', E'https://a.com\n']),
+	(2, 'endpoint', ARRAY['https://user@live.tencentcloudapi.com']),
+	(3, 'endpoint', ARRAY['https://live.tencentcloudapi.com/path']),
+	(4, 'endpoint', ARRAY['https://live.tencentcloudapi.com/?query', 'https://live.tencentcloudapi.com#fragment']),
+	(5, 'endpoint', ARRAY['https://' || repeat('a', 300) || '.com']),
+	(6, 'endpoint', ARRAY['http://live.tencentcloudapi.com', 'http://10.0.0.1', 'http://127.0.0.1.a.com',
+						  'http://localhost.a.com', 'ftp://localhost']),
+	(7, 'region', ARRAY['', 'AP-Guangzhou', E'ap\r\nX-Forged: 1']),
+	(8, 'language', ARRAY['', 'en-us', 'de-DE']),
+	(9, 'requests_per_second', ARRAY['', '0', '-1', '100001', '20s', 'many', '99999999999']),
+	(10, 'max_in_flight', ARRAY['0', '251']),
+	(11, 'connect_timeout', ARRAY['', '0', '-1s', '1us', '61min', '1d', '5 parsecs', 'soon', '99999999999']),
+	(12, 'request_timeout', ARRAY['0s']),
+	(13, 'ca_file', ARRAY['', 'ca.crt']),
+	(14, 'proxy', ARRAY['', '192.0.2.1:3128']),
+	(15, 'proxy', ARRAY['ftp://192.0.2.1:3128']),
+	(16, 'proxy', ARRAY['http://192.0.2.1/path']),
+	(17, 'in_doubt', ARRAY['', 'guess']),
+	(18, 'credentials', ARRAY['', 'none']),
+	(19, 'credentials', ARRAY['environment', 'file', 'role'])) AS bad (n, option, bad_values),
+	unnest(bad_values) WITH ORDINALITY AS v (value, i),
+	regexp_replace(try_server(option, value), ': "[^"]*"', '') AS said
+GROUP BY n, option, said ORDER BY n, min(i);
+SELECT option, string_agg(to_json(left(value, 20))::text, ' ' ORDER BY i), E'\n    ' || said
+FROM (VALUES
+	(1, 'secret_id', ARRAY['', 'two words', 'a/b', 'a,b', E'a\r\nX-Forged: 1', repeat('i', 256)]),
+	(2, 'secret_key', ARRAY['', 'two words', E'a\r\nX-Forged: 1', repeat('k', 256)]),
+	(3, 'token', ARRAY['', 'two words', E'a\r\nX-Forged: 1', repeat('t', 8193)])) AS bad (n, option, bad_values),
+	unnest(bad_values) WITH ORDINALITY AS v (value, i),
+	regexp_replace(try_mapping(option, value), ': "[^"]*"', '') AS said
+GROUP BY n, option, said ORDER BY n, min(i);
+\pset tuples_only off
+\pset format aligned
+
+-- an error shows the value, unless there is, or may be, a secret in it
+CREATE SERVER s FOREIGN DATA WRAPPER tencent_cloud OPTIONS (region 'Guangzhou');
+ALTER USER MAPPING FOR PUBLIC SERVER tencent_live OPTIONS (SET secret_key 'two words');
+SELECT count(*) AS errors, count(*) FILTER (WHERE strpos(said, 'hunter2') > 0) AS that_show_a_secret
+FROM unnest(ARRAY[
+	try_mapping('secret_key', 'hunter2 hunter2'), try_mapping('token', 'hunter2"'),
+	try_mapping('secretkey', 'hunter2'), try_server('secret_key', 'hunter2'),
+	try_server('endpoint', 'https://user:hunter2@live.tencentcloudapi.com'),
+	try_server('proxy', 'http://user:hunter2@192.0.2.1:3128')]) AS said;
+
+-- options that there are not, and objects that have none
+CREATE SERVER s FOREIGN DATA WRAPPER tencent_cloud OPTIONS (secret_id 'AKIDEXAMPLE');
+CREATE USER MAPPING FOR CURRENT_USER SERVER tencent_live OPTIONS (endpoint 'https://live.tencentcloudapi.com');
+ALTER FOREIGN DATA WRAPPER tencent_cloud OPTIONS (ADD region 'ap-guangzhou');
+CREATE FOREIGN TABLE t (a int) SERVER tencent_live OPTIONS (region 'ap-guangzhou');
+
+DROP FUNCTION try_server, try_mapping;

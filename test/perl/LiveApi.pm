@@ -1,0 +1,184 @@
+# The stand-in of the API, test/live_api, as a test sees it.
+#
+#   my $api = LiveApi->new('--http1');     # on a port of its own, in a directory of its own
+#   $api->order(fault => 'hang', stream => 'a*', times => 3);
+#   $api->ledger(event => 'create', stream_name => 'abc')    # what happened: hashes
+#   $api->requests(outcome => 'TaskId')                      # what arrived: hashes
+#
+# ledger() and requests() return those records that have the given values.
+
+package LiveApi;
+
+use strict;
+use warnings;
+
+use Cwd qw(abs_path);
+use Exporter 'import';
+use File::Basename qw(dirname);
+use File::Copy qw(copy);
+use IPC::Run;
+use JSON::PP;
+use PostgreSQL::Test::Utils ();
+use Time::HiRes qw(sleep);
+
+our @EXPORT = qw(wait_until);
+
+use constant PROGRAM => dirname(dirname(abs_path(__FILE__))) . '/live_api';
+use constant { SECRET_ID => 'AKIDEXAMPLE', SECRET_KEY => 'Gu5t9xGARNpq86cd98joQYCN3EXAMPLE' };
+our @account = (SECRET_ID, SECRET_KEY);
+
+sub new
+{
+	my ($class, @options) = @_;
+	my $self = bless {
+		dir     => PostgreSQL::Test::Utils::tempdir('live_api'),
+		options => \@options
+	}, $class;
+
+	$self->start;
+	return $self;
+}
+
+# Start it; again on the same port, with the same ledger, if it was stopped.
+sub start
+{
+	my ($self) = @_;
+	my @port = $self->{port} ? ('--port', $self->{port}) : ();
+
+	unlink "$self->{dir}/port";
+	$self->{run} = IPC::Run::start(
+		[ '/usr/bin/python3', PROGRAM, '--dir', $self->{dir}, @port, @{ $self->{options} } ],
+		'<', \'', '>', "$self->{dir}/stdout", '2>>', "$self->{dir}/stderr");
+	wait_until(sub { -e "$self->{dir}/port" || !$self->{run}->pumpable })
+	  && -e "$self->{dir}/port"
+	  or die "the stand-in did not start: " . $self->complaints;
+	($self->{port}) = PostgreSQL::Test::Utils::slurp_file("$self->{dir}/port") =~ /(\d+)/;
+	return;
+}
+
+# Connections to it are refused from now on.
+sub stop
+{
+	my ($self) = @_;
+	my $run = delete $self->{run} or return;
+
+	$run->signal('TERM');
+	$run->finish;
+	return;
+}
+
+sub DESTROY
+{
+	my ($self) = @_;
+	local ($?, $@);
+
+	eval { $self->stop };
+	return;
+}
+
+sub endpoint { return "https://127.0.0.1:$_[0]->{port}" }
+
+sub ca_file { return "$_[0]->{dir}/ca.pem" }
+
+# The same under a name of its own.  libcurl shares connections between requests that agree in all options,
+# the CA file's name among them.
+sub ca_file_copy
+{
+	my ($self) = @_;
+	my $copy = sprintf '%s/ca-%d.pem', $self->{dir}, ++$self->{copies};
+
+	copy($self->ca_file, $copy) or die "could not write $copy: $!";
+	return $copy;
+}
+
+# What it wrote to stderr: its own bugs, and mistakes in orders.
+sub complaints { return PostgreSQL::Test::Utils::slurp_file("$_[0]->{dir}/stderr") }
+
+# Order a fault, of what --help lists.  It holds for whatever arrives from now on.
+sub order
+{
+	my ($self, %order) = @_;
+
+	open my $file, '>>', "$self->{dir}/orders" or die "could not open orders: $!";
+	print $file JSON::PP->new->canonical->encode(\%order) . "\n";
+	close $file or die "could not write orders: $!";
+	wait_until(sub { !$self->listens }) if $order{fault} && $order{fault} =~ /^refuse=/;
+	return;
+}
+
+sub clear_orders
+{
+	my ($self) = @_;
+
+	$self->order(clear => JSON::PP::true);
+	return;
+}
+
+# Told by the kernel: a connection made to find out might take a fault that is meant for another.
+sub listens
+{
+	my ($self) = @_;
+	my $listening = sprintf '0100007F:%04X 00000000:0000 0A ', $self->{port};
+
+	return index(PostgreSQL::Test::Utils::slurp_file('/proc/net/tcp'), $listening) >= 0;
+}
+
+sub ledger { my ($self, %wanted) = @_; return matching("$self->{dir}/ledger", %wanted) }
+
+sub requests { my ($self, %wanted) = @_; return matching("$self->{dir}/requests", %wanted) }
+
+sub matching
+{
+	my ($path, %wanted) = @_;
+	my $json  = JSON::PP->new->utf8;
+	my @lines = split /(?<=\n)/, -e $path ? PostgreSQL::Test::Utils::slurp_file($path) : '';
+	my @records = map { $json->decode($_) } grep { /\n\z/ } @lines;
+
+	return grep {
+		my $record = $_;
+		!grep { ($record->{$_} // '') ne $wanted{$_} } keys %wanted
+	} @records;
+}
+
+# Wait until so many of the requests that arrived have the given values.
+sub wait_for_requests
+{
+	my ($self, $n, %wanted) = @_;
+
+	return wait_until(sub { $self->requests(%wanted) >= $n });
+}
+
+# The most requests with the given values that arrived in any one second, by the kernel's time.
+# Of requests that the kernel merged only a span of time is known; the longest span counts, so that
+# nobody is accused for want of knowledge.
+sub most_in_a_second
+{
+	my ($self, %wanted) = @_;
+	my @arrived = sort { $a->{time} <=> $b->{time} || $a->{earliest} <=> $b->{earliest} }
+	  $self->requests(%wanted);
+	my $most = 0;
+
+	for my $first (0 .. $#arrived)
+	{
+		my $last = $first;
+		$last++ while $last < $#arrived && $arrived[ $last + 1 ]{time} - $arrived[$first]{earliest} < 1;
+		$most = $last - $first + 1 if $last - $first + 1 > $most;
+	}
+	return $most;
+}
+
+# Wait until a condition holds.  Returns false if it never does.
+sub wait_until
+{
+	my ($condition) = @_;
+	my $give_up = time + $PostgreSQL::Test::Utils::timeout_default;
+
+	until ($condition->())
+	{
+		return 0 if time > $give_up;
+		sleep 0.02;
+	}
+	return 1;
+}
+
+1;

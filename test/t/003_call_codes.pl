@@ -1,0 +1,112 @@
+# What the API refuses, by a call: each error code has its SQLSTATE, the code and the RequestId are in
+# the error's detail, and the session goes on.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use ScreenshotTaskTest;
+use Test::More;
+
+# Of each class: message, hint, and the codes by SQLSTATE
+my $call    = 'CreateScreenshotTask';
+my @classes = (
+	[   qq(server "tencent_live" refused $call: too many requests a second),
+		'Nothing was done: the call may be made again. If others use the same account, lower the server option "requests_per_second".',
+		'53400' => [
+			qw(RequestLimitExceeded RequestLimitExceeded.UinLimitExceeded
+			  RequestLimitExceeded.GlobalRegionUinLimitExceeded RequestLimitExceeded.IPLimitExceeded
+			  LimitExceeded.RateLimitExceeded)
+		]
+	],
+	[   qq(server "tencent_live" refused $call: a limit of the account is reached),
+		'Nothing was done: the call may be made again once tasks have ended.',
+		'53400' => [qw(LimitExceeded LimitExceeded.MaximumRunningTask LimitExceeded.Other)]
+	],
+	[   qq(server "tencent_live" refused the credentials for $call),
+		"Check the user mapping's secret_id, secret_key and token, what the account may do, and this machine's clock.",
+		'28000' => [
+			qw(AuthFailure AuthFailure.SignatureFailure AuthFailure.SignatureExpire AuthFailure.SecretIdNotFound
+			  AuthFailure.TokenFailure UnauthorizedOperation UnauthorizedOperation.CamNoAuth)
+		]
+	],
+	[   qq(server "tencent_live" refused $call: the account's service is not active),
+		'Look at the state of the Live service in the console.',
+		'55000' => [ map { "ResourceNotFound.$_" } qw(ForbidService FreezeService StopService UserDisableService) ]
+	],
+	[   qq(server "tencent_live" does not offer $call to this client),
+		q(Check the server options "endpoint" and "region", and the account's address lists.),
+		'0A000' => [qw(InvalidAction NoSuchProduct NoSuchVersion ActionOffline UnsupportedRegion UnsupportedProtocol)],
+		'55000' => [qw(IpInBlacklist IpNotInWhitelist)]
+	],
+	[   qq(server "tencent_live" refused the parameters of $call),
+		undef,
+		'22023' => [
+			qw(InvalidParameter InvalidParameter.TooLong InvalidParameterValue MissingParameter UnknownParameter
+			  InvalidRequest RequestSizeLimitExceeded ResourceNotFound ResourceNotFound.Other DryRunOperation)
+		],
+		'0A000' => [qw(UnsupportedOperation)]
+	],
+	[   qq(it is unknown whether server "tencent_live" carried out $call),
+		'Find out before the call is made again: it may have been carried out.',
+		'08007' => [
+			qw(InternalError InternalError.GetConfigError InternalError.NetworkError FailedOperation
+			  FailedOperation.Other ServiceUnavailable ResponseSizeLimitExceeded NobodyKnows.ThisCode)
+		]
+	]);
+
+my $api  = LiveApi->new;
+my $node = ScreenshotTaskTest->start_new('main');
+$node->add_server('tencent_live', $api);
+
+for my $class (@classes)
+{
+	my ($message, $hint, @by_sqlstate) = @$class;
+
+	while (my ($sqlstate, $codes) = splice @by_sqlstate, 0, 2)
+	{
+		check_code($_, $sqlstate, $message, $hint) for @$codes;
+	}
+}
+
+# An ambiguous answer may hide a task
+my $stream = 'fault:error=InternalError,create';
+is($node->try(call_sql(stream_name => $stream))->{error}{sqlstate}, '08007', 'InternalError, though the task was made');
+is(scalar $api->ledger(stream_name => $stream), 1, 'the task was made');
+
+# stop and delete have errors of the same kind
+for my $function (qw(stop delete))
+{
+	my $error = $node->try("SELECT ${function}_screenshot_task('nothing')")->{error};
+
+	is($error->{sqlstate}, '22023', "${function}_screenshot_task() of no task");
+	like($error->{detail}, qr/^InvalidParameter: TaskId does not exist \(RequestId /, 'says what the API said');
+}
+is($api->complaints, '', 'the stand-in has nothing to complain of');
+
+done_testing();
+
+sub check_code
+{
+	my ($code, $sqlstate, $message, $hint) = @_;
+	my $stream  = "fault:error=$code";
+	my $result  = $node->try(call_sql(stream_name => $stream) . call_sql(stream_name => "after $code"));
+	my @refused = $api->requests(stream_name => $stream);
+	my $error   = $result->{error};
+
+	is(@refused, 1, "$code: asked once");
+	is_deeply(
+		{ map { $_ => $error->{$_} } qw(severity sqlstate message detail hint) },
+		{   severity => 'ERROR',
+			sqlstate => $sqlstate,
+			message  => $message,
+			detail   => "$code: ordered by a test (RequestId $refused[0]{request_id})",
+			hint     => $hint
+		},
+		"$code: error");
+	is_deeply([ $api->ledger(stream_name => $stream) ], [], "$code: no task");
+	is_deeply([ map { $_->[0] } @{ $result->{rows} } ],
+		[ map { $_->{task_id} } $api->ledger(stream_name => "after $code") ], "$code: the next call succeeds");
+	return;
+}
