@@ -6,16 +6,19 @@
 MODULE_big = screenshot_task
 OBJS = \
 	src/call.o \
+	src/dispatch.o \
 	src/enqueue.o \
 	src/http.o \
 	src/lane.o \
 	src/launcher.o \
 	src/live_api.o \
 	src/rate_limit.o \
+	src/reconcile.o \
 	src/request_queue.o \
 	src/screenshot_task.o \
 	src/server.o \
 	src/shared_state.o \
+	src/submission.o \
 	src/tc3.o \
 	src/tc3_sql.o \
 	src/trigger.o \

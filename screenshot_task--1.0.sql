@@ -182,7 +182,7 @@ COMMENT ON COLUMN @extschema@.screenshot_task_request.requested_at IS
 COMMENT ON COLUMN @extschema@.screenshot_task_request.status IS
 'where the request stands; set by the extension';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.next_attempt_at IS
-'of a pending request: not to be sent before; null: as soon as there is a free slot';
+'of a pending request: not to be sent before; null: as soon as there is a free slot. Of one in doubt: when it is next asked about; null: it is left to a person';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.attempts IS
 'how often the request was sent; what the API refused by its rate limit does not count';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.sent_at IS
@@ -217,6 +217,23 @@ CREATE INDEX screenshot_task_request_waiting
 	AND next_attempt_at IS NOT NULL;
 COMMENT ON INDEX @extschema@.screenshot_task_request_waiting IS
 'pending requests that may not be sent yet';
+
+-- what is to be found out about
+CREATE INDEX screenshot_task_request_doubtful
+	ON @extschema@.screenshot_task_request
+	USING btree (origin, next_attempt_at)
+	WHERE status OPERATOR(pg_catalog.=) 'in_doubt'::@extschema@.screenshot_task_status
+	AND next_attempt_at IS NOT NULL;
+COMMENT ON INDEX @extschema@.screenshot_task_request_doubtful IS
+'requests in doubt that DescribeScreenshotTask is to be asked about';
+
+-- which row has a task that is found
+CREATE INDEX screenshot_task_request_task
+	ON @extschema@.screenshot_task_request
+	USING btree (end_time)
+	WHERE task_id IS NOT NULL;
+COMMENT ON INDEX @extschema@.screenshot_task_request_task IS
+'requests that have a task, by its end';
 
 CREATE INDEX screenshot_task_request_sending
 	ON @extschema@.screenshot_task_request

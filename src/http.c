@@ -29,9 +29,12 @@
  */
 #include "postgres.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <curl/curl.h>
@@ -89,6 +92,7 @@ struct HttpTransfer
 	char	   *body;
 	size_t		body_len;
 	size_t		body_read;		/* handed to libcurl so far */
+	int			request_timeout;	/* ms */
 
 	MonotonicUs leave_by;
 	bool		sent;			/* was libcurl let through to write? */
@@ -116,6 +120,7 @@ static void describe_failure(HttpTransfer *transfer);
 
 static int	on_socket(CURL *easy, curl_socket_t fd, int what, void *arg,
 					  void *socket_arg);
+static int	on_new_socket(void *arg, curl_socket_t fd, curlsocktype purpose);
 static int	on_timer(CURLM *multi, long timeout_ms, void *arg);
 static int	before_writing(void *arg, char *remote_ip, char *local_ip,
 						   int remote_port, int local_port);
@@ -417,6 +422,8 @@ make_transfer(HttpClient *client)
 	SETOPT(easy, CURLOPT_QUICK_EXIT, 1L);
 #endif
 	SETOPT(easy, CURLOPT_ERRORBUFFER, transfer->curl_error);
+	SETOPT(easy, CURLOPT_SOCKOPTFUNCTION, on_new_socket);
+	SETOPT(easy, CURLOPT_SOCKOPTDATA, transfer);
 	SETOPT(easy, CURLOPT_PREREQFUNCTION, before_writing);
 	SETOPT(easy, CURLOPT_PREREQDATA, transfer);
 	SETOPT(easy, CURLOPT_READFUNCTION, read_body);
@@ -441,6 +448,7 @@ set_request(HttpTransfer *transfer, const HttpRequest *request)
 
 	transfer->owner = request->owner;
 	transfer->leave_by = request->leave_by;
+	transfer->request_timeout = request->request_timeout;
 	transfer->body_len = request->body_len;
 	transfer->body_read = 0;
 	transfer->sent = false;
@@ -791,6 +799,25 @@ on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg)
 		return -1;
 	(void) curl_multi_assign(client->multi, fd, client);
 	return 0;
+}
+
+/*
+ * A socket is about to be connected.
+ *
+ * The kernel goes on repeating what was written, for minutes, even after the
+ * process is gone.  Beyond the request's time-out it must not: the request
+ * may be taken for lost by then, and sent again.
+ */
+static int
+on_new_socket(void *arg, curl_socket_t fd, curlsocktype purpose)
+{
+	HttpTransfer *transfer = arg;
+	unsigned int timeout = (unsigned int) transfer->request_timeout;
+
+	(void) purpose;
+	(void) setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout,
+					  sizeof(timeout));
+	return CURL_SOCKOPT_OK;
 }
 
 /*

@@ -18,11 +18,14 @@
  */
 #include "postgres.h"
 
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #include "compat.h"
 #include "lane.h"
+#include "shared_state.h"
 
 /*
  * A server is known for so long after it was reached.  The connection is kept
@@ -37,7 +40,12 @@ dlist_head	lanes = DLIST_STATIC_INIT(lanes);
 
 static dlist_head servers = DLIST_STATIC_INIT(servers);
 
+static Lane *being_resolved = NULL;
+
 static Server *find_server(const Name name);
+static void pause_server(Server *server, const char *reason);
+static void note_unanswered(Server *server, MonotonicUs started_at,
+							const char *reason);
 static MonotonicUs not_before(const Lane *lane);
 static MonotonicUs pause_time(int *pauses);
 
@@ -84,6 +92,151 @@ find_server(const Name name)
 }
 
 /*
+ * Read a lane's options and credentials as they are now, within a
+ * transaction.  They stay until lanes_forget_options().
+ *
+ * Raises an error if the role may not send to the server; then
+ * lane_being_resolved() tells whom to blame.
+ */
+void
+lane_resolve(Lane *lane)
+{
+	MemoryContext old;
+	Oid			role;
+
+	if (lane->options != NULL)
+		return;
+	if (lane->context == NULL)
+		lane->context = AllocSetContextCreate(TopMemoryContext,
+											  "screenshot_task lane",
+											  ALLOCSET_SMALL_SIZES);
+	old = MemoryContextSwitchTo(lane->context);
+	being_resolved = lane;
+	role = get_role_oid(NameStr(lane->name.role), false);
+	lane->options = get_live_server(NameStr(lane->name.server), role);
+	lane->credentials = get_credentials(lane->options, role);
+	lane->key = rate_key(lane->credentials->secret_id, LIVE_CREATE);
+	lane->server->max_in_flight = lane->options->max_in_flight;
+	being_resolved = NULL;
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * The lane for which an error was raised, if it was lane_resolve() that did;
+ * else NULL.
+ */
+Lane *
+lane_being_resolved(void)
+{
+	return being_resolved;
+}
+
+/*
+ * Forget the options and credentials of all lanes, keys first of all.
+ */
+void
+lanes_forget_options(void)
+{
+	dlist_iter	iter;
+
+	being_resolved = NULL;
+	dlist_foreach(iter, &lanes)
+	{
+		Lane	   *lane = dlist_container(Lane, node, iter.cur);
+
+		wipe_credentials(lane->credentials);
+		lane->credentials = NULL;
+		lane->options = NULL;
+		lane->demand = 0;
+		if (lane->context != NULL)
+			MemoryContextReset(lane->context);
+	}
+}
+
+/*
+ * Make a signed request to the server of a lane that is resolved, in the
+ * current memory context.
+ *
+ * Returns NULL, or why it cannot be signed.
+ */
+const char *
+lane_sign(Lane *lane, const char *action, const char *body, HttpRequest *http)
+{
+	MemoryContext context = CurrentMemoryContext;
+	LiveServer *options = lane->options;
+	LiveRequest *request = palloc(sizeof(LiveRequest));
+	const char *volatile problem = NULL;
+
+	PG_TRY();
+	{
+		live_sign(request, action, options->endpoint.authority,
+				  options->region, options->language, lane->credentials,
+				  live_start_time(GetCurrentTimestamp()), pstrdup(body));
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		problem = CopyErrorData()->message;
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	if (problem != NULL)
+		return problem;
+
+	http->url = pstrdup(options->endpoint.url);
+	http->host = pstrdup(options->endpoint.authority);
+	http->headers = request->headers;
+	http->body = request->body;
+	http->body_len = request->body_len;
+	http->connect_timeout = options->connect_timeout;
+	http->request_timeout = options->request_timeout;
+	http->ca_file = options->ca_file ? pstrdup(options->ca_file) : NULL;
+	http->proxy = options->proxy ? pstrdup(options->proxy) : NULL;
+	return NULL;
+}
+
+/*
+ * Draw from the answer to a request what it says of the account, the lane and the server.
+ */
+void
+lane_note_answer(Lane *lane, RateKey key, MonotonicUs started_at,
+				 const HttpReply *reply, const LiveAnswer *answer)
+{
+	const char *reason = answer->message ? answer->message : "no message";
+
+	if (answer->error_code != NULL)
+		reason = psprintf("%s: %s", answer->error_code, reason);
+	switch (answer->outcome)
+	{
+		case LIVE_DONE:
+			lane->pauses = 0;
+			break;
+		case LIVE_NOT_SENT:
+			if (!reply->lapsed)
+				pause_server(lane->server, reason);
+			break;
+		case LIVE_UNKNOWN:
+			if (!reply->complete)
+				note_unanswered(lane->server, started_at, reason);
+			break;
+		case LIVE_THROTTLED:
+			rate_pause(shared_rate_table(), key,
+					   monotonic_now() + rate_throttle_pause());
+			break;
+		case LIVE_CREDENTIALS:
+		case LIVE_SERVICE_STATE:
+			lane_pause(lane, reason);
+			break;
+		case LIVE_ENVIRONMENT:
+			pause_server(lane->server, reason);
+			break;
+		case LIVE_QUOTA:
+		case LIVE_REFUSED:
+			break;
+	}
+}
+
+/*
  * May requests of a lane be claimed now?
  */
 bool
@@ -99,8 +252,16 @@ lane_may_claim(const Lane *lane, MonotonicUs now)
 static MonotonicUs
 not_before(const Lane *lane)
 {
-	return Max(lane->slot_at,
-			   Max(lane->paused_until, lane->server->paused_until));
+	return Max(lane->slot_at, lane_paused_until(lane));
+}
+
+/*
+ * When all pauses of a lane have ended.
+ */
+MonotonicUs
+lane_paused_until(const Lane *lane)
+{
+	return Max(lane->paused_until, lane->server->paused_until);
 }
 
 /*
@@ -118,7 +279,7 @@ lane_room(const Lane *lane, MonotonicUs now)
 }
 
 /*
- * Pause a lane, and say so in the log.
+ * Pause a lane, unless it is paused, and say so in the log.
  */
 void
 lane_pause(Lane *lane, const char *reason)
@@ -138,11 +299,8 @@ lane_pause(Lane *lane, const char *reason)
 			 errhint("The pause ends at any change of the server or the user mapping, and at a reload.")));
 }
 
-/*
- * Pause a server, and say so in the log.
- */
-void
-server_pause(Server *server, const char *reason)
+static void
+pause_server(Server *server, const char *reason)
 {
 	MonotonicUs now = monotonic_now();
 	MonotonicUs pause;
@@ -162,7 +320,10 @@ server_pause(Server *server, const char *reason)
 static MonotonicUs
 pause_time(int *pauses)
 {
-	return Min(MIN_PAUSE << Min((*pauses)++, 6), MAX_PAUSE);
+	MonotonicUs pause = MIN_PAUSE << Min(*pauses, 6);
+
+	(*pauses)++;
+	return Min(pause, MAX_PAUSE);
 }
 
 /*
@@ -185,14 +346,20 @@ server_answered(Server *server)
 }
 
 /*
- * A request that had left was not answered.  One alone may be bad luck.
+ * A request that was started at the given time has left and was not answered.
+ * That may be bad luck, of all that were under way with it; but not if there
+ * was reason already to suspect the server.
  */
-void
-server_unanswered(Server *server, const char *reason)
+static void
+note_unanswered(Server *server, MonotonicUs started_at, const char *reason)
 {
-	if (server->suspect)
-		server_pause(server, reason);
-	server->suspect = true;
+	if (server->suspect && started_at > server->suspect_since)
+		pause_server(server, reason);
+	else if (!server->suspect)
+	{
+		server->suspect = true;
+		server->suspect_since = monotonic_now();
+	}
 }
 
 /*

@@ -23,6 +23,7 @@ typedef struct Server
 	int			max_in_flight;
 	MonotonicUs known_until;	/* when it must be got to know again */
 	bool		suspect;		/* has left a request unanswered */
+	MonotonicUs suspect_since;
 	MonotonicUs paused_until;
 	int			pauses;			/* in a row */
 
@@ -42,10 +43,11 @@ typedef struct Lane
 	MonotonicUs paused_until;
 	int			pauses;			/* in a row */
 
-	/* for the length of one claim, in the claim's memory */
-	LiveServer *options;		/* NULL: not read */
+	/* for the length of one transaction, if it was resolved */
+	MemoryContext context;
+	LiveServer *options;		/* NULL: not resolved */
 	Credentials *credentials;
-	RateKey		key;
+	RateKey		key;			/* of CreateScreenshotTask */
 	int			demand;			/* requests asked for */
 	int			claimed;		/* requests given */
 } Lane;
@@ -53,14 +55,21 @@ typedef struct Lane
 extern dlist_head lanes;		/* of Lane.node; they stay for ever */
 
 extern Lane *lane_find(const LaneName *name);
+extern void lane_resolve(Lane *lane);
+extern Lane *lane_being_resolved(void);
+extern const char *lane_sign(Lane *lane, const char *action, const char *body,
+							 HttpRequest *http);
+extern void lane_note_answer(Lane *lane, RateKey key, MonotonicUs started_at,
+							 const HttpReply *reply, const LiveAnswer *answer);
+extern void lanes_forget_options(void);
+
 extern bool lane_may_claim(const Lane *lane, MonotonicUs now);
 extern int	lane_room(const Lane *lane, MonotonicUs now);
+extern MonotonicUs lane_paused_until(const Lane *lane);
 extern void lane_pause(Lane *lane, const char *reason);
 
 extern void server_reached(Server *server);
 extern void server_answered(Server *server);
-extern void server_unanswered(Server *server, const char *reason);
-extern void server_pause(Server *server, const char *reason);
 
 extern void lanes_end_pauses(void);
 extern MonotonicUs lanes_next_chance(MonotonicUs now);

@@ -34,6 +34,7 @@
 #define MAX_REQUEST_ID		64	/* bytes; a UUID has 36 */
 #define MAX_ERROR_CODE		128 /* bytes */
 #define MAX_MESSAGE			500 /* bytes; longer ones are clipped */
+#define MAX_SCROLL_TOKEN	4096	/* bytes */
 
 /*
  * The classes of error codes.  A code is looked up by its full name, then by
@@ -97,8 +98,13 @@ static const char *get_text(JsonbContainer *object, const char *key,
 							size_t max_len, const char *also_allowed);
 static bool has_key(JsonbContainer *object, const char *key);
 static const char *get_message(JsonbContainer *object, const char *key);
-static void read_response(JsonbContainer *response, bool wants_task_id,
-						  LiveAnswer *answer);
+static const char *get_any_text(JsonbContainer *object, const char *key);
+static bool get_number(JsonbContainer *object, const char *key, int64 *number);
+static const char *get_task_id(JsonbContainer *object);
+static JsonbContainer *read_response(const HttpReply *reply,
+									 LiveAnswer *answer);
+static void read_error(JsonbContainer *response, LiveAnswer *answer);
+static ListedTask *read_listed_task(const JsonbValue *value);
 static const ErrorClass *find_error_class(const char *code);
 
 /*
@@ -228,6 +234,29 @@ live_task_id_body(const char *task_id)
 	return body.data;
 }
 
+/*
+ * The body of DescribeScreenshotTask, as above.
+ */
+char *
+live_describe_body(const TaskInquiry *inquiry)
+{
+	StringInfoData body;
+
+	initStringInfo(&body);
+	append_number(&body, "StartTime", inquiry->start_time);
+	append_number(&body, "EndTime", inquiry->end_time);
+	if (inquiry->stream_name != NULL)
+		append_text(&body, "StreamName", inquiry->stream_name);
+	if (inquiry->domain_name != NULL)
+		append_text(&body, "DomainName", inquiry->domain_name);
+	if (inquiry->app_name != NULL)
+		append_text(&body, "AppName", inquiry->app_name);
+	if (inquiry->scroll_token != NULL)
+		append_text(&body, "ScrollToken", inquiry->scroll_token);
+	appendStringInfoChar(&body, '}');
+	return body.data;
+}
+
 static void
 append_key(StringInfo body, const char *key)
 {
@@ -335,8 +364,119 @@ void
 live_read_answer(const HttpReply *reply, bool wants_task_id,
 				 LiveAnswer *answer)
 {
+	JsonbContainer *response = read_response(reply, answer);
+
+	if (response == NULL)
+		return;
+	if (has_key(response, "Error") && has_key(response, "TaskId"))
+		answer->message = "the answer has both a TaskId and an Error";
+	else if (has_key(response, "Error"))
+		read_error(response, answer);
+	else if (wants_task_id)
+	{
+		answer->task_id = get_task_id(response);
+		if (answer->task_id != NULL)
+			answer->outcome = LIVE_DONE;
+		else
+			answer->message = "the answer has neither a valid TaskId nor an Error";
+	}
+	else if (answer->request_id != NULL)
+		answer->outcome = LIVE_DONE;
+	else
+		answer->message = "the answer has neither a RequestId nor an Error";
+}
+
+/*
+ * What a reply to DescribeScreenshotTask means.
+ *
+ * If the outcome is LIVE_DONE, *tasks is a list of ListedTask, and
+ * *scroll_token asks for the next page, or is NULL at the last one.  A list
+ * that cannot be read to its end is LIVE_UNKNOWN: a task that is overlooked
+ * would be created a second time.
+ */
+void
+live_read_task_list(const HttpReply *reply, LiveAnswer *answer,
+					List **tasks, const char **scroll_token)
+{
+	JsonbContainer *response = read_response(reply, answer);
+	JsonbValue	value;
+
+	*tasks = NIL;
+	*scroll_token = NULL;
+	if (response == NULL)
+		return;
+	if (has_key(response, "Error"))
+	{
+		read_error(response, answer);
+		return;
+	}
+	if (getKeyJsonValueFromContainer(response, "TaskList", 8, &value) == NULL ||
+		value.type != jbvBinary ||
+		!JsonContainerIsArray(value.val.binary.data))
+	{
+		answer->message = "the answer has neither a TaskList nor an Error";
+		return;
+	}
+	for (uint32 i = 0; i < JsonContainerSize(value.val.binary.data); i++)
+	{
+		ListedTask *task = read_listed_task(getIthJsonbValueFromContainer(value.val.binary.data, i));
+
+		if (task == NULL)
+		{
+			answer->message = "the answer has a task that is not complete";
+			return;
+		}
+		*tasks = lappend(*tasks, task);
+	}
+	if (getKeyJsonValueFromContainer(response, "ScrollToken", 11, &value) != NULL &&
+		value.type != jbvNull)
+	{
+		if (value.type != jbvString || value.val.string.len > MAX_SCROLL_TOKEN)
+		{
+			answer->message = "the answer has no valid ScrollToken";
+			return;
+		}
+		if (value.val.string.len > 0)
+			*scroll_token = pnstrdup(value.val.string.val,
+									 value.val.string.len);
+	}
+	answer->outcome = LIVE_DONE;
+}
+
+static ListedTask *
+read_listed_task(const JsonbValue *value)
+{
+	ListedTask *task = palloc0(sizeof(ListedTask));
+	JsonbContainer *object;
+
+	if (value->type != jbvBinary ||
+		!JsonContainerIsObject(value->val.binary.data))
+		return NULL;
+	object = value->val.binary.data;
+	task->task_id = get_task_id(object);
+	task->stream_name = get_any_text(object, "StreamName");
+	task->domain_name = get_any_text(object, "DomainName");
+	task->app_name = get_any_text(object, "AppName");
+	if (task->task_id == NULL || task->stream_name == NULL ||
+		task->domain_name == NULL || task->app_name == NULL ||
+		!get_number(object, "StartTime", &task->start_time) ||
+		!get_number(object, "EndTime", &task->end_time) ||
+		!get_number(object, "TemplateId", &task->template_id))
+		return NULL;
+	(void) get_number(object, "Stopped", &task->stopped);
+	return task;
+}
+
+/*
+ * The inside of "Response", with its RequestId in *answer.
+ *
+ * Returns NULL if there is none, with the outcome and a message in *answer.
+ */
+static JsonbContainer *
+read_response(const HttpReply *reply, LiveAnswer *answer)
+{
 	Jsonb	   *json;
-	JsonbContainer *response;
+	JsonbContainer *response = NULL;
 
 	memset(answer, 0, sizeof(*answer));
 	answer->outcome = LIVE_UNKNOWN;
@@ -350,74 +490,66 @@ live_read_answer(const HttpReply *reply, bool wants_task_id,
 			answer->sqlstate = ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION;
 		}
 		answer->message = pstrdup(reply->error);
-		return;
+		return NULL;
 	}
 	if (reply->status != 200)
 	{
 		answer->message = psprintf("HTTP status %ld instead of an answer of the API",
 								   reply->status);
-		return;
+		return NULL;
 	}
 	json = parse_json(reply->body, reply->body_len);
 	if (json == NULL || !JB_ROOT_IS_OBJECT(json))
 	{
 		answer->message = "the answer is not valid JSON in UTF-8";
-		return;
+		return NULL;
 	}
 	response = get_object(&json->root, "Response");
 	if (response == NULL)
-	{
 		answer->message = "the answer has no Response";
-		return;
-	}
-	read_response(response, wants_task_id, answer);
+	else
+		answer->request_id = get_text(response, "RequestId", MAX_REQUEST_ID,
+									  "-_");
+	return response;
 }
 
-/*
- * The inside of "Response".
- */
 static void
-read_response(JsonbContainer *response, bool wants_task_id,
-			  LiveAnswer *answer)
+read_error(JsonbContainer *response, LiveAnswer *answer)
 {
 	JsonbContainer *error = get_object(response, "Error");
 	const ErrorClass *class;
 
-	answer->request_id = get_text(response, "RequestId", MAX_REQUEST_ID, "-_");
-
-	if (has_key(response, "Error") && has_key(response, "TaskId"))
-		answer->message = "the answer has both a TaskId and an Error";
-	else if (error != NULL)
+	if (error != NULL)
 	{
 		answer->error_code = get_text(error, "Code", MAX_ERROR_CODE, "._");
 		answer->message = get_message(error, "Message");
-		if (answer->error_code == NULL)
-		{
-			answer->message = "the answer has an Error without a valid Code";
-			return;
-		}
-		class = find_error_class(answer->error_code);
-		if (class != NULL)
-		{
-			answer->outcome = class->outcome;
-			answer->sqlstate = class->sqlstate;
-		}
 	}
-	else if (has_key(response, "Error"))
-		answer->message = "the answer has an Error that is not an object";
-	else if (wants_task_id)
+	if (answer->error_code == NULL)
 	{
-		answer->task_id = get_text(response, "TaskId", MAX_TASK_ID,
-								   "-_.:/+=~@#|,");
-		if (answer->task_id != NULL)
-			answer->outcome = LIVE_DONE;
-		else
-			answer->message = "the answer has neither a valid TaskId nor an Error";
+		answer->message = "the answer has an Error without a valid Code";
+		return;
 	}
-	else if (answer->request_id != NULL)
-		answer->outcome = LIVE_DONE;
-	else
-		answer->message = "the answer has neither a RequestId nor an Error";
+	class = find_error_class(answer->error_code);
+	if (class != NULL)
+	{
+		answer->outcome = class->outcome;
+		answer->sqlstate = class->sqlstate;
+	}
+}
+
+/*
+ * A text as it stands in a list that the API gave, if it is the same: in a
+ * database that is not in UTF-8, what is not ASCII is not told apart.
+ */
+const char *
+live_listed_text(const char *value)
+{
+	const char *utf8;
+
+	if (GetDatabaseEncoding() == PG_UTF8)
+		return value;
+	utf8 = pg_server_to_any(value, (int) strlen(value), PG_UTF8);
+	return replace_non_ascii(utf8, strlen(utf8));
 }
 
 /*
@@ -562,6 +694,49 @@ get_text(JsonbContainer *object, const char *key, size_t max_len,
 			return NULL;
 	}
 	return pnstrdup(value.val.string.val, value.val.string.len);
+}
+
+static const char *
+get_task_id(JsonbContainer *object)
+{
+	return get_text(object, "TaskId", MAX_TASK_ID, "-_.:/+=~@#|,");
+}
+
+/*
+ * A member that is any text, or NULL.
+ */
+static const char *
+get_any_text(JsonbContainer *object, const char *key)
+{
+	JsonbValue	value;
+
+	if (getKeyJsonValueFromContainer(object, key, (int) strlen(key),
+									 &value) == NULL ||
+		value.type != jbvString)
+		return NULL;
+	return pnstrdup(value.val.string.val, value.val.string.len);
+}
+
+/*
+ * A member that is a whole number that an int64 can hold.  Returns whether
+ * there is one.
+ */
+static bool
+get_number(JsonbContainer *object, const char *key, int64 *number)
+{
+	JsonbValue	value;
+	char	   *digits;
+	char	   *end;
+
+	if (getKeyJsonValueFromContainer(object, key, (int) strlen(key),
+									 &value) == NULL ||
+		value.type != jbvNumeric)
+		return false;
+	digits = DatumGetCString(DirectFunctionCall1(numeric_out,
+												 NumericGetDatum(value.val.numeric)));
+	errno = 0;
+	*number = strtoi64(digits, &end, 10);
+	return errno == 0 && *end == '\0';
 }
 
 /*

@@ -9,6 +9,7 @@
 #define SCREENSHOT_TASK_LIVE_API_H
 
 #include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
 
 #include "http.h"
 #include "tc3.h"
@@ -19,6 +20,7 @@
 #define LIVE_CREATE			"CreateScreenshotTask"
 #define LIVE_STOP			"StopScreenshotTask"
 #define LIVE_DELETE			"DeleteScreenshotTask"
+#define LIVE_DESCRIBE		"DescribeScreenshotTask"
 
 /* Rules of CreateScreenshotTask, in seconds */
 #define LIVE_MAX_LENGTH		(24 * 3600) /* from start to end, at the most */
@@ -38,6 +40,33 @@ typedef struct ScreenshotTask
 	int32		stream_type;
 	const char *extension;		/* NULL: none */
 } ScreenshotTask;
+
+/* Rules of DescribeScreenshotTask, in seconds */
+#define LIVE_MAX_WINDOW		(7 * 24 * 3600) /* from start to end, at the most */
+
+/* Parameters of DescribeScreenshotTask; a text that is NULL is not given */
+typedef struct TaskInquiry
+{
+	int64		start_time;		/* Unix seconds */
+	int64		end_time;		/* Unix seconds */
+	const char *stream_name;
+	const char *domain_name;
+	const char *app_name;
+	const char *scroll_token;	/* of the page before */
+} TaskInquiry;
+
+/* A task as DescribeScreenshotTask lists it; times in Unix seconds */
+typedef struct ListedTask
+{
+	const char *task_id;
+	const char *stream_name;
+	const char *domain_name;
+	const char *app_name;
+	int64		start_time;
+	int64		end_time;
+	int64		template_id;
+	int64		stopped;		/* 0: it was not */
+} ListedTask;
 
 /* With what a request is sent; a token is NULL where there is none */
 typedef struct Credentials
@@ -89,11 +118,15 @@ extern void live_check_task(const ScreenshotTask *task, int64 now);
 
 extern char *live_create_body(const ScreenshotTask *task);
 extern char *live_task_id_body(const char *task_id);
+extern char *live_describe_body(const TaskInquiry *inquiry);
 extern void live_sign(LiveRequest *request, const char *action,
 					  const char *host, const char *region,
 					  const char *language, const Credentials *credentials,
 					  int64 timestamp, char *body);
 extern void live_read_answer(const HttpReply *reply, bool wants_task_id,
 							 LiveAnswer *answer);
+extern void live_read_task_list(const HttpReply *reply, LiveAnswer *answer,
+								List **tasks, const char **scroll_token);
+extern const char *live_listed_text(const char *value);
 
 #endif							/* SCREENSHOT_TASK_LIVE_API_H */

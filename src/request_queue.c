@@ -53,6 +53,12 @@
 
 #define TABLE_NAME		"screenshot_task_request"
 
+/*
+ * The statements below choose rows in an ARRAY(), which is evaluated once
+ * whatever the plan.  A join could choose again for each row that it has, and
+ * so pass over its LIMIT.
+ */
+
 /* Statements, in which %1$s is the table and %2$s the type of a status */
 typedef struct Statement
 {
@@ -62,20 +68,25 @@ typedef struct Statement
 	SPIPlanPtr	plan;			/* NULL: not prepared for schema_in_use */
 } Statement;
 
+/*
+ * sent_at is when the request was claimed.  It left within three seconds of
+ * that (see HOLD_TIME), or not at all.
+ */
 static Statement orphans_statement = {
-	"UPDATE %1$s SET status = 'in_doubt',"
+	"UPDATE %1$s SET status = 'in_doubt', next_attempt_at = $3,"
+	" sent_at = LEAST(sent_at + interval '3 s', pg_catalog.clock_timestamp()),"
 	" error_code = NULL, error_message = $2"
 	" WHERE status = 'sending' AND origin = $1",
-	2, {INT8OID, TEXTOID}, NULL
+	3, {INT8OID, TEXTOID, TIMESTAMPTZOID}, NULL
 };
 
 static Statement wake_statement = {
 	"UPDATE %1$s SET next_attempt_at = NULL"
-	" WHERE status = 'pending' AND id IN ("
+	" WHERE status = 'pending' AND id = ANY (ARRAY("
 	"  SELECT id FROM %1$s"
 	"  WHERE origin = $1 AND status = 'pending'"
 	"  AND next_attempt_at <= pg_catalog.clock_timestamp()"
-	"  ORDER BY next_attempt_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
+	"  ORDER BY next_attempt_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
 	2, {INT8OID, INT4OID}, NULL
 };
 
@@ -89,12 +100,12 @@ static Statement next_due_statement = {
 static Statement expire_statement = {
 	"UPDATE %1$s SET status = 'expired',"
 	" finished_at = pg_catalog.clock_timestamp(), error_message = $3"
-	" WHERE status = 'pending' AND id IN ("
+	" WHERE status = 'pending' AND id = ANY (ARRAY("
 	"  SELECT id FROM %1$s"
 	"  WHERE origin = $1 AND status = 'pending' AND next_attempt_at IS NULL"
 	"  AND COALESCE(start_time, requested_at) <= pg_catalog.clock_timestamp()"
 	"  AND end_time <= pg_catalog.clock_timestamp()"
-	"  LIMIT $2 FOR UPDATE SKIP LOCKED)",
+	"  LIMIT $2 FOR UPDATE SKIP LOCKED))",
 	3, {INT8OID, INT4OID, TEXTOID}, NULL
 };
 
@@ -116,19 +127,7 @@ static Statement lanes_statement = {
 
 /* The soonest requests of all the lanes, and no more of any than it takes. */
 static Statement claim_statement = {
-	"WITH chosen AS ("
-	" SELECT ready.id"
-	" FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3),"
-	"  pg_catalog.unnest($4)) AS lane(server, requested_by, most),"
-	" LATERAL (SELECT t.id, COALESCE(t.start_time, t.requested_at) AS starts"
-	"  FROM %1$s AS t"
-	"  WHERE t.origin = $1 AND t.status = 'pending'"
-	"  AND t.next_attempt_at IS NULL"
-	"  AND t.server = lane.server AND t.requested_by = lane.requested_by"
-	"  ORDER BY COALESCE(t.start_time, t.requested_at), t.id"
-	"  LIMIT lane.most FOR UPDATE SKIP LOCKED) AS ready"
-	" ORDER BY ready.starts LIMIT $5)"
-	" UPDATE %1$s AS t SET"
+	"UPDATE %1$s AS t SET"
 	" status = CASE WHEN t.end_time <= pg_catalog.clock_timestamp()"
 	"  THEN 'expired'::%2$s ELSE 'sending'::%2$s END,"
 	" finished_at = CASE WHEN t.end_time <= pg_catalog.clock_timestamp()"
@@ -139,7 +138,18 @@ static Statement claim_statement = {
 	"  + CASE WHEN t.end_time <= pg_catalog.clock_timestamp() THEN 0 ELSE 1 END,"
 	" sent_at = CASE WHEN t.end_time <= pg_catalog.clock_timestamp()"
 	"  THEN t.sent_at ELSE pg_catalog.clock_timestamp() END"
-	" FROM chosen WHERE t.id = chosen.id AND t.status = 'pending'"
+	" WHERE t.status = 'pending' AND t.id = ANY (ARRAY("
+	" SELECT ready.id"
+	" FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3),"
+	"  pg_catalog.unnest($4)) AS lane(server, requested_by, most),"
+	" LATERAL (SELECT t.id, COALESCE(t.start_time, t.requested_at) AS starts"
+	"  FROM %1$s AS t"
+	"  WHERE t.origin = $1 AND t.status = 'pending'"
+	"  AND t.next_attempt_at IS NULL"
+	"  AND t.server = lane.server AND t.requested_by = lane.requested_by"
+	"  ORDER BY COALESCE(t.start_time, t.requested_at), t.id"
+	"  LIMIT lane.most FOR UPDATE SKIP LOCKED) AS ready"
+	" ORDER BY ready.starts LIMIT $5))"
 	" RETURNING t.id, t.attempts, t.status = 'expired', t.server,"
 	" t.requested_by, t.stream_name, t.domain_name, t.app_name, t.end_time,"
 	" t.template_id, t.start_time, t.stream_type, t.extension",
@@ -168,15 +178,65 @@ static Statement finish_statement = {
 	TEXTARRAYOID, TEXTARRAYOID}, NULL
 };
 
+#define DOUBTFUL_COLUMNS \
+	"id, attempts, server, requested_by, stream_name, domain_name, app_name," \
+	" template_id, start_time, end_time, sent_at, status = 'sending'," \
+	" next_attempt_at <= pg_catalog.clock_timestamp()"
+
+static Statement doubtful_statement = {
+	"SELECT " DOUBTFUL_COLUMNS " FROM %1$s"
+	" WHERE origin = $1 AND status = 'in_doubt'"
+	" AND next_attempt_at <= pg_catalog.clock_timestamp()"
+	" ORDER BY next_attempt_at LIMIT $2",
+	2, {INT8OID, INT4OID}, NULL
+};
+
+static Statement next_doubtful_statement = {
+	"SELECT next_attempt_at FROM %1$s"
+	" WHERE origin = $1 AND status = 'in_doubt' AND next_attempt_at IS NOT NULL"
+	" ORDER BY next_attempt_at LIMIT 1",
+	1, {INT8OID}, NULL
+};
+
+/* Equal but for fractions of a second, which the API does not have. */
+static Statement equal_statement = {
+	"SELECT " DOUBTFUL_COLUMNS " FROM %1$s"
+	" WHERE origin = $1 AND status = 'sending' AND stream_name = $2"
+	" UNION ALL"
+	" SELECT " DOUBTFUL_COLUMNS " FROM %1$s"
+	" WHERE origin = $1 AND status = 'in_doubt'"
+	" AND next_attempt_at IS NOT NULL AND stream_name = $2",
+	2, {INT8OID, TEXTOID}, NULL
+};
+
+static Statement claimed_statement = {
+	"SELECT task_id FROM %1$s"
+	" WHERE task_id IS NOT NULL AND task_id = ANY ($1)"
+	" AND end_time > $2 - interval '1 second' AND end_time <= $2",
+	2, {TEXTARRAYOID, TIMESTAMPTZOID}, NULL
+};
+
+static Statement leave_doubt_statement = {
+	"UPDATE %1$s SET status = $3::%2$s, next_attempt_at = $4,"
+	" finished_at = CASE WHEN $3 = 'created'"
+	"  THEN pg_catalog.clock_timestamp() END,"
+	" task_id = $5, error_message = COALESCE($6, error_message),"
+	" error_code = CASE WHEN $3 = 'created' THEN NULL ELSE error_code END"
+	" WHERE id = $1 AND attempts = $2 AND status = 'in_doubt'",
+	6, {INT8OID, INT4OID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID}, NULL
+};
+
 static Statement *const statements[] = {
 	&orphans_statement, &wake_statement, &next_due_statement,
-	&expire_statement, &lanes_statement, &claim_statement, &finish_statement
+	&expire_statement, &lanes_statement, &claim_statement, &finish_statement,
+	&doubtful_statement, &next_doubtful_statement, &equal_statement,
+	&claimed_statement, &leave_doubt_statement
 };
 
 #define EXPIRED_MESSAGE \
 	"end_time passed before the request could be sent"
 #define ORPHAN_MESSAGE \
-	"the worker ended while the request was under way: a task may have been created"
+	"the worker ended while the request was under way; whether a task was created is to be found out"
 
 /* What queue_begin() switched, for queue_commit() to switch back */
 static Oid	saved_user;
@@ -192,6 +252,11 @@ static ClaimedRequest *read_claimed(HeapTuple tuple, TupleDesc desc);
 static void read_body(ClaimedRequest *request, HeapTuple tuple,
 					  TupleDesc desc);
 static Datum text_or_null(const char *value, bool *isnull);
+static TimestampTz first_time(Statement *statement);
+static List *read_doubtful(int n);
+static void leave_doubt(const DoubtfulRequest *request, const char *status,
+						TimestampTz next_attempt_at, const char *task_id,
+						const char *message);
 
 /*
  * Digest of this cluster and this database, by which a request is known to
@@ -380,14 +445,16 @@ run(Statement *statement, const Datum *args, const char *nulls)
 
 /*
  * The requests that a worker before this one was sending when it ended: they
- * may have become tasks, or not.  Returns how many there were.
+ * may have become tasks, or not, which is to be asked at the given time.
+ * Returns how many there were.
  */
 int
-queue_orphans_to_doubt(void)
+queue_orphans_to_doubt(TimestampTz ask_at)
 {
-	Datum		args[2] = {
+	Datum		args[3] = {
 		Int64GetDatum(request_origin()),
-		CStringGetTextDatum(ORPHAN_MESSAGE)
+		CStringGetTextDatum(ORPHAN_MESSAGE),
+		TimestampTzGetDatum(ask_at)
 	};
 
 	return run(&orphans_statement, args, NULL);
@@ -413,10 +480,20 @@ queue_wake_waiting(int most)
 TimestampTz
 queue_next_due(void)
 {
+	return first_time(&next_due_statement);
+}
+
+/*
+ * The time that a statement on the rows of this origin gives; DT_NOEND if it
+ * gives none.
+ */
+static TimestampTz
+first_time(Statement *statement)
+{
 	Datum		args[1] = {Int64GetDatum(request_origin())};
 	bool		isnull;
 
-	if (run(&next_due_statement, args, NULL) == 0)
+	if (run(statement, args, NULL) == 0)
 		return DT_NOEND;
 	return DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[0],
 											 SPI_tuptable->tupdesc, 1,
@@ -664,6 +741,205 @@ queue_finish(FinishedRequest **finished, int n_finished)
 		MemoryContextSwitchTo(old);
 	}
 	return missing;
+}
+
+/*
+ * Requests in doubt that are due to be asked about, at most so many.
+ */
+List *
+queue_find_doubtful(int most)
+{
+	Datum		args[2] = {
+		Int64GetDatum(request_origin()),
+		Int32GetDatum(most)
+	};
+
+	return read_doubtful(run(&doubtful_statement, args, NULL));
+}
+
+/*
+ * When the next of the requests in doubt is due; DT_NOEND if none is waiting.
+ */
+TimestampTz
+queue_next_doubtful_due(void)
+{
+	return first_time(&next_doubtful_statement);
+}
+
+/*
+ * The requests that the API could not tell from the one given: that one
+ * itself, others in doubt, and others under way.
+ */
+List *
+queue_find_equal(const DoubtfulRequest *request)
+{
+	Datum		args[2] = {
+		Int64GetDatum(request_origin()),
+		CStringGetTextDatum(request->stream_name)
+	};
+	List	   *equal = NIL;
+	ListCell   *cell;
+
+	foreach(cell, read_doubtful(run(&equal_statement, args, NULL)))
+	{
+		if (requests_are_equal(request, lfirst(cell)))
+			equal = lappend(equal, lfirst(cell));
+	}
+	return equal;
+}
+
+/*
+ * Would two requests become tasks that a list does not tell apart?
+ */
+bool
+requests_are_equal(const DoubtfulRequest *a, const DoubtfulRequest *b)
+{
+	return strcmp(a->stream_name, b->stream_name) == 0 &&
+		strcmp(a->domain_name, b->domain_name) == 0 &&
+		strcmp(a->app_name, b->app_name) == 0 &&
+		a->template_id == b->template_id &&
+		a->end_time == b->end_time &&
+		a->has_start == b->has_start &&
+		(!a->has_start || a->start_time == b->start_time);
+}
+
+static List *
+read_doubtful(int n)
+{
+	TupleDesc	desc = SPI_tuptable->tupdesc;
+	MemoryContext old = MemoryContextSwitchTo(caller_context);
+	List	   *requests = NIL;
+
+	for (int i = 0; i < n; i++)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		DoubtfulRequest *request = palloc0(sizeof(DoubtfulRequest));
+		bool		isnull;
+		Datum		start;
+
+		request->id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
+		request->attempt = DatumGetInt32(SPI_getbinval(tuple, desc, 2, &isnull));
+		request->lane.server = *DatumGetName(SPI_getbinval(tuple, desc, 3, &isnull));
+		request->lane.role = *DatumGetName(SPI_getbinval(tuple, desc, 4, &isnull));
+		request->stream_name = SPI_getvalue(tuple, desc, 5);
+		request->domain_name = SPI_getvalue(tuple, desc, 6);
+		request->app_name = SPI_getvalue(tuple, desc, 7);
+		request->template_id = DatumGetInt64(SPI_getbinval(tuple, desc, 8, &isnull));
+		start = SPI_getbinval(tuple, desc, 9, &isnull);
+		request->has_start = !isnull;
+		if (!isnull)
+			request->start_time = live_start_time(DatumGetTimestampTz(start));
+		request->end_time = live_end_time(DatumGetTimestampTz(SPI_getbinval(tuple, desc, 10, &isnull)));
+		request->sent_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 11, &isnull));
+		request->is_sending = DatumGetBool(SPI_getbinval(tuple, desc, 12, &isnull));
+		request->is_due = DatumGetBool(SPI_getbinval(tuple, desc, 13, &isnull)) && !isnull;
+		requests = lappend(requests, request);
+	}
+	MemoryContextSwitchTo(old);
+	return requests;
+}
+
+/*
+ * Of TaskIds found for a request, those that no row has, each once.
+ */
+List *
+queue_drop_claimed(const DoubtfulRequest *request, List *task_ids)
+{
+	int			n_ids = list_length(task_ids);
+	Datum	   *ids = palloc((n_ids + 1) * sizeof(Datum));
+	Datum		args[2];
+	List	   *unclaimed = NIL;
+	List	   *claimed = NIL;
+	ListCell   *cell;
+	int			n = 0;
+
+	if (task_ids == NIL)
+		return NIL;
+	foreach(cell, task_ids)
+		ids[n++] = CStringGetTextDatum(lfirst(cell));
+	args[0] = PointerGetDatum(construct_array(ids, n_ids, TEXTOID, -1, false,
+											  TYPALIGN_INT));
+	args[1] = TimestampTzGetDatum(time_t_to_timestamptz((pg_time_t) request->end_time));
+
+	n = run(&claimed_statement, args, NULL);
+	for (int i = 0; i < n; i++)
+		claimed = lappend(claimed,
+						  makeString(SPI_getvalue(SPI_tuptable->vals[i],
+												  SPI_tuptable->tupdesc, 1)));
+	foreach(cell, task_ids)
+	{
+		String	   *id = makeString(lfirst(cell));
+
+		if (list_member(claimed, id))
+			continue;
+		claimed = lappend(claimed, id);
+		unclaimed = lappend(unclaimed, lfirst(cell));
+	}
+	return unclaimed;
+}
+
+/*
+ * A request in doubt has a task.
+ */
+void
+queue_adopt_task(const DoubtfulRequest *request, const char *task_id)
+{
+	leave_doubt(request, "created", 0, task_id,
+				"was in doubt, and found by DescribeScreenshotTask");
+}
+
+/*
+ * A request in doubt has no task, and is pending again.
+ */
+void
+queue_send_again(const DoubtfulRequest *request, const char *message)
+{
+	leave_doubt(request, "pending", 0, NULL, message);
+}
+
+/*
+ * A request stays in doubt, and is asked about at the given time.  A NULL
+ * message leaves it the one it has.
+ */
+void
+queue_ask_later(const DoubtfulRequest *request, TimestampTz at,
+				const char *message)
+{
+	leave_doubt(request, "in_doubt", at, NULL, message);
+}
+
+/*
+ * A request stays in doubt until somebody says what became of it.
+ */
+void
+queue_leave_to_person(const DoubtfulRequest *request, const char *message)
+{
+	leave_doubt(request, "in_doubt", 0, NULL, message);
+}
+
+static void
+leave_doubt(const DoubtfulRequest *request, const char *status,
+			TimestampTz next_attempt_at, const char *task_id,
+			const char *message)
+{
+	Datum		args[6] = {
+		Int64GetDatum(request->id),
+		Int32GetDatum(request->attempt),
+		CStringGetTextDatum(status),
+		TimestampTzGetDatum(next_attempt_at)
+	};
+	char		nulls[7] = "      ";
+	bool		isnull;
+
+	if (next_attempt_at == 0)
+		nulls[3] = 'n';
+	args[4] = text_or_null(task_id, &isnull);
+	if (isnull)
+		nulls[4] = 'n';
+	args[5] = text_or_null(message, &isnull);
+	if (isnull)
+		nulls[5] = 'n';
+	(void) run(&leave_doubt_statement, args, nulls);
 }
 
 static Datum

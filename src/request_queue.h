@@ -82,18 +82,55 @@ typedef struct FinishedRequest
 	const char *error_message;
 } FinishedRequest;
 
+/*
+ * A request in doubt, or one equal to such a one.  Times of the task in Unix
+ * seconds, as the API has them.
+ */
+typedef struct DoubtfulRequest
+{
+	int64		id;
+	int32		attempt;
+	LaneName	lane;
+	const char *stream_name;
+	const char *domain_name;
+	const char *app_name;
+	int64		template_id;
+	bool		has_start;
+	int64		start_time;
+	int64		end_time;
+	TimestampTz sent_at;
+	bool		is_sending;		/* not in doubt, but under way */
+	bool		is_due;			/* has its next_attempt_at come? */
+} DoubtfulRequest;
+
 extern int64 request_origin(void);
 
 extern bool queue_begin(const char *activity);
 extern void queue_commit(void);
 extern void queue_abort(void);
 
-extern int	queue_orphans_to_doubt(void);
+extern int	queue_orphans_to_doubt(TimestampTz ask_at);
 extern int	queue_wake_waiting(int most);
 extern TimestampTz queue_next_due(void);
 extern int	queue_expire(int most);
 extern List *queue_find_lanes(void);
 extern List *queue_claim(const LaneDemand *demands, int n_demands, int most);
 extern List *queue_finish(FinishedRequest **finished, int n_finished);
+
+extern bool requests_are_equal(const DoubtfulRequest *a,
+							   const DoubtfulRequest *b);
+extern List *queue_find_doubtful(int most);
+extern TimestampTz queue_next_doubtful_due(void);
+extern List *queue_find_equal(const DoubtfulRequest *request);
+extern List *queue_drop_claimed(const DoubtfulRequest *request,
+								List *task_ids);
+extern void queue_adopt_task(const DoubtfulRequest *request,
+							 const char *task_id);
+extern void queue_send_again(const DoubtfulRequest *request,
+							 const char *message);
+extern void queue_ask_later(const DoubtfulRequest *request, TimestampTz at,
+							const char *message);
+extern void queue_leave_to_person(const DoubtfulRequest *request,
+								  const char *message);
 
 #endif							/* SCREENSHOT_TASK_REQUEST_QUEUE_H */

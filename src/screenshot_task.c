@@ -26,6 +26,8 @@ PG_MODULE_MAGIC;
 
 bool		screenshot_task_enabled = true;
 int			screenshot_task_sweep_interval = 60;
+int			screenshot_task_reconcile_grace = 10 * 1000;
+int			screenshot_task_reconcile_spacing = 30 * 1000;
 
 void		_PG_init(void);
 
@@ -49,6 +51,26 @@ _PG_init(void)
 							1, INT_MAX / 1000,
 							PGC_SIGHUP,
 							GUC_UNIT_S,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("screenshot_task.reconcile_grace",
+							"Sets how long after its time-out a request in doubt is asked about.",
+							"The API may need as long to list a task that it has made.",
+							&screenshot_task_reconcile_grace,
+							10 * 1000,
+							0, 3600 * 1000,
+							PGC_SIGHUP,
+							GUC_UNIT_MS,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("screenshot_task.reconcile_spacing",
+							"Sets how far apart a request in doubt is asked about.",
+							"A request that is not found twice is sent again.",
+							&screenshot_task_reconcile_spacing,
+							30 * 1000,
+							0, 3600 * 1000,
+							PGC_SIGHUP,
+							GUC_UNIT_MS,
 							NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("screenshot_task");

@@ -1,0 +1,667 @@
+/*-------------------------------------------------------------------------
+ *
+ * reconcile.c
+ *	  Finding out about requests in doubt
+ *
+ * The API has no key by which a request could be sent twice and done once.
+ * But DescribeScreenshotTask lists the tasks that there are: one with the
+ * stream, domain, application, template, end and start of a request, that is
+ * no other row's, is the request's.  The request takes over its TaskId and is
+ * created.  One that is not listed twice, some time apart, was not carried
+ * out, and is sent again.
+ *
+ * Requests may be equal.  It does not matter then which of them has which
+ * task, only that there are as many: so a task that a row has already is
+ * nobody's, and nothing is concluded while an equal request is under way, to
+ * which the task that is listed may belong.
+ *
+ * A request is not asked about before its bytes can no longer arrive: its
+ * time-out after it was sent, beyond which not even the kernel repeats them,
+ * and a grace for the API to take it in.
+ *
+ * An inquiry asks page after page, each a job with a slot of its own, and is
+ * concluded in a transaction.  How often a request was not found is only
+ * known to this process: the next one starts counting anew.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "dispatch.h"
+#include "live_api.h"
+#include "reconcile.h"
+#include "request_queue.h"
+#include "screenshot_task.h"
+#include "server.h"
+#include "shared_state.h"
+
+/* The most inquiries at a time */
+#define MAX_INQUIRIES		8
+
+/* The most pages that an inquiry asks for, lest a list that never ends */
+#define MAX_PAGES			500
+
+/* A task without a start begins within this of its request, in seconds */
+#define START_TOLERANCE		300
+
+/* The window asked about is wider than the task by this, in seconds */
+#define WINDOW_MARGIN		60
+
+/* How long to wait for an equal request that is under way */
+#define EQUAL_WAIT			(1 * USECS_PER_SEC)
+
+typedef enum InquiryState
+{
+	INQUIRY_TO_ASK,				/* for the first or the next page */
+	INQUIRY_ASKING,				/* is a job */
+	INQUIRY_LISTED,				/* all pages are there */
+	INQUIRY_IN_VAIN,			/* was not answered: ask later */
+	INQUIRY_REFUSED,			/* cannot be asked: a person's turn */
+	INQUIRY_GIVEN_UP,			/* nothing to conclude */
+} InquiryState;
+
+typedef struct Inquiry
+{
+	Job			job;			/* while INQUIRY_ASKING */
+	dlist_node	node;			/* in inquiries */
+	MemoryContext context;		/* has the inquiry and all it points to */
+	InquiryState state;
+	DoubtfulRequest request;
+	const char *listed_stream_name; /* its names, as a list would have them */
+	const char *listed_domain_name;
+	const char *listed_app_name;
+	int			request_timeout;	/* ms */
+	const char *scroll_token;	/* of the next page; NULL: the first */
+	int			n_pages;
+	uint32		serial;			/* tells this inquiry from others */
+	List	   *found;			/* TaskIds of the tasks that match */
+	const char *message;		/* if in vain, or refused */
+	bool		concluded;		/* in the transaction under way */
+} Inquiry;
+
+/* How often a request was not found */
+typedef struct Miss
+{
+	int64		id;				/* hash key */
+	int32		attempt;
+	uint32		inquiry;		/* serial of the last that counts */
+	int			misses;
+} Miss;
+
+static dlist_head inquiries = DLIST_STATIC_INIT(inquiries);
+static int	n_inquiries = 0;
+static HTAB *all_misses = NULL;
+static MonotonicUs due_at = 0;	/* the next request to be asked about */
+static MonotonicUs slot_at = 0; /* the next slot, if there was none */
+
+static void start_inquiries(void);
+static bool is_asked_about(const DoubtfulRequest *request);
+static bool apply_policy(const DoubtfulRequest *request,
+						 const LiveServer *options);
+static void start_inquiry(const DoubtfulRequest *request,
+						  const LiveServer *options);
+static void ask(Inquiry *inquiry);
+static void on_reply(Job *job, const HttpReply *reply);
+static void take_page(Inquiry *inquiry, List *tasks, const char *scroll_token);
+static bool matches(const Inquiry *inquiry, const ListedTask *task);
+static void take_failure(Inquiry *inquiry, const HttpReply *reply,
+						 const LiveAnswer *answer);
+static bool means_no_such_action(const LiveAnswer *answer);
+static void conclude(Inquiry *inquiry);
+static void conclude_listed(Inquiry *inquiry);
+static void not_found(const Inquiry *inquiry, const DoubtfulRequest *request);
+static int	count_miss(const Inquiry *inquiry, const DoubtfulRequest *request);
+static void forget_misses(int64 id);
+static TimestampTz may_be_asked_at(TimestampTz sent_at, int request_timeout);
+
+/*
+ * Is there something to do in a transaction?
+ */
+bool
+reconcile_has_work(MonotonicUs now)
+{
+	return reconcile_next_event(now) <= now;
+}
+
+/*
+ * When there next is.
+ */
+MonotonicUs
+reconcile_next_event(MonotonicUs now)
+{
+	MonotonicUs next = n_inquiries < MAX_INQUIRIES ? due_at : MONOTONIC_NEVER;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &inquiries)
+	{
+		Inquiry    *inquiry = dlist_container(Inquiry, node, iter.cur);
+
+		if (inquiry->state == INQUIRY_TO_ASK)
+			next = Min(next, Max(slot_at,
+								 lane_paused_until(inquiry->job.lane)));
+		else if (inquiry->state != INQUIRY_ASKING)
+			next = Min(next, now);
+	}
+	return next;
+}
+
+/*
+ * There may be news in the table.
+ */
+void
+reconcile_look(void)
+{
+	due_at = 0;
+}
+
+/*
+ * Conclude what was found out, and ask what is due, within a transaction.
+ *
+ * reconcile_committed() or reconcile_aborted() must follow.
+ */
+void
+reconcile_work(void)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &inquiries)
+	{
+		Inquiry    *inquiry = dlist_container(Inquiry, node, iter.cur);
+
+		if (inquiry->state == INQUIRY_TO_ASK || inquiry->state == INQUIRY_ASKING)
+			continue;
+		conclude(inquiry);
+		inquiry->concluded = true;
+		due_at = 0;
+	}
+	if (due_at <= monotonic_now() && n_inquiries < MAX_INQUIRIES)
+		start_inquiries();
+
+	slot_at = 0;
+	dlist_foreach(iter, &inquiries)
+	{
+		Inquiry    *inquiry = dlist_container(Inquiry, node, iter.cur);
+
+		if (inquiry->state == INQUIRY_TO_ASK)
+			ask(inquiry);
+	}
+}
+
+/*
+ * What was concluded is on disk.
+ */
+void
+reconcile_committed(void)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &inquiries)
+	{
+		Inquiry    *inquiry = dlist_container(Inquiry, node, iter.cur);
+
+		if (!inquiry->concluded)
+			continue;
+		dlist_delete(&inquiry->node);
+		n_inquiries--;
+		MemoryContextDelete(inquiry->context);
+	}
+}
+
+/*
+ * Nothing was concluded.
+ */
+void
+reconcile_aborted(void)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &inquiries)
+		dlist_container(Inquiry, node, iter.cur)->concluded = false;
+	due_at = 0;
+}
+
+/*
+ * Start inquiries about requests that are due.
+ */
+static void
+start_inquiries(void)
+{
+	MonotonicUs now = monotonic_now();
+	TimestampTz due;
+	ListCell   *cell;
+
+	due_at = MONOTONIC_NEVER;
+	foreach(cell, queue_find_doubtful(4 * MAX_INQUIRIES))
+	{
+		DoubtfulRequest *request = lfirst(cell);
+		Lane	   *lane = lane_find(&request->lane);
+
+		if (lane_paused_until(lane) > now)
+		{
+			due_at = Min(due_at, lane_paused_until(lane));
+			continue;
+		}
+		if (is_asked_about(request))
+			continue;
+		if (n_inquiries == MAX_INQUIRIES)
+		{
+			due_at = now;
+			return;
+		}
+		lane_resolve(lane);
+		if (!apply_policy(request, lane->options))
+			start_inquiry(request, lane->options);
+	}
+
+	due = queue_next_doubtful_due();
+	if (!TIMESTAMP_NOT_FINITE(due))
+	{
+		/* Those that are due now are being asked about, or paused. */
+		TimestampTz wall = GetCurrentTimestamp();
+
+		due_at = Min(due_at, now + Max(due - wall, US_PER_SECOND));
+	}
+}
+
+/*
+ * Is there an inquiry that speaks of this request, or of one equal to it?
+ */
+static bool
+is_asked_about(const DoubtfulRequest *request)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &inquiries)
+	{
+		const DoubtfulRequest *other =
+			&dlist_container(Inquiry, node, iter.cur)->request;
+
+		if (request->id == other->id || requests_are_equal(request, other))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Do what the server's option in_doubt says, where that is not to ask.
+ * Returns whether that was all.
+ */
+static bool
+apply_policy(const DoubtfulRequest *request, const LiveServer *options)
+{
+	TimestampTz at = may_be_asked_at(request->sent_at,
+									 options->request_timeout);
+
+	switch (options->in_doubt)
+	{
+		case IN_DOUBT_HOLD:
+			queue_leave_to_person(request,
+								  psprintf("in doubt, and the server's option in_doubt is \"hold\": look whether the task exists, then call resolve_screenshot_task_request(%lld, its TaskId), or with NULL if there is none",
+										   (long long) request->id));
+			return true;
+		case IN_DOUBT_RESEND:
+			queue_send_again(request,
+							 "was in doubt, and sent again by the server's option in_doubt");
+			lane_find(&request->lane)->has_work = true;
+			return true;
+		case IN_DOUBT_RECONCILE:
+			break;
+	}
+	if (at <= GetCurrentTimestamp())
+		return false;
+	queue_ask_later(request, at, NULL);
+	return true;
+}
+
+/*
+ * When a request can no longer arrive, and has had its grace.
+ */
+static TimestampTz
+may_be_asked_at(TimestampTz sent_at, int request_timeout)
+{
+	return sent_at +
+		(request_timeout + screenshot_task_reconcile_grace) * INT64CONST(1000);
+}
+
+static void
+start_inquiry(const DoubtfulRequest *request, const LiveServer *options)
+{
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext,
+												  "screenshot_task inquiry",
+												  ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	Inquiry    *inquiry = palloc0(sizeof(Inquiry));
+	static uint32 last_serial = 0;
+
+	inquiry->context = context;
+	inquiry->serial = ++last_serial;
+	inquiry->request = *request;
+	inquiry->request.stream_name = pstrdup(request->stream_name);
+	inquiry->request.domain_name = pstrdup(request->domain_name);
+	inquiry->request.app_name = pstrdup(request->app_name);
+	inquiry->listed_stream_name = pstrdup(live_listed_text(request->stream_name));
+	inquiry->listed_domain_name = pstrdup(live_listed_text(request->domain_name));
+	inquiry->listed_app_name = pstrdup(live_listed_text(request->app_name));
+	inquiry->request_timeout = options->request_timeout;
+	inquiry->job.lane = lane_find(&request->lane);
+	inquiry->job.ended = on_reply;
+	inquiry->state = INQUIRY_TO_ASK;
+	MemoryContextSwitchTo(old);
+	dlist_push_tail(&inquiries, &inquiry->node);
+	n_inquiries++;
+}
+
+/*
+ * Ask for a page, if there is a slot.
+ */
+static void
+ask(Inquiry *inquiry)
+{
+	const DoubtfulRequest *request = &inquiry->request;
+	Lane	   *lane = inquiry->job.lane;
+	MonotonicUs now = monotonic_now();
+	int64		sent = live_start_time(request->sent_at);
+	TaskInquiry to_ask = {
+		.start_time = (request->has_start ? request->start_time :
+					   sent - START_TOLERANCE) - WINDOW_MARGIN,
+		.end_time = request->end_time + WINDOW_MARGIN,
+		.stream_name = request->stream_name,
+		.domain_name = request->domain_name,
+		.app_name = request->app_name,
+		.scroll_token = inquiry->scroll_token
+	};
+	MonotonicUs retry_at;
+	MemoryContext old;
+
+	if (lane_paused_until(lane) > now)
+		return;
+	lane_resolve(lane);
+	inquiry->job.key = rate_key(lane->credentials->secret_id, LIVE_DESCRIBE);
+	if (dispatch_room() == 0 ||
+		rate_acquire(shared_rate_table(), inquiry->job.key,
+					 lane->options->requests_per_second, 1, 0,
+					 &inquiry->job.ticket, &retry_at) == 0)
+	{
+		slot_at = Max(slot_at, dispatch_room() == 0 ?
+					  now + US_PER_SECOND : retry_at);
+		return;
+	}
+
+	old = MemoryContextSwitchTo(inquiry->context);
+	inquiry->message = lane_sign(lane, LIVE_DESCRIBE,
+								 live_describe_body(&to_ask),
+								 &inquiry->job.http);
+	MemoryContextSwitchTo(old);
+	if (inquiry->message != NULL)
+	{
+		rate_release(&inquiry->job.ticket);
+		inquiry->state = INQUIRY_IN_VAIN;
+		return;
+	}
+	inquiry->state = INQUIRY_ASKING;
+	dispatch_add(&inquiry->job);
+}
+
+/*
+ * A page has come, or not.
+ */
+static void
+on_reply(Job *job, const HttpReply *reply)
+{
+	Inquiry    *inquiry = (Inquiry *) job;
+	MemoryContext old = MemoryContextSwitchTo(inquiry->context);
+	LiveAnswer	answer;
+	List	   *tasks;
+	const char *scroll_token;
+
+	live_read_task_list(reply, &answer, &tasks, &scroll_token);
+	if (answer.outcome == LIVE_DONE)
+		take_page(inquiry, tasks, scroll_token);
+	else
+		take_failure(inquiry, reply, &answer);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+take_page(Inquiry *inquiry, List *tasks, const char *scroll_token)
+{
+	ListCell   *cell;
+
+	foreach(cell, tasks)
+	{
+		ListedTask *task = lfirst(cell);
+
+		if (matches(inquiry, task))
+			inquiry->found = lappend(inquiry->found,
+									 unconstify(char *, task->task_id));
+	}
+	inquiry->scroll_token = scroll_token;
+	if (scroll_token == NULL)
+		inquiry->state = INQUIRY_LISTED;
+	else if (++inquiry->n_pages < MAX_PAGES)
+		inquiry->state = INQUIRY_TO_ASK;
+	else
+	{
+		inquiry->state = INQUIRY_REFUSED;
+		inquiry->message = "DescribeScreenshotTask lists no end of tasks";
+	}
+}
+
+/*
+ * Is a task one that the request would have become?
+ */
+static bool
+matches(const Inquiry *inquiry, const ListedTask *task)
+{
+	const DoubtfulRequest *request = &inquiry->request;
+	int64		sent = live_start_time(request->sent_at);
+
+	if (task->end_time != request->end_time ||
+		task->template_id != request->template_id ||
+		strcmp(task->stream_name, inquiry->listed_stream_name) != 0 ||
+		strcmp(task->domain_name, inquiry->listed_domain_name) != 0 ||
+		strcmp(task->app_name, inquiry->listed_app_name) != 0)
+		return false;
+	if (request->has_start)
+		return task->start_time == request->start_time;
+	return task->start_time >= sent - START_TOLERANCE &&
+		task->start_time <= sent + inquiry->request_timeout / 1000 +
+		START_TOLERANCE;
+}
+
+static void
+take_failure(Inquiry *inquiry, const HttpReply *reply,
+			 const LiveAnswer *answer)
+{
+	const char *message = answer->message ? answer->message : "no message";
+
+	inquiry->message = answer->error_code == NULL ? message :
+		psprintf("%s: %s", answer->error_code, message);
+
+	/* That this action is not to be had says nothing of the others. */
+	if (means_no_such_action(answer) || answer->outcome == LIVE_REFUSED)
+	{
+		inquiry->state = INQUIRY_REFUSED;
+		return;
+	}
+	lane_note_answer(inquiry->job.lane, inquiry->job.key,
+					 inquiry->job.started_at, reply, answer);
+	switch (answer->outcome)
+	{
+		case LIVE_THROTTLED:
+			inquiry->state = INQUIRY_TO_ASK;
+			break;
+		case LIVE_NOT_SENT:
+		case LIVE_CREDENTIALS:
+		case LIVE_SERVICE_STATE:
+		case LIVE_ENVIRONMENT:
+			/* paused: the request stays due */
+			inquiry->state = INQUIRY_GIVEN_UP;
+			break;
+		default:
+			inquiry->state = INQUIRY_IN_VAIN;
+			break;
+	}
+}
+
+static bool
+means_no_such_action(const LiveAnswer *answer)
+{
+	const char *code = answer->error_code;
+
+	return code != NULL &&
+		(strncmp(code, "InvalidAction", 13) == 0 ||
+		 strncmp(code, "ActionOffline", 13) == 0 ||
+		 strncmp(code, "UnsupportedOperation", 20) == 0 ||
+		 strncmp(code, "UnauthorizedOperation", 21) == 0 ||
+		 strcmp(code, "AuthFailure.UnauthorizedOperation") == 0);
+}
+
+/*
+ * Write down what an inquiry has found out.
+ */
+static void
+conclude(Inquiry *inquiry)
+{
+	const DoubtfulRequest *request = &inquiry->request;
+
+	switch (inquiry->state)
+	{
+		case INQUIRY_LISTED:
+			conclude_listed(inquiry);
+			break;
+		case INQUIRY_IN_VAIN:
+			queue_ask_later(request,
+							GetCurrentTimestamp() +
+							screenshot_task_reconcile_spacing * INT64CONST(1000),
+							psprintf("in doubt, and DescribeScreenshotTask was asked in vain: %s",
+									 inquiry->message));
+			break;
+		case INQUIRY_REFUSED:
+			queue_leave_to_person(request,
+								  psprintf("in doubt, and DescribeScreenshotTask is refused (%s): look whether the task exists, then call resolve_screenshot_task_request(%lld, its TaskId), or with NULL if there is none",
+										   inquiry->message,
+										   (long long) request->id));
+			ereport(LOG,
+					(errmsg("screenshot task request %lld stays in doubt: DescribeScreenshotTask is refused",
+							(long long) request->id),
+					 errdetail_internal("%s", inquiry->message),
+					 errhint("Look whether the task exists, then call resolve_screenshot_task_request().")));
+			break;
+		default:
+			break;
+	}
+}
+
+/*
+ * Share out the tasks that were found among the requests that are equal.
+ */
+static void
+conclude_listed(Inquiry *inquiry)
+{
+	const DoubtfulRequest *request = &inquiry->request;
+	List	   *equal = queue_find_equal(request);
+	List	   *unclaimed;
+	ListCell   *cell;
+
+	foreach(cell, equal)
+	{
+		DoubtfulRequest *other = lfirst(cell);
+
+		/* What was found may be that one's. */
+		if (other->is_sending)
+		{
+			queue_ask_later(request, GetCurrentTimestamp() + EQUAL_WAIT, NULL);
+			return;
+		}
+	}
+
+	unclaimed = queue_drop_claimed(request, inquiry->found);
+	foreach(cell, equal)
+	{
+		DoubtfulRequest *other = lfirst(cell);
+
+		if (lane_find(&other->lane) != inquiry->job.lane || !other->is_due ||
+			may_be_asked_at(other->sent_at, inquiry->request_timeout) >
+			GetCurrentTimestamp())
+			continue;
+		if (unclaimed == NIL)
+		{
+			not_found(inquiry, other);
+			continue;
+		}
+		queue_adopt_task(other, linitial(unclaimed));
+		unclaimed = list_delete_first(unclaimed);
+		forget_misses(other->id);
+		ereport(LOG,
+				(errmsg("screenshot task request %lld was in doubt, and has been found to be created",
+						(long long) other->id)));
+	}
+}
+
+static void
+not_found(const Inquiry *inquiry, const DoubtfulRequest *request)
+{
+	if (count_miss(inquiry, request) < 2)
+	{
+		queue_ask_later(request,
+						GetCurrentTimestamp() +
+						screenshot_task_reconcile_spacing * INT64CONST(1000),
+						"in doubt: DescribeScreenshotTask does not list the task, and will be asked once more");
+		return;
+	}
+	queue_send_again(request,
+					 "was in doubt: DescribeScreenshotTask did not list the task, asked twice");
+	forget_misses(request->id);
+	inquiry->job.lane->has_work = true;
+	ereport(LOG,
+			(errmsg("screenshot task request %lld was in doubt, was not found twice, and is sent again",
+					(long long) request->id)));
+}
+
+/*
+ * How many inquiries have not found a request, this one included.  It counts
+ * once, also if the transaction that concludes it has to be repeated.
+ */
+static int
+count_miss(const Inquiry *inquiry, const DoubtfulRequest *request)
+{
+	Miss	   *miss;
+	bool		found;
+
+	if (all_misses == NULL)
+	{
+		HASHCTL		control = {
+			.keysize = sizeof(int64),
+			.entrysize = sizeof(Miss)
+		};
+
+		all_misses = hash_create("screenshot_task misses", 64, &control,
+								 HASH_ELEM | HASH_BLOBS);
+	}
+	miss = hash_search(all_misses, &request->id, HASH_ENTER, &found);
+	if (!found || miss->attempt != request->attempt)
+	{
+		miss->attempt = request->attempt;
+		miss->inquiry = 0;
+		miss->misses = 0;
+	}
+	if (miss->inquiry != inquiry->serial)
+	{
+		miss->inquiry = inquiry->serial;
+		miss->misses++;
+	}
+	return miss->misses;
+}
+
+static void
+forget_misses(int64 id)
+{
+	if (all_misses != NULL)
+		hash_search(all_misses, &id, HASH_REMOVE, NULL);
+}

@@ -1,0 +1,468 @@
+/*-------------------------------------------------------------------------
+ *
+ * submission.c
+ *	  Requests of the table, from their claim to their outcome
+ *
+ * As many requests are claimed as the accounts' limits have slots for and the
+ * servers room; slots are taken first, and those that no request was found
+ * for are given back.  Once the claim has committed, the requests are signed
+ * and become jobs.  What their replies mean for them is decided here, and
+ * written down by the worker.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "common/pg_prng.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "live_api.h"
+#include "screenshot_task.h"
+#include "shared_state.h"
+#include "submission.h"
+
+/* The most requests that one transaction claims */
+#define MAX_CLAIM			200
+
+/*
+ * Slots are taken so much ahead of their time, so that the claim's commit is
+ * over when it comes.
+ */
+#define CLAIM_AHEAD			(20 * US_PER_MS)
+
+#define MIN_BACKOFF			US_PER_SECOND
+#define MAX_BACKOFF			(60 * US_PER_SECOND)
+
+dlist_head	outcomes = DLIST_STATIC_INIT(outcomes);
+
+/* Slots taken for a claim, until its requests have them */
+static RateTicket claim_tickets[MAX_CLAIM];
+static int	n_claim_tickets = 0;
+
+static void share_room(MonotonicUs now);
+static List *claim_for_account(Lane *first);
+static void note_claimed(List *claimed, const LaneDemand *demands,
+						 int n_demands);
+static bool take_ticket(Job *job);
+static Request *make_request(const ClaimedRequest *claimed, Lane *lane);
+static bool sign_request(Request *request, const ClaimedRequest *claimed);
+static void on_reply(Job *job, const HttpReply *reply);
+static void judge(Request *request, const HttpReply *reply,
+				  const LiveAnswer *answer);
+static void put_in_doubt(Request *request, const char *message);
+static void put_back(Request *request, bool free_of_charge);
+static void finish(Request *request);
+
+/*
+ * Are there requests that may be claimed now?
+ */
+bool
+submission_may_claim(MonotonicUs now)
+{
+	dlist_iter	iter;
+
+	if (!screenshot_task_enabled || dispatch_room() == 0)
+		return false;
+	dlist_foreach(iter, &lanes)
+	{
+		if (lane_may_claim(dlist_container(Lane, node, iter.cur), now))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Claim requests for all lanes that may send, within a transaction.
+ *
+ * Returns a list of ClaimedRequest.  Either way submission_end_claim() must
+ * follow; if the transaction commits, submission_claimed() before it.
+ */
+List *
+submission_claim(void)
+{
+	MonotonicUs now = monotonic_now();
+	List	   *claimed = NIL;
+	dlist_iter	iter;
+
+	if (!submission_may_claim(now))
+		return NIL;
+	dlist_foreach(iter, &lanes)
+	{
+		Lane	   *lane = dlist_container(Lane, node, iter.cur);
+
+		if (lane_may_claim(lane, now))
+			lane_resolve(lane);
+	}
+	share_room(now);
+	dlist_foreach(iter, &lanes)
+	{
+		Lane	   *lane = dlist_container(Lane, node, iter.cur);
+
+		if (lane->demand > 0)
+			claimed = list_concat(claimed, claim_for_account(lane));
+	}
+	return claimed;
+}
+
+/*
+ * Set the demand of each lane: lanes of one server share its room.
+ */
+static void
+share_room(MonotonicUs now)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &lanes)
+	{
+		Lane	   *lane = dlist_container(Lane, node, iter.cur);
+
+		lane->server->room = 0;
+		lane->server->sharers = 0;
+	}
+	dlist_foreach(iter, &lanes)
+	{
+		Lane	   *lane = dlist_container(Lane, node, iter.cur);
+
+		if (!lane_may_claim(lane, now))
+			continue;
+		lane->server->room = lane_room(lane, now);
+		lane->server->sharers++;
+	}
+	dlist_foreach(iter, &lanes)
+	{
+		Lane	   *lane = dlist_container(Lane, node, iter.cur);
+		Server	   *server = lane->server;
+
+		lane->demand = 0;
+		if (!lane_may_claim(lane, now))
+			continue;
+		lane->demand = (server->room + server->sharers - 1) / server->sharers;
+		server->room -= lane->demand;
+		server->sharers--;
+	}
+}
+
+/*
+ * Claim for all lanes of one account and limit: the first one's.
+ */
+static List *
+claim_for_account(Lane *first)
+{
+	LaneDemand *demands = palloc(MAX_CLAIM * sizeof(LaneDemand));
+	int			n_demands = 0;
+	int			wanted = 0;
+	int			per_second = first->options->requests_per_second;
+	int			n;
+	MonotonicUs retry_at;
+	List	   *claimed = NIL;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &lanes)
+	{
+		Lane	   *lane = dlist_container(Lane, node, iter.cur);
+
+		if (lane->demand == 0 || lane->key != first->key ||
+			lane->options->requests_per_second != per_second ||
+			n_demands == MAX_CLAIM)
+			continue;
+		demands[n_demands].name = lane->name;
+		demands[n_demands].most = lane->demand;
+		wanted += lane->demand;
+		n_demands++;
+		lane->demand = 0;
+	}
+
+	wanted = Min(wanted, MAX_CLAIM - n_claim_tickets);
+	wanted = Min(wanted, dispatch_room() - n_claim_tickets);
+	if (wanted <= 0)
+		return NIL;
+	n = rate_acquire(shared_rate_table(), first->key, per_second, wanted,
+					 CLAIM_AHEAD, &claim_tickets[n_claim_tickets], &retry_at);
+	n_claim_tickets += n;
+	if (n > 0)
+		claimed = queue_claim(demands, n_demands, n);
+	if (list_length(claimed) < n)
+		note_claimed(claimed, demands, n_demands);
+	else if (n < wanted)
+	{
+		for (int i = 0; i < n_demands; i++)
+			lane_find(&demands[i].name)->slot_at = retry_at;
+	}
+	return claimed;
+}
+
+/*
+ * There were more slots than requests: note which lanes have no more.
+ */
+static void
+note_claimed(List *claimed, const LaneDemand *demands, int n_demands)
+{
+	ListCell   *cell;
+
+	for (int i = 0; i < n_demands; i++)
+		lane_find(&demands[i].name)->claimed = 0;
+	foreach(cell, claimed)
+		lane_find(&((ClaimedRequest *) lfirst(cell))->lane)->claimed++;
+	for (int i = 0; i < n_demands; i++)
+	{
+		Lane	   *lane = lane_find(&demands[i].name);
+
+		lane->has_work = lane->claimed == demands[i].most;
+	}
+}
+
+/*
+ * Forget what a claim needed, keys first of all, and give back the slots that
+ * no request has taken.
+ */
+void
+submission_end_claim(void)
+{
+	for (int i = 0; i < n_claim_tickets; i++)
+		rate_release(&claim_tickets[i]);
+	n_claim_tickets = 0;
+	lanes_forget_options();
+}
+
+/*
+ * Requests have been claimed, and the claim has committed: make jobs of them.
+ */
+void
+submission_claimed(List *claimed)
+{
+	ListCell   *cell;
+
+	foreach(cell, claimed)
+	{
+		ClaimedRequest *row = lfirst(cell);
+		Lane	   *lane = lane_find(&row->lane);
+		Request    *request;
+
+		if (row->expired)
+		{
+			ereport(LOG,
+					(errmsg("screenshot task request %lld has expired: its end_time passed before it could be sent",
+							(long long) row->id)));
+			continue;
+		}
+		request = make_request(row, lane);
+		if (!sign_request(request, row))
+		{
+			finish(request);
+			continue;
+		}
+		if (take_ticket(&request->job))
+			dispatch_add(&request->job);
+		else
+		{
+			put_back(request, true);
+			finish(request);
+		}
+	}
+}
+
+/*
+ * Give a job one of the slots that were taken for its account.  Returns
+ * whether there was one, as there should.
+ */
+static bool
+take_ticket(Job *job)
+{
+	for (int i = 0; i < n_claim_tickets; i++)
+	{
+		if (claim_tickets[i].window == NULL || claim_tickets[i].key != job->key)
+			continue;
+		job->ticket = claim_tickets[i];
+		claim_tickets[i].window = NULL;
+		return true;
+	}
+	return false;
+}
+
+static Request *
+make_request(const ClaimedRequest *claimed, Lane *lane)
+{
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext,
+												  "screenshot_task request",
+												  ALLOCSET_SMALL_SIZES);
+	Request    *request = MemoryContextAllocZero(context, sizeof(Request));
+
+	request->context = context;
+	request->job.lane = lane;
+	request->job.key = lane->key;
+	request->job.ended = on_reply;
+	request->end_time = claimed->end_time;
+	request->request_timeout = lane->options->request_timeout;
+	request->outcome.id = claimed->id;
+	request->outcome.attempt = claimed->attempt;
+	return request;
+}
+
+/*
+ * Sign a request with the lane's credentials.
+ *
+ * Returns false, with the outcome set, if that is not possible.
+ */
+static bool
+sign_request(Request *request, const ClaimedRequest *claimed)
+{
+	MemoryContext old = MemoryContextSwitchTo(request->context);
+	const char *problem = NULL;
+
+	if (claimed->body == NULL)
+	{
+		request->outcome.error_message = pstrdup(claimed->problem);
+		request->outcome.free_of_charge = true;
+		request->outcome.status = "failed";
+	}
+	else
+	{
+		problem = lane_sign(request->job.lane, LIVE_CREATE, claimed->body,
+							&request->job.http);
+		if (problem != NULL)
+		{
+			lane_pause(request->job.lane, problem);
+			put_back(request, true);
+		}
+	}
+	MemoryContextSwitchTo(old);
+	return request->outcome.status == NULL;
+}
+
+/*
+ * A job has ended: see what follows for its request.
+ */
+static void
+on_reply(Job *job, const HttpReply *reply)
+{
+	Request    *request = (Request *) job;
+	MemoryContext old = MemoryContextSwitchTo(request->context);
+	LiveAnswer	answer;
+
+	live_read_answer(reply, true, &answer);
+	judge(request, reply, &answer);
+	MemoryContextSwitchTo(old);
+	finish(request);
+}
+
+static void
+judge(Request *request, const HttpReply *reply, const LiveAnswer *answer)
+{
+	FinishedRequest *outcome = &request->outcome;
+	Lane	   *lane = request->job.lane;
+
+	outcome->sent_at = request->job.left_at;
+	outcome->task_id = answer->task_id;
+	outcome->request_id = answer->request_id;
+	outcome->error_code = answer->error_code;
+	outcome->error_message = answer->message;
+	lane_note_answer(lane, request->job.key, request->job.started_at, reply,
+					 answer);
+
+	switch (answer->outcome)
+	{
+		case LIVE_DONE:
+			outcome->status = "created";
+			break;
+		case LIVE_REFUSED:
+			outcome->status = "failed";
+			break;
+		case LIVE_UNKNOWN:
+			put_in_doubt(request, answer->message);
+			break;
+		case LIVE_QUOTA:
+			put_back(request, false);
+			break;
+		case LIVE_NOT_SENT:
+			if (reply->lapsed)
+				outcome->error_message = NULL;
+			put_back(request, true);
+			break;
+		case LIVE_THROTTLED:
+		case LIVE_CREDENTIALS:
+		case LIVE_SERVICE_STATE:
+		case LIVE_ENVIRONMENT:
+			put_back(request, true);
+			break;
+	}
+}
+
+/*
+ * A request may have become a task.  What is looked for is there, if it ever
+ * will be, once it can no longer be on its way and the grace has passed.
+ */
+static void
+put_in_doubt(Request *request, const char *message)
+{
+	FinishedRequest *outcome = &request->outcome;
+
+	outcome->status = "in_doubt";
+	outcome->error_message =
+		psprintf("%s; whether a task was created is to be found out",
+				 message ? message : "no conclusive answer");
+	outcome->next_attempt_at =
+		Max(GetCurrentTimestamp(),
+			outcome->sent_at + request->request_timeout * INT64CONST(1000)) +
+		screenshot_task_reconcile_grace * INT64CONST(1000);
+}
+
+/*
+ * A request goes back to pending.  One that is free of charge may go again as
+ * soon as its lane and server may; another backs off.
+ */
+static void
+put_back(Request *request, bool free_of_charge)
+{
+	FinishedRequest *outcome = &request->outcome;
+
+	outcome->status = "pending";
+	outcome->free_of_charge = free_of_charge;
+	if (!free_of_charge)
+		outcome->next_attempt_at =
+			Min(GetCurrentTimestamp() + submission_backoff(outcome->attempt),
+				request->end_time);
+	request->job.lane->has_work = true;
+}
+
+/*
+ * Hand a request over to be written down; and one line in the log for each
+ * that a person may want to look at.
+ */
+static void
+finish(Request *request)
+{
+	const FinishedRequest *outcome = &request->outcome;
+	bool		failed = strcmp(outcome->status, "failed") == 0;
+
+	dlist_push_tail(&outcomes, &request->node);
+	if (!failed && strcmp(outcome->status, "in_doubt") != 0)
+		return;
+	ereport(LOG,
+			(failed ?
+			 errmsg("screenshot task request %lld failed",
+					(long long) outcome->id) :
+			 errmsg("screenshot task request %lld is in doubt",
+					(long long) outcome->id),
+			 errdetail_internal("%s%s%s%s%s",
+								outcome->error_code ? outcome->error_code : "",
+								outcome->error_code ? ": " : "",
+								outcome->error_message ? outcome->error_message : "",
+								outcome->request_id ? ", RequestId " : "",
+								outcome->request_id ? outcome->request_id : "")));
+}
+
+/*
+ * How long to wait after the n-th failure in a row, in microseconds: at
+ * random up to a time that doubles each time ("full jitter"), and no less
+ * than a second.
+ */
+MonotonicUs
+submission_backoff(int n)
+{
+	MonotonicUs most = Min(MIN_BACKOFF << Min(n, 6), MAX_BACKOFF);
+
+	return MIN_BACKOFF + (MonotonicUs) (pg_prng_double(&pg_global_prng_state) *
+										(double) (most - MIN_BACKOFF));
+}

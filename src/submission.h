@@ -1,0 +1,33 @@
+/*-------------------------------------------------------------------------
+ *
+ * submission.h
+ *	  Requests of the table, from their claim to their outcome
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SCREENSHOT_TASK_SUBMISSION_H
+#define SCREENSHOT_TASK_SUBMISSION_H
+
+#include "dispatch.h"
+#include "request_queue.h"
+
+/* A request from its claim until its outcome is written down */
+typedef struct Request
+{
+	Job			job;			/* while it is under way */
+	dlist_node	node;			/* afterwards, in a list of the worker's */
+	MemoryContext context;		/* has the request and all it points to */
+	TimestampTz end_time;
+	int			request_timeout;	/* ms */
+	FinishedRequest outcome;	/* its id and attempt are set from the start */
+} Request;
+
+extern dlist_head outcomes;		/* of Request.node: to be written down */
+
+extern bool submission_may_claim(MonotonicUs now);
+extern List *submission_claim(void);
+extern void submission_claimed(List *claimed);
+extern void submission_end_claim(void);
+extern MonotonicUs submission_backoff(int n);
+
+#endif							/* SCREENSHOT_TASK_SUBMISSION_H */
