@@ -138,13 +138,14 @@ CREATE TABLE @extschema@.screenshot_task_request (
 	CONSTRAINT start_time_must_be_finite
 		CHECK (pg_catalog.isfinite(start_time)),
 	CONSTRAINT end_time_must_be_later_than_start_time
-		CHECK (end_time OPERATOR(pg_catalog.>) start_time),
-	-- in the API's whole seconds: a start is rounded down, an end up
+		CHECK (end_time OPERATOR(pg_catalog.>) start_time
+			   OR NOT pg_catalog.isfinite(start_time)),
 	CONSTRAINT end_time_must_be_at_most_24_hours_after_start_time
-		CHECK (pg_catalog.ceil(EXTRACT(epoch FROM end_time))
-			   OPERATOR(pg_catalog.-)
-			   pg_catalog.floor(EXTRACT(epoch FROM COALESCE(start_time, requested_at)))
-			   OPERATOR(pg_catalog.<=) 86400::pg_catalog.numeric),
+		CHECK (end_time OPERATOR(pg_catalog.<=)
+			   (COALESCE(start_time, requested_at)
+				OPERATOR(pg_catalog.+) '24:00:00'::pg_catalog.interval)
+			   OR NOT pg_catalog.isfinite(end_time)
+			   OR NOT pg_catalog.isfinite(COALESCE(start_time, requested_at))),
 	CONSTRAINT template_id_must_not_be_negative
 		CHECK (template_id OPERATOR(pg_catalog.>=) 0::pg_catalog.int8),
 	CONSTRAINT stream_type_must_be_0_or_1

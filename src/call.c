@@ -39,7 +39,10 @@ typedef struct Call
 	HttpTransfer *transfer;
 } Call;
 
-static void read_task(FunctionCallInfo fcinfo, ScreenshotTask *task);
+static void read_task(FunctionCallInfo fcinfo, ScreenshotTask *task,
+					  TimestampTz now);
+static TimestampTz require_time(FunctionCallInfo fcinfo, int arg,
+								const char *name);
 static char *read_server_name(FunctionCallInfo fcinfo, int arg);
 static text *require_text(FunctionCallInfo fcinfo, int arg, const char *name);
 static Datum call_for_task(FunctionCallInfo fcinfo, const char *action);
@@ -96,8 +99,7 @@ create_screenshot_task(PG_FUNCTION_ARGS)
 	if (get_call_result_type(fcinfo, NULL, &row_type) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 
-	read_task(fcinfo, &task);
-	live_check_task(&task, live_start_time(GetCurrentTimestamp()));
+	read_task(fcinfo, &task, GetCurrentTimestamp());
 	perform(server_name, LIVE_CREATE, live_create_body(&task), true, &answer);
 
 	values[0] = CStringGetTextDatum(answer.task_id);
@@ -119,7 +121,7 @@ preview_screenshot_task(PG_FUNCTION_ARGS)
 	LiveServer *server;
 	Credentials *credentials;
 	LiveRequest request;
-	int64		signed_at;
+	TimestampTz signed_at;
 	Datum		headers[LIVE_MAX_HEADERS];
 	int			n_headers;
 	TupleDesc	row_type;
@@ -129,19 +131,14 @@ preview_screenshot_task(PG_FUNCTION_ARGS)
 
 	if (get_call_result_type(fcinfo, NULL, &row_type) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
-	if (PG_ARGISNULL(ARG_SIGNED_AT) ||
-		TIMESTAMP_NOT_FINITE(PG_GETARG_TIMESTAMPTZ(ARG_SIGNED_AT)))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("signed_at must be a finite time")));
-	signed_at = live_start_time(PG_GETARG_TIMESTAMPTZ(ARG_SIGNED_AT));
+	signed_at = require_time(fcinfo, ARG_SIGNED_AT, "signed_at");
 
-	read_task(fcinfo, &task);
-	live_check_task(&task, signed_at);
+	read_task(fcinfo, &task, signed_at);
 	server = get_live_server(server_name, GetUserId());
 	credentials = get_credentials(server, GetUserId());
 	live_sign(&request, LIVE_CREATE, server->endpoint.authority,
-			  server->region, server->language, credentials, signed_at,
+			  server->region, server->language, credentials,
+			  live_seconds(signed_at),
 			  live_create_body(&task));
 	wipe_credentials(credentials);
 
@@ -196,11 +193,13 @@ call_for_task(FunctionCallInfo fcinfo, const char *action)
 }
 
 /*
- * Read the parameters of a task from a function's arguments.
+ * Read the parameters of a task that is to be created now from a function's
+ * arguments, and check them.
  */
 static void
-read_task(FunctionCallInfo fcinfo, ScreenshotTask *task)
+read_task(FunctionCallInfo fcinfo, ScreenshotTask *task, TimestampTz now)
 {
+	TimestampTz start = now;
 	TimestampTz end;
 
 	memset(task, 0, sizeof(*task));
@@ -211,16 +210,11 @@ read_task(FunctionCallInfo fcinfo, ScreenshotTask *task)
 	task->app_name =
 		text_to_cstring(require_text(fcinfo, ARG_APP_NAME, "app_name"));
 
-	if (PG_ARGISNULL(ARG_END_TIME))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("end_time must not be null")));
-	end = PG_GETARG_TIMESTAMPTZ(ARG_END_TIME);
-	if (TIMESTAMP_NOT_FINITE(end))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("end_time must be finite")));
-	task->end_time = live_end_time(end);
+	end = require_time(fcinfo, ARG_END_TIME, "end_time");
+	task->has_start = !PG_ARGISNULL(ARG_START_TIME);
+	if (task->has_start)
+		start = require_time(fcinfo, ARG_START_TIME, "start_time");
+	live_set_times(task, start, end);
 
 	if (PG_ARGISNULL(ARG_TEMPLATE_ID))
 		ereport(ERROR,
@@ -228,17 +222,6 @@ read_task(FunctionCallInfo fcinfo, ScreenshotTask *task)
 				 errmsg("template_id must not be null")));
 	task->template_id = PG_GETARG_INT64(ARG_TEMPLATE_ID);
 
-	if (!PG_ARGISNULL(ARG_START_TIME))
-	{
-		TimestampTz start = PG_GETARG_TIMESTAMPTZ(ARG_START_TIME);
-
-		if (TIMESTAMP_NOT_FINITE(start))
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("start_time must be finite")));
-		task->has_start = true;
-		task->start_time = live_start_time(start);
-	}
 	if (PG_ARGISNULL(ARG_STREAM_TYPE))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
@@ -247,6 +230,22 @@ read_task(FunctionCallInfo fcinfo, ScreenshotTask *task)
 	task->stream_type = PG_GETARG_INT32(ARG_STREAM_TYPE);
 	if (!PG_ARGISNULL(ARG_EXTENSION))
 		task->extension = text_to_cstring(PG_GETARG_TEXT_PP(ARG_EXTENSION));
+
+	live_check_task(task, start, end, now);
+}
+
+static TimestampTz
+require_time(FunctionCallInfo fcinfo, int arg, const char *name)
+{
+	if (PG_ARGISNULL(arg))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null", name)));
+	if (TIMESTAMP_NOT_FINITE(PG_GETARG_TIMESTAMPTZ(arg)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must be finite", name)));
+	return PG_GETARG_TIMESTAMPTZ(arg);
 }
 
 static text *
@@ -329,7 +328,7 @@ try_once(const LiveServer *server, const Credentials *credentials,
 	{
 		live_sign(&request, call->action, server->endpoint.authority,
 				  server->region, server->language, credentials,
-				  live_start_time(GetCurrentTimestamp()), body);
+				  live_seconds(GetCurrentTimestamp()), body);
 		send_and_wait(server, &request, call);
 		http_reply(call->transfer, &reply);
 		live_read_answer(&reply, wants_task_id, answer);

@@ -65,4 +65,9 @@
 #define GetNumberFromPGProc(proc) ((proc)->pgprocno)
 #endif
 
+/* 18: generated columns need not be stored */
+#if PG_VERSION_NUM < 180000
+#define ATTRIBUTE_GENERATED_VIRTUAL 'v'
+#endif
+
 #endif							/* SCREENSHOT_TASK_COMPAT_H */

@@ -19,6 +19,7 @@
 #include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "commands/sequence.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -46,7 +47,8 @@
 #define WINDOW_MARGIN		(2 * USECS_PER_SEC)
 
 static HeapTuple restored_row(HeapTuple tuple, TupleDesc desc);
-static HeapTuple new_row(HeapTuple tuple, TupleDesc desc);
+static HeapTuple new_row(Relation relation, HeapTuple tuple);
+static int64 next_id(Relation relation);
 static void check_server_once(const char *server, Oid role);
 static void check_texts(HeapTuple tuple, TupleDesc desc);
 static Datum pending_status(Oid type);
@@ -92,7 +94,8 @@ screenshot_task_request_insert(PG_FUNCTION_ARGS)
 		return PointerGetDatum(restored_row(trigger->tg_trigtuple, desc));
 
 	wake_at_commit();
-	return PointerGetDatum(new_row(trigger->tg_trigtuple, desc));
+	return PointerGetDatum(new_row(trigger->tg_relation,
+								   trigger->tg_trigtuple));
 }
 
 static HeapTuple
@@ -107,9 +110,10 @@ restored_row(HeapTuple tuple, TupleDesc desc)
 }
 
 static HeapTuple
-new_row(HeapTuple tuple, TupleDesc desc)
+new_row(Relation relation, HeapTuple tuple)
 {
 	static int	columns[] = {
+		Anum_request_id,
 		Anum_request_requested_by, Anum_request_requested_at,
 		Anum_request_status, Anum_request_origin,
 		Anum_request_next_attempt_at, Anum_request_attempts,
@@ -119,6 +123,7 @@ new_row(HeapTuple tuple, TupleDesc desc)
 	};
 	Datum		values[lengthof(columns)] = {0};
 	bool		nulls[lengthof(columns)];
+	TupleDesc	desc = RelationGetDescr(relation);
 	Oid			role = GetUserId();
 	NameData	role_name;
 	Datum		server;
@@ -132,17 +137,39 @@ new_row(HeapTuple tuple, TupleDesc desc)
 		check_texts(tuple, desc);
 
 	memset(nulls, true, sizeof(nulls));
-	memset(nulls, false, 4 * sizeof(bool));
+	memset(nulls, false, 5 * sizeof(bool));
 	namestrcpy(&role_name, GetUserNameFromId(role, false));
-	values[0] = NameGetDatum(&role_name);
-	values[1] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
-	values[2] = pending_status(TupleDescAttr(desc, Anum_request_status - 1)->atttypid);
-	values[3] = Int64GetDatum(request_origin());
-	nulls[4] = !first_attempt_at(tuple, desc, &values[4]);
-	nulls[5] = false;
-	values[5] = Int32GetDatum(0);
+
+	/* Nobody but the owner may take an id that others are to get. */
+	values[0] = relation_ownercheck(RelationGetRelid(relation), role) ?
+		heap_getattr(tuple, Anum_request_id, desc, &nulls[0]) :
+		Int64GetDatum(next_id(relation));
+	values[1] = NameGetDatum(&role_name);
+	values[2] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
+	values[3] = pending_status(TupleDescAttr(desc, Anum_request_status - 1)->atttypid);
+	values[4] = Int64GetDatum(request_origin());
+	nulls[5] = !first_attempt_at(tuple, desc, &values[5]);
+	nulls[6] = false;
+	values[6] = Int32GetDatum(0);
 	return heap_modify_tuple_by_cols(tuple, desc, lengthof(columns), columns,
 									 values, nulls);
+}
+
+/*
+ * The next number of a request, whatever the role may do with the sequence.
+ */
+static int64
+next_id(Relation relation)
+{
+	Oid			sequence = get_relname_relid("screenshot_task_request_id_seq",
+											 RelationGetNamespace(relation));
+
+	if (!OidIsValid(sequence))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the sequence of table \"%s\" is gone",
+						RelationGetRelationName(relation))));
+	return nextval_internal(sequence, false);
 }
 
 /*

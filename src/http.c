@@ -259,10 +259,18 @@ http_parse_endpoint(const char *url, HttpEndpoint *endpoint)
 
 	if (parts == NULL)
 		return "could not be read: out of memory";
-	if (curl_url_set(parts, CURLUPART_URL, url, 0) != CURLUE_OK)
-		problem = "is not a URL";
-	else
-		problem = check_endpoint(parts, endpoint);
+	switch (curl_url_set(parts, CURLUPART_URL, url, CURLU_NON_SUPPORT_SCHEME))
+	{
+		case CURLUE_OK:
+			problem = check_endpoint(parts, endpoint);
+			break;
+		case CURLUE_BAD_SCHEME:
+			problem = "has no scheme";
+			break;
+		default:
+			problem = "is not a URL";
+			break;
+	}
 	curl_url_cleanup(parts);
 	return problem;
 }

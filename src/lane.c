@@ -171,7 +171,7 @@ lane_sign(Lane *lane, const char *action, const char *body, HttpRequest *http)
 	{
 		live_sign(request, action, options->endpoint.authority,
 				  options->region, options->language, lane->credentials,
-				  live_start_time(GetCurrentTimestamp()), pstrdup(body));
+				  live_seconds(GetCurrentTimestamp()), pstrdup(body));
 	}
 	PG_CATCH();
 	{

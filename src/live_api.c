@@ -108,39 +108,48 @@ static ListedTask *read_listed_task(const JsonbValue *value);
 static const ErrorClass *find_error_class(const char *code);
 
 /*
- * A start as the API takes it: whole Unix seconds, rounded down.
+ * A point in time in whole Unix seconds, rounded down.
  */
 int64
-live_start_time(TimestampTz start)
+live_seconds(TimestampTz time)
 {
-	int64		seconds = start / USECS_PER_SEC;
+	int64		seconds = time / USECS_PER_SEC;
 
-	if (start % USECS_PER_SEC < 0)
+	if (time % USECS_PER_SEC < 0)
 		seconds--;
 	return seconds +
 		(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * (int64) SECS_PER_DAY;
 }
 
 /*
- * An end as the API takes it: whole Unix seconds, rounded up.
+ * Set the times of a task as the API takes them: whole seconds, a start
+ * rounded down and an end up.
+ *
+ * "start" is when the task begins: its start_time if it has one, else when it
+ * was asked for.  An end that is 24 hours later and no more does not become
+ * more by being rounded.
  */
-int64
-live_end_time(TimestampTz end)
+void
+live_set_times(ScreenshotTask *task, TimestampTz start, TimestampTz end)
 {
-	return live_start_time(end) + (end % USECS_PER_SEC != 0 ? 1 : 0);
+	task->start_time = live_seconds(start);
+	task->end_time = live_seconds(end) + (end % USECS_PER_SEC != 0 ? 1 : 0);
+	if (end - start <= LIVE_MAX_LENGTH * USECS_PER_SEC)
+		task->end_time = Min(task->end_time,
+							 task->start_time + LIVE_MAX_LENGTH);
 }
 
 /*
- * Check the parameters of a task that is to be created now, Unix seconds:
- * all that can be checked without asking the API.
+ * Check the parameters of a task that is to be created now: all that can be
+ * checked without asking the API.  start and end are the times that
+ * live_set_times() was given.
  *
  * Raises an error that names the parameter.
  */
 void
-live_check_task(const ScreenshotTask *task, int64 now)
+live_check_task(const ScreenshotTask *task, TimestampTz start,
+				TimestampTz end, TimestampTz now)
 {
-	int64		start = task->has_start ? task->start_time : now;
-
 	check_text("stream_name", task->stream_name);
 	check_text("domain_name", task->domain_name);
 	check_text("app_name", task->app_name);
@@ -156,28 +165,27 @@ live_check_task(const ScreenshotTask *task, int64 now)
 				 errmsg("stream_type must be 0 or 1"),
 				 errdetail("It is %d.", task->stream_type),
 				 errhint("0 is a live stream, 1 a mixed one.")));
-	if (task->end_time <= now)
+	if (end <= now)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("end_time must be in the future")));
-	if (task->has_start && task->end_time <= task->start_time)
+	if (task->has_start && end <= start)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("end_time must be later than start_time"),
-				 errdetail("The API takes whole seconds: a start is rounded down, an end up.")));
-	if (task->end_time - start > LIVE_MAX_LENGTH)
+				 errmsg("end_time must be later than start_time")));
+	if (end - start > LIVE_MAX_LENGTH * USECS_PER_SEC)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 task->has_start ?
 				 errmsg("end_time must be at most 24 hours after start_time") :
 				 errmsg("end_time must be at most 24 hours from now where there is no start_time"),
 				 errhint("Create a task for each part of a longer event.")));
-	if (task->has_start && task->start_time - now > LIVE_MAX_START)
+	if (task->start_time - live_seconds(now) > LIVE_MAX_START)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("start_time must be at most six days from now"),
 				 errhint("Insert the request into screenshot_task_request instead: it is sent as soon as it may be.")));
-	if (task->end_time - now >= LIVE_MAX_END)
+	if (task->end_time - live_seconds(now) >= LIVE_MAX_END)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("end_time must be less than seven days from now"),

@@ -34,7 +34,7 @@ typedef struct ScreenshotTask
 	const char *domain_name;
 	const char *app_name;
 	bool		has_start;
-	int64		start_time;		/* Unix seconds, if has_start */
+	int64		start_time;		/* Unix seconds; not sent unless has_start */
 	int64		end_time;		/* Unix seconds */
 	int64		template_id;
 	int32		stream_type;
@@ -112,9 +112,11 @@ typedef struct LiveAnswer
 	const char *message;		/* the API's, or ours */
 } LiveAnswer;
 
-extern int64 live_start_time(TimestampTz start);
-extern int64 live_end_time(TimestampTz end);
-extern void live_check_task(const ScreenshotTask *task, int64 now);
+extern int64 live_seconds(TimestampTz time);
+extern void live_set_times(ScreenshotTask *task, TimestampTz start,
+						   TimestampTz end);
+extern void live_check_task(const ScreenshotTask *task, TimestampTz start,
+							TimestampTz end, TimestampTz now);
 
 extern char *live_create_body(const ScreenshotTask *task);
 extern char *live_task_id_body(const char *task_id);

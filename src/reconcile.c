@@ -365,7 +365,7 @@ ask(Inquiry *inquiry)
 	const DoubtfulRequest *request = &inquiry->request;
 	Lane	   *lane = inquiry->job.lane;
 	MonotonicUs now = monotonic_now();
-	int64		sent = live_start_time(request->sent_at);
+	int64		sent = live_seconds(request->sent_at);
 	TaskInquiry to_ask = {
 		.start_time = (request->has_start ? request->start_time :
 					   sent - START_TOLERANCE) - WINDOW_MARGIN,
@@ -459,7 +459,7 @@ static bool
 matches(const Inquiry *inquiry, const ListedTask *task)
 {
 	const DoubtfulRequest *request = &inquiry->request;
-	int64		sent = live_start_time(request->sent_at);
+	int64		sent = live_seconds(request->sent_at);
 
 	if (task->end_time != request->end_time ||
 		task->template_id != request->template_id ||

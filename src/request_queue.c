@@ -38,6 +38,7 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -152,7 +153,7 @@ static Statement claim_statement = {
 	" ORDER BY ready.starts LIMIT $5))"
 	" RETURNING t.id, t.attempts, t.status = 'expired', t.server,"
 	" t.requested_by, t.stream_name, t.domain_name, t.app_name, t.end_time,"
-	" t.template_id, t.start_time, t.stream_type, t.extension",
+	" t.template_id, t.start_time, t.stream_type, t.extension, t.requested_at",
 	6, {INT8OID, NAMEARRAYOID, NAMEARRAYOID, INT4ARRAYOID, INT4OID, TEXTOID},
 	NULL
 };
@@ -181,7 +182,7 @@ static Statement finish_statement = {
 #define DOUBTFUL_COLUMNS \
 	"id, attempts, server, requested_by, stream_name, domain_name, app_name," \
 	" template_id, start_time, end_time, sent_at, status = 'sending'," \
-	" next_attempt_at <= pg_catalog.clock_timestamp()"
+	" next_attempt_at <= pg_catalog.clock_timestamp(), requested_at"
 
 static Statement doubtful_statement = {
 	"SELECT " DOUBTFUL_COLUMNS " FROM %1$s"
@@ -198,7 +199,6 @@ static Statement next_doubtful_statement = {
 	1, {INT8OID}, NULL
 };
 
-/* Equal but for fractions of a second, which the API does not have. */
 static Statement equal_statement = {
 	"SELECT " DOUBTFUL_COLUMNS " FROM %1$s"
 	" WHERE origin = $1 AND status = 'sending' AND stream_name = $2"
@@ -212,7 +212,8 @@ static Statement equal_statement = {
 static Statement claimed_statement = {
 	"SELECT task_id FROM %1$s"
 	" WHERE task_id IS NOT NULL AND task_id = ANY ($1)"
-	" AND end_time > $2 - interval '1 second' AND end_time <= $2",
+	" AND end_time > $2 - interval '1 second'"
+	" AND end_time < $2 + interval '1 second'",
 	2, {TEXTARRAYOID, TIMESTAMPTZOID}, NULL
 };
 
@@ -346,13 +347,15 @@ static bool
 find_table(Oid *owner)
 {
 	Oid			schema = extension_schema();
+	Oid			table = OidIsValid(schema) ?
+		get_relname_relid(TABLE_NAME, schema) : InvalidOid;
 	HeapTuple	tuple;
 	char	   *schema_name;
 
-	if (!OidIsValid(schema))
-		return false;
-	tuple = SearchSysCache2(RELNAMENSP, CStringGetDatum(TABLE_NAME),
-							ObjectIdGetDatum(schema));
+	/* Once it is locked, it is there with its schema, or it is gone. */
+	if (OidIsValid(table))
+		LockRelationOid(table, RowExclusiveLock);
+	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
 	if (!HeapTupleIsValid(tuple))
 		return false;
 	*owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
@@ -621,17 +624,19 @@ read_body(ClaimedRequest *request, HeapTuple tuple, TupleDesc desc)
 	MemoryContext context = CurrentMemoryContext;
 	ScreenshotTask task = {0};
 	Datum		start;
+	Datum		requested_at;
 	bool		isnull;
 
 	task.stream_name = SPI_getvalue(tuple, desc, 6);
 	task.domain_name = SPI_getvalue(tuple, desc, 7);
 	task.app_name = SPI_getvalue(tuple, desc, 8);
-	task.end_time = live_end_time(request->end_time);
 	task.template_id = DatumGetInt64(SPI_getbinval(tuple, desc, 10, &isnull));
+	requested_at = SPI_getbinval(tuple, desc, 14, &isnull);
 	start = SPI_getbinval(tuple, desc, 11, &isnull);
 	task.has_start = !isnull;
-	if (!isnull)
-		task.start_time = live_start_time(DatumGetTimestampTz(start));
+	live_set_times(&task,
+				   DatumGetTimestampTz(task.has_start ? start : requested_at),
+				   request->end_time);
 	task.stream_type = DatumGetInt32(SPI_getbinval(tuple, desc, 12, &isnull));
 	task.extension = SPI_getvalue(tuple, desc, 13);
 
@@ -814,8 +819,10 @@ read_doubtful(int n)
 	{
 		HeapTuple	tuple = SPI_tuptable->vals[i];
 		DoubtfulRequest *request = palloc0(sizeof(DoubtfulRequest));
+		ScreenshotTask times;
 		bool		isnull;
 		Datum		start;
+		Datum		requested_at;
 
 		request->id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
 		request->attempt = DatumGetInt32(SPI_getbinval(tuple, desc, 2, &isnull));
@@ -825,11 +832,14 @@ read_doubtful(int n)
 		request->domain_name = SPI_getvalue(tuple, desc, 6);
 		request->app_name = SPI_getvalue(tuple, desc, 7);
 		request->template_id = DatumGetInt64(SPI_getbinval(tuple, desc, 8, &isnull));
+		requested_at = SPI_getbinval(tuple, desc, 14, &isnull);
 		start = SPI_getbinval(tuple, desc, 9, &isnull);
 		request->has_start = !isnull;
-		if (!isnull)
-			request->start_time = live_start_time(DatumGetTimestampTz(start));
-		request->end_time = live_end_time(DatumGetTimestampTz(SPI_getbinval(tuple, desc, 10, &isnull)));
+		live_set_times(&times,
+					   DatumGetTimestampTz(request->has_start ? start : requested_at),
+					   DatumGetTimestampTz(SPI_getbinval(tuple, desc, 10, &isnull)));
+		request->start_time = times.start_time;
+		request->end_time = times.end_time;
 		request->sent_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 11, &isnull));
 		request->is_sending = DatumGetBool(SPI_getbinval(tuple, desc, 12, &isnull));
 		request->is_due = DatumGetBool(SPI_getbinval(tuple, desc, 13, &isnull)) && !isnull;

@@ -12,6 +12,8 @@
  */
 #include "postgres.h"
 
+#include <arpa/inet.h>
+
 #include "access/reloptions.h"
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_user_mapping.h"
@@ -144,7 +146,8 @@ apply_option(void *object, Oid catalog, DefElem *element)
 	if (allowed != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 option->is_secret ?
+				 /* an "@" may follow a password */
+				 option->is_secret || strchr(value, '@') != NULL ?
 				 errmsg("invalid value for option \"%s\"", option->name) :
 				 errmsg("invalid value for option \"%s\": \"%s\"",
 						option->name, value),
@@ -273,7 +276,7 @@ get_credentials(const LiveServer *server, Oid role)
 				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
 				 errmsg("role %s has no user mapping for server \"%s\"",
 						role_name, server->name),
-				 errhint("CREATE USER MAPPING FOR %s SERVER %s OPTIONS (secret_id '...', secret_key '...').",
+				 errhint("Create one with CREATE USER MAPPING FOR %s SERVER %s OPTIONS (secret_id '...', secret_key '...').",
 						 role_name, server_name)));
 	}
 
@@ -371,9 +374,11 @@ set_endpoint(void *object, const char *value)
 static bool
 is_loopback(const char *host)
 {
+	struct in_addr address;
+
 	return strcmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0 ||
 		(strncmp(host, "127.", 4) == 0 &&
-		 strspn(host, "0123456789.") == strlen(host));
+		 inet_pton(AF_INET, host, &address) == 1);
 }
 
 static const char *
@@ -538,7 +543,8 @@ set_count(int *count, const char *value, int most)
 {
 	int			parsed;
 
-	if (parse_int(value, &parsed, 0, NULL) && parsed >= 1 && parsed <= most)
+	if (strspn(value, "0123456789") == strlen(value) &&
+		parse_int(value, &parsed, 0, NULL) && parsed >= 1 && parsed <= most)
 	{
 		*count = parsed;
 		return NULL;

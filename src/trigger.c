@@ -65,6 +65,7 @@ typedef struct TriggerPlan
 	SPIPlanPtr	plan;
 } TriggerPlan;
 
+static void describe_trigger(void *arg);
 static void check_fired_rightly(FunctionCallInfo fcinfo);
 static void read_arguments(const Trigger *trigger, Relation relation,
 						   Source *sources);
@@ -77,6 +78,7 @@ static char *list_parameters(void);
 static char *build_insert(const char *schema, Relation relation,
 						  const Source *sources, int *columns,
 						  Oid *argtypes, int *nargs);
+static void check_column(Relation relation, int column);
 static SPIPlanPtr get_plan(Oid trigger, const char *text, int nargs,
 						   const Oid *argtypes);
 
@@ -98,9 +100,15 @@ screenshot_task_trigger(PG_FUNCTION_ARGS)
 	HeapTuple	row;
 	Relation	relation;
 	char	   *text;
+	ErrorContextCallback context;
 
 	check_fired_rightly(fcinfo);
 	relation = data->tg_relation;
+	context.callback = describe_trigger;
+	context.arg = data;
+	context.previous = error_context_stack;
+	error_context_stack = &context;
+
 	row = TRIGGER_FIRED_BY_UPDATE(data->tg_event) ?
 		data->tg_newtuple : data->tg_trigtuple;
 
@@ -121,7 +129,20 @@ screenshot_task_trigger(PG_FUNCTION_ARGS)
 	SPI_execute_plan(get_plan(data->tg_trigger->tgoid, text, nargs, argtypes),
 					 args, nulls, false, 0);
 	SPI_finish();
+	error_context_stack = context.previous;
 	return PointerGetDatum(NULL);
+}
+
+/*
+ * Context of an error: a value that does not fit is the trigger's matter.
+ */
+static void
+describe_trigger(void *arg)
+{
+	TriggerData *data = arg;
+
+	errcontext("trigger \"%s\" on table \"%s\"", data->tg_trigger->tgname,
+			   RelationGetRelationName(data->tg_relation));
 }
 
 static void
@@ -286,6 +307,7 @@ build_insert(const char *schema, Relation relation, const Source *sources,
 							 quote_literal_cstr(sources[i].constant));
 		else if (sources[i].column > 0)
 		{
+			check_column(relation, sources[i].column);
 			columns[*nargs] = sources[i].column;
 			argtypes[*nargs] = SPI_gettypeid(RelationGetDescr(relation),
 											 sources[i].column);
@@ -300,6 +322,24 @@ build_insert(const char *schema, Relation relation, const Source *sources,
 					" ON CONFLICT (requested_by, reference)"
 					" WHERE reference IS NOT NULL DO NOTHING",
 					quote_identifier(schema), names.data, values.data);
+}
+
+/*
+ * A column whose value is only computed as it is read has none in the row
+ * that a trigger gets.
+ */
+static void
+check_column(Relation relation, int column)
+{
+	Form_pg_attribute attribute = TupleDescAttr(RelationGetDescr(relation),
+												column - 1);
+
+	if (attribute->attgenerated == ATTRIBUTE_GENERATED_VIRTUAL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("a screenshot task cannot take a parameter from the virtual generated column \"%s\"",
+						NameStr(attribute->attname)),
+				 errhint("Make it a STORED generated column.")));
 }
 
 /*
