@@ -18,12 +18,18 @@ OBJS = \
 	src/screenshot_task.o \
 	src/server.o \
 	src/shared_state.o \
+	src/steer.o \
 	src/submission.o \
 	src/tc3.o \
 	src/tc3_sql.o \
 	src/trigger.o \
 	src/wake.o \
 	src/worker.o
+
+ifdef CRASH_POINTS
+OBJS += src/crash_point.o
+PG_CPPFLAGS += -DCRASH_POINTS
+endif
 
 EXTENSION = screenshot_task
 DATA = screenshot_task--1.0.sql
@@ -38,7 +44,7 @@ PG_CONFIG ?= pg_config
 PKG_CONFIG ?= pkg-config
 
 # The server's headers are not ours to be warned of.
-PG_CPPFLAGS = -isystem $(shell $(PG_CONFIG) --includedir-server) \
+PG_CPPFLAGS += -isystem $(shell $(PG_CONFIG) --includedir-server) \
 	$(shell $(PKG_CONFIG) --cflags libcurl libcrypto)
 PG_CFLAGS = -Wall -Wextra
 SHLIB_LINK = $(shell $(PKG_CONFIG) --libs libcurl libcrypto)

@@ -92,6 +92,42 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.delete_screenshot_task(pg_catalog.text, pg_catalog.name) IS
 'removes a screenshot task, without ending a capture that is running; returns the RequestId';
 
+CREATE TYPE @extschema@.screenshot_task AS (
+	task_id pg_catalog.text,
+	stream_name pg_catalog.text,
+	domain_name pg_catalog.text,
+	app_name pg_catalog.text,
+	start_time pg_catalog.timestamptz,
+	end_time pg_catalog.timestamptz,
+	template_id pg_catalog.int8,
+	stopped_at pg_catalog.timestamptz);
+
+COMMENT ON TYPE @extschema@.screenshot_task IS
+'a screenshot task as the API lists it';
+COMMENT ON COLUMN @extschema@.screenshot_task.task_id IS 'TaskId';
+COMMENT ON COLUMN @extschema@.screenshot_task.stream_name IS 'StreamName';
+COMMENT ON COLUMN @extschema@.screenshot_task.domain_name IS 'DomainName';
+COMMENT ON COLUMN @extschema@.screenshot_task.app_name IS 'AppName';
+COMMENT ON COLUMN @extschema@.screenshot_task.start_time IS 'StartTime';
+COMMENT ON COLUMN @extschema@.screenshot_task.end_time IS 'EndTime';
+COMMENT ON COLUMN @extschema@.screenshot_task.template_id IS 'TemplateId';
+COMMENT ON COLUMN @extschema@.screenshot_task.stopped_at IS 'Stopped: when it was ended early; null: it was not';
+
+CREATE FUNCTION @extschema@.describe_screenshot_tasks(
+	start_time pg_catalog.timestamptz,
+	end_time pg_catalog.timestamptz,
+	stream_name pg_catalog.text DEFAULT NULL,
+	domain_name pg_catalog.text DEFAULT NULL,
+	app_name pg_catalog.text DEFAULT NULL,
+	server pg_catalog.name DEFAULT 'tencent_live')
+RETURNS SETOF @extschema@.screenshot_task
+AS 'MODULE_PATHNAME', 'describe_screenshot_tasks'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.describe_screenshot_tasks(
+	pg_catalog.timestamptz, pg_catalog.timestamptz, pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.name) IS
+'lists the screenshot tasks that lie within a window of time, all pages of them';
+
 --
 -- The request table
 --
@@ -304,6 +340,30 @@ COMMENT ON FUNCTION @extschema@.enqueue_screenshot_task(
 	pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.timestamptz, pg_catalog.int8,
 	pg_catalog.timestamptz, pg_catalog.int4, pg_catalog.text, pg_catalog.name, pg_catalog.text) IS
 'requests a screenshot task, to be created once the transaction commits; returns the id of the request, or of the one that has the reference already';
+
+CREATE FUNCTION @extschema@.cancel_screenshot_task_request(request_id pg_catalog.int8)
+RETURNS pg_catalog.bool
+AS 'MODULE_PATHNAME', 'cancel_screenshot_task_request'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.cancel_screenshot_task_request(pg_catalog.int8) IS
+'cancels a request that is pending or in doubt; returns whether it did';
+
+CREATE FUNCTION @extschema@.retry_screenshot_task_request(request_id pg_catalog.int8)
+RETURNS pg_catalog.void
+AS 'MODULE_PATHNAME', 'retry_screenshot_task_request'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.retry_screenshot_task_request(pg_catalog.int8) IS
+'has a request sent at once that waits, failed or was cancelled, or one in doubt asked about';
+
+CREATE FUNCTION @extschema@.resolve_screenshot_task_request(request_id pg_catalog.int8, task_id pg_catalog.text)
+RETURNS pg_catalog.void
+AS 'MODULE_PATHNAME', 'resolve_screenshot_task_request'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.resolve_screenshot_task_request(pg_catalog.int8, pg_catalog.text) IS
+'says of a request in doubt which task it became; null: none, and it is sent again';
 
 CREATE FUNCTION @extschema@.screenshot_task_trigger()
 RETURNS pg_catalog.trigger

@@ -22,6 +22,7 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/hsearch.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
@@ -39,6 +40,17 @@ typedef struct Call
 	HttpTransfer *transfer;
 } Call;
 
+/* Reads what an action's reply means */
+typedef void (*ReplyReader) (const HttpReply *reply, LiveAnswer *answer,
+							 void *arg);
+
+/* A page of DescribeScreenshotTask */
+typedef struct TaskPage
+{
+	List	   *tasks;			/* of ListedTask */
+	const char *scroll_token;	/* of the next page; NULL: there is none */
+} TaskPage;
+
 static void read_task(FunctionCallInfo fcinfo, ScreenshotTask *task,
 					  TimestampTz now);
 static TimestampTz require_time(FunctionCallInfo fcinfo, int arg,
@@ -46,10 +58,18 @@ static TimestampTz require_time(FunctionCallInfo fcinfo, int arg,
 static char *read_server_name(FunctionCallInfo fcinfo, int arg);
 static text *require_text(FunctionCallInfo fcinfo, int arg, const char *name);
 static Datum call_for_task(FunctionCallInfo fcinfo, const char *action);
+static void list_window(ReturnSetInfo *result, const char *server_name,
+						TaskInquiry *inquiry, HTAB *seen);
+static void return_task(ReturnSetInfo *result, const ListedTask *task);
+static void read_task_id(const HttpReply *reply, LiveAnswer *answer,
+						 void *arg);
+static void read_request_id(const HttpReply *reply, LiveAnswer *answer,
+							void *arg);
+static void read_page(const HttpReply *reply, LiveAnswer *answer, void *arg);
 static void perform(const char *server_name, const char *action, char *body,
-					bool wants_task_id, LiveAnswer *answer);
+					ReplyReader read, void *arg, LiveAnswer *answer);
 static bool try_once(const LiveServer *server, const Credentials *credentials,
-					 Call *call, char *body, bool wants_task_id,
+					 Call *call, char *body, ReplyReader read, void *arg,
 					 LiveAnswer *answer);
 static void wait_for_slot(const LiveServer *server, RateKey key,
 						  RateTicket *ticket);
@@ -67,6 +87,7 @@ PG_FUNCTION_INFO_V1(create_screenshot_task);
 PG_FUNCTION_INFO_V1(preview_screenshot_task);
 PG_FUNCTION_INFO_V1(stop_screenshot_task);
 PG_FUNCTION_INFO_V1(delete_screenshot_task);
+PG_FUNCTION_INFO_V1(describe_screenshot_tasks);
 
 /* Positions of the arguments that the functions on tasks share */
 enum
@@ -100,7 +121,8 @@ create_screenshot_task(PG_FUNCTION_ARGS)
 		elog(ERROR, "return type must be a row type");
 
 	read_task(fcinfo, &task, GetCurrentTimestamp());
-	perform(server_name, LIVE_CREATE, live_create_body(&task), true, &answer);
+	perform(server_name, LIVE_CREATE, live_create_body(&task), read_task_id,
+			NULL, &answer);
 
 	values[0] = CStringGetTextDatum(answer.task_id);
 	if (answer.request_id != NULL)
@@ -188,8 +210,129 @@ call_for_task(FunctionCallInfo fcinfo, const char *action)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("task_id must not be empty")));
-	perform(server_name, action, live_task_id_body(task_id), false, &answer);
+	perform(server_name, action, live_task_id_body(task_id), read_request_id,
+			NULL, &answer);
 	PG_RETURN_TEXT_P(cstring_to_text(answer.request_id));
+}
+
+/*
+ * describe_screenshot_tasks(start_time, end_time, stream_name, domain_name,
+ * app_name, server) returns the tasks that lie in the window
+ *
+ * The API takes a window of at most seven days, and lists what lies in it as
+ * a whole (DescribeScreenshotTask).  A longer one is asked for in parts.  They
+ * overlap by the longest that a task may be, so that none falls between two.
+ */
+Datum
+describe_screenshot_tasks(PG_FUNCTION_ARGS)
+{
+	TimestampTz start = require_time(fcinfo, 0, "start_time");
+	TimestampTz end = require_time(fcinfo, 1, "end_time");
+	char	   *server_name = read_server_name(fcinfo, 5);
+	TaskInquiry inquiry = {0};
+	ScreenshotTask window;
+	HASHCTL		control = {
+		.keysize = NAMEDATALEN * 4,
+		.entrysize = NAMEDATALEN * 4,
+		.hcxt = CurrentMemoryContext
+	};
+	HTAB	   *seen = hash_create("screenshot tasks seen", 256, &control,
+								   HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+
+	if (end <= start)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("end_time must be later than start_time")));
+	InitMaterializedSRF(fcinfo, 0);
+	live_set_times(&window, start, end);
+	if (!PG_ARGISNULL(2))
+		inquiry.stream_name = text_to_cstring(PG_GETARG_TEXT_PP(2));
+	if (!PG_ARGISNULL(3))
+		inquiry.domain_name = text_to_cstring(PG_GETARG_TEXT_PP(3));
+	if (!PG_ARGISNULL(4))
+		inquiry.app_name = text_to_cstring(PG_GETARG_TEXT_PP(4));
+
+	inquiry.start_time = window.start_time;
+	for (;;)
+	{
+		inquiry.end_time = Min(inquiry.start_time + LIVE_MAX_WINDOW,
+							   window.end_time);
+		list_window((ReturnSetInfo *) fcinfo->resultinfo, server_name,
+					&inquiry, seen);
+		if (inquiry.end_time == window.end_time)
+			break;
+		inquiry.start_time = inquiry.end_time - LIVE_MAX_LENGTH;
+	}
+	return (Datum) 0;
+}
+
+/*
+ * Return the tasks of one window, page by page, without those seen before.
+ */
+static void
+list_window(ReturnSetInfo *result, const char *server_name,
+			TaskInquiry *inquiry, HTAB *seen)
+{
+	inquiry->scroll_token = NULL;
+	do
+	{
+		LiveAnswer	answer;
+		TaskPage	page;
+		ListCell   *cell;
+
+		perform(server_name, LIVE_DESCRIBE, live_describe_body(inquiry),
+				read_page, &page, &answer);
+		foreach(cell, page.tasks)
+		{
+			ListedTask *task = lfirst(cell);
+			bool		found;
+
+			(void) hash_search(seen, task->task_id, HASH_ENTER, &found);
+			if (!found)
+				return_task(result, task);
+		}
+		inquiry->scroll_token = page.scroll_token;
+	} while (inquiry->scroll_token != NULL);
+}
+
+static void
+return_task(ReturnSetInfo *result, const ListedTask *task)
+{
+	Datum		values[8];
+	bool		nulls[8] = {false};
+
+	values[0] = CStringGetTextDatum(task->task_id);
+	values[1] = CStringGetTextDatum(task->stream_name);
+	values[2] = CStringGetTextDatum(task->domain_name);
+	values[3] = CStringGetTextDatum(task->app_name);
+	values[4] = TimestampTzGetDatum(time_t_to_timestamptz((pg_time_t) task->start_time));
+	values[5] = TimestampTzGetDatum(time_t_to_timestamptz((pg_time_t) task->end_time));
+	values[6] = Int64GetDatum(task->template_id);
+	values[7] = TimestampTzGetDatum(time_t_to_timestamptz((pg_time_t) task->stopped));
+	nulls[7] = task->stopped == 0;
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+static void
+read_task_id(const HttpReply *reply, LiveAnswer *answer, void *arg)
+{
+	(void) arg;
+	live_read_answer(reply, true, answer);
+}
+
+static void
+read_request_id(const HttpReply *reply, LiveAnswer *answer, void *arg)
+{
+	(void) arg;
+	live_read_answer(reply, false, answer);
+}
+
+static void
+read_page(const HttpReply *reply, LiveAnswer *answer, void *arg)
+{
+	TaskPage   *page = arg;
+
+	live_read_task_list(reply, answer, &page->tasks, &page->scroll_token);
 }
 
 /*
@@ -274,7 +417,7 @@ read_server_name(FunctionCallInfo fcinfo, int arg)
  */
 static void
 perform(const char *server_name, const char *action, char *body,
-		bool wants_task_id, LiveAnswer *answer)
+		ReplyReader read, void *arg, LiveAnswer *answer)
 {
 	LiveServer *server = get_live_server(server_name, GetUserId());
 	Credentials *credentials = get_credentials(server, GetUserId());
@@ -294,8 +437,7 @@ perform(const char *server_name, const char *action, char *body,
 	PG_TRY();
 	{
 		/* A slot may pass while a connection is made: then another one. */
-		while (!try_once(server, credentials, call, body, wants_task_id,
-						 answer))
+		while (!try_once(server, credentials, call, body, read, arg, answer))
 			;
 	}
 	PG_FINALLY();
@@ -316,7 +458,8 @@ perform(const char *server_name, const char *action, char *body,
  */
 static bool
 try_once(const LiveServer *server, const Credentials *credentials,
-		 Call *call, char *body, bool wants_task_id, LiveAnswer *answer)
+		 Call *call, char *body, ReplyReader read, void *arg,
+		 LiveAnswer *answer)
 {
 	RateKey		key = rate_key(credentials->secret_id, call->action);
 	LiveRequest request;
@@ -331,7 +474,7 @@ try_once(const LiveServer *server, const Credentials *credentials,
 				  live_seconds(GetCurrentTimestamp()), body);
 		send_and_wait(server, &request, call);
 		http_reply(call->transfer, &reply);
-		live_read_answer(&reply, wants_task_id, answer);
+		read(&reply, answer, arg);
 		lapsed = reply.lapsed;
 	}
 	PG_FINALLY();

@@ -15,6 +15,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "crash_point.h"
 #include "dispatch.h"
 
 static HttpClient *client;
@@ -147,6 +148,7 @@ take_left_and_done(void)
 
 		rate_left(&job->ticket);
 		job->left_at = GetCurrentTimestamp();
+		CRASH_POINT("after-send");
 		server_reached(job->lane->server);
 	}
 	while ((transfer = http_next_done(client)) != NULL)

@@ -9,6 +9,9 @@
  * counts only if that subtransaction, and each around it, commits: it is
  * enough to remember the outermost nesting level at which something was done.
  *
+ * What was prepared is committed by another transaction, perhaps in another
+ * session, which did nothing of it: so every COMMIT PREPARED wakes the worker.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -19,11 +22,13 @@
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_user_mapping.h"
 #include "miscadmin.h"
+#include "tcop/utility.h"
 
 #include "shared_state.h"
 #include "wake.h"
 
 static object_access_hook_type previous_object_access = NULL;
+static ProcessUtility_hook_type previous_utility = NULL;
 
 static int	marked_level = 0;	/* 0: this transaction is not marked */
 static int	marked_place = -1;	/* of this database, in shared memory */
@@ -31,6 +36,10 @@ static int	marked_place = -1;	/* of this database, in shared memory */
 static void at_transaction_end(XactEvent event, void *arg);
 static void at_subtransaction_end(SubXactEvent event, SubTransactionId mine,
 								  SubTransactionId parent, void *arg);
+static void at_utility(PlannedStmt *statement, const char *query_string,
+					   bool read_only_tree, ProcessUtilityContext context,
+					   ParamListInfo params, QueryEnvironment *environment,
+					   DestReceiver *dest, QueryCompletion *completion);
 static void at_object_access(ObjectAccessType access, Oid class, Oid object,
 							 int sub_object, void *arg);
 
@@ -45,6 +54,8 @@ wake_init(void)
 	RegisterSubXactCallback(at_subtransaction_end, NULL);
 	previous_object_access = object_access_hook;
 	object_access_hook = at_object_access;
+	previous_utility = ProcessUtility_hook;
+	ProcessUtility_hook = at_utility;
 }
 
 /*
@@ -125,5 +136,26 @@ at_object_access(ObjectAccessType access, Oid class, Oid object,
 		(access == OAT_POST_CREATE ||
 		 access == OAT_POST_ALTER ||
 		 access == OAT_DROP))
+		wake_at_commit();
+}
+
+static void
+at_utility(PlannedStmt *statement, const char *query_string,
+		   bool read_only_tree, ProcessUtilityContext context,
+		   ParamListInfo params, QueryEnvironment *environment,
+		   DestReceiver *dest, QueryCompletion *completion)
+{
+	Node	   *node = statement->utilityStmt;
+	bool		commits_prepared = IsA(node, TransactionStmt) &&
+		((TransactionStmt *) node)->kind == TRANS_STMT_COMMIT_PREPARED;
+
+	if (previous_utility)
+		previous_utility(statement, query_string, read_only_tree, context,
+						 params, environment, dest, completion);
+	else
+		standard_ProcessUtility(statement, query_string, read_only_tree,
+								context, params, environment, dest,
+								completion);
+	if (commits_prepared)
 		wake_at_commit();
 }

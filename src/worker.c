@@ -38,6 +38,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "crash_point.h"
 #include "dispatch.h"
 #include "lane.h"
 #include "reconcile.h"
@@ -399,7 +400,15 @@ run_transaction(dlist_head *finished, bool go_on)
 					if (n_stuck < MAX_STUCK)
 						claimed = submission_claim();
 				}
+				if (claimed != NIL)
+					CRASH_POINT("claim-before-commit");
+				if (!dlist_is_empty(finished))
+					CRASH_POINT("result-before-commit");
 				queue_commit();
+				if (claimed != NIL)
+					CRASH_POINT("claim-after-commit");
+				if (!dlist_is_empty(finished))
+					CRASH_POINT("result-after-commit");
 			}
 		}
 		PG_CATCH();

@@ -52,6 +52,7 @@ sub start
 	wait_until(sub { -e "$self->{dir}/port" || !$self->{run}->pumpable })
 	  && -e "$self->{dir}/port"
 	  or die "the stand-in did not start: " . $self->complaints;
+	$running{ $self->{run}{KIDS}[0]{PID} } = 1;
 	($self->{port}) = PostgreSQL::Test::Utils::slurp_file("$self->{dir}/port") =~ /(\d+)/;
 	return;
 }
@@ -67,13 +68,14 @@ sub stop
 	return;
 }
 
-sub DESTROY
-{
-	my ($self) = @_;
-	local ($?, $@);
+# None outlives the test, however that ends.
+my %running;
 
-	eval { $self->stop };
-	return;
+END
+{
+	my $status = $?;
+	kill 'TERM', keys %running;
+	$? = $status;
 }
 
 sub endpoint { return "https://127.0.0.1:$_[0]->{port}" }

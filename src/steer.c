@@ -1,0 +1,295 @@
+/*-------------------------------------------------------------------------
+ *
+ * steer.c
+ *	  What a person may do about a request: cancel, retry, resolve
+ *
+ * The functions are for the role that made the request, the roles that are
+ * its members, and the owner of the table.  To everyone else a request that
+ * is not theirs does not exist.  They lock the row, so that the worker's
+ * transaction is before theirs or after it, and change only what they found.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+#include "compat.h"
+#include "wake.h"
+
+/* A request that is locked, in a context that SPI_finish() ends */
+typedef struct LockedRequest
+{
+	int64		id;
+	char	   *table;			/* qualified */
+	char	   *status;
+	char	   *task_id;		/* NULL: none */
+	bool		has_ended;		/* has its end_time passed? */
+} LockedRequest;
+
+/* Who called, while the statements run as the table's owner */
+typedef struct Caller
+{
+	Oid			user;
+	int			security_context;
+} Caller;
+
+static void lock_request(FunctionCallInfo fcinfo, LockedRequest *request,
+						 Caller *caller);
+static Oid	find_table_owner(Oid schema);
+static bool may_steer(Oid caller, Oid owner, const char *requested_by);
+static void update_request(const LockedRequest *request,
+						   const char *assignments, const char *task_id);
+static void finish(const Caller *caller);
+static bool is(const LockedRequest *request, const char *status);
+pg_attribute_noreturn()
+static void refuse(const LockedRequest *request, const char *verb,
+				   const char *hint);
+
+PG_FUNCTION_INFO_V1(cancel_screenshot_task_request);
+PG_FUNCTION_INFO_V1(retry_screenshot_task_request);
+PG_FUNCTION_INFO_V1(resolve_screenshot_task_request);
+
+/*
+ * cancel_screenshot_task_request(id) returns whether it is cancelled now
+ */
+Datum
+cancel_screenshot_task_request(PG_FUNCTION_ARGS)
+{
+	LockedRequest request;
+	Caller		caller;
+	bool		cancelled = false;
+
+	lock_request(fcinfo, &request, &caller);
+	if (is(&request, "pending") || is(&request, "in_doubt"))
+	{
+		if (is(&request, "in_doubt"))
+			ereport(WARNING,
+					(errmsg("screenshot task request %lld was in doubt: its task may exist",
+							(long long) request.id)));
+		update_request(&request,
+					   "status = 'cancelled', next_attempt_at = NULL,"
+					   " finished_at = pg_catalog.clock_timestamp()", NULL);
+		cancelled = true;
+	}
+	else if (is(&request, "created"))
+		ereport(NOTICE,
+				(errmsg("the task of screenshot task request %lld is created already",
+						(long long) request.id),
+				 errhint("stop_screenshot_task('%s') ends it.",
+						 request.task_id)));
+	else if (is(&request, "sending"))
+		ereport(NOTICE,
+				(errmsg("screenshot task request %lld is being sent",
+						(long long) request.id),
+				 errhint("Wait until it is created, then end its task with stop_screenshot_task().")));
+	finish(&caller);
+	PG_RETURN_BOOL(cancelled);
+}
+
+/*
+ * retry_screenshot_task_request(id): send it, or if it is in doubt ask about
+ * it, at once
+ */
+Datum
+retry_screenshot_task_request(PG_FUNCTION_ARGS)
+{
+	LockedRequest request;
+	Caller		caller;
+
+	lock_request(fcinfo, &request, &caller);
+	if (is(&request, "in_doubt"))
+		update_request(&request,
+					   "next_attempt_at = pg_catalog.clock_timestamp()", NULL);
+	else if (is(&request, "created") || is(&request, "sending"))
+		refuse(&request, "retried", NULL);
+	else if (request.has_ended)
+		refuse(&request, "retried", "Its end_time has passed: insert another request.");
+	else
+		update_request(&request,
+					   "status = 'pending', finished_at = NULL,"
+					   " next_attempt_at = GREATEST(pg_catalog.clock_timestamp(),"
+					   /* when the API takes it: six days before the start, and
+						* less than seven before the end */
+					   " start_time OPERATOR(pg_catalog.-) '143:59:58'::pg_catalog.interval,"
+					   " end_time OPERATOR(pg_catalog.-) '167:59:58'::pg_catalog.interval)",
+					   NULL);
+	wake_at_commit();
+	finish(&caller);
+	PG_RETURN_VOID();
+}
+
+/*
+ * resolve_screenshot_task_request(id, task_id): a request in doubt has this
+ * task; or none if it is null, and is sent again
+ */
+Datum
+resolve_screenshot_task_request(PG_FUNCTION_ARGS)
+{
+	LockedRequest request;
+	Caller		caller;
+
+	lock_request(fcinfo, &request, &caller);
+	if (!is(&request, "in_doubt"))
+		refuse(&request, "resolved",
+			   "Only requests in doubt are to be resolved.");
+	if (PG_ARGISNULL(1))
+		update_request(&request,
+					   "status = 'pending', next_attempt_at = NULL,"
+					   " error_message = 'was in doubt, and resolved: no task was created'",
+					   NULL);
+	else
+	{
+		char	   *task_id = text_to_cstring(PG_GETARG_TEXT_PP(1));
+
+		if (task_id[0] == '\0')
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("task_id must not be empty"),
+					 errhint("NULL says that no task was created, and has the request sent again.")));
+		update_request(&request,
+					   "status = 'created', next_attempt_at = NULL,"
+					   " finished_at = pg_catalog.clock_timestamp(),"
+					   " error_code = NULL,"
+					   " error_message = 'was in doubt, and resolved', task_id = $3",
+					   task_id);
+	}
+	wake_at_commit();
+	finish(&caller);
+	PG_RETURN_VOID();
+}
+
+/*
+ * Find and lock the request of the first argument, and go on as the owner of
+ * the table; finish() goes back.
+ *
+ * Raises an error if there is none, or none that the caller may steer.
+ */
+static void
+lock_request(FunctionCallInfo fcinfo, LockedRequest *request, Caller *caller)
+{
+	Oid			schema = get_func_namespace(fcinfo->flinfo->fn_oid);
+	Oid			owner = find_table_owner(schema);
+	Oid			argtypes[1] = {INT8OID};
+	Datum		args[1];
+	TupleDesc	desc;
+	HeapTuple	tuple;
+	bool		isnull;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("request_id must not be null")));
+	request->id = PG_GETARG_INT64(0);
+	args[0] = Int64GetDatum(request->id);
+
+	GetUserIdAndSecContext(&caller->user, &caller->security_context);
+	SetUserIdAndSecContext(owner, caller->security_context |
+						   SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	request->table = psprintf("%s.screenshot_task_request",
+							  quote_identifier(get_namespace_name(schema)));
+	SPI_execute_with_args(psprintf("SELECT status, task_id, requested_by,"
+								   " end_time OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()"
+								   " FROM %s WHERE id OPERATOR(pg_catalog.=) $1 FOR UPDATE",
+								   request->table),
+						  1, argtypes, args, NULL, false, 1);
+	if (SPI_processed == 0 ||
+		!may_steer(caller->user, owner,
+				   SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3)))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("there is no screenshot task request %lld of yours",
+						(long long) request->id)));
+	tuple = SPI_tuptable->vals[0];
+	desc = SPI_tuptable->tupdesc;
+	request->status = SPI_getvalue(tuple, desc, 1);
+	request->task_id = SPI_getvalue(tuple, desc, 2);
+	request->has_ended = DatumGetBool(SPI_getbinval(tuple, desc, 4, &isnull));
+}
+
+static Oid
+find_table_owner(Oid schema)
+{
+	HeapTuple	tuple = SearchSysCache2(RELNAMENSP,
+										CStringGetDatum("screenshot_task_request"),
+										ObjectIdGetDatum(schema));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("table screenshot_task_request does not exist")));
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+static bool
+may_steer(Oid caller, Oid owner, const char *requested_by)
+{
+	Oid			role = get_role_oid(requested_by, true);
+
+	return has_privs_of_role(caller, owner) ||
+		(OidIsValid(role) && has_privs_of_role(caller, role));
+}
+
+/*
+ * Change the request, provided that it is as it was found.  The assignments
+ * may use task_id as $3, unless it is NULL.
+ */
+static void
+update_request(const LockedRequest *request, const char *assignments,
+			   const char *task_id)
+{
+	Oid			argtypes[3] = {INT8OID, TEXTOID, TEXTOID};
+	Datum		args[3] = {
+		Int64GetDatum(request->id),
+		CStringGetTextDatum(request->status),
+		task_id != NULL ? CStringGetTextDatum(task_id) : (Datum) 0
+	};
+
+	SPI_execute_with_args(psprintf("UPDATE %s SET %s"
+								   " WHERE id OPERATOR(pg_catalog.=) $1"
+								   " AND status::pg_catalog.text OPERATOR(pg_catalog.=) $2",
+								   request->table, assignments),
+						  task_id != NULL ? 3 : 2, argtypes, args, NULL,
+						  false, 0);
+	if (SPI_processed != 1)
+		elog(ERROR, "screenshot task request %lld has changed",
+			 (long long) request->id);
+}
+
+static void
+finish(const Caller *caller)
+{
+	SPI_finish();
+	SetUserIdAndSecContext(caller->user, caller->security_context);
+}
+
+static bool
+is(const LockedRequest *request, const char *status)
+{
+	return strcmp(request->status, status) == 0;
+}
+
+static void
+refuse(const LockedRequest *request, const char *verb, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("screenshot task request %lld cannot be %s: it is %s",
+					(long long) request->id, verb, request->status),
+			 hint != NULL ? errhint("%s", hint) : 0));
+}
