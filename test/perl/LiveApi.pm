@@ -16,12 +16,12 @@ use Cwd qw(abs_path);
 use Exporter 'import';
 use File::Basename qw(dirname);
 use File::Copy qw(copy);
-use IPC::Run;
 use JSON::PP;
+use POSIX qw(WNOHANG);
 use PostgreSQL::Test::Utils ();
 use Time::HiRes qw(sleep);
 
-our @EXPORT = qw(wait_until);
+our @EXPORT    = qw(wait_until);
 
 use constant PROGRAM => dirname(dirname(abs_path(__FILE__))) . '/live_api';
 use constant { SECRET_ID => 'AKIDEXAMPLE', SECRET_KEY => 'Gu5t9xGARNpq86cd98joQYCN3EXAMPLE' };
@@ -46,13 +46,10 @@ sub start
 	my @port = $self->{port} ? ('--port', $self->{port}) : ();
 
 	unlink "$self->{dir}/port";
-	$self->{run} = IPC::Run::start(
-		[ '/usr/bin/python3', PROGRAM, '--dir', $self->{dir}, @port, @{ $self->{options} } ],
-		'<', \'', '>', "$self->{dir}/stdout", '2>>', "$self->{dir}/stderr");
-	wait_until(sub { -e "$self->{dir}/port" || !$self->{run}->pumpable })
-	  && -e "$self->{dir}/port"
-	  or die "the stand-in did not start: " . $self->complaints;
-	$running{ $self->{run}{KIDS}[0]{PID} } = 1;
+	$self->{pid} = spawn([ '/usr/bin/python3', PROGRAM, '--dir', $self->{dir}, @port, @{ $self->{options} } ],
+		"$self->{dir}/stdout", "$self->{dir}/stderr");
+	wait_until(sub { -e "$self->{dir}/port" || waitpid($self->{pid}, WNOHANG) != 0 });
+	-e "$self->{dir}/port" or die "the stand-in did not start: " . $self->complaints;
 	($self->{port}) = PostgreSQL::Test::Utils::slurp_file("$self->{dir}/port") =~ /(\d+)/;
 	return;
 }
@@ -61,21 +58,9 @@ sub start
 sub stop
 {
 	my ($self) = @_;
-	my $run = delete $self->{run} or return;
 
-	$run->signal('TERM');
-	$run->finish;
+	end_process('TERM', delete $self->{pid});
 	return;
-}
-
-# None outlives the test, however that ends.
-my %running;
-
-END
-{
-	my $status = $?;
-	kill 'TERM', keys %running;
-	$? = $status;
 }
 
 sub endpoint { return "https://127.0.0.1:$_[0]->{port}" }
@@ -167,6 +152,44 @@ sub most_in_a_second
 		$most = $last - $first + 1 if $last - $first + 1 > $most;
 	}
 	return $most;
+}
+
+# Processes of ours, none of which outlives the test, however that ends
+
+my %running;
+
+# Start a command, with its output and errors appended to files.
+sub spawn
+{
+	my ($command, $stdout, $stderr) = @_;
+	my $pid = fork // die "could not fork: $!";
+
+	if ($pid == 0)
+	{
+		open(STDIN, '<', '/dev/null') && open(STDOUT, '>>', $stdout) && open(STDERR, '>>', $stderr)
+		  && exec @$command;
+		POSIX::_exit(127);
+	}
+	$running{$pid} = 1;
+	return $pid;
+}
+
+# Wait for its end; with a signal, having sent it that.
+sub end_process
+{
+	my ($signal, $pid) = @_;
+
+	kill $signal, $pid if $signal;
+	waitpid $pid, 0;
+	delete $running{$pid};
+	return;
+}
+
+END
+{
+	my $status = $?;
+	end_process('TERM', $_) for keys %running;
+	$? = $status;
 }
 
 # Wait until a condition holds.  Returns false if it never does.

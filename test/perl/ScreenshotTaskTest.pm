@@ -16,7 +16,6 @@ use parent 'PostgreSQL::Test::Cluster';
 
 use Encode qw(encode_utf8 decode_utf8);
 use Exporter 'import';
-use IPC::Run;
 use JSON::PP;
 use LiveApi;
 use PostgreSQL::Test::Utils ();
@@ -207,9 +206,9 @@ sub new
 	open my $file, '>', "$base.sql" or die "could not open $base.sql: $!";
 	print $file encode_utf8($sql);
 	close $file or die "could not write $base.sql: $!";
-	$self->{run} = IPC::Run::start(
+	$self->{pid} = LiveApi::spawn(
 		[ 'psql', '-XAtq', '-F', "\t", '-d', $connstr, '-v', 'VERBOSITY=verbose', '-f', "$base.sql" ],
-		'<', \'', '>', "$base.out", '2>', "$base.err");
+		"$base.out", "$base.err");
 	return $self;
 }
 
@@ -217,7 +216,7 @@ sub end
 {
 	my ($self) = @_;
 
-	$self->{run}->finish;
+	LiveApi::end_process(undef, $self->{pid});
 	my ($out, $err) =
 	  map { decode_utf8(PostgreSQL::Test::Utils::slurp_file("$self->{base}.$_")) } qw(out err);
 	return {
