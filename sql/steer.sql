@@ -1,0 +1,61 @@
+--
+-- What a person may do about a request.  Nothing here can be sent: it starts
+-- in thirty days.
+--
+GRANT USAGE ON FOREIGN SERVER tencent_live TO regress_screenshot_app;
+GRANT INSERT ON screenshot_task_request TO regress_screenshot_app;
+\set said 'regexp_replace(outcome(format(statement, :far)), ''request \\d+'', ''request N'')'
+
+SET ROLE regress_screenshot_app;
+SELECT enqueue_screenshot_task('far', 'd', 'a', now() + interval '30 days 1 hour', 1,
+	start_time => now() + interval '30 days') AS far \gset
+
+-- cancelled, and no more so the second time
+SELECT cancel_screenshot_task_request(:far);
+SELECT cancel_screenshot_task_request(:far);
+SELECT status, finished_at IS NOT NULL AS finished, next_attempt_at IS NULL AS not_waiting
+	FROM screenshot_task_request WHERE id = :far;
+
+-- retried: it waits again until the API takes it
+SELECT retry_screenshot_task_request(:far);
+SELECT status, finished_at,
+	next_attempt_at - (start_time - interval '6 days') BETWEEN '0' AND '1 min' AS waits
+	FROM screenshot_task_request WHERE id = :far;
+
+-- errors
+SELECT statement, :said AS said FROM unnest(ARRAY[
+	'SELECT resolve_screenshot_task_request(%s, ''a task'')',
+	'SELECT cancel_screenshot_task_request(NULL)',
+	'SELECT cancel_screenshot_task_request(0)',
+	'SELECT retry_screenshot_task_request(0)',
+	'SELECT resolve_screenshot_task_request(0, NULL)']) AS statement;
+RESET ROLE;
+
+-- to another role the request does not exist, to a member of the role it does
+SET ROLE regress_screenshot_other;
+SELECT :said AS said FROM (VALUES ('SELECT cancel_screenshot_task_request(%s)')) AS v (statement);
+RESET ROLE;
+GRANT regress_screenshot_app TO regress_screenshot_other;
+SET ROLE regress_screenshot_other;
+SELECT cancel_screenshot_task_request(:far);
+RESET ROLE;
+REVOKE regress_screenshot_app FROM regress_screenshot_other;
+
+-- one in doubt that is left to a person
+UPDATE screenshot_task_request SET status = 'in_doubt', finished_at = NULL WHERE id = :far;
+SET ROLE regress_screenshot_app;
+SELECT :said AS said FROM (VALUES ('SELECT resolve_screenshot_task_request(%s, '''')')) AS v (statement);
+SELECT resolve_screenshot_task_request(:far, 'the-task');
+SELECT status, task_id, error_message, finished_at IS NOT NULL AS finished
+	FROM screenshot_task_request WHERE id = :far;
+SELECT statement, :said AS said FROM unnest(ARRAY[
+	'SELECT retry_screenshot_task_request(%s)',
+	'SELECT resolve_screenshot_task_request(%s, NULL)']) AS statement;
+SET client_min_messages = warning;
+SELECT cancel_screenshot_task_request(:far);
+RESET client_min_messages;
+RESET ROLE;
+
+DELETE FROM screenshot_task_request;
+REVOKE USAGE ON FOREIGN SERVER tencent_live FROM regress_screenshot_app;
+REVOKE INSERT ON screenshot_task_request FROM regress_screenshot_app;
