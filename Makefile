@@ -19,6 +19,7 @@ OBJS = \
 	src/server.o \
 	src/shared_state.o \
 	src/steer.o \
+	src/step_aside.o \
 	src/submission.o \
 	src/tc3.o \
 	src/tc3_sql.o \

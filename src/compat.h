@@ -12,6 +12,7 @@
 #define SCREENSHOT_TASK_COMPAT_H
 
 #include "catalog/pg_class.h"
+#include "catalog/pg_database.h"
 #include "catalog/pg_foreign_server.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
@@ -39,11 +40,15 @@
 	pg_foreign_server_aclcheck(server, role, mode)
 #define relation_ownercheck(relation, role) \
 	pg_class_ownercheck(relation, role)
+#define database_ownercheck(database, role) \
+	pg_database_ownercheck(database, role)
 #else
 #define foreign_server_aclcheck(server, role, mode) \
 	object_aclcheck(ForeignServerRelationId, server, role, mode)
 #define relation_ownercheck(relation, role) \
 	object_ownercheck(RelationRelationId, relation, role)
+#define database_ownercheck(database, role) \
+	object_ownercheck(DatabaseRelationId, database, role)
 #endif
 
 /* 17: a wait event set belongs to a resource owner, or to none */

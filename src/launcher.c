@@ -51,6 +51,7 @@ typedef struct Attempt
 	MonotonicUs started_at;
 	MonotonicUs not_before;		/* when one may be started again */
 	int			failures;		/* in a row */
+	bool		was_held;		/* was it made to leave? */
 } Attempt;
 
 static Attempt attempts[MAX_DATABASES];
@@ -174,6 +175,7 @@ keep_workers(void)
 		DatabaseStatus status;
 
 		read_database(place, &status);
+		attempts[place].was_held |= status.held && attempts[place].handle != NULL;
 		reap(&attempts[place], &status);
 		if (attempts[place].handle != NULL && !status.confirmed)
 			one_is_looking = true;
@@ -190,7 +192,8 @@ keep_workers(void)
 			attempt->database = status.database;
 		}
 		if (!OidIsValid(status.database) || status.worker_pid != 0 ||
-			attempt->handle != NULL || (status.unwanted && !status.woken))
+			attempt->handle != NULL || status.held ||
+			(status.unwanted && !status.woken))
 			continue;
 		if (attempt->not_before > now)
 			next = Min(next, attempt->not_before);
@@ -220,8 +223,9 @@ reap(Attempt *attempt, const DatabaseStatus *status)
 
 	pfree(attempt->handle);
 	attempt->handle = NULL;
-	if (status->unwanted)
+	if (status->unwanted || status->held || attempt->was_held)
 	{
+		attempt->was_held = false;
 		attempt->failures = 0;
 		attempt->not_before = 0;
 		return;

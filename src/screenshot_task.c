@@ -20,6 +20,7 @@
 #include "launcher.h"
 #include "screenshot_task.h"
 #include "shared_state.h"
+#include "step_aside.h"
 #include "wake.h"
 
 PG_MODULE_MAGIC;
@@ -79,5 +80,6 @@ _PG_init(void)
 		return;
 	shared_state_init();
 	wake_init();
+	step_aside_init();
 	launcher_register();
 }

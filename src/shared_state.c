@@ -38,6 +38,8 @@ typedef struct DatabasePlace
 	pid_t		worker_pid;		/* under the lock */
 	bool		confirmed;		/* under the lock */
 	bool		unwanted;		/* under the lock: no extension was found */
+	pg_atomic_uint32 holds;		/* commands that keep workers out; raised
+								 * under the lock */
 	pg_atomic_uint32 wake;		/* is there something new? */
 	pg_atomic_uint32 worker_proc;	/* PGPROC number, or NOBODY */
 } DatabasePlace;
@@ -45,6 +47,7 @@ typedef struct DatabasePlace
 typedef struct SharedState
 {
 	pg_atomic_uint32 launcher_proc; /* PGPROC number, or NOBODY */
+	ConditionVariable worker_left;	/* some worker has ended */
 	DatabasePlace databases[MAX_DATABASES];
 	/* The rate limits follow, at RATE_TABLE_OFFSET. */
 } SharedState;
@@ -105,9 +108,11 @@ start_up(void)
 	{
 		memset(state, 0, sizeof(SharedState));
 		pg_atomic_init_u32(&state->launcher_proc, NOBODY);
+		ConditionVariableInit(&state->worker_left);
 		for (int i = 0; i < MAX_DATABASES; i++)
 		{
 			pg_atomic_init_u32(&state->databases[i].wake, 0);
+			pg_atomic_init_u32(&state->databases[i].holds, 0);
 			pg_atomic_init_u32(&state->databases[i].worker_proc, NOBODY);
 		}
 		rate_table_init(shared_rate_table(), RATE_WINDOWS);
@@ -153,7 +158,8 @@ database_place(Oid database)
 		else if (unused < 0 && !OidIsValid(state->databases[i].database))
 			unused = i;
 		else if (unwanted < 0 && state->databases[i].unwanted &&
-				 state->databases[i].worker_pid == 0)
+				 state->databases[i].worker_pid == 0 &&
+				 pg_atomic_read_u32(&state->databases[i].holds) == 0)
 			unwanted = i;
 	}
 	if (unused < 0)
@@ -204,6 +210,65 @@ wake_process(pg_atomic_uint32 *proc)
 }
 
 /*
+ * Have the worker of a database leave, and none come, until
+ * release_database().
+ *
+ * Returns the database's place; -1, with nothing to release, if it has none.
+ */
+int
+hold_database(Oid database)
+{
+	int			place = -1;
+
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	for (int i = 0; i < MAX_DATABASES && place < 0; i++)
+	{
+		if (state->databases[i].database == database)
+			place = i;
+	}
+	if (place >= 0)
+		pg_atomic_fetch_add_u32(&state->databases[place].holds, 1);
+	LWLockRelease(lock);
+	if (place >= 0)
+		wake_process(&state->databases[place].worker_proc);
+	return place;
+}
+
+/*
+ * Wait until the worker of a database that is held has left.  Interrupts are
+ * served.
+ */
+void
+wait_for_worker_to_leave(int place, uint32 wait_event_info)
+{
+	ConditionVariablePrepareToSleep(&state->worker_left);
+	for (;;)
+	{
+		pid_t		pid;
+
+		LWLockAcquire(lock, LW_SHARED);
+		pid = state->databases[place].worker_pid;
+		LWLockRelease(lock);
+		if (pid == 0)
+			break;
+		ConditionVariableSleep(&state->worker_left, wait_event_info);
+	}
+	ConditionVariableCancelSleep();
+}
+
+/*
+ * Let a worker come again.
+ *
+ * May be called while a transaction commits: cannot fail, takes no lock.
+ */
+void
+release_database(int place)
+{
+	pg_atomic_fetch_sub_u32(&state->databases[place].holds, 1);
+	wake_process(&state->launcher_proc);
+}
+
+/*
  * Let sessions know this process as the launcher, until it exits.
  */
 void
@@ -234,6 +299,7 @@ read_database(int place, DatabaseStatus *status)
 	status->worker_pid = database->worker_pid;
 	status->confirmed = database->confirmed;
 	status->unwanted = database->unwanted;
+	status->held = pg_atomic_read_u32(&database->holds) != 0;
 	status->woken = pg_atomic_read_u32(&database->wake) != 0;
 	LWLockRelease(lock);
 }
@@ -255,8 +321,8 @@ set_unwanted(int place)
  * Let sessions know this process as the worker of a database, until it
  * exits.
  *
- * Returns the database's place; -1 if it has a worker already, or if there
- * is no place.
+ * Returns the database's place; -1 if it has a worker already, if workers
+ * are kept out, or if there is no place.
  */
 int
 announce_worker(Oid database)
@@ -268,7 +334,8 @@ announce_worker(Oid database)
 		return -1;
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
-	if (state->databases[place].worker_pid == 0)
+	if (state->databases[place].worker_pid == 0 &&
+		pg_atomic_read_u32(&state->databases[place].holds) == 0)
 	{
 		state->databases[place].worker_pid = MyProcPid;
 		pg_atomic_write_u32(&state->databases[place].worker_proc,
@@ -294,6 +361,8 @@ withdraw_worker(int code, Datum place)
 	database->worker_pid = 0;
 	LWLockRelease(lock);
 
+	ConditionVariableBroadcast(&state->worker_left);
+
 	/* What came while this worker was ending is for the next one. */
 	wake_process(&state->launcher_proc);
 }
@@ -318,4 +387,13 @@ bool
 take_wake(int place)
 {
 	return pg_atomic_exchange_u32(&state->databases[place].wake, 0) != 0;
+}
+
+/*
+ * Is the worker at a place in the way of a command?
+ */
+bool
+worker_must_leave(int place)
+{
+	return pg_atomic_read_u32(&state->databases[place].holds) != 0;
 }

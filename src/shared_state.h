@@ -22,6 +22,7 @@ typedef struct DatabaseStatus
 	bool		confirmed;		/* has its worker found the extension? */
 	bool		unwanted;		/* has its worker found no extension? */
 	bool		woken;			/* is there something new? */
+	bool		held;			/* is a command keeping workers out? */
 } DatabaseStatus;
 
 extern void shared_state_init(void);
@@ -32,6 +33,10 @@ extern RateTable *shared_rate_table(void);
 extern int	database_place(Oid database);
 extern void wake_database(int place);
 
+extern int	hold_database(Oid database);
+extern void wait_for_worker_to_leave(int place, uint32 wait_event_info);
+extern void release_database(int place);
+
 /* by the launcher */
 extern void announce_launcher(void);
 extern void read_database(int place, DatabaseStatus *status);
@@ -41,5 +46,6 @@ extern void set_unwanted(int place);
 extern int	announce_worker(Oid database);
 extern void confirm_extension(int place);
 extern bool take_wake(int place);
+extern bool worker_must_leave(int place);
 
 #endif							/* SCREENSHOT_TASK_SHARED_STATE_H */

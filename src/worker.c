@@ -156,6 +156,8 @@ screenshot_task_worker_main(Datum database)
 	for (;;)
 	{
 		CHECK_FOR_INTERRUPTS();
+		if (worker_must_leave(place))
+			proc_exit(0);
 		if (ConfigReloadPending)
 			reload();
 		if (take_wake(place))

@@ -22,10 +22,11 @@ use PostgreSQL::Test::Utils ();
 
 our @EXPORT = (qw(call_sql insert_sql literal), @LiveApi::EXPORT);
 
-# Nothing in a test is found by the sweep: what passes was woken for.
+# Nothing in a test is found by the sweep: what passes was woken for.  What is in doubt stays so.
 my %settings = (
 	shared_preload_libraries         => 'screenshot_task',
 	'screenshot_task.sweep_interval' => '1h',
+	'screenshot_task.reconcile_grace' => '1h',
 	max_connections                  => 60,
 	max_worker_processes             => 20,
 	autovacuum                       => 'off');

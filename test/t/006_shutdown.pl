@@ -33,7 +33,7 @@ ok($node->wait_for_table, 'the next worker sees to the requests');
 is_deeply(
 	[ map { [ @$_{qw(status attempts task_id error_code error_message)} ] } $node->table ],
 	[   (   [   'in_doubt', 1, undef, undef,
-				'the worker ended while the request was under way: a task may have been created'
+				'the worker ended while the request was under way; whether a task was created is to be found out'
 			]
 		) x 20
 	],

@@ -41,7 +41,7 @@ my %state_after = (
 	server  => "status = 'pending' AND attempts = 0 AND next_attempt_at IS NULL",
 	request => "status = 'failed' AND attempts = 1 AND finished_at >= sent_at",
 	unknown => "status = 'in_doubt' AND attempts = 1 AND finished_at IS NULL");
-my $doubt = '; whether a task was created is unknown';
+my $doubt = '; whether a task was created is to be found out';
 
 my @throttled = ('AKIDTHROTTLED', 'anotherSecretKey');
 my $api       = LiveApi->new(map { ('--account', join ':', @$_) } \@LiveApi::account, \@throttled);

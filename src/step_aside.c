@@ -1,0 +1,152 @@
+/*-------------------------------------------------------------------------
+ *
+ * step_aside.c
+ *	  Keeping the worker out of the way of commands on its database
+ *
+ * DROP DATABASE, ALTER DATABASE ... RENAME and SET TABLESPACE, and CREATE
+ * DATABASE with a template refuse a database that anybody is connected to.
+ * Before such a command the worker of the database leaves, and none comes
+ * until the command's transaction has ended, well or not.  Requests that the
+ * worker was sending are in doubt then, as whenever a worker ends.
+ *
+ * Only for those who may do so much to the database: nobody else is to make
+ * its worker leave by a command that is refused.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "commands/dbcommands.h"
+#include "commands/defrem.h"
+#include "miscadmin.h"
+#include "tcop/utility.h"
+
+#include "compat.h"
+#include "shared_state.h"
+#include "step_aside.h"
+
+static ProcessUtility_hook_type previous_utility = NULL;
+
+/* Places held by the transaction; a command that is one more does without */
+#define MAX_HELD		8
+static int	held[MAX_HELD];
+static int	n_held = 0;
+
+static void at_utility(PlannedStmt *statement, const char *query_string,
+					   bool read_only_tree, ProcessUtilityContext context,
+					   ParamListInfo params, QueryEnvironment *environment,
+					   DestReceiver *dest, QueryCompletion *completion);
+static const char *database_to_have_alone(Node *statement);
+static const char *option_value(List *options, const char *name);
+static void have_alone(const char *name);
+static void at_transaction_end(XactEvent event, void *arg);
+
+/*
+ * Set up the callbacks, once a process.  To be called as the library is preloaded.
+ */
+void
+step_aside_init(void)
+{
+	previous_utility = ProcessUtility_hook;
+	ProcessUtility_hook = at_utility;
+	RegisterXactCallback(at_transaction_end, NULL);
+}
+
+static void
+at_utility(PlannedStmt *statement, const char *query_string,
+		   bool read_only_tree, ProcessUtilityContext context,
+		   ParamListInfo params, QueryEnvironment *environment,
+		   DestReceiver *dest, QueryCompletion *completion)
+{
+	const char *name = database_to_have_alone(statement->utilityStmt);
+
+	if (name != NULL)
+		have_alone(name);
+	if (previous_utility)
+		previous_utility(statement, query_string, read_only_tree, context,
+						 params, environment, dest, completion);
+	else
+		standard_ProcessUtility(statement, query_string, read_only_tree,
+								context, params, environment, dest,
+								completion);
+}
+
+/*
+ * The database that nobody may be connected to for a statement, or NULL.
+ */
+static const char *
+database_to_have_alone(Node *statement)
+{
+	switch (nodeTag(statement))
+	{
+		case T_DropdbStmt:
+			return ((DropdbStmt *) statement)->dbname;
+		case T_RenameStmt:
+			if (((RenameStmt *) statement)->renameType == OBJECT_DATABASE)
+				return ((RenameStmt *) statement)->subname;
+			return NULL;
+		case T_AlterDatabaseStmt:
+			if (option_value(((AlterDatabaseStmt *) statement)->options,
+							 "tablespace") != NULL)
+				return ((AlterDatabaseStmt *) statement)->dbname;
+			return NULL;
+		case T_CreatedbStmt:
+			return option_value(((CreatedbStmt *) statement)->options,
+								"template");
+		default:
+			return NULL;
+	}
+}
+
+static const char *
+option_value(List *options, const char *name)
+{
+	ListCell   *cell;
+
+	foreach(cell, options)
+	{
+		DefElem    *option = lfirst(cell);
+
+		if (strcmp(option->defname, name) == 0 && option->arg != NULL)
+			return defGetString(option);
+	}
+	return NULL;
+}
+
+/*
+ * Have the worker leave the database of a name, if it is one that the user
+ * may have alone.
+ */
+static void
+have_alone(const char *name)
+{
+	static uint32 wait_event = 0;
+	Oid			database = get_database_oid(name, true);
+	int			place;
+
+	if (!OidIsValid(database) || database == MyDatabaseId ||
+		!database_ownercheck(database, GetUserId()) || n_held == MAX_HELD)
+		return;
+	if (wait_event == 0)
+		wait_event = WaitEventExtensionNew("ScreenshotTaskStepAside");
+	place = hold_database(database);
+	if (place < 0)
+		return;
+	held[n_held++] = place;
+	wait_for_worker_to_leave(place, wait_event);
+}
+
+/*
+ * The transaction has ended, one way or another.
+ */
+static void
+at_transaction_end(XactEvent event, void *arg)
+{
+	(void) arg;
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
+		event != XACT_EVENT_PREPARE)
+		return;
+	while (n_held > 0)
+		release_database(held[--n_held]);
+}
