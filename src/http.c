@@ -763,6 +763,10 @@ http_release(HttpTransfer *transfer)
 		dlist_delete(&transfer->node);
 		transfer->in_done = false;
 	}
+	/* A header may be a token of temporary credentials. */
+	for (struct curl_slist *header = transfer->headers; header != NULL;
+		 header = header->next)
+		explicit_bzero(header->data, strlen(header->data));
 	curl_slist_free_all(transfer->headers);
 	transfer->headers = NULL;
 	if (transfer->body != NULL)
