@@ -81,6 +81,9 @@ pg_attribute_noreturn()
 static void raise_failure(const char *server, const char *action,
 						  const LiveAnswer *answer);
 
+/* The most slots that a call lets pass by */
+#define MAX_TURNS			3
+
 static HttpClient *client = NULL;	/* keeps the session's connection */
 
 PG_FUNCTION_INFO_V1(create_screenshot_task);
@@ -437,8 +440,11 @@ perform(const char *server_name, const char *action, char *body,
 	PG_TRY();
 	{
 		/* A slot may pass while a connection is made: then another one. */
-		while (!try_once(server, credentials, call, body, read, arg, answer))
-			;
+		for (int turn = 0; turn < MAX_TURNS; turn++)
+		{
+			if (try_once(server, credentials, call, body, read, arg, answer))
+				break;
+		}
 	}
 	PG_FINALLY();
 	{

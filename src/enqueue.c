@@ -37,6 +37,9 @@
 #include "server.h"
 #include "wake.h"
 
+/* How often a reference may be found to be taken, by a row that then is gone */
+#define MAX_TURNS			10
+
 /* The origin of rows that came from a dump */
 #define ORIGIN_RESTORED		INT64CONST(0)
 
@@ -301,7 +304,7 @@ enqueue_screenshot_task(PG_FUNCTION_ARGS)
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	for (;;)
+	for (int turn = 0;; turn++)
 	{
 		SPIPlanPtr	plan;
 
@@ -317,6 +320,12 @@ enqueue_screenshot_task(PG_FUNCTION_ARGS)
 		SPI_execute_plan(plan, args, nulls, false, 0);
 		if (SPI_processed > 0)
 			break;
+		if (PG_ARGISNULL(ARG_REFERENCE) || turn == MAX_TURNS)
+			ereport(ERROR,
+					(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
+					 errmsg("the request was not inserted"),
+					 errhint("Look for a trigger, a rule or a policy on table %s.screenshot_task_request that keeps it out.",
+							 quote_identifier(schema))));
 
 		/* The role has a request of this reference, or had one just now. */
 		plan = prepare(&find_plan, &find_schema, schema,

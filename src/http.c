@@ -29,11 +29,13 @@
  */
 #include "postgres.h"
 
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -63,6 +65,9 @@
 
 #define SOCKETS_AT_ONCE		64
 
+/* How often to look whether a socket's queue has been sent */
+#define UNSENT_CHECK		US_PER_MS
+
 struct HttpClient
 {
 	CURLM	   *multi;
@@ -71,7 +76,7 @@ struct HttpClient
 	MonotonicUs timer_at;		/* when libcurl wants to be called */
 	int			max_transfers;
 	int			n_transfers;	/* transfers that are under way */
-	dlist_head	left;			/* written since http_next_left() looked */
+	dlist_head	left;			/* written, not yet known to have left */
 	dlist_head	done;			/* ended, not yet handed out */
 	dlist_head	spare;			/* kept for the next request */
 };
@@ -116,6 +121,7 @@ static void set_request(HttpTransfer *transfer, const HttpRequest *request);
 static void append_header(HttpTransfer *transfer, const char *header);
 static void drive(HttpClient *client, bool sockets_ready);
 static void collect_done(HttpClient *client);
+static bool has_unsent(HttpTransfer *transfer);
 static void describe_failure(HttpTransfer *transfer);
 
 static int	on_socket(CURL *easy, curl_socket_t fd, int what, void *arg,
@@ -516,11 +522,14 @@ http_wait(HttpClient *client, MonotonicUs until, uint32 wait_event_info)
 	WaitEvent	events[3];
 	bool		latch_set = false;
 	bool		sockets_ready = false;
+	MonotonicUs now = monotonic_now();
 	int			n;
 
-	n = WaitEventSetWait(client->wait_set,
-						 monotonic_wait_ms(monotonic_now(),
-										   Min(until, client->timer_at)),
+	until = Min(until, client->timer_at);
+	/* No event tells that a queue has been sent. */
+	if (!dlist_is_empty(&client->left))
+		until = Min(until, now + UNSENT_CHECK);
+	n = WaitEventSetWait(client->wait_set, monotonic_wait_ms(now, until),
 						 events, lengthof(events), wait_event_info);
 	for (int i = 0; i < n; i++)
 	{
@@ -605,23 +614,45 @@ collect_done(HttpClient *client)
 }
 
 /*
- * The next transfer whose request was written in full since this was last
+ * The next transfer whose request has left this machine since this was last
  * asked, or NULL.  It is still under way, or done.
  *
- * What was written is on its way when http_start() or http_wait() returns, so
- * the time now is the latest at which it can have left.
+ * What libcurl has written may wait in the socket's queue, for the peer to
+ * acknowledge what went before.  It has left when nothing of that queue is
+ * unsent: now, at the latest.
  */
 HttpTransfer *
 http_next_left(HttpClient *client)
 {
-	HttpTransfer *transfer;
+	dlist_mutable_iter iter;
 
-	if (dlist_is_empty(&client->left))
-		return NULL;
-	transfer = dlist_container(HttpTransfer, left_node,
-							   dlist_pop_head_node(&client->left));
-	transfer->in_left = false;
-	return transfer;
+	dlist_foreach_modify(iter, &client->left)
+	{
+		HttpTransfer *transfer = dlist_container(HttpTransfer, left_node,
+												 iter.cur);
+
+		if (has_unsent(transfer))
+			continue;
+		dlist_delete(&transfer->left_node);
+		transfer->in_left = false;
+		return transfer;
+	}
+	return NULL;
+}
+
+/*
+ * Is something unsent in the queue of a transfer's socket?
+ */
+static bool
+has_unsent(HttpTransfer *transfer)
+{
+	curl_socket_t fd = CURL_SOCKET_BAD;
+	int			unsent = 0;
+
+	return transfer->under_way &&
+		curl_easy_getinfo(transfer->easy, CURLINFO_ACTIVESOCKET, &fd) == CURLE_OK &&
+		fd != CURL_SOCKET_BAD &&
+		ioctl(fd, SIOCOUTQNSD, &unsent) == 0 && unsent > 0;
 }
 
 /*

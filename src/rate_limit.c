@@ -40,7 +40,8 @@
  */
 #define PERIOD			(US_PER_SECOND + 2 * US_PER_MS)
 
-#define HOLD_TIME		(2 * US_PER_SECOND)
+/* longer than a connection takes by default, at the most */
+#define HOLD_TIME		(6 * US_PER_SECOND)
 
 /* A window that was not used for so long has nothing to remember. */
 #define FORGET_AFTER	(HOLD_TIME + 2 * PERIOD)

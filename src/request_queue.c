@@ -70,12 +70,12 @@ typedef struct Statement
 } Statement;
 
 /*
- * sent_at is when the request was claimed.  It left within three seconds of
+ * sent_at is when the request was claimed.  It left within seven seconds of
  * that (see HOLD_TIME), or not at all.
  */
 static Statement orphans_statement = {
 	"UPDATE %1$s SET status = 'in_doubt', next_attempt_at = $3,"
-	" sent_at = LEAST(sent_at + interval '3 s', pg_catalog.clock_timestamp()),"
+	" sent_at = LEAST(sent_at + interval '7 s', pg_catalog.clock_timestamp()),"
 	" error_code = NULL, error_message = $2"
 	" WHERE status = 'sending' AND origin = $1",
 	3, {INT8OID, TEXTOID, TIMESTAMPTZOID}, NULL

@@ -84,6 +84,7 @@ submission_claim(void)
 {
 	MonotonicUs now = monotonic_now();
 	List	   *claimed = NIL;
+	List	   *more;
 	dlist_iter	iter;
 
 	if (!submission_may_claim(now))
@@ -100,8 +101,11 @@ submission_claim(void)
 	{
 		Lane	   *lane = dlist_container(Lane, node, iter.cur);
 
-		if (lane->demand > 0)
-			claimed = list_concat(claimed, claim_for_account(lane));
+		if (lane->demand == 0)
+			continue;
+		more = claim_for_account(lane);
+		/* The list outlives the transaction: not one of SPI's memory. */
+		claimed = claimed == NIL ? more : list_concat(claimed, more);
 	}
 	return claimed;
 }
