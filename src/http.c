@@ -74,6 +74,9 @@ struct HttpClient
 	int			epoll_fd;
 	WaitEventSet *wait_set;
 	MonotonicUs timer_at;		/* when libcurl wants to be called */
+	int		   *sockets;		/* that are open */
+	int			n_sockets;
+	int			max_sockets;
 	int			max_transfers;
 	int			n_transfers;	/* transfers that are under way */
 	dlist_head	left;			/* written, not yet known to have left */
@@ -98,6 +101,7 @@ struct HttpTransfer
 	size_t		body_len;
 	size_t		body_read;		/* handed to libcurl so far */
 	int			request_timeout;	/* ms */
+	int			socket;			/* that it is written to; -1: not known */
 
 	MonotonicUs leave_by;
 	bool		sent;			/* was libcurl let through to write? */
@@ -127,6 +131,8 @@ static void describe_failure(HttpTransfer *transfer);
 static int	on_socket(CURL *easy, curl_socket_t fd, int what, void *arg,
 					  void *socket_arg);
 static int	on_new_socket(void *arg, curl_socket_t fd, curlsocktype purpose);
+static int	on_close_socket(void *arg, curl_socket_t fd);
+static int	find_socket(const HttpClient *client, int local_port);
 static int	on_timer(CURLM *multi, long timeout_ms, void *arg);
 static int	before_writing(void *arg, char *remote_ip, char *local_ip,
 						   int remote_port, int local_port);
@@ -183,6 +189,10 @@ http_client_create(int max_transfers)
 	client = MemoryContextAllocZero(TopMemoryContext, sizeof(HttpClient));
 	client->timer_at = MONOTONIC_NEVER;
 	client->max_transfers = max_transfers;
+	/* twice as many: the two families of addresses are tried side by side */
+	client->max_sockets = 2 * max_transfers;
+	client->sockets = MemoryContextAlloc(TopMemoryContext,
+										 client->max_sockets * sizeof(int));
 	dlist_init(&client->left);
 	dlist_init(&client->done);
 	dlist_init(&client->spare);
@@ -438,6 +448,8 @@ make_transfer(HttpClient *client)
 	SETOPT(easy, CURLOPT_ERRORBUFFER, transfer->curl_error);
 	SETOPT(easy, CURLOPT_SOCKOPTFUNCTION, on_new_socket);
 	SETOPT(easy, CURLOPT_SOCKOPTDATA, transfer);
+	SETOPT(easy, CURLOPT_CLOSESOCKETFUNCTION, on_close_socket);
+	SETOPT(easy, CURLOPT_CLOSESOCKETDATA, client);
 	SETOPT(easy, CURLOPT_PREREQFUNCTION, before_writing);
 	SETOPT(easy, CURLOPT_PREREQDATA, transfer);
 	SETOPT(easy, CURLOPT_READFUNCTION, read_body);
@@ -465,6 +477,7 @@ set_request(HttpTransfer *transfer, const HttpRequest *request)
 	transfer->request_timeout = request->request_timeout;
 	transfer->body_len = request->body_len;
 	transfer->body_read = 0;
+	transfer->socket = -1;
 	transfer->sent = false;
 	transfer->repeated = false;
 	transfer->lapsed = false;
@@ -646,13 +659,10 @@ http_next_left(HttpClient *client)
 static bool
 has_unsent(HttpTransfer *transfer)
 {
-	curl_socket_t fd = CURL_SOCKET_BAD;
 	int			unsent = 0;
 
-	return transfer->under_way &&
-		curl_easy_getinfo(transfer->easy, CURLINFO_ACTIVESOCKET, &fd) == CURLE_OK &&
-		fd != CURL_SOCKET_BAD &&
-		ioctl(fd, SIOCOUTQNSD, &unsent) == 0 && unsent > 0;
+	return transfer->under_way && transfer->socket >= 0 &&
+		ioctl(transfer->socket, SIOCOUTQNSD, &unsent) == 0 && unsent > 0;
 }
 
 /*
@@ -857,10 +867,54 @@ on_new_socket(void *arg, curl_socket_t fd, curlsocktype purpose)
 	HttpTransfer *transfer = arg;
 	unsigned int timeout = (unsigned int) transfer->request_timeout;
 
+	HttpClient *client = transfer->client;
+
 	(void) purpose;
+	if (client->n_sockets < client->max_sockets)
+		client->sockets[client->n_sockets++] = fd;
 	(void) setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout,
 					  sizeof(timeout));
 	return CURL_SOCKOPT_OK;
+}
+
+static int
+on_close_socket(void *arg, curl_socket_t fd)
+{
+	HttpClient *client = arg;
+
+	for (int i = 0; i < client->n_sockets; i++)
+	{
+		if (client->sockets[i] == fd)
+			client->sockets[i--] = client->sockets[--client->n_sockets];
+	}
+	return close(fd);
+}
+
+/*
+ * The socket of a client that is bound to a local port; -1 if there is none.
+ */
+static int
+find_socket(const HttpClient *client, int local_port)
+{
+	for (int i = 0; i < client->n_sockets; i++)
+	{
+		union
+		{
+			struct sockaddr any;
+			struct sockaddr_in v4;
+			struct sockaddr_in6 v6;
+		}			address;
+		socklen_t	len = sizeof(address);
+
+		if (getsockname(client->sockets[i], &address.any, &len) != 0)
+			continue;
+		if ((address.any.sa_family == AF_INET &&
+			 ntohs(address.v4.sin_port) == local_port) ||
+			(address.any.sa_family == AF_INET6 &&
+			 ntohs(address.v6.sin6_port) == local_port))
+			return client->sockets[i];
+	}
+	return -1;
 }
 
 /*
@@ -889,7 +943,6 @@ before_writing(void *arg, char *remote_ip, char *local_ip, int remote_port,
 	(void) remote_ip;
 	(void) local_ip;
 	(void) remote_port;
-	(void) local_port;
 	if (transfer->sent)
 	{
 		transfer->repeated = true;
@@ -901,6 +954,7 @@ before_writing(void *arg, char *remote_ip, char *local_ip, int remote_port,
 		return CURL_PREREQFUNC_ABORT;
 	}
 	transfer->sent = true;
+	transfer->socket = find_socket(transfer->client, local_port);
 	return CURL_PREREQFUNC_OK;
 }
 
