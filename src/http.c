@@ -32,6 +32,7 @@
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/epoll.h>
@@ -68,13 +69,19 @@
 /* How often to look whether a socket's queue has been sent */
 #define UNSENT_CHECK		US_PER_MS
 
+typedef struct ClientSocket
+{
+	int			fd;
+	bool		watched;		/* is there a transfer on it? */
+} ClientSocket;
+
 struct HttpClient
 {
 	CURLM	   *multi;
 	int			epoll_fd;
 	WaitEventSet *wait_set;
 	MonotonicUs timer_at;		/* when libcurl wants to be called */
-	int		   *sockets;		/* that are open */
+	ClientSocket *sockets;		/* that are open */
 	int			n_sockets;
 	int			max_sockets;
 	int			max_transfers;
@@ -120,6 +127,7 @@ struct HttpTransfer
 static void initialize_libcurl(void);
 static const char *check_endpoint(CURLU *parts, HttpEndpoint *endpoint);
 static bool url_part(CURLU *parts, CURLUPart part, char *out, size_t size);
+static void give_up_closed_sockets(HttpClient *client);
 static HttpTransfer *make_transfer(HttpClient *client);
 static void set_request(HttpTransfer *transfer, const HttpRequest *request);
 static void append_header(HttpTransfer *transfer, const char *header);
@@ -192,7 +200,7 @@ http_client_create(int max_transfers)
 	/* twice as many: the two families of addresses are tried side by side */
 	client->max_sockets = 2 * max_transfers;
 	client->sockets = MemoryContextAlloc(TopMemoryContext,
-										 client->max_sockets * sizeof(int));
+										 client->max_sockets * sizeof(ClientSocket));
 	dlist_init(&client->left);
 	dlist_init(&client->done);
 	dlist_init(&client->spare);
@@ -372,6 +380,7 @@ http_start(HttpClient *client, const HttpRequest *request,
 
 	*transfer = make_transfer(client);
 	set_request(*transfer, request);
+	give_up_closed_sockets(client);
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &saved);
@@ -386,6 +395,32 @@ http_start(HttpClient *client, const HttpRequest *request,
 	(*transfer)->under_way = true;
 	client->n_transfers++;
 	drive(client, false);
+}
+
+/*
+ * See which idle connections the peer has closed.
+ *
+ * libcurl takes a connection for alive on which there is something to read,
+ * be it the peer's farewell (TLS close_notify).  A request written there is
+ * lost, and then in doubt.  Without that farewell libcurl sees the end.
+ */
+static void
+give_up_closed_sockets(HttpClient *client)
+{
+	for (int i = 0; i < client->n_sockets; i++)
+	{
+		struct pollfd poll_fd = {
+			.fd = client->sockets[i].fd,
+			.events = POLLRDHUP
+		};
+		char		farewell[256];
+
+		if (client->sockets[i].watched || poll(&poll_fd, 1, 0) != 1)
+			continue;
+		while (recv(poll_fd.fd, farewell, sizeof(farewell), MSG_DONTWAIT) > 0)
+			;
+		(void) shutdown(poll_fd.fd, SHUT_RDWR);
+	}
 }
 
 /*
@@ -833,6 +868,11 @@ on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg)
 	struct epoll_event event = {0};
 
 	(void) easy;
+	for (int i = 0; i < client->n_sockets; i++)
+	{
+		if (client->sockets[i].fd == fd)
+			client->sockets[i].watched = what != CURL_POLL_REMOVE;
+	}
 	if (what == CURL_POLL_REMOVE)
 	{
 		/* A socket that was closed has left the set already. */
@@ -871,7 +911,11 @@ on_new_socket(void *arg, curl_socket_t fd, curlsocktype purpose)
 
 	(void) purpose;
 	if (client->n_sockets < client->max_sockets)
-		client->sockets[client->n_sockets++] = fd;
+	{
+		client->sockets[client->n_sockets].fd = fd;
+		client->sockets[client->n_sockets].watched = false;
+		client->n_sockets++;
+	}
 	(void) setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout,
 					  sizeof(timeout));
 	return CURL_SOCKOPT_OK;
@@ -884,7 +928,7 @@ on_close_socket(void *arg, curl_socket_t fd)
 
 	for (int i = 0; i < client->n_sockets; i++)
 	{
-		if (client->sockets[i] == fd)
+		if (client->sockets[i].fd == fd)
 			client->sockets[i--] = client->sockets[--client->n_sockets];
 	}
 	return close(fd);
@@ -906,13 +950,13 @@ find_socket(const HttpClient *client, int local_port)
 		}			address;
 		socklen_t	len = sizeof(address);
 
-		if (getsockname(client->sockets[i], &address.any, &len) != 0)
+		if (getsockname(client->sockets[i].fd, &address.any, &len) != 0)
 			continue;
 		if ((address.any.sa_family == AF_INET &&
 			 ntohs(address.v4.sin_port) == local_port) ||
 			(address.any.sa_family == AF_INET6 &&
 			 ntohs(address.v6.sin6_port) == local_port))
-			return client->sockets[i];
+			return client->sockets[i].fd;
 	}
 	return -1;
 }

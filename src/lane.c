@@ -210,6 +210,7 @@ lane_note_answer(Lane *lane, RateKey key, MonotonicUs started_at,
 	{
 		case LIVE_DONE:
 			lane->pauses = 0;
+			lane->server->pauses = 0;
 			break;
 		case LIVE_NOT_SENT:
 			if (!reply->lapsed)
@@ -342,7 +343,6 @@ void
 server_answered(Server *server)
 {
 	server->suspect = false;
-	server->pauses = 0;
 }
 
 /*

@@ -34,9 +34,11 @@
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
+#include "commands/trigger.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "nodes/parsenodes.h"
 #include "pgstat.h"
 #include "storage/lmgr.h"
 #include "utils/array.h"
@@ -284,6 +286,7 @@ request_origin(void)
 bool
 queue_begin(const char *activity)
 {
+	ConstraintsSetStmt all_immediate = {.type = T_ConstraintsSetStmt};
 	Oid			owner;
 
 	caller_context = CurrentMemoryContext;
@@ -305,6 +308,8 @@ queue_begin(const char *activity)
 	SetUserIdAndSecContext(owner, saved_context |
 						   SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_RESTRICTED_OPERATION);
+	/* No trigger may be deferred in a security-restricted operation. */
+	AfterTriggerSetState(&all_immediate);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	return true;
@@ -318,7 +323,6 @@ queue_commit(void)
 {
 	SPI_finish();
 	PopActiveSnapshot();
-	/* Deferred triggers run in here: still as the owner. */
 	CommitTransactionCommand();
 	SetUserIdAndSecContext(saved_user, saved_context);
 	MemoryContextSwitchTo(caller_context);

@@ -1,0 +1,235 @@
+# What may happen to the database while requests fly: locks, truncation, deletion, triggers that raise errors,
+# dropped objects, hostile settings.  The worker neither dies nor spins, and forgets no result that it has.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use ScreenshotTaskTest;
+use Test::More;
+
+use constant CONNECTIONS => 20;
+
+my $api  = LiveApi->new('--limit', 200);
+my $node = ScreenshotTaskTest->start_new('main', max_connections => CONNECTIONS, 'screenshot_task.reconcile_grace' => '100ms',
+	'screenshot_task.reconcile_spacing' => '300ms');
+my @server = (requests_per_second => 200, request_timeout => '20s');
+
+$node->add_server('tencent_live', $api, @server);
+$node->safe_psql('postgres', insert_sql(stream_name => 'the first'));
+ok($node->wait_for_table("status = 'created'"), 'the server is heard of');
+my $worker = $node->worker_pid;
+
+# The table is locked by somebody while answers come
+fly('locked', 10);
+my $lock = $node->begin('BEGIN; LOCK TABLE screenshot_task_request IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(3); COMMIT');
+ok(!$lock->end->{error}, 'the table is locked for three seconds');
+ends_well('locked', 10);
+
+# VACUUM FULL while requests fly, and a foreign key on the table
+fly('vacuumed', 10);
+$node->safe_psql('postgres', 'VACUUM FULL screenshot_task_request; REINDEX TABLE screenshot_task_request;'
+	  . 'CREATE TABLE note (request_id bigint REFERENCES screenshot_task_request); INSERT INTO note SELECT id FROM screenshot_task_request');
+ends_well('vacuumed', 10);
+fails_with("DELETE FROM screenshot_task_request WHERE stream_name = 'vacuumed 1'", '23503');
+$node->safe_psql('postgres', 'DROP TABLE note');
+
+# A row is deleted, or the table truncated, in flight: the task exists, and its TaskId goes to the log.
+my @gone = fly('deleted', 5);
+$node->safe_psql('postgres', "DELETE FROM screenshot_task_request WHERE stream_name IN ('deleted 1', 'deleted 2')");
+ends_well('deleted', 3, 3 .. 5);
+is_logged($_) for @gone[0, 1];
+@gone = fly('truncated', 3);
+$node->safe_psql('postgres', 'TRUNCATE screenshot_task_request');
+is_logged($_) for @gone;
+is($node->worker_pid, $worker, 'it is the same worker');
+
+# A user's trigger raises an error for one row's result.
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		IF NEW.stream_name = TG_ARGV[0] AND NEW.status::text = TG_ARGV[1] THEN
+			RAISE EXCEPTION 'not %', NEW.stream_name;
+		END IF;
+		RETURN NEW;
+	END $$;
+	CREATE TRIGGER refuse BEFORE UPDATE ON screenshot_task_request FOR EACH ROW EXECUTE FUNCTION refuse('result 3', 'created')});
+fly('result', 5);
+ends_well('result', 4, 1, 2, 4, 5);
+my $errors;
+for my $round (1 .. 4)
+{
+	$node->safe_psql('postgres', insert_sql(stream_name => \"'after $round ' || i", rows => 5));
+	ends_well("after $round", 5);
+	$errors = raised('result 3') if $round == 2;
+}
+is(raised('result 3'), $errors, 'a result that cannot be written is set aside');
+cmp_ok($errors, '<=', 5, 'after a few errors');
+is($node->safe_psql('postgres', "SELECT status FROM screenshot_task_request WHERE stream_name = 'result 3'"), 'sending', 'its row is as it was');
+$node->reload;
+ok(wait_until(sub { raised('result 3') > $errors }), 'a reload has it tried again');
+$node->safe_psql('postgres', 'DROP TRIGGER refuse ON screenshot_task_request');
+$node->reload;
+ends_well('result', 5);
+is($node->worker_pid, $worker, 'it is the same worker');
+
+# The server, its mapping, and a role are dropped while requests fly.
+$node->safe_psql('postgres', 'CREATE ROLE app; GRANT INSERT ON screenshot_task_request TO app; GRANT USAGE ON FOREIGN SERVER tencent_live TO app');
+fly('role', 5, 'SET ROLE app;');
+$node->safe_psql('postgres', 'DROP OWNED BY app; DROP ROLE app');
+ends_well('role', 5);
+fly('mapping', 5);
+$node->safe_psql('postgres', 'DROP USER MAPPING FOR PUBLIC SERVER tencent_live');
+ends_well('mapping', 5);
+$node->safe_psql('postgres', insert_sql(stream_name => 'no mapping 1'));
+ok(wait_until(sub { $node->log_text =~ /screenshot tasks of role postgres for server "tencent_live" are paused for 5 s/ }), 'without a mapping it is paused');
+$node->safe_psql('postgres', 'DROP SERVER tencent_live CASCADE');
+$node->add_server('tencent_live', $api, @server);
+ends_well('no mapping', 1);
+fly('server', 5);
+$node->safe_psql('postgres', 'DROP SERVER tencent_live CASCADE');
+ends_well('server', 5);
+$node->add_server('tencent_live', $api, @server);
+fly('server again', 5);
+ends_well('server again', 5);
+is($node->worker_pid, $worker, 'it is the same worker');
+
+# All connections are taken, and the worker has to be started.
+my @sessions = map { $node->begin(insert_sql(stream_name => "crowd $_") . 'SELECT pg_sleep(3)') } 1 .. CONNECTIONS + 5;
+ok(wait_until(sub { $node->log_text =~ /FATAL:  (?:sorry, too many clients already|remaining connection slots are reserved)/ }), 'there is no connection to be had');
+kill 'TERM', $worker;
+my $refused = grep { $_->end->{error} } @sessions;
+cmp_ok($refused, '>=', 5, 'some sessions were refused');
+ok($node->wait_for_table("status = 'created'"), 'all that were not refused are created');
+is($api->ledger(event => 'create', stream_name => $_->{stream_name}), 1, "$_->{stream_name}: once") for $node->table("stream_name LIKE 'crowd %'");
+is(scalar(grep { $_->{stream_name} =~ /^crowd/ } $api->ledger), CONNECTIONS + 5 - $refused, 'and no others');
+
+# Settings of the database that would hurt
+$worker = $node->worker_pid;
+$node->safe_psql('postgres', join '', map { "ALTER DATABASE postgres SET $_;" } 'default_transaction_read_only = on', 'statement_timeout = 1',
+	'lock_timeout = 1', 'idle_in_transaction_session_timeout = 1', 'synchronous_commit = off', 'session_replication_role = replica',
+	"default_transaction_isolation = 'serializable'", 'search_path = nowhere', 'row_security = on', "bytea_output = 'escape'", "datestyle = 'German'",
+	'transform_null_equals = on', "intervalstyle = 'iso_8601'");
+kill 'TERM', $worker;
+ok(wait_until(sub { my ($pid) = running(); defined $pid && $pid != $worker }), 'a new worker starts with them');
+{
+	local $ENV{PGOPTIONS} = '-c default_transaction_read_only=off -c statement_timeout=0 -c lock_timeout=0'
+	  . ' -c idle_in_transaction_session_timeout=0 -c session_replication_role=origin -c search_path=public -c datestyle=ISO';
+	fly('settings', 5);
+	$lock = $node->begin('BEGIN; LOCK TABLE screenshot_task_request IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(2); COMMIT');
+	$lock->end;
+	ends_well('settings', 5);
+	$node->reload;
+	$api->order(fault => 'error=InternalError,create', stream => 'settings again 1', action => 'CreateScreenshotTask');
+	$node->safe_psql('postgres', 'ALTER SERVER tencent_live OPTIONS (SET request_timeout \'1s\');' . insert_sql(stream_name => 'settings again 1'));
+	ends_well('settings again', 1);
+	$node->safe_psql('postgres', 'ALTER DATABASE postgres RESET ALL; ALTER SERVER tencent_live OPTIONS (SET request_timeout \'20s\');');
+}
+
+# The extension stays where it is; its table goes only with it.
+fails_with('CREATE SCHEMA elsewhere; ALTER EXTENSION screenshot_task SET SCHEMA elsewhere', '0A000');
+fails_with('DROP TABLE screenshot_task_request CASCADE', '2BP01');
+@gone = fly('dropped', 3);
+$node->safe_psql('postgres', 'DROP EXTENSION screenshot_task CASCADE');
+is_logged($_) for @gone;
+ok(wait_until(sub { !running() }), 'without the extension there is no worker');
+recreate();
+@gone = fly('table', 3);
+$node->safe_psql('postgres', 'ALTER EXTENSION screenshot_task DROP TABLE screenshot_task_request; DROP TABLE screenshot_task_request CASCADE');
+is_logged($_) for @gone;
+ok(wait_until(sub { !running() }), 'without the table there is no worker');
+$node->safe_psql('postgres', 'DROP EXTENSION IF EXISTS screenshot_task CASCADE');
+recreate();
+fly('the last', 3);
+ends_well('the last', 3);
+
+# A row whose claim is refused by a trigger is in nobody's way.
+$node->safe_psql('postgres', q{
+	CREATE TRIGGER refuse BEFORE UPDATE ON screenshot_task_request FOR EACH ROW EXECUTE FUNCTION refuse('claim 3', 'sending')});
+$node->safe_psql('postgres', insert_sql(stream_name => \"'claim ' || i", rows => 5));
+ok(wait_until(sub { raised('claim 3') > 0 }), 'a claim fails');
+$node->safe_psql('postgres', insert_sql(stream_name => 'claim 6'));
+ends_well('claim', 5, 1, 2, 4, 5, 6);
+$node->safe_psql('postgres', 'DROP TRIGGER refuse ON screenshot_task_request');
+ends_well('claim', 6);
+
+# The trigger of a result as a constraint trigger, which would raise its error at commit
+$node->safe_psql('postgres', q{
+	CREATE CONSTRAINT TRIGGER refuse AFTER UPDATE ON screenshot_task_request DEFERRABLE INITIALLY DEFERRED
+	FOR EACH ROW EXECUTE FUNCTION refuse('commit 2', 'created')});
+fly('commit', 5);
+ends_well('commit', 4, 1, 3, 4, 5);
+cmp_ok(raised('commit 2'), '<=', 5, 'after a few errors');
+$node->safe_psql('postgres', 'DROP TRIGGER refuse ON screenshot_task_request');
+$node->reload;
+ends_well('commit', 5);
+
+unlike($node->log_text, qr/PANIC|terminated by signal|exited with exit code [^01]/, 'nothing crashed');
+is($api->complaints, '', 'the stand-in has nothing to complain of');
+
+done_testing();
+
+# Send requests, whose answers take a second and a half from here.  Returns their rows.
+sub fly
+{
+	my ($what, $n, $before) = @_;
+
+	$api->order(fault => 'delay=1.5', stream => "$what *", times => $n);
+	$node->safe_psql('postgres', ($before // '') . insert_sql(stream_name => \"'$what ' || i", rows => $n));
+	wait_until(sub { grep({ ($_->{stream_name} // '') =~ /^$what \d+$/ } $api->requests) >= $n }) or die "$what did not fly";
+	return map { my $i = $_; $node->table("stream_name = '$what $i'") } 1 .. $n;
+}
+
+# See that rows are created, by one request each, and agree with the ledger.
+sub ends_well
+{
+	my ($what, $n, @numbers) = @_;
+	@numbers = 1 .. $n unless @numbers;
+	my $list = join ',', map { "'$what $_'" } @numbers;
+
+	ok($node->wait_for_table("status = 'created'", where => "stream_name IN ($list)"), "$what: created");
+	my @rows = $node->table("stream_name IN ($list)");
+	is_deeply([ sort map { "$_->{stream_name}: $_->{task_id}" } @rows ],
+		[ sort map { "$_->{stream_name}: $_->{task_id}" } map { $api->ledger(stream_name => "$what $_") } @numbers ], "$what: the table is the ledger");
+	is_deeply([ map { scalar $api->requests(action => 'CreateScreenshotTask', stream_name => "$what $_") } @numbers ], [ (1) x $n ], "$what: each was sent once");
+	return;
+}
+
+# The TaskId of a row that is gone is in the log.
+sub is_logged
+{
+	my ($row) = @_;
+	my ($task) = $api->ledger(stream_name => $row->{stream_name});
+	my $line = qr/screenshot task request $row->{id} is gone, but its task was created\n.*DETAIL:  The TaskId is $task->{task_id}\.\n.*HINT:  stop_screenshot_task\(\) ends the task\./;
+
+	ok(wait_until(sub { $node->log_text =~ $line }), "$row->{stream_name}: the TaskId is in the log");
+	return;
+}
+
+# How often the trigger has raised its error
+sub raised
+{
+	my ($stream) = @_;
+
+	return scalar(() = $node->log_text =~ /ERROR:  not $stream\n/g);
+}
+
+sub running
+{
+	return split /\n/, $node->safe_psql('template1', "SELECT pid FROM pg_stat_activity WHERE backend_type = 'screenshot_task worker' AND datname = 'postgres'");
+}
+
+sub recreate
+{
+	$node->safe_psql('postgres', 'CREATE EXTENSION screenshot_task');
+	$node->add_server('tencent_live', $api, @server);
+	return;
+}
+
+sub fails_with
+{
+	my ($sql, $sqlstate) = @_;
+
+	is($node->try($sql)->{error}{sqlstate}, $sqlstate, $sql);
+	return;
+}
