@@ -383,8 +383,8 @@ lanes_end_pauses(void)
 }
 
 /*
- * When the next lane may claim that cannot now, for its pause or its slot.
- * One that only lacks room is told by the end of a request.
+ * When the next lane may claim, which may be now.  One that lacks room is
+ * told by the end of a request.
  */
 MonotonicUs
 lanes_next_chance(MonotonicUs now)
@@ -395,10 +395,9 @@ lanes_next_chance(MonotonicUs now)
 	dlist_foreach(iter, &lanes)
 	{
 		Lane	   *lane = dlist_container(Lane, node, iter.cur);
-		MonotonicUs chance = not_before(lane);
 
-		if (lane->has_work && chance > now && lane_room(lane, now) > 0)
-			next = Min(next, chance);
+		if (lane->has_work && lane_room(lane, now) > 0)
+			next = Min(next, not_before(lane));
 	}
 	return next;
 }

@@ -581,7 +581,7 @@ next_event(void)
 	if (n_stuck < MAX_STUCK)
 	{
 		next = Min(next, reconcile_next_event(now));
-		if (screenshot_task_enabled)
+		if (screenshot_task_enabled && dispatch_room() > 0)
 			next = Min(next, lanes_next_chance(now));
 	}
 	next = Max(next, not_before);

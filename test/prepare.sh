@@ -35,7 +35,7 @@ die() {
 forget_environment() {
 	local name
 	for name in "${!PG@}"; do
-		[ "$name" = PG_CONFIG ] || unset "$name"
+		[[ $name == PG_CONFIG || $name == PG_TEST_* ]] || unset "$name"
 	done
 	unset COPT CUSTOM_COPT MAKEFLAGS MAKELEVEL PROFILE
 	export LC_ALL=C.UTF-8
