@@ -143,16 +143,6 @@ recreate();
 fly('the last', 3);
 ends_well('the last', 3);
 
-# A row whose claim is refused by a trigger is in nobody's way.
-$node->safe_psql('postgres', q{
-	CREATE TRIGGER refuse BEFORE UPDATE ON screenshot_task_request FOR EACH ROW EXECUTE FUNCTION refuse('claim 3', 'sending')});
-$node->safe_psql('postgres', insert_sql(stream_name => \"'claim ' || i", rows => 5));
-ok(wait_until(sub { raised('claim 3') > 0 }), 'a claim fails');
-$node->safe_psql('postgres', insert_sql(stream_name => 'claim 6'));
-ends_well('claim', 5, 1, 2, 4, 5, 6);
-$node->safe_psql('postgres', 'DROP TRIGGER refuse ON screenshot_task_request');
-ends_well('claim', 6);
-
 # The trigger of a result as a constraint trigger, which would raise its error at commit
 $node->safe_psql('postgres', q{
 	CREATE CONSTRAINT TRIGGER refuse AFTER UPDATE ON screenshot_task_request DEFERRABLE INITIALLY DEFERRED

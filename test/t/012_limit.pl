@@ -1,0 +1,63 @@
+# Fifty requests of one transaction and thirty calls of ten sessions at the same time keep the limit of
+# twenty in any second, and become eighty tasks: with all connections new, in a burst after a rest, and with
+# slow TLS handshakes; over both versions of HTTP.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use ScreenshotTaskTest;
+use Test::More;
+
+my $node = ScreenshotTaskTest->start_new('main');
+
+for my $options ([], ['--http1'])
+{
+	my $http = @$options ? 'HTTP/1.1' : 'HTTP/2';
+	my $api  = LiveApi->new(@$options);
+	my ($first, $second) = @$options ? ('s3', 's4') : ('s1', 's2');
+
+	# Servers of different ca_files have connections of their own.
+	$node->add_server($_, $api, ca_file => $api->ca_file_copy) for $first, $second;
+	compete($http, 'at first', $api, $first);
+	sleep 2;
+	compete($http, 'after a rest', $api, $first);
+	$api->order(fault => 'slow-handshake=0.7', times => 0);
+	compete($http, 'slow handshakes', $api, $second);
+
+	is($api->most_in_a_second, 20, "$http: the limit is used, and kept, in every second");
+	is($api->complaints, '', "$http: the stand-in has nothing to complain of");
+}
+
+done_testing();
+
+sub compete
+{
+	my ($http, $when, $api, $server) = @_;
+	my $label    = "$http, $when";
+	my @sessions = map {
+		my $session = "$when, session $_";
+		$node->begin(join '', map { call_sql(server => $server, stream_name => "$session, call $_") } 1 .. 3)
+	} 1 .. 10;
+	$node->safe_psql('postgres',
+		'BEGIN;' . insert_sql(rows => 50, server => $server, stream_name => \"'$when, row ' || i") . 'COMMIT');
+	my @results = map { $_->end } @sessions;
+	ok($node->wait_for_table, "$label: all requests end");
+
+	my @tasks = grep { $_->{stream_name} =~ /^\Q$when\E, / } $api->ledger;
+	is_deeply([ sort map { $_->{stream_name} } @tasks ],
+		[ sort((map { "$when, row $_" } 1 .. 50), map { my $s = $_; map { "$when, session $s, call $_" } 1 .. 3 } 1 .. 10) ],
+		"$label: each has become one task");
+	is_deeply([ grep { defined } map { $_->{error} } @results ], [], "$label: no call fails");
+	is_deeply([ sort map { $_->[0] } map { @{ $_->{rows} } } @results ],
+		[ sort map { $_->{task_id} } grep { $_->{stream_name} =~ /session/ } @tasks ],
+		"$label: the TaskIds that the calls returned are the ledger's");
+	is_deeply(
+		[ map { [ @$_{qw(task_id status attempts)} ] } $node->rows('SELECT * FROM screenshot_task_request ORDER BY task_id COLLATE "C"') ],
+		[ map { [ $_, 'created', 1 ] } sort map { $_->{task_id} } grep { $_->{stream_name} =~ /row/ } @tasks ],
+		"$label: so are those in the table");
+	is_deeply([ grep { $_->{outcome} ne 'TaskId' } $api->requests ], [], "$label: the API refused none, for its limit or its signature");
+	$node->safe_psql('postgres', 'TRUNCATE screenshot_task_request');
+	return;
+}

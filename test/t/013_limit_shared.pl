@@ -1,0 +1,70 @@
+# The limit is one for each account, whoever sends: two databases share it; a server option makes it another;
+# and when the API refuses a request by it, everyone pauses, and all get through.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use ScreenshotTaskTest;
+use Test::More;
+
+my %accounts = map { $_ => [ "AKID$_", "secretKeyOf$_" ] } qw(SHARED FIVE REFUSED);
+my $api      = LiveApi->new(map { ('--account', join ':', @$_) } values %accounts);
+my $node     = ScreenshotTaskTest->start_new('main');
+
+# Two databases and the sessions of both, on one account
+my @databases = ('postgres', 'other');
+$node->safe_psql('postgres', 'CREATE DATABASE other');
+$node->safe_psql('other',    'CREATE EXTENSION screenshot_task');
+$node->add_server('shared', $api, dbname => $_, account => $accounts{SHARED}) for @databases;
+my @sessions = map {
+	my $dbname = $_;
+	map { $node->begin(call_sql(server => 'shared', stream_name => "call in $dbname") x 2, dbname => $dbname) } 1 .. 5
+} @databases;
+$node->safe_psql($_, insert_sql(rows => 30, server => 'shared', stream_name => "row in $_")) for @databases;
+is_deeply([ grep { defined } map { $_->end->{error} } @sessions ], [], 'two databases: no call fails');
+for my $dbname (@databases)
+{
+	ok($node->wait_for_table("status = 'created'", dbname => $dbname), "two databases: all requests of $dbname are created");
+	is($api->ledger(stream_name => "row in $dbname"),  30, "two databases: once");
+	is($api->ledger(stream_name => "call in $dbname"), 10, "two databases: so are the calls");
+}
+is($api->most_in_a_second(secret_id => 'AKIDSHARED'), 20, 'two databases: the limit is used and kept');
+is($api->requests(outcome => 'RequestLimitExceeded'), 0, 'two databases: the API refused none');
+
+# A limit of five
+$node->add_server('five', $api, account => $accounts{FIVE}, requests_per_second => 5);
+my $session = $node->begin(call_sql(server => 'five') x 6);
+$node->safe_psql('postgres', insert_sql(rows => 15, server => 'five', stream_name => 'five'));
+is($session->end->{error}, undef, 'a limit of five: no call fails');
+ok($node->wait_for_table("status = 'created'"), 'a limit of five: all requests are created');
+is($api->requests(secret_id => 'AKIDFIVE', outcome => 'TaskId'), 21, 'a limit of five: twenty-one have arrived');
+is($api->most_in_a_second(secret_id => 'AKIDFIVE'), 5, 'a limit of five: no more than five in a second');
+
+# The API refuses a call by its limit: the session's next call, and the worker, wait for a second at least.
+$node->add_server('refused', $api, account => $accounts{REFUSED});
+my @order = (fault => 'error=RequestLimitExceeded', secret_id => 'AKIDREFUSED');
+$api->order(@order);
+my $result = $node->try(call_sql(server => 'refused', stream_name => 'refused call')
+	  . insert_sql(server => 'refused', stream_name => 'row after')
+	  . call_sql(server => 'refused', stream_name => 'call after'));
+is($result->{error}{sqlstate}, '53400', 'a call that is refused by the limit fails');
+ok($node->wait_for_table("status = 'created'"), 'the request of the table does not');
+my ($refused) = $api->requests(stream_name => 'refused call');
+for my $stream ('row after', 'call after')
+{
+	my ($request) = $api->requests(stream_name => $stream);
+	is($request->{outcome}, 'TaskId', "$stream: succeeds");
+	cmp_ok($request->{time} - $refused->{time}, '>=', 1, "$stream: comes a second later at least");
+}
+
+# The API refuses requests of the table: none is lost, and none is charged for it.
+$api->order(@order, times => 5);
+$node->safe_psql('postgres', insert_sql(rows => 20, server => 'refused', stream_name => \"'row ' || i"));
+ok($node->wait_for_table("status = 'created' AND attempts = 1", where => "server = 'refused'"), 'all get through in the end');
+is($api->requests(secret_id => 'AKIDREFUSED', outcome => 'RequestLimitExceeded'), 1 + 5, 'after five refusals');
+is($api->requests(secret_id => 'AKIDREFUSED', outcome => 'TaskId'), 2 + 20, 'once each');
+is($api->complaints, '', 'the stand-in has nothing to complain of');
+
+done_testing();
