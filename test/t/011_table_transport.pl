@@ -118,7 +118,7 @@ sub check_unreached
 {
 	my ($http, $api, $fault) = @_;
 	my $label  = "$http, $fault";
-	my $server = own_server($api, connect_timeout => '2s');
+	my $server = own_server($api, connect_timeout => $fault eq 'hang-handshake' ? '2s' : '60s');
 
 	$fault eq 'refused' ? $api->stop : $api->order(fault => $fault, times => 0);
 	$node->safe_psql('postgres', insert_sql(rows => 2, server => $server, stream_name => $label));
