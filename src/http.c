@@ -134,6 +134,7 @@ static void append_header(HttpTransfer *transfer, const char *header);
 static void drive(HttpClient *client, bool sockets_ready);
 static void collect_done(HttpClient *client);
 static bool has_unsent(HttpTransfer *transfer);
+static bool is_tls_failure(CURLcode result);
 static void describe_failure(HttpTransfer *transfer);
 
 static int	on_socket(CURL *easy, curl_socket_t fd, int what, void *arg,
@@ -762,6 +763,19 @@ http_reply(HttpTransfer *transfer, HttpReply *reply)
 }
 
 /*
+ * Is it by libcurl's code TLS that failed?  Its times alone do not tell: they
+ * may be missing of a connection that was made and given up at one go.
+ */
+static bool
+is_tls_failure(CURLcode result)
+{
+	return result == CURLE_SSL_CONNECT_ERROR ||
+		result == CURLE_PEER_FAILED_VERIFICATION ||
+		result == CURLE_SSL_CACERT_BADFILE ||
+		result == CURLE_SSL_ISSUER_ERROR;
+}
+
+/*
  * Put into words what went wrong: the phase, the peer, libcurl's own words.
  */
 static void
@@ -793,6 +807,8 @@ describe_failure(HttpTransfer *transfer)
 	}
 	else if (transfer->sent)
 		phase = "got no complete answer from";
+	else if (is_tls_failure(transfer->result))
+		phase = "could not negotiate TLS with";
 	else if (looked_up == 0)
 		phase = "could not look up";
 	else if (connected == 0)
