@@ -807,7 +807,8 @@ describe_failure(HttpTransfer *transfer)
 	}
 	else if (transfer->sent)
 		phase = "got no complete answer from";
-	else if (is_tls_failure(transfer->result))
+	else if (is_tls_failure(transfer->result) ||
+			 strncmp(words, "SSL ", 4) == 0)
 		phase = "could not negotiate TLS with";
 	else if (looked_up == 0)
 		phase = "could not look up";
