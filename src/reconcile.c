@@ -301,7 +301,7 @@ apply_policy(const DoubtfulRequest *request, const LiveServer *options)
 	{
 		case IN_DOUBT_HOLD:
 			queue_leave_to_person(request,
-								  psprintf("in doubt, and left to you by the server's option in_doubt: look whether the task exists, then call resolve_screenshot_task_request(%lld, its TaskId), or with NULL if there is none",
+								  psprintf("in doubt, and the server's option in_doubt is \"hold\": look whether the task exists, then call resolve_screenshot_task_request(%lld, its TaskId), or with NULL if there is none",
 										   (long long) request->id));
 			return true;
 		case IN_DOUBT_RESEND:
