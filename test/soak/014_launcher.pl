@@ -15,8 +15,11 @@ my $node = ScreenshotTaskTest->start_new('main');
 # CREATE EXTENSION, at its commit
 $node->safe_psql('postgres', "CREATE DATABASE $_") for qw(one two none);
 $node->safe_psql('one', 'BEGIN; CREATE EXTENSION screenshot_task; ROLLBACK');
-my $creating = $node->begin('BEGIN; CREATE EXTENSION screenshot_task; SELECT pg_sleep(3); COMMIT', dbname => 'two');
+$node->safe_psql('two', 'CREATE TABLE go ()');
+my $creating = $node->begin('BEGIN; CREATE EXTENSION screenshot_task;'
+	  . 'DO $$ BEGIN WHILE NOT EXISTS (SELECT FROM go) LOOP PERFORM pg_sleep(0.1); END LOOP; END $$; COMMIT', dbname => 'two');
 ok(has_workers('postgres'), 'CREATE EXTENSION starts no worker before its commit, nor if it is rolled back');
+$node->safe_psql('two', 'INSERT INTO go DEFAULT VALUES');
 is($creating->end->{error}, undef, 'it commits');
 ok(has_workers('postgres', 'two'), 'and there is one');
 

@@ -1,0 +1,65 @@
+# While requests are under way the worker has no transaction, no snapshot and no lock open; it takes up new
+# requests as there is room, writes down each answer as it comes, and obeys a reload.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use ScreenshotTaskTest;
+use Test::More;
+
+my $api  = LiveApi->new;
+my $node = ScreenshotTaskTest->start_new('main');
+
+$node->add_server('tencent_live', $api, request_timeout => '10min', max_in_flight => 20);
+
+# Eighteen requests are never answered, and have all been sent.
+$node->safe_psql('postgres', insert_sql(rows => 18, stream_name => \"'fault:hang#' || i"));
+ok($api->wait_for_requests(18, outcome => 'hang'), 'eighteen requests are under way');
+my $worker = $node->worker_pid;
+my $open   = qq{
+	SELECT a.state, a.xact_start, a.backend_xid, a.backend_xmin, a.query, (SELECT count(*) FROM pg_locks AS l WHERE l.pid = a.pid) AS locks,
+	(SELECT count(*) FROM screenshot_task_request WHERE status = 'sending') AS sending
+	FROM pg_stat_activity AS a WHERE a.pid = $worker};
+my %nothing = (state => 'idle', xact_start => undef, backend_xid => undef, backend_xmin => undef, locks => 0, sending => 18);
+ok($node->poll_query_until('postgres', "SELECT state = 'idle' FROM ($open) AS o"), 'the worker becomes idle');
+for (1 .. 10)
+{
+	my ($now) = $node->rows($open);
+
+	delete $now->{query};
+	is_deeply($now, \%nothing, 'it has no transaction, snapshot or lock open');
+	select undef, undef, undef, 0.1;
+}
+is($node->try('SET lock_timeout = $$10s$$; BEGIN; LOCK TABLE screenshot_task_request IN ACCESS EXCLUSIVE MODE; COMMIT')->{error},
+	undef, 'nobody waits for it');
+my $before = $node->safe_psql('postgres', 'SELECT pg_current_xact_id()');
+is($node->safe_psql('postgres', "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint > $before"), 't', 'nor does a vacuum');
+
+# Others do not wait for those that hang: there is room for two at a time.
+$node->safe_psql('postgres', insert_sql(rows => 10, stream_name => \"'quick ' || i"));
+ok($node->wait_for_table("status = 'created' AND task_id IS NOT NULL", where => "stream_name LIKE 'quick%'"),
+	'quick requests overtake those that hang');
+is($node->safe_psql('postgres', "SELECT count(*) FROM screenshot_task_request WHERE status = 'sending'"), 18, 'which still do');
+
+# screenshot_task.enabled, by a reload
+$node->set('screenshot_task.enabled' => 'off');
+$node->safe_psql('postgres', 'SELECT pg_sleep(1)');    # for the worker to hear of it
+$node->safe_psql('postgres', insert_sql(stream_name => 'disabled'));
+$node->safe_psql('postgres', insert_sql(stream_name => 'disabled too'));
+sleep 2;
+is($api->requests(stream_name => 'disabled'), 0, 'nothing is sent while screenshot_task.enabled is off');
+is($node->try(call_sql(stream_name => 'call'))->{error}, undef, 'a call is, all the same');
+$node->set('screenshot_task.enabled' => 'on');
+ok($node->wait_for_table("status = 'created'", where => "stream_name LIKE 'disabled%'"), 'a reload has it sent');
+
+# A limit of requests under way
+is($node->try("ALTER SERVER tencent_live OPTIONS (SET max_in_flight '19')")->{error}, undef, 'max_in_flight is changed');
+$node->safe_psql('postgres', insert_sql(rows => 3, stream_name => \"'fault:hang#late ' || i"));
+ok($api->wait_for_requests(19, outcome => 'hang'), 'one more hangs');
+sleep 2;
+is($api->requests(outcome => 'hang'), 19, 'and no more than max_in_flight do');
+is($node->safe_psql('postgres', "SELECT count(*) FROM screenshot_task_request WHERE status = 'pending'"), 2, 'the others wait');
+
+done_testing();
