@@ -10,7 +10,7 @@ use ScreenshotTaskTest;
 use Test::More;
 
 my $api  = LiveApi->new;
-my $node = ScreenshotTaskTest->start_new('main');
+my $node = ScreenshotTaskTest->start_new('main', log_min_messages => 'debug2');
 
 $node->add_server('tencent_live', $api, request_timeout => '10min', max_in_flight => 20);
 
@@ -45,7 +45,7 @@ is($node->safe_psql('postgres', "SELECT count(*) FROM screenshot_task_request WH
 
 # screenshot_task.enabled, by a reload
 $node->set('screenshot_task.enabled' => 'off');
-$node->safe_psql('postgres', 'SELECT pg_sleep(1)');    # for the worker to hear of it
+ok($node->wait_for_log(qr/\[$worker\] DEBUG:  parameter "screenshot_task.enabled" changed to "off"/), 'the worker obeys a reload');
 $node->safe_psql('postgres', insert_sql(stream_name => 'disabled'));
 $node->safe_psql('postgres', insert_sql(stream_name => 'disabled too'));
 sleep 2;

@@ -63,13 +63,9 @@ for my $name (sort keys %losses)
 }
 
 # A role
-$node->set('screenshot_task.enabled' => 'off');
-$node->safe_psql('postgres', 'SELECT pg_sleep(1)');    # for the worker to hear of it
-is($node->try(insert_sql(server => 'good', stream_name => 'role'), user => 'app')->{error}, undef, 'role: a request is taken');
-$node->safe_psql('postgres', 'DROP OWNED BY app CASCADE');
-$node->safe_psql('postgres', join ';', map { "DROP USER MAPPING FOR app SERVER $_" } 'good', sort keys %losses);
-is($node->try('DROP ROLE app')->{error}, undef, 'role: it can be dropped');
-$node->set('screenshot_task.enabled' => 'on');
+my @gone = ('DROP OWNED BY app', (map { "DROP USER MAPPING FOR app SERVER $_" } 'good', sort keys %losses), 'DROP ROLE app');
+is($node->try(join ';', 'BEGIN; SET ROLE app', insert_sql(server => 'good', stream_name => 'role') . 'RESET ROLE', @gone, 'COMMIT')->{error},
+	undef, 'role: it requests something, and is dropped');
 ok($node->wait_for_log(qr/LOG:  screenshot tasks of role app for server "good" are paused for 5 s\n.*DETAIL:  role "app" does not exist\n/),
 	'role: the log says that it is gone');
 is(($node->table("stream_name = 'role'"))[0]{status}, 'pending', 'role: its request is pending');

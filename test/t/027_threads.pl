@@ -84,14 +84,15 @@ sub check_threads
 	return;
 }
 
-# A signal mask of a thread, as the text of a hexadecimal number; undef if the thread is gone
+# A signal mask of a thread, as the text of a hexadecimal number; undef if the thread is gone.  Of one that is about
+# to be gone, the kernel shows no threads in its group, and empty masks.
 sub mask
 {
 	my ($path, $name) = @_;
 
 	open my $file, '<', $path or return undef;
-	my ($mask) = map { /^$name:\s*([0-9a-f]+)/ ? $1 : () } <$file>;
-	return $mask;
+	my %line = map { /^(\w+):\s*(\S+)/ ? ($1 => $2) : () } <$file>;
+	return $line{Threads} ? $line{$name} : undef;
 }
 
 sub blocks
