@@ -259,10 +259,9 @@ COMMENT ON INDEX @extschema@.screenshot_task_request_waiting IS
 CREATE INDEX screenshot_task_request_doubtful
 	ON @extschema@.screenshot_task_request
 	USING btree (origin, next_attempt_at)
-	WHERE status OPERATOR(pg_catalog.=) 'in_doubt'::@extschema@.screenshot_task_status
-	AND next_attempt_at IS NOT NULL;
+	WHERE status OPERATOR(pg_catalog.=) 'in_doubt'::@extschema@.screenshot_task_status;
 COMMENT ON INDEX @extschema@.screenshot_task_request_doubtful IS
-'requests in doubt that DescribeScreenshotTask is to be asked about';
+'requests in doubt, in the order in which DescribeScreenshotTask is asked about them';
 
 -- which row has a task that is found
 CREATE INDEX screenshot_task_request_task

@@ -23,6 +23,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
@@ -83,6 +84,9 @@ static void raise_failure(const char *server, const char *action,
 
 /* The most slots that a call lets pass by */
 #define MAX_TURNS			3
+
+/* The most pages of a list, lest one that never ends */
+#define MAX_PAGES			10000
 
 static HttpClient *client = NULL;	/* keeps the session's connection */
 
@@ -271,11 +275,21 @@ describe_screenshot_tasks(PG_FUNCTION_ARGS)
 
 /*
  * Return the tasks of one window, page by page, without those seen before.
+ *
+ * Raises an error if the list has no end.
  */
 static void
 list_window(ReturnSetInfo *result, const char *server_name,
 			TaskInquiry *inquiry, HTAB *seen)
 {
+	MemoryContext contexts[2];
+	MemoryContext old = CurrentMemoryContext;
+	int			n_pages = 0;
+
+	/* In turn: a page asks with the token of the one before. */
+	for (int i = 0; i < 2; i++)
+		contexts[i] = AllocSetContextCreate(old, "screenshot_task page",
+											ALLOCSET_DEFAULT_SIZES);
 	inquiry->scroll_token = NULL;
 	do
 	{
@@ -283,6 +297,8 @@ list_window(ReturnSetInfo *result, const char *server_name,
 		TaskPage	page;
 		ListCell   *cell;
 
+		MemoryContextReset(contexts[n_pages % 2]);
+		MemoryContextSwitchTo(contexts[n_pages % 2]);
 		perform(server_name, LIVE_DESCRIBE, live_describe_body(inquiry),
 				read_page, &page, &answer);
 		foreach(cell, page.tasks)
@@ -294,8 +310,21 @@ list_window(ReturnSetInfo *result, const char *server_name,
 			if (!found)
 				return_task(result, task);
 		}
+		if (++n_pages == MAX_PAGES ||
+			(page.scroll_token != NULL && inquiry->scroll_token != NULL &&
+			 strcmp(page.scroll_token, inquiry->scroll_token) == 0))
+			ereport(ERROR,
+					(errcode(ERRCODE_PROTOCOL_VIOLATION),
+					 errmsg("server \"%s\" lists no end of tasks",
+							server_name),
+					 errdetail("Page %d of %s has the ScrollToken of the page before, or is one too many.",
+							   n_pages, LIVE_DESCRIBE)));
 		inquiry->scroll_token = page.scroll_token;
 	} while (inquiry->scroll_token != NULL);
+
+	MemoryContextSwitchTo(old);
+	for (int i = 0; i < 2; i++)
+		MemoryContextDelete(contexts[i]);
 }
 
 static void

@@ -88,12 +88,11 @@ struct HttpClient
 	int			n_transfers;	/* transfers that are under way */
 	dlist_head	left;			/* written, not yet known to have left */
 	dlist_head	done;			/* ended, not yet handed out */
-	dlist_head	spare;			/* kept for the next request */
 };
 
 struct HttpTransfer
 {
-	dlist_node	node;			/* in done, if in_done, or in spare */
+	dlist_node	node;			/* in done, if in_done */
 	dlist_node	left_node;		/* in left, if in_left */
 	bool		in_left;
 	bool		under_way;		/* known to the multi handle? */
@@ -129,6 +128,7 @@ static const char *check_endpoint(CURLU *parts, HttpEndpoint *endpoint);
 static bool url_part(CURLU *parts, CURLUPart part, char *out, size_t size);
 static void give_up_closed_sockets(HttpClient *client);
 static HttpTransfer *make_transfer(HttpClient *client);
+static void set_options(HttpTransfer *transfer);
 static void set_request(HttpTransfer *transfer, const HttpRequest *request);
 static void append_header(HttpTransfer *transfer, const char *header);
 static void drive(HttpClient *client, bool sockets_ready);
@@ -204,13 +204,16 @@ http_client_create(int max_transfers)
 										 client->max_sockets * sizeof(ClientSocket));
 	dlist_init(&client->left);
 	dlist_init(&client->done);
-	dlist_init(&client->spare);
 
 	client->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (client->epoll_fd < 0)
+	{
+		while (reserved-- > 0)
+			ReleaseExternalFD();
 		ereport(ERROR,
 				(errcode_for_socket_access(),
 				 errmsg("could not create an epoll descriptor: %m")));
+	}
 	client->wait_set = create_process_wait_event_set(3);
 	AddWaitEventToSet(client->wait_set, WL_LATCH_SET, PGINVALID_SOCKET,
 					  MyLatch, NULL);
@@ -380,6 +383,7 @@ http_start(HttpClient *client, const HttpRequest *request,
 		elog(ERROR, "too many transfers are under way");
 
 	*transfer = make_transfer(client);
+	set_options(*transfer);
 	set_request(*transfer, request);
 	give_up_closed_sockets(client);
 
@@ -425,19 +429,18 @@ give_up_closed_sockets(HttpClient *client)
 }
 
 /*
- * Take a spare transfer, or make one.
+ * Make a transfer that has no request yet.
+ *
+ * An easy handle is for one transfer alone: libcurl 7.88 goes on using what
+ * it has freed, of the headers of the answer before, if it is used again and
+ * the first header line of an answer is folded.
  */
 static HttpTransfer *
 make_transfer(HttpClient *client)
 {
 	HttpTransfer *transfer;
-	CURL	   *easy;
+	CURL	   *easy = curl_easy_init();
 
-	if (!dlist_is_empty(&client->spare))
-		return dlist_container(HttpTransfer, node,
-							   dlist_pop_head_node(&client->spare));
-
-	easy = curl_easy_init();
 	if (easy == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
@@ -455,9 +458,20 @@ make_transfer(HttpClient *client)
 	memset(transfer, 0, offsetof(HttpTransfer, answer));
 	transfer->client = client;
 	transfer->easy = easy;
+	transfer->socket = -1;
+	return transfer;
+}
 
-	/* What is the same for every request.  Nothing comes from the
-	 * environment: no proxy, no .netrc; and nothing is followed. */
+/*
+ * Set what is the same for every request.  Nothing comes from the
+ * environment: no proxy, no .netrc; and nothing is followed.
+ */
+static void
+set_options(HttpTransfer *transfer)
+{
+	HttpClient *client = transfer->client;
+	CURL	   *easy = transfer->easy;
+
 	SETOPT(easy, CURLOPT_PRIVATE, transfer);
 	SETOPT(easy, CURLOPT_NOSIGNAL, 1L);
 	SETOPT(easy, CURLOPT_POST, 1L);
@@ -472,6 +486,8 @@ make_transfer(HttpClient *client)
 	/* A directory of certificates costs 20 ms of CPU a connection. */
 	SETOPT(easy, CURLOPT_CAPATH, NULL);
 	SETOPT(easy, CURLOPT_MAXAGE_CONN, MAX_IDLE_SECONDS);
+	/* on_header() allows it */
+	SETOPT(easy, CURLOPT_FORBID_REUSE, 1L);
 #if LIBCURL_VERSION_NUM >= 0x075500
 	SETOPT(easy, CURLOPT_PROTOCOLS_STR, "https,http");
 #else
@@ -496,11 +512,10 @@ make_transfer(HttpClient *client)
 	SETOPT(easy, CURLOPT_HEADERDATA, transfer);
 	SETOPT(easy, CURLOPT_WRITEFUNCTION, on_answer);
 	SETOPT(easy, CURLOPT_WRITEDATA, transfer);
-	return transfer;
 }
 
 /*
- * Give a transfer its request, and forget the last one.
+ * Give a transfer its request.
  */
 static void
 set_request(HttpTransfer *transfer, const HttpRequest *request)
@@ -512,17 +527,6 @@ set_request(HttpTransfer *transfer, const HttpRequest *request)
 	transfer->leave_by = request->leave_by;
 	transfer->request_timeout = request->request_timeout;
 	transfer->body_len = request->body_len;
-	transfer->body_read = 0;
-	transfer->socket = -1;
-	transfer->sent = false;
-	transfer->repeated = false;
-	transfer->lapsed = false;
-	transfer->result = CURLE_OK;
-	transfer->header_len = 0;
-	transfer->too_long = false;
-	transfer->answer_len = 0;
-	transfer->curl_error[0] = '\0';
-	transfer->error[0] = '\0';
 
 	old = MemoryContextSwitchTo(TopMemoryContext);
 	transfer->host = pstrdup(request->host);
@@ -776,7 +780,8 @@ is_tls_failure(CURLcode result)
 }
 
 /*
- * Put into words what went wrong: the phase, the peer, libcurl's own words.
+ * Put into words what went wrong: the phase, the peer, libcurl's own words,
+ * which may quote the peer's certificate, in any encoding or none.
  */
 static void
 describe_failure(HttpTransfer *transfer)
@@ -819,6 +824,11 @@ describe_failure(HttpTransfer *transfer)
 
 	snprintf(transfer->error, sizeof(transfer->error), "%s \"%s\": %s",
 			 phase, transfer->host, words);
+	for (char *c = transfer->error; *c != '\0'; c++)
+	{
+		if (*c < ' ' || *c > '~')
+			*c = '?';
+	}
 }
 
 /*
@@ -837,38 +847,31 @@ http_release(HttpTransfer *transfer)
 		return;
 	client = transfer->client;
 
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &saved);
 	if (transfer->under_way)
 	{
-		sigfillset(&all);
-		pthread_sigmask(SIG_SETMASK, &all, &saved);
 		curl_multi_remove_handle(client->multi, transfer->easy);
-		pthread_sigmask(SIG_SETMASK, &saved, NULL);
-		transfer->under_way = false;
 		client->n_transfers--;
 	}
+	/* Its connection is the multi handle's, and stays. */
+	curl_easy_cleanup(transfer->easy);
+	pthread_sigmask(SIG_SETMASK, &saved, NULL);
+
 	if (transfer->in_left)
-	{
 		dlist_delete(&transfer->left_node);
-		transfer->in_left = false;
-	}
 	if (transfer->in_done)
-	{
 		dlist_delete(&transfer->node);
-		transfer->in_done = false;
-	}
 	/* A header may be a token of temporary credentials. */
 	for (struct curl_slist *header = transfer->headers; header != NULL;
 		 header = header->next)
 		explicit_bzero(header->data, strlen(header->data));
 	curl_slist_free_all(transfer->headers);
-	transfer->headers = NULL;
 	if (transfer->body != NULL)
 		pfree(transfer->body);
 	if (transfer->host != NULL)
 		pfree(transfer->host);
-	transfer->body = NULL;
-	transfer->host = NULL;
-	dlist_push_head(&client->spare, &transfer->node);
+	pfree(transfer);
 }
 
 /* ---------------------------------------------------------------- callbacks
@@ -1054,6 +1057,10 @@ seek_body(void *arg, curl_off_t offset, int origin)
 
 /*
  * A header of the answer: counted, and no more.
+ *
+ * A connection is kept for the next request only if one has been answered on
+ * it: over HTTP/2 a time-out ends the stream alone, and a connection on which
+ * nothing comes any more would be kept for ever.
  */
 static size_t
 on_header(char *data, size_t size, size_t nitems, void *arg)
@@ -1062,6 +1069,8 @@ on_header(char *data, size_t size, size_t nitems, void *arg)
 	size_t		len = size * nitems;
 
 	(void) data;
+	if (transfer->header_len == 0)
+		(void) curl_easy_setopt(transfer->easy, CURLOPT_FORBID_REUSE, 0L);
 	transfer->header_len += len;
 	if (transfer->header_len > HTTP_MAX_ANSWER)
 	{

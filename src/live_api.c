@@ -16,12 +16,15 @@
  */
 #include "postgres.h"
 
+#include <ctype.h>
+
 #include "mb/pg_wchar.h"
 #include "storage/ipc.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/json.h"
 #include "utils/jsonb.h"
+#include "utils/numeric.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
@@ -35,6 +38,7 @@
 #define MAX_ERROR_CODE		128 /* bytes */
 #define MAX_MESSAGE			500 /* bytes; longer ones are clipped */
 #define MAX_SCROLL_TOKEN	4096	/* bytes */
+#define MAX_TIME			INT64CONST(253402300799)	/* 9999-12-31T23:59:59Z */
 
 /*
  * The classes of error codes.  A code is looked up by its full name, then by
@@ -93,13 +97,17 @@ static void wipe_signer(int code, Datum arg);
 static Jsonb *parse_json(const char *text, size_t len);
 static Jsonb *try_jsonb_in(const char *text);
 static char *replace_non_ascii(const char *text, size_t len);
+static char *replace_json_non_ascii(const char *text, size_t len);
+static size_t json_escape_len(const char *text, const char *end);
+static int	read_json_escape(const char *text, const char *end);
 static JsonbContainer *get_object(JsonbContainer *object, const char *key);
 static const char *get_text(JsonbContainer *object, const char *key,
 							size_t max_len, const char *also_allowed);
 static bool has_key(JsonbContainer *object, const char *key);
 static const char *get_message(JsonbContainer *object, const char *key);
 static const char *get_any_text(JsonbContainer *object, const char *key);
-static bool get_number(JsonbContainer *object, const char *key, int64 *number);
+static bool get_number(JsonbContainer *object, const char *key, int64 most,
+					   int64 *number);
 static const char *get_task_id(JsonbContainer *object);
 static JsonbContainer *read_response(const HttpReply *reply,
 									 LiveAnswer *answer);
@@ -467,11 +475,12 @@ read_listed_task(const JsonbValue *value)
 	task->app_name = get_any_text(object, "AppName");
 	if (task->task_id == NULL || task->stream_name == NULL ||
 		task->domain_name == NULL || task->app_name == NULL ||
-		!get_number(object, "StartTime", &task->start_time) ||
-		!get_number(object, "EndTime", &task->end_time) ||
-		!get_number(object, "TemplateId", &task->template_id))
+		!get_number(object, "StartTime", MAX_TIME, &task->start_time) ||
+		!get_number(object, "EndTime", MAX_TIME, &task->end_time) ||
+		!get_number(object, "TemplateId", PG_INT64_MAX, &task->template_id) ||
+		(has_key(object, "Stopped") &&
+		 !get_number(object, "Stopped", MAX_TIME, &task->stopped)))
 		return NULL;
-	(void) get_number(object, "Stopped", &task->stopped);
 	return task;
 }
 
@@ -595,7 +604,7 @@ parse_json(const char *text, size_t len)
 	if (strlen(text) != len || !pg_verify_mbstr(PG_UTF8, text, (int) len, true))
 		return NULL;
 	return try_jsonb_in(GetDatabaseEncoding() == PG_UTF8 ? text :
-						replace_non_ascii(text, len));
+						replace_json_non_ascii(text, len));
 }
 
 static Jsonb *
@@ -619,8 +628,8 @@ try_jsonb_in(const char *text)
 }
 
 /*
- * A copy of a JSON text in valid UTF-8 that has "?" for each character, and
- * each escape, beyond ASCII: what any database encoding can hold.
+ * A copy of a text in valid UTF-8 that has "?" for each character beyond
+ * ASCII: what any database encoding can hold.
  */
 static char *
 replace_non_ascii(const char *text, size_t len)
@@ -631,27 +640,78 @@ replace_non_ascii(const char *text, size_t len)
 
 	while (text < end)
 	{
-		if (IS_HIGHBIT_SET(*text))
-		{
-			text += pg_utf_mblen((const unsigned char *) text);
-			*out++ = '?';
-		}
-		else if (end - text >= 6 && text[0] == '\\' && text[1] == 'u' &&
-				 (strncmp(text + 2, "00", 2) != 0 || text[4] >= '8'))
-		{
-			text += 6;
-			*out++ = '?';
-		}
-		else if (end - text >= 2 && text[0] == '\\')
-		{
-			*out++ = *text++;
-			*out++ = *text++;
-		}
-		else
-			*out++ = *text++;
+		*out++ = IS_HIGHBIT_SET(*text) ? '?' : *text;
+		text += pg_utf_mblen((const unsigned char *) text);
 	}
 	*out = '\0';
 	return copy;
+}
+
+/*
+ * The same of a JSON text, where an escape stands for a character too.
+ */
+static char *
+replace_json_non_ascii(const char *text, size_t len)
+{
+	char	   *ascii = replace_non_ascii(text, len);
+	const char *end = ascii + strlen(ascii);
+	char	   *out = ascii;
+
+	for (const char *in = ascii; in < end;)
+	{
+		size_t		escape_len = json_escape_len(in, end);
+
+		if (escape_len > 0)
+		{
+			*out++ = '?';
+			in += escape_len;
+			continue;
+		}
+		/* A backslash that is escaped begins no escape. */
+		if (*in == '\\' && in + 1 < end)
+			*out++ = *in++;
+		*out++ = *in++;
+	}
+	*out = '\0';
+	return ascii;
+}
+
+/*
+ * The length of the escape of a character beyond ASCII that a JSON text
+ * begins with: one, or two of a surrogate pair.  0 if it does not, or if the
+ * escape is wrong, which is left for the parser to find.
+ */
+static size_t
+json_escape_len(const char *text, const char *end)
+{
+	int			code = read_json_escape(text, end);
+
+	if (code < 0x80 || (code >= 0xdc00 && code <= 0xdfff))
+		return 0;
+	if (code < 0xd800 || code > 0xdbff)
+		return 6;
+	code = read_json_escape(text + 6, end);
+	return code >= 0xdc00 && code <= 0xdfff ? 12 : 0;
+}
+
+/*
+ * The code of the \u escape that a JSON text begins with; -1 if there is none.
+ */
+static int
+read_json_escape(const char *text, const char *end)
+{
+	int			code = 0;
+
+	if (end - text < 6 || text[0] != '\\' || text[1] != 'u')
+		return -1;
+	for (int i = 2; i < 6; i++)
+	{
+		if (!isxdigit((unsigned char) text[i]))
+			return -1;
+		code = code * 16 + (isdigit((unsigned char) text[i]) ? text[i] - '0' :
+							pg_ascii_tolower(text[i]) - 'a' + 10);
+	}
+	return code;
 }
 
 static bool
@@ -726,25 +786,29 @@ get_any_text(JsonbContainer *object, const char *key)
 }
 
 /*
- * A member that is a whole number that an int64 can hold.  Returns whether
- * there is one.
+ * A member that is a whole number from 0 to "most".  Returns whether there is
+ * one.
  */
 static bool
-get_number(JsonbContainer *object, const char *key, int64 *number)
+get_number(JsonbContainer *object, const char *key, int64 most, int64 *number)
 {
 	JsonbValue	value;
-	char	   *digits;
-	char	   *end;
+	Datum		numeric;
 
 	if (getKeyJsonValueFromContainer(object, key, (int) strlen(key),
 									 &value) == NULL ||
 		value.type != jbvNumeric)
 		return false;
-	digits = DatumGetCString(DirectFunctionCall1(numeric_out,
-												 NumericGetDatum(value.val.numeric)));
-	errno = 0;
-	*number = strtoi64(digits, &end, 10);
-	return errno == 0 && *end == '\0';
+	numeric = NumericGetDatum(value.val.numeric);
+	/* In this order: a number may have 131072 digits, were it written out. */
+	if (DatumGetBool(DirectFunctionCall2(numeric_lt, numeric,
+										 NumericGetDatum(int64_to_numeric(0)))) ||
+		DatumGetBool(DirectFunctionCall2(numeric_gt, numeric,
+										 NumericGetDatum(int64_to_numeric(most)))))
+		return false;
+	*number = DatumGetInt64(DirectFunctionCall1(numeric_int8, numeric));
+	return DatumGetBool(DirectFunctionCall2(numeric_eq, numeric,
+											NumericGetDatum(int64_to_numeric(*number))));
 }
 
 /*

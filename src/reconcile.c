@@ -13,7 +13,9 @@
  * Requests may be equal.  It does not matter then which of them has which
  * task, only that there are as many: so a task that a row has already is
  * nobody's, and nothing is concluded while an equal request is under way, to
- * which the task that is listed may belong.
+ * which the task that is listed may belong.  One without a start and one with
+ * a start of about then may be taken for each other as well: what is listed
+ * with just that start is left to the latter.
  *
  * A request is not asked about before its bytes can no longer arrive: its
  * time-out after it was sent, beyond which not even the kernel repeats them,
@@ -46,6 +48,9 @@
 /* The most pages that an inquiry asks for, lest a list that never ends */
 #define MAX_PAGES			500
 
+/* The most tasks that may match a request, for the same reason */
+#define MAX_FOUND			5000
+
 /* A task without a start begins within this of its request, in seconds */
 #define START_TOLERANCE		300
 
@@ -70,17 +75,18 @@ typedef struct Inquiry
 	Job			job;			/* while INQUIRY_ASKING */
 	dlist_node	node;			/* in inquiries */
 	MemoryContext context;		/* has the inquiry and all it points to */
+	MemoryContext page_context; /* has what belongs to one page alone */
 	InquiryState state;
 	DoubtfulRequest request;
 	const char *listed_stream_name; /* its names, as a list would have them */
 	const char *listed_domain_name;
 	const char *listed_app_name;
 	int			request_timeout;	/* ms */
-	const char *scroll_token;	/* of the next page; NULL: the first */
+	char	   *scroll_token;	/* of the next page; NULL: the first */
 	int			n_pages;
 	uint32		serial;			/* tells this inquiry from others */
-	List	   *found;			/* TaskIds of the tasks that match */
-	const char *message;		/* if in vain, or refused */
+	List	   *found;			/* the tasks that match, of FoundTask */
+	const char *message;		/* if in vain, or refused; of the page */
 	bool		concluded;		/* in the transaction under way */
 } Inquiry;
 
@@ -114,6 +120,8 @@ static void take_failure(Inquiry *inquiry, const HttpReply *reply,
 static bool means_no_such_action(const LiveAnswer *answer);
 static void conclude(Inquiry *inquiry);
 static void conclude_listed(Inquiry *inquiry);
+static List *leave_to_others(const Inquiry *inquiry, List *tasks,
+							 List *alike);
 static void not_found(const Inquiry *inquiry, const DoubtfulRequest *request);
 static int	count_miss(const Inquiry *inquiry, const DoubtfulRequest *request);
 static void forget_misses(int64 id);
@@ -339,6 +347,9 @@ start_inquiry(const DoubtfulRequest *request, const LiveServer *options)
 	static uint32 last_serial = 0;
 
 	inquiry->context = context;
+	inquiry->page_context = AllocSetContextCreate(context,
+												  "screenshot_task page",
+												  ALLOCSET_DEFAULT_SIZES);
 	inquiry->serial = ++last_serial;
 	inquiry->request = *request;
 	inquiry->request.stream_name = pstrdup(request->stream_name);
@@ -392,7 +403,8 @@ ask(Inquiry *inquiry)
 		return;
 	}
 
-	old = MemoryContextSwitchTo(inquiry->context);
+	MemoryContextReset(inquiry->page_context);
+	old = MemoryContextSwitchTo(inquiry->page_context);
 	inquiry->message = lane_sign(lane, LIVE_DESCRIBE,
 								 live_describe_body(&to_ask),
 								 &inquiry->job.http);
@@ -414,7 +426,7 @@ static void
 on_reply(Job *job, const HttpReply *reply)
 {
 	Inquiry    *inquiry = (Inquiry *) job;
-	MemoryContext old = MemoryContextSwitchTo(inquiry->context);
+	MemoryContext old = MemoryContextSwitchTo(inquiry->page_context);
 	LiveAnswer	answer;
 	List	   *tasks;
 	const char *scroll_token;
@@ -427,29 +439,43 @@ on_reply(Job *job, const HttpReply *reply)
 	MemoryContextSwitchTo(old);
 }
 
+/*
+ * Keep what is needed of a page, which is gone when the next one is asked for.
+ */
 static void
 take_page(Inquiry *inquiry, List *tasks, const char *scroll_token)
 {
+	MemoryContext old = MemoryContextSwitchTo(inquiry->context);
+	bool		repeated = scroll_token != NULL &&
+		inquiry->scroll_token != NULL &&
+		strcmp(scroll_token, inquiry->scroll_token) == 0;
 	ListCell   *cell;
 
 	foreach(cell, tasks)
 	{
 		ListedTask *task = lfirst(cell);
+		FoundTask  *found;
 
-		if (matches(inquiry, task))
-			inquiry->found = lappend(inquiry->found,
-									 unconstify(char *, task->task_id));
+		if (!matches(inquiry, task) || list_length(inquiry->found) == MAX_FOUND)
+			continue;
+		found = palloc(sizeof(FoundTask));
+		found->task_id = pstrdup(task->task_id);
+		found->start_time = task->start_time;
+		inquiry->found = lappend(inquiry->found, found);
 	}
-	inquiry->scroll_token = scroll_token;
-	if (scroll_token == NULL)
-		inquiry->state = INQUIRY_LISTED;
-	else if (++inquiry->n_pages < MAX_PAGES)
-		inquiry->state = INQUIRY_TO_ASK;
-	else
+	if (inquiry->scroll_token != NULL)
+		pfree(inquiry->scroll_token);
+	inquiry->scroll_token = scroll_token ? pstrdup(scroll_token) : NULL;
+	MemoryContextSwitchTo(old);
+
+	if (++inquiry->n_pages == MAX_PAGES || repeated ||
+		list_length(inquiry->found) == MAX_FOUND)
 	{
 		inquiry->state = INQUIRY_REFUSED;
-		inquiry->message = "DescribeScreenshotTask lists no end of tasks";
+		inquiry->message = "it lists no end of tasks";
 	}
+	else
+		inquiry->state = scroll_token == NULL ? INQUIRY_LISTED : INQUIRY_TO_ASK;
 }
 
 /*
@@ -565,16 +591,18 @@ static void
 conclude_listed(Inquiry *inquiry)
 {
 	const DoubtfulRequest *request = &inquiry->request;
-	List	   *equal = queue_find_equal(request);
+	List	   *alike = queue_find_alike(request);
 	List	   *unclaimed;
 	ListCell   *cell;
 
-	foreach(cell, equal)
+	foreach(cell, alike)
 	{
 		DoubtfulRequest *other = lfirst(cell);
 
 		/* What was found may be that one's. */
-		if (other->is_sending)
+		if (other->is_sending &&
+			(!other->has_start || !request->has_start ||
+			 other->start_time == request->start_time))
 		{
 			queue_ask_later(request, GetCurrentTimestamp() + EQUAL_WAIT, NULL);
 			return;
@@ -582,11 +610,14 @@ conclude_listed(Inquiry *inquiry)
 	}
 
 	unclaimed = queue_drop_claimed(request, inquiry->found);
-	foreach(cell, equal)
+	if (!request->has_start)
+		unclaimed = leave_to_others(inquiry, unclaimed, alike);
+	foreach(cell, alike)
 	{
 		DoubtfulRequest *other = lfirst(cell);
 
-		if (lane_find(&other->lane) != inquiry->job.lane || !other->is_due ||
+		if (!requests_are_equal(request, other) ||
+			lane_find(&other->lane) != inquiry->job.lane || !other->is_due ||
 			may_be_asked_at(other->sent_at, inquiry->request_timeout) >
 			GetCurrentTimestamp())
 			continue;
@@ -595,13 +626,41 @@ conclude_listed(Inquiry *inquiry)
 			not_found(inquiry, other);
 			continue;
 		}
-		queue_adopt_task(other, linitial(unclaimed));
+		queue_adopt_task(other, ((FoundTask *) linitial(unclaimed))->task_id);
 		unclaimed = list_delete_first(unclaimed);
 		forget_misses(other->id);
 		ereport(LOG,
 				(errmsg("screenshot task request %lld was in doubt, and has been found to be created",
 						(long long) other->id)));
 	}
+}
+
+/*
+ * Of the tasks found for a request without a start, those that are not to be
+ * left to a request in doubt that has just that start.
+ */
+static List *
+leave_to_others(const Inquiry *inquiry, List *tasks, List *alike)
+{
+	ListCell   *other_cell;
+
+	foreach(other_cell, alike)
+	{
+		DoubtfulRequest *other = lfirst(other_cell);
+		ListCell   *cell;
+
+		if (!other->has_start ||
+			lane_find(&other->lane)->server != inquiry->job.lane->server)
+			continue;
+		foreach(cell, tasks)
+		{
+			if (((FoundTask *) lfirst(cell))->start_time != other->start_time)
+				continue;
+			tasks = foreach_delete_current(tasks, cell);
+			break;
+		}
+	}
+	return tasks;
 }
 
 static void

@@ -201,13 +201,12 @@ static Statement next_doubtful_statement = {
 	1, {INT8OID}, NULL
 };
 
-static Statement equal_statement = {
+static Statement alike_statement = {
 	"SELECT " DOUBTFUL_COLUMNS " FROM %1$s"
 	" WHERE origin = $1 AND status = 'sending' AND stream_name = $2"
 	" UNION ALL"
 	" SELECT " DOUBTFUL_COLUMNS " FROM %1$s"
-	" WHERE origin = $1 AND status = 'in_doubt'"
-	" AND next_attempt_at IS NOT NULL AND stream_name = $2",
+	" WHERE origin = $1 AND status = 'in_doubt' AND stream_name = $2",
 	2, {INT8OID, TEXTOID}, NULL
 };
 
@@ -232,7 +231,7 @@ static Statement leave_doubt_statement = {
 static Statement *const statements[] = {
 	&orphans_statement, &wake_statement, &next_due_statement,
 	&expire_statement, &lanes_statement, &claim_statement, &finish_statement,
-	&doubtful_statement, &next_doubtful_statement, &equal_statement,
+	&doubtful_statement, &next_doubtful_statement, &alike_statement,
 	&claimed_statement, &leave_doubt_statement
 };
 
@@ -256,6 +255,7 @@ static void read_body(ClaimedRequest *request, HeapTuple tuple,
 					  TupleDesc desc);
 static Datum text_or_null(const char *value, bool *isnull);
 static TimestampTz first_time(Statement *statement);
+static bool are_alike(const DoubtfulRequest *a, const DoubtfulRequest *b);
 static List *read_doubtful(int n);
 static void leave_doubt(const DoubtfulRequest *request, const char *status,
 						TimestampTz next_attempt_at, const char *task_id,
@@ -776,25 +776,25 @@ queue_next_doubtful_due(void)
 }
 
 /*
- * The requests that the API could not tell from the one given: that one
- * itself, others in doubt, and others under way.
+ * The requests whose tasks would differ from that of the one given by their
+ * start at most: that one itself, others in doubt, and others under way.
  */
 List *
-queue_find_equal(const DoubtfulRequest *request)
+queue_find_alike(const DoubtfulRequest *request)
 {
 	Datum		args[2] = {
 		Int64GetDatum(request_origin()),
 		CStringGetTextDatum(request->stream_name)
 	};
-	List	   *equal = NIL;
+	List	   *alike = NIL;
 	ListCell   *cell;
 
-	foreach(cell, read_doubtful(run(&equal_statement, args, NULL)))
+	foreach(cell, read_doubtful(run(&alike_statement, args, NULL)))
 	{
-		if (requests_are_equal(request, lfirst(cell)))
-			equal = lappend(equal, lfirst(cell));
+		if (are_alike(request, lfirst(cell)))
+			alike = lappend(alike, lfirst(cell));
 	}
-	return equal;
+	return alike;
 }
 
 /*
@@ -803,13 +803,22 @@ queue_find_equal(const DoubtfulRequest *request)
 bool
 requests_are_equal(const DoubtfulRequest *a, const DoubtfulRequest *b)
 {
+	return are_alike(a, b) &&
+		a->has_start == b->has_start &&
+		(!a->has_start || a->start_time == b->start_time);
+}
+
+/*
+ * The same, but for the start?
+ */
+static bool
+are_alike(const DoubtfulRequest *a, const DoubtfulRequest *b)
+{
 	return strcmp(a->stream_name, b->stream_name) == 0 &&
 		strcmp(a->domain_name, b->domain_name) == 0 &&
 		strcmp(a->app_name, b->app_name) == 0 &&
 		a->template_id == b->template_id &&
-		a->end_time == b->end_time &&
-		a->has_start == b->has_start &&
-		(!a->has_start || a->start_time == b->start_time);
+		a->end_time == b->end_time;
 }
 
 static List *
@@ -854,12 +863,13 @@ read_doubtful(int n)
 }
 
 /*
- * Of TaskIds found for a request, those that no row has, each once.
+ * Of tasks found for a request, a list of FoundTask, those that no row has,
+ * each once.
  */
 List *
-queue_drop_claimed(const DoubtfulRequest *request, List *task_ids)
+queue_drop_claimed(const DoubtfulRequest *request, List *tasks)
 {
-	int			n_ids = list_length(task_ids);
+	int			n_ids = list_length(tasks);
 	Datum	   *ids = palloc((n_ids + 1) * sizeof(Datum));
 	Datum		args[2];
 	List	   *unclaimed = NIL;
@@ -867,10 +877,10 @@ queue_drop_claimed(const DoubtfulRequest *request, List *task_ids)
 	ListCell   *cell;
 	int			n = 0;
 
-	if (task_ids == NIL)
+	if (tasks == NIL)
 		return NIL;
-	foreach(cell, task_ids)
-		ids[n++] = CStringGetTextDatum(lfirst(cell));
+	foreach(cell, tasks)
+		ids[n++] = CStringGetTextDatum(((FoundTask *) lfirst(cell))->task_id);
 	args[0] = PointerGetDatum(construct_array(ids, n_ids, TEXTOID, -1, false,
 											  TYPALIGN_INT));
 	args[1] = TimestampTzGetDatum(time_t_to_timestamptz((pg_time_t) request->end_time));
@@ -880,14 +890,15 @@ queue_drop_claimed(const DoubtfulRequest *request, List *task_ids)
 		claimed = lappend(claimed,
 						  makeString(SPI_getvalue(SPI_tuptable->vals[i],
 												  SPI_tuptable->tupdesc, 1)));
-	foreach(cell, task_ids)
+	foreach(cell, tasks)
 	{
-		String	   *id = makeString(lfirst(cell));
+		FoundTask  *task = lfirst(cell);
+		String	   *id = makeString(unconstify(char *, task->task_id));
 
 		if (list_member(claimed, id))
 			continue;
 		claimed = lappend(claimed, id);
-		unclaimed = lappend(unclaimed, lfirst(cell));
+		unclaimed = lappend(unclaimed, task);
 	}
 	return unclaimed;
 }

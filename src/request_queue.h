@@ -103,6 +103,13 @@ typedef struct DoubtfulRequest
 	bool		is_due;			/* has its next_attempt_at come? */
 } DoubtfulRequest;
 
+/* A task that may be that of a request in doubt */
+typedef struct FoundTask
+{
+	const char *task_id;
+	int64		start_time;		/* Unix seconds */
+} FoundTask;
+
 extern int64 request_origin(void);
 
 extern bool queue_begin(const char *activity);
@@ -121,9 +128,8 @@ extern bool requests_are_equal(const DoubtfulRequest *a,
 							   const DoubtfulRequest *b);
 extern List *queue_find_doubtful(int most);
 extern TimestampTz queue_next_doubtful_due(void);
-extern List *queue_find_equal(const DoubtfulRequest *request);
-extern List *queue_drop_claimed(const DoubtfulRequest *request,
-								List *task_ids);
+extern List *queue_find_alike(const DoubtfulRequest *request);
+extern List *queue_drop_claimed(const DoubtfulRequest *request, List *tasks);
 extern void queue_adopt_task(const DoubtfulRequest *request,
 							 const char *task_id);
 extern void queue_send_again(const DoubtfulRequest *request,

@@ -87,7 +87,7 @@ sub order
 	my ($self, %order) = @_;
 
 	open my $file, '>>', "$self->{dir}/orders" or die "could not open orders: $!";
-	print $file JSON::PP->new->canonical->encode(\%order) . "\n";
+	print $file JSON::PP->new->utf8->canonical->encode(\%order) . "\n";
 	close $file or die "could not write orders: $!";
 	wait_until(sub { !$self->listens }) if $order{fault} && $order{fault} =~ /^refuse=/;
 	return;

@@ -1,0 +1,151 @@
+# What DescribeScreenshotTask lists decides whether a request in doubt is sent again: tasks that differ by little are
+# told apart, names beyond ASCII are found in databases of any encoding, and a list that lies does no harm.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use ScreenshotTaskTest;
+use Test::More;
+
+my $api  = LiveApi->new;
+my $node = ScreenshotTaskTest->start_new('main', 'screenshot_task.reconcile_grace' => '100ms', 'screenshot_task.reconcile_spacing' => '300ms');
+my %encodings = (UTF8 => 'postgres', LATIN1 => 'latin', EUC_CN => 'china', SQL_ASCII => 'bytes');
+
+for my $encoding (sort keys %encodings)
+{
+	my $dbname = $encodings{$encoding};
+
+	if ($dbname ne 'postgres')
+	{
+		$node->safe_psql('postgres', "CREATE DATABASE $dbname ENCODING '$encoding' LOCALE 'C' TEMPLATE template0");
+		$node->safe_psql($dbname, 'CREATE EXTENSION screenshot_task');
+	}
+	$node->add_server('tencent_live', $api, request_timeout => '1s', dbname => $dbname);
+}
+
+# A request without a start, and ones that are equal but for having one, from before it was sent: all are made, and
+# each finds its own, whichever is asked about first and whichever is listed first.
+my %alike = (end_time => \"date_trunc('day', now()) + interval '30 h'");
+for my $first ('without', 'with')
+{
+	my $stream = "$first a start first";
+	my @sql    = (insert_sql(stream_name => $stream, %alike),
+		insert_sql(stream_name => $stream, %alike, start_time => \"date_trunc('minute', now()) - i * interval '1 min'", rows => 2));
+
+	$api->order(fault => 'error=InternalError,create', stream => $stream, action => 'CreateScreenshotTask', times => 3);
+	$node->safe_psql('postgres', $_) for $first eq 'with' ? reverse @sql : @sql;
+	ok($node->wait_for_table("status = 'created'"), "$stream: all are found");
+	my @rows  = $node->table("stream_name = '$stream'");
+	my %start = map { $_->{task_id} => $_->{start_time} } $api->ledger(stream_name => $stream);
+	is(scalar keys %start, 3, "$stream: none was made twice");
+	for my $row (@rows)
+	{
+		my $given = $row->{start_time} && $node->safe_psql('postgres', "SELECT extract(epoch FROM start_time)::bigint FROM screenshot_task_request WHERE id = $row->{id}");
+
+		ok(exists $start{ $row->{task_id} }, "$stream: its task is in the ledger");
+		is($start{ $row->{task_id} }, $given, "$stream: and has its start") if $given;
+	}
+	is($api->requests(stream_name => $stream, action => 'CreateScreenshotTask'), 3, "$stream: nothing was sent again");
+}
+
+# Names, in hexadecimal digits of UTF-8: e with acute accent; two han characters; a face, in two UTF-16 units; and what
+# looks like an escape of JSON, but is none.  The API lists them as they are, or escaped.
+my %names = (
+	LATIN1    => [ 'c3a9', '615c753132333462', '615c75' ],
+	EUC_CN    => [ 'e4b8ade69687', '615c753132333462' ],
+	SQL_ASCII => [ 'f09f9880', 'c3a9', '615c753132333462' ],
+	UTF8      => [ 'f09f9880', 'c3a9', '615c753132333462', '615c75' ]);
+my @names;
+for my $encoding (sort keys %names)
+{
+	for my $hex (@{ $names{$encoding} })
+	{
+		for my $faults ('', ',escaped')
+		{
+			my $prefix = $encoding . ($faults ? ' escaped ' : ' ');
+			my $name   = $prefix . utf8(pack 'H*', $hex);
+
+			push @names, [ $encodings{$encoding}, $name, $prefix . unpack_shown($hex) ];
+			$api->order(fault => 'error=InternalError,create', stream => $name, action => 'CreateScreenshotTask');
+			$api->order(fault => 'escaped', stream => $name, action => 'DescribeScreenshotTask', times => 0) if $faults;
+			$node->safe_psql($encodings{$encoding}, insert_sql(stream_name => \("'$prefix' || " . ($encoding eq 'SQL_ASCII' ?
+				"convert_from('\\x$hex', 'SQL_ASCII')" : "convert_from('\\x$hex', 'UTF8')"))));
+		}
+	}
+}
+for my $dbname (sort values %encodings)
+{
+	ok($node->poll_query_until($dbname, "SELECT bool_and(status = 'created') FROM screenshot_task_request"), "$dbname: all are found");
+}
+for (@names)
+{
+	my ($dbname, $name, $shown) = @$_;
+
+	is($api->ledger(stream_name => $name), 1, "$shown: one task");
+	is($api->requests(stream_name => $name, action => 'CreateScreenshotTask'), 1, "$shown: sent once");
+}
+
+# Lists that lie: the request stays in doubt, and nothing is sent again
+my %lies = (
+	'endless-list'           => qr/^in doubt, and DescribeScreenshotTask is refused \(it lists no end of tasks\): look whether /,
+	'odd-list=1e131071'      => undef,
+	'odd-list=-1'            => undef,
+	'odd-list=1.5'           => undef,
+	'odd-list=9224318016000' => undef,
+	'odd-list="1"'           => undef,
+	'odd-list=99999999999999999999' => undef);
+my @lies = sort keys %lies;
+for my $lie (@lies)
+{
+	$api->order(fault => $lie, stream => $lie, action => 'DescribeScreenshotTask', times => 0);
+	$api->order(fault => 'error=InternalError', stream => $lie, action => 'CreateScreenshotTask');
+	$node->safe_psql('postgres', insert_sql(stream_name => $lie));
+}
+for my $lie (@lies)
+{
+	my $said = $lies{$lie} // qr/^in doubt, and DescribeScreenshotTask was asked in vain: the answer has a task that is not complete$/;
+
+	ok(wait_until(sub { ($node->table("stream_name = '$lie'"))[0]{error_message} =~ $said }), "$lie: the row says what is wrong");
+	is(($node->table("stream_name = '$lie'"))[0]{status}, 'in_doubt', "$lie: in doubt");
+	is($api->requests(stream_name => $lie, action => 'CreateScreenshotTask'), 1, "$lie: sent once");
+
+	my $error = $node->try("SELECT * FROM describe_screenshot_tasks(now(), now() + interval '1 d', stream_name => '$lie')")->{error};
+	is_deeply([ @$error{qw(sqlstate message)} ],
+		$lies{$lie} ? [ '08P01', 'server "tencent_live" lists no end of tasks' ] :
+		[ '08007', 'it is unknown whether server "tencent_live" carried out DescribeScreenshotTask' ], "$lie: describe_screenshot_tasks()");
+}
+$api->clear_orders;
+$node->safe_psql('postgres', "SELECT retry_screenshot_task_request(id) FROM screenshot_task_request WHERE status = 'in_doubt' AND next_attempt_at IS NULL");
+ok($node->wait_for_table("status = 'created' AND attempts = 2", where => "stream_name ~ '-list'"), 'with honest lists all are sent again');
+is($api->ledger(stream_name => $_), 1, "$_: one task in the end") for @lies;
+
+# A connection on which nothing is answered any more is not used again.
+$node->safe_psql('postgres', insert_sql(stream_name => 'fault:deaf,create'));
+ok($node->wait_for_table("status = 'created'"), 'deaf connection: the request is found');
+$node->safe_psql('postgres', insert_sql(stream_name => 'after'));
+ok($node->wait_for_table("status = 'created' AND attempts = 1", where => "stream_name IN ('after', 'fault:deaf,create')"), 'deaf connection: what follows is created');
+my $result = $node->try("SET statement_timeout = '1s'; " . call_sql(stream_name => 'fault:deaf#call') . "SET statement_timeout = 0; " . call_sql(stream_name => 'after the call'));
+is($result->{error}{sqlstate}, '57014', 'deaf connection: a call is cancelled');
+is($api->ledger(stream_name => 'after the call'), 1, 'deaf connection: the next call of the session succeeds');
+
+unlike($node->log_text, qr/terminated by signal|PANIC|TRAP/, 'no process crashed');
+is($api->complaints, '', 'the stand-in has nothing to complain of');
+
+done_testing();
+
+sub utf8
+{
+	my ($bytes) = @_;
+
+	utf8::decode($bytes);
+	return $bytes;
+}
+
+sub unpack_shown
+{
+	my ($hex) = @_;
+
+	return pack('H*', $hex) =~ /^[ -~]+$/ ? pack('H*', $hex) : "0x$hex";
+}
