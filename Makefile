@@ -14,6 +14,7 @@ OBJS = \
 	src/live_api.o \
 	src/rate_limit.o \
 	src/reconcile.o \
+	src/refusal.o \
 	src/request_queue.o \
 	src/screenshot_task.o \
 	src/server.o \

@@ -46,20 +46,23 @@
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
 #include "live_api.h"
+#include "refusal.h"
 #include "request_queue.h"
 
 #define TABLE_NAME		"screenshot_task_request"
 
 /*
- * The statements below choose rows in an ARRAY(), which is evaluated once
- * whatever the plan.  A join could choose again for each row that it has, and
- * so pass over its LIMIT.
+ * Most changes take two statements: one chooses rows and locks them, the other
+ * changes them.  So it is known which row was to be changed if a trigger of
+ * the owner raises an error, or leaves the row out; see change().  Choices
+ * pass over the rows that are known for that.
  */
 
 /* Statements, in which %1$s is the table and %2$s the type of a status */
@@ -71,6 +74,12 @@ typedef struct Statement
 	SPIPlanPtr	plan;			/* NULL: not prepared for schema_in_use */
 } Statement;
 
+static Statement choose_orphans = {
+	"SELECT id FROM %1$s"
+	" WHERE origin = $1 AND status = 'sending' AND id <> ALL ($2) FOR UPDATE",
+	2, {INT8OID, INT8ARRAYOID}, NULL
+};
+
 /*
  * sent_at is when the request was claimed.  It left within seven seconds of
  * that (see HOLD_TIME), or not at all.
@@ -79,37 +88,50 @@ static Statement orphans_statement = {
 	"UPDATE %1$s SET status = 'in_doubt', next_attempt_at = $3,"
 	" sent_at = LEAST(sent_at + interval '7 s', pg_catalog.clock_timestamp()),"
 	" error_code = NULL, error_message = $2"
-	" WHERE status = 'sending' AND origin = $1",
-	3, {INT8OID, TEXTOID, TIMESTAMPTZOID}, NULL
+	" WHERE id = ANY ($1) AND status = 'sending'"
+	" RETURNING id",
+	3, {INT8ARRAYOID, TEXTOID, TIMESTAMPTZOID}, NULL
+};
+
+static Statement choose_waiting = {
+	"SELECT id FROM %1$s"
+	" WHERE origin = $1 AND status = 'pending' AND id <> ALL ($2)"
+	" AND next_attempt_at <= pg_catalog.clock_timestamp()"
+	" ORDER BY next_attempt_at LIMIT $3 FOR UPDATE SKIP LOCKED",
+	3, {INT8OID, INT8ARRAYOID, INT4OID}, NULL
 };
 
 static Statement wake_statement = {
 	"UPDATE %1$s SET next_attempt_at = NULL"
-	" WHERE status = 'pending' AND id = ANY (ARRAY("
-	"  SELECT id FROM %1$s"
-	"  WHERE origin = $1 AND status = 'pending'"
-	"  AND next_attempt_at <= pg_catalog.clock_timestamp()"
-	"  ORDER BY next_attempt_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
-	2, {INT8OID, INT4OID}, NULL
+	" WHERE id = ANY ($1) AND status = 'pending'"
+	" RETURNING id",
+	1, {INT8ARRAYOID}, NULL
 };
 
 static Statement next_due_statement = {
 	"SELECT next_attempt_at FROM %1$s"
-	" WHERE origin = $1 AND status = 'pending' AND next_attempt_at IS NOT NULL"
+	" WHERE origin = $1 AND status = 'pending' AND id <> ALL ($2)"
+	" AND next_attempt_at IS NOT NULL"
 	" ORDER BY next_attempt_at LIMIT 1",
-	1, {INT8OID}, NULL
+	2, {INT8OID, INT8ARRAYOID}, NULL
+};
+
+static Statement choose_expired = {
+	"SELECT id FROM %1$s"
+	" WHERE origin = $1 AND status = 'pending' AND id <> ALL ($2)"
+	" AND next_attempt_at IS NULL"
+	" AND COALESCE(start_time, requested_at) <= pg_catalog.clock_timestamp()"
+	" AND end_time <= pg_catalog.clock_timestamp()"
+	" LIMIT $3 FOR UPDATE SKIP LOCKED",
+	3, {INT8OID, INT8ARRAYOID, INT4OID}, NULL
 };
 
 static Statement expire_statement = {
 	"UPDATE %1$s SET status = 'expired',"
-	" finished_at = pg_catalog.clock_timestamp(), error_message = $3"
-	" WHERE status = 'pending' AND id = ANY (ARRAY("
-	"  SELECT id FROM %1$s"
-	"  WHERE origin = $1 AND status = 'pending' AND next_attempt_at IS NULL"
-	"  AND COALESCE(start_time, requested_at) <= pg_catalog.clock_timestamp()"
-	"  AND end_time <= pg_catalog.clock_timestamp()"
-	"  LIMIT $2 FOR UPDATE SKIP LOCKED))",
-	3, {INT8OID, INT4OID, TEXTOID}, NULL
+	" finished_at = pg_catalog.clock_timestamp(), error_message = $2"
+	" WHERE id = ANY ($1) AND status = 'pending'"
+	" RETURNING id",
+	2, {INT8ARRAYOID, TEXTOID}, NULL
 };
 
 /* One step of an index for each lane, however many requests a lane has. */
@@ -129,35 +151,39 @@ static Statement lanes_statement = {
 };
 
 /* The soonest requests of all the lanes, and no more of any than it takes. */
-static Statement claim_statement = {
-	"UPDATE %1$s AS t SET"
-	" status = CASE WHEN t.end_time <= pg_catalog.clock_timestamp()"
-	"  THEN 'expired'::%2$s ELSE 'sending'::%2$s END,"
-	" finished_at = CASE WHEN t.end_time <= pg_catalog.clock_timestamp()"
-	"  THEN pg_catalog.clock_timestamp() END,"
-	" error_message = CASE WHEN t.end_time <= pg_catalog.clock_timestamp()"
-	"  THEN $6 ELSE t.error_message END,"
-	" attempts = t.attempts"
-	"  + CASE WHEN t.end_time <= pg_catalog.clock_timestamp() THEN 0 ELSE 1 END,"
-	" sent_at = CASE WHEN t.end_time <= pg_catalog.clock_timestamp()"
-	"  THEN t.sent_at ELSE pg_catalog.clock_timestamp() END"
-	" WHERE t.status = 'pending' AND t.id = ANY (ARRAY("
-	" SELECT ready.id"
-	" FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3),"
-	"  pg_catalog.unnest($4)) AS lane(server, requested_by, most),"
+static Statement choose_ready = {
+	"SELECT ready.id"
+	" FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4),"
+	"  pg_catalog.unnest($5)) AS lane(server, requested_by, most),"
 	" LATERAL (SELECT t.id, COALESCE(t.start_time, t.requested_at) AS starts"
 	"  FROM %1$s AS t"
-	"  WHERE t.origin = $1 AND t.status = 'pending'"
+	"  WHERE t.origin = $1 AND t.status = 'pending' AND t.id <> ALL ($2)"
 	"  AND t.next_attempt_at IS NULL"
 	"  AND t.server = lane.server AND t.requested_by = lane.requested_by"
 	"  ORDER BY COALESCE(t.start_time, t.requested_at), t.id"
 	"  LIMIT lane.most FOR UPDATE SKIP LOCKED) AS ready"
-	" ORDER BY ready.starts LIMIT $5))"
-	" RETURNING t.id, t.attempts, t.status = 'expired', t.server,"
-	" t.requested_by, t.stream_name, t.domain_name, t.app_name, t.end_time,"
-	" t.template_id, t.start_time, t.stream_type, t.extension, t.requested_at",
-	6, {INT8OID, NAMEARRAYOID, NAMEARRAYOID, INT4ARRAYOID, INT4OID, TEXTOID},
-	NULL
+	" ORDER BY ready.starts LIMIT $6",
+	6, {INT8OID, INT8ARRAYOID, NAMEARRAYOID, NAMEARRAYOID, INT4ARRAYOID,
+	INT4OID}, NULL
+};
+
+static Statement claim_statement = {
+	"UPDATE %1$s SET"
+	" status = CASE WHEN end_time <= pg_catalog.clock_timestamp()"
+	"  THEN 'expired'::%2$s ELSE 'sending'::%2$s END,"
+	" finished_at = CASE WHEN end_time <= pg_catalog.clock_timestamp()"
+	"  THEN pg_catalog.clock_timestamp() END,"
+	" error_message = CASE WHEN end_time <= pg_catalog.clock_timestamp()"
+	"  THEN $2 ELSE error_message END,"
+	" attempts = attempts"
+	"  + CASE WHEN end_time <= pg_catalog.clock_timestamp() THEN 0 ELSE 1 END,"
+	" sent_at = CASE WHEN end_time <= pg_catalog.clock_timestamp()"
+	"  THEN sent_at ELSE pg_catalog.clock_timestamp() END"
+	" WHERE id = ANY ($1) AND status = 'pending'"
+	" RETURNING id, attempts, status::pg_catalog.text, server,"
+	" requested_by, stream_name, domain_name, app_name, end_time,"
+	" template_id, start_time, stream_type, extension, requested_at",
+	2, {INT8ARRAYOID, TEXTOID}, NULL
 };
 
 static Statement finish_statement = {
@@ -188,17 +214,18 @@ static Statement finish_statement = {
 
 static Statement doubtful_statement = {
 	"SELECT " DOUBTFUL_COLUMNS " FROM %1$s"
-	" WHERE origin = $1 AND status = 'in_doubt'"
+	" WHERE origin = $1 AND status = 'in_doubt' AND id <> ALL ($2)"
 	" AND next_attempt_at <= pg_catalog.clock_timestamp()"
-	" ORDER BY next_attempt_at LIMIT $2",
-	2, {INT8OID, INT4OID}, NULL
+	" ORDER BY next_attempt_at LIMIT $3",
+	3, {INT8OID, INT8ARRAYOID, INT4OID}, NULL
 };
 
 static Statement next_doubtful_statement = {
 	"SELECT next_attempt_at FROM %1$s"
-	" WHERE origin = $1 AND status = 'in_doubt' AND next_attempt_at IS NOT NULL"
+	" WHERE origin = $1 AND status = 'in_doubt' AND id <> ALL ($2)"
+	" AND next_attempt_at IS NOT NULL"
 	" ORDER BY next_attempt_at LIMIT 1",
-	1, {INT8OID}, NULL
+	2, {INT8OID, INT8ARRAYOID}, NULL
 };
 
 static Statement alike_statement = {
@@ -218,21 +245,30 @@ static Statement claimed_statement = {
 	2, {TEXTARRAYOID, TIMESTAMPTZOID}, NULL
 };
 
+static Statement choose_in_doubt = {
+	"SELECT id FROM %1$s"
+	" WHERE origin = $1 AND id <> ALL ($2)"
+	" AND id = $3 AND attempts = $4 AND status = 'in_doubt' FOR UPDATE",
+	4, {INT8OID, INT8ARRAYOID, INT8OID, INT4OID}, NULL
+};
+
 static Statement leave_doubt_statement = {
-	"UPDATE %1$s SET status = $3::%2$s, next_attempt_at = $4,"
-	" finished_at = CASE WHEN $3 = 'created'"
+	"UPDATE %1$s SET status = $2::%2$s, next_attempt_at = $3,"
+	" finished_at = CASE WHEN $2 = 'created'"
 	"  THEN pg_catalog.clock_timestamp() END,"
-	" task_id = $5, error_message = COALESCE($6, error_message),"
-	" error_code = CASE WHEN $3 = 'created' THEN NULL ELSE error_code END"
-	" WHERE id = $1 AND attempts = $2 AND status = 'in_doubt'",
-	6, {INT8OID, INT4OID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID}, NULL
+	" task_id = $4, error_message = COALESCE($5, error_message),"
+	" error_code = CASE WHEN $2 = 'created' THEN NULL ELSE error_code END"
+	" WHERE id = ANY ($1) AND status = 'in_doubt'"
+	" RETURNING id",
+	5, {INT8ARRAYOID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID}, NULL
 };
 
 static Statement *const statements[] = {
-	&orphans_statement, &wake_statement, &next_due_statement,
-	&expire_statement, &lanes_statement, &claim_statement, &finish_statement,
-	&doubtful_statement, &next_doubtful_statement, &alike_statement,
-	&claimed_statement, &leave_doubt_statement
+	&choose_orphans, &orphans_statement, &choose_waiting, &wake_statement,
+	&next_due_statement, &choose_expired, &expire_statement, &lanes_statement,
+	&choose_ready, &claim_statement, &finish_statement, &doubtful_statement,
+	&next_doubtful_statement, &alike_statement, &claimed_statement,
+	&choose_in_doubt, &leave_doubt_statement
 };
 
 #define EXPIRED_MESSAGE \
@@ -245,12 +281,32 @@ static Oid	saved_user;
 static int	saved_context;
 static char *schema_in_use = NULL;	/* that the statements are prepared for */
 static MemoryContext caller_context;	/* for what outlives the transaction */
+static bool row_by_row;
+
+/* Requests that a worker before this one was sending, and that are refused */
+static int64 *orphans_left = NULL;
+static int	n_orphans_left = 0;
+
+/* Takes so many rows that a change returned */
+typedef void (*RowsTaker) (int n, void *arg);
 
 static bool find_table(Oid *owner);
 static Oid	extension_schema(void);
 static void use_schema(const char *schema);
 static int	run(Statement *statement, const Datum *args, const char *nulls);
-static ClaimedRequest *read_claimed(HeapTuple tuple, TupleDesc desc);
+static int64 *choose(Statement *statement, Datum *args, int *n);
+static void change(Statement *statement, const int64 *ids, int n, Datum *args,
+				   const char *nulls, RowsTaker take, void *arg);
+static void change_at_once(Statement *statement, const int64 *ids, int n,
+						   Datum *args, const char *nulls, RowsTaker take,
+						   void *arg);
+static bool change_alone(Statement *statement, int64 id, Datum *args,
+						 const char *nulls, RowsTaker take, void *arg,
+						 bool go_on);
+static int64 returned_id(int row);
+static void take_claimed(int n, void *arg);
+static ClaimedRequest *read_claimed(HeapTuple tuple, TupleDesc desc,
+									bool expired);
 static void read_body(ClaimedRequest *request, HeapTuple tuple,
 					  TupleDesc desc);
 static Datum text_or_null(const char *value, bool *isnull);
@@ -279,17 +335,22 @@ request_origin(void)
  * Begin a transaction on the table, as its owner.  "activity" is what
  * pg_stat_activity shows.
  *
+ * one_by_one: change each row in a subtransaction of its own, so that those
+ * which a trigger refuses to have changed do not stop the others.  Without it,
+ * one such row raises its error.
+ *
  * What the functions below return is allocated in the context that is current
  * here.  Returns false, with no transaction open, if the extension is not in
  * this database.
  */
 bool
-queue_begin(const char *activity)
+queue_begin(const char *activity, bool one_by_one)
 {
 	ConstraintsSetStmt all_immediate = {.type = T_ConstraintsSetStmt};
 	Oid			owner;
 
 	caller_context = CurrentMemoryContext;
+	row_by_row = one_by_one;
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	pgstat_report_activity(STATE_RUNNING, activity);
@@ -451,34 +512,206 @@ run(Statement *statement, const Datum *args, const char *nulls)
 }
 
 /*
+ * Run a statement that chooses rows, and return their ids.  The first two of
+ * its arguments are set here.
+ */
+static int64 *
+choose(Statement *statement, Datum *args, int *n)
+{
+	int64	   *ids;
+
+	*n = 0;
+	if (refusals_are_too_many())
+		return NULL;
+	args[0] = Int64GetDatum(request_origin());
+	args[1] = refusals_array();
+	*n = run(statement, args, NULL);
+	ids = palloc((*n + 1) * sizeof(int64));
+	for (int i = 0; i < *n; i++)
+		ids[i] = returned_id(i);
+	return ids;
+}
+
+static int64
+returned_id(int row)
+{
+	bool		isnull;
+
+	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[row],
+									   SPI_tuptable->tupdesc, 1, &isnull));
+}
+
+/*
+ * Run a statement that changes rows that were chosen, and returns them with
+ * their ids in the first column.  The first of its arguments is set here.
+ * What it returns is given to "take", which may be NULL.
+ *
+ * Notes the rows that were not changed.
+ */
+static void
+change(Statement *statement, const int64 *ids, int n, Datum *args,
+	   const char *nulls, RowsTaker take, void *arg)
+{
+	/* With so many in a row it is not the rows that are to blame. */
+	const int	most_refused = 100;
+	int			refused = 0;
+
+	if (n == 0)
+		return;
+	if (!row_by_row && !refusals_exist())
+	{
+		change_at_once(statement, ids, n, args, nulls, take, arg);
+		return;
+	}
+	for (int i = 0; i < n; i++)
+	{
+		if (change_alone(statement, ids[i], args, nulls, take, arg,
+						 refused < most_refused))
+			refused = 0;
+		else
+			refused++;
+	}
+}
+
+static void
+change_at_once(Statement *statement, const int64 *ids, int n, Datum *args,
+			   const char *nulls, RowsTaker take, void *arg)
+{
+	Datum	   *id_datums = palloc(n * sizeof(Datum));
+	int			changed;
+
+	for (int i = 0; i < n; i++)
+		id_datums[i] = Int64GetDatum(ids[i]);
+	args[0] = PointerGetDatum(construct_array(id_datums, n, INT8OID,
+											  sizeof(int64), FLOAT8PASSBYVAL,
+											  TYPALIGN_DOUBLE));
+	changed = run(statement, args, nulls);
+	for (int i = 0; changed < n && i < n; i++)
+	{
+		bool		found = false;
+
+		for (int row = 0; row < changed && !found; row++)
+			found = ids[i] == returned_id(row);
+		if (!found)
+			refusal_note(ids[i], "A trigger left it out of an UPDATE.");
+	}
+	if (take != NULL)
+		take(changed, arg);
+}
+
+/*
+ * Change one row, in a subtransaction.
+ *
+ * Returns whether that raised no error.  One that is not the row's fault is
+ * raised again, as is any if the statement is not to go on.
+ */
+static bool
+change_alone(Statement *statement, int64 id, Datum *args, const char *nulls,
+			 RowsTaker take, void *arg, bool go_on)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool done = false;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		change_at_once(statement, &id, 1, args, nulls, take, arg);
+		ReleaseCurrentSubTransaction();
+		done = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+		int			category;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
+		if (!go_on || category == ERRCODE_INSUFFICIENT_RESOURCES ||
+			category == ERRCODE_OPERATOR_INTERVENTION ||
+			category == ERRCODE_SYSTEM_ERROR)
+			ReThrowError(error);
+		refusal_note(id, error->message);
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return done;
+}
+
+/*
  * The requests that a worker before this one was sending when it ended: they
  * may have become tasks, or not, which is to be asked at the given time.
- * Returns how many there were.
+ * To be called before this worker sends any.  Returns how many there were.
  */
 int
 queue_orphans_to_doubt(TimestampTz ask_at)
 {
+	Datum		args[2];
+	int			n;
+	int64	   *ids = choose(&choose_orphans, args, &n);
+
+	if (n > 0)
+	{
+		orphans_left = MemoryContextAlloc(TopMemoryContext,
+										  n * sizeof(int64));
+		memcpy(orphans_left, ids, n * sizeof(int64));
+		n_orphans_left = n;
+		queue_left_orphans_to_doubt(ask_at);
+	}
+	return n;
+}
+
+/*
+ * Those of them that were refused to be changed, and are no longer.
+ */
+void
+queue_left_orphans_to_doubt(TimestampTz ask_at)
+{
+	int64	   *ids = palloc((n_orphans_left + 1) * sizeof(int64));
+	int			n = 0;
+	int			n_left = 0;
 	Datum		args[3] = {
-		Int64GetDatum(request_origin()),
+		(Datum) 0,
 		CStringGetTextDatum(ORPHAN_MESSAGE),
 		TimestampTzGetDatum(ask_at)
 	};
 
-	return run(&orphans_statement, args, NULL);
+	for (int i = 0; i < n_orphans_left; i++)
+	{
+		if (!refusal_holds(orphans_left[i]))
+			ids[n++] = orphans_left[i];
+	}
+	change(&orphans_statement, ids, n, args, NULL, NULL, NULL);
+	for (int i = 0; i < n_orphans_left; i++)
+	{
+		if (refusal_holds(orphans_left[i]))
+			orphans_left[n_left++] = orphans_left[i];
+	}
+	n_orphans_left = n_left;
 }
 
 /*
- * Make ready at most so many requests whose time has come.  Returns how many.
+ * Make ready at most so many requests whose time has come.  Returns how many
+ * were found.
  */
 int
 queue_wake_waiting(int most)
 {
-	Datum		args[2] = {
-		Int64GetDatum(request_origin()),
-		Int32GetDatum(most)
-	};
+	Datum		args[3];
+	int			n;
+	int64	   *ids;
 
-	return run(&wake_statement, args, NULL);
+	args[2] = Int32GetDatum(most);
+	ids = choose(&choose_waiting, args, &n);
+	change(&wake_statement, ids, n, args, NULL, NULL, NULL);
+	return n;
 }
 
 /*
@@ -497,7 +730,10 @@ queue_next_due(void)
 static TimestampTz
 first_time(Statement *statement)
 {
-	Datum		args[1] = {Int64GetDatum(request_origin())};
+	Datum		args[2] = {
+		Int64GetDatum(request_origin()),
+		refusals_array()
+	};
 	bool		isnull;
 
 	if (run(statement, args, NULL) == 0)
@@ -509,18 +745,20 @@ first_time(Statement *statement)
 
 /*
  * Expire at most so many ready requests whose end has passed, which may be
- * those of a server that is paused.  Returns how many.
+ * those of a server that is paused.  Returns how many were found.
  */
 int
 queue_expire(int most)
 {
-	Datum		args[3] = {
-		Int64GetDatum(request_origin()),
-		Int32GetDatum(most),
-		CStringGetTextDatum(EXPIRED_MESSAGE)
-	};
+	Datum		args[3];
+	int			n;
+	int64	   *ids;
 
-	return run(&expire_statement, args, NULL);
+	args[2] = Int32GetDatum(most);
+	ids = choose(&choose_expired, args, &n);
+	args[1] = CStringGetTextDatum(EXPIRED_MESSAGE);
+	change(&expire_statement, ids, n, args, NULL, NULL, NULL);
+	return n;
 }
 
 /*
@@ -566,7 +804,7 @@ queue_claim(const LaneDemand *demands, int n_demands, int most)
 	Datum	   *mosts = palloc(n_demands * sizeof(Datum));
 	Datum		args[6];
 	List	   *claimed = NIL;
-	MemoryContext old;
+	int64	   *ids;
 	int			n;
 
 	for (int i = 0; i < n_demands; i++)
@@ -575,37 +813,58 @@ queue_claim(const LaneDemand *demands, int n_demands, int most)
 		roles[i] = NameGetDatum(&demands[i].name.role);
 		mosts[i] = Int32GetDatum(demands[i].most);
 	}
-	args[0] = Int64GetDatum(request_origin());
-	args[1] = PointerGetDatum(construct_array(servers, n_demands, NAMEOID,
+	args[2] = PointerGetDatum(construct_array(servers, n_demands, NAMEOID,
 											  NAMEDATALEN, false,
 											  TYPALIGN_CHAR));
-	args[2] = PointerGetDatum(construct_array(roles, n_demands, NAMEOID,
+	args[3] = PointerGetDatum(construct_array(roles, n_demands, NAMEOID,
 											  NAMEDATALEN, false,
 											  TYPALIGN_CHAR));
-	args[3] = PointerGetDatum(construct_array(mosts, n_demands, INT4OID,
+	args[4] = PointerGetDatum(construct_array(mosts, n_demands, INT4OID,
 											  sizeof(int32), true,
 											  TYPALIGN_INT));
-	args[4] = Int32GetDatum(most);
-	args[5] = CStringGetTextDatum(EXPIRED_MESSAGE);
+	args[5] = Int32GetDatum(most);
+	ids = choose(&choose_ready, args, &n);
 
-	n = run(&claim_statement, args, NULL);
-	old = MemoryContextSwitchTo(caller_context);
-	for (int i = 0; i < n; i++)
-		claimed = lappend(claimed, read_claimed(SPI_tuptable->vals[i],
-												SPI_tuptable->tupdesc));
-	MemoryContextSwitchTo(old);
+	args[1] = CStringGetTextDatum(EXPIRED_MESSAGE);
+	change(&claim_statement, ids, n, args, NULL, take_claimed, &claimed);
 	return claimed;
 }
 
+/*
+ * Add the rows that a claim returned to the List that "arg" points to.
+ */
+static void
+take_claimed(int n, void *arg)
+{
+	List	  **claimed = arg;
+	MemoryContext old = MemoryContextSwitchTo(caller_context);
+
+	for (int i = 0; i < n; i++)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		char	   *status = SPI_getvalue(tuple, desc, 3);
+
+		/* Only what is on disk as being sent may be sent. */
+		if (strcmp(status, "sending") == 0 || strcmp(status, "expired") == 0)
+			*claimed = lappend(*claimed,
+							   read_claimed(tuple, desc,
+											strcmp(status, "expired") == 0));
+		else
+			refusal_note(returned_id(i), "A trigger changed its status.");
+	}
+	MemoryContextSwitchTo(old);
+}
+
 static ClaimedRequest *
-read_claimed(HeapTuple tuple, TupleDesc desc)
+read_claimed(HeapTuple tuple, TupleDesc desc, bool expired)
 {
 	ClaimedRequest *request = palloc0(sizeof(ClaimedRequest));
 	bool		isnull;
 
 	request->id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
 	request->attempt = DatumGetInt32(SPI_getbinval(tuple, desc, 2, &isnull));
-	request->expired = DatumGetBool(SPI_getbinval(tuple, desc, 3, &isnull));
+	request->expired = expired;
 	request->lane.server = *DatumGetName(SPI_getbinval(tuple, desc, 4,
 													   &isnull));
 	request->lane.role = *DatumGetName(SPI_getbinval(tuple, desc, 5, &isnull));
@@ -758,8 +1017,9 @@ queue_finish(FinishedRequest **finished, int n_finished)
 List *
 queue_find_doubtful(int most)
 {
-	Datum		args[2] = {
+	Datum		args[3] = {
 		Int64GetDatum(request_origin()),
+		refusals_array(),
 		Int32GetDatum(most)
 	};
 
@@ -947,24 +1207,27 @@ leave_doubt(const DoubtfulRequest *request, const char *status,
 			TimestampTz next_attempt_at, const char *task_id,
 			const char *message)
 {
-	Datum		args[6] = {
-		Int64GetDatum(request->id),
-		Int32GetDatum(request->attempt),
-		CStringGetTextDatum(status),
-		TimestampTzGetDatum(next_attempt_at)
-	};
-	char		nulls[7] = "      ";
+	Datum		args[5];
+	char		nulls[6] = "     ";
 	bool		isnull;
+	int			n;
+	int64	   *ids;
 
+	args[2] = Int64GetDatum(request->id);
+	args[3] = Int32GetDatum(request->attempt);
+	ids = choose(&choose_in_doubt, args, &n);
+
+	args[1] = CStringGetTextDatum(status);
+	args[2] = TimestampTzGetDatum(next_attempt_at);
 	if (next_attempt_at == 0)
+		nulls[2] = 'n';
+	args[3] = text_or_null(task_id, &isnull);
+	if (isnull)
 		nulls[3] = 'n';
-	args[4] = text_or_null(task_id, &isnull);
+	args[4] = text_or_null(message, &isnull);
 	if (isnull)
 		nulls[4] = 'n';
-	args[5] = text_or_null(message, &isnull);
-	if (isnull)
-		nulls[5] = 'n';
-	(void) run(&leave_doubt_statement, args, nulls);
+	change(&leave_doubt_statement, ids, n, args, nulls, NULL, NULL);
 }
 
 static Datum

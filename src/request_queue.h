@@ -112,11 +112,12 @@ typedef struct FoundTask
 
 extern int64 request_origin(void);
 
-extern bool queue_begin(const char *activity);
+extern bool queue_begin(const char *activity, bool one_by_one);
 extern void queue_commit(void);
 extern void queue_abort(void);
 
 extern int	queue_orphans_to_doubt(TimestampTz ask_at);
+extern void queue_left_orphans_to_doubt(TimestampTz ask_at);
 extern int	queue_wake_waiting(int most);
 extern TimestampTz queue_next_due(void);
 extern int	queue_expire(int most);

@@ -16,8 +16,9 @@
  * the next one calls in doubt what it finds "sending".
  *
  * A transaction that fails is logged, and tried again later and later.  One
- * row may be to blame for it: so after a failure each outcome has a
- * transaction of its own, and those that fail alone are set aside.
+ * row may be to blame for it: so after a failure rows are changed one by one,
+ * and those that cannot be are passed over.  Each outcome has a transaction of
+ * its own then, and those that fail alone are set aside.
  *
  *-------------------------------------------------------------------------
  */
@@ -42,6 +43,7 @@
 #include "dispatch.h"
 #include "lane.h"
 #include "reconcile.h"
+#include "refusal.h"
 #include "request_queue.h"
 #include "screenshot_task.h"
 #include "shared_state.h"
@@ -82,6 +84,7 @@ static void require_durable_commits(void);
 static void on_catalog_change(Datum arg, int cache, uint32 hash);
 static void reload(void);
 static void begin_work(void);
+static TimestampTz after_grace(void);
 static void leave_database(void);
 
 static bool has_database_work(MonotonicUs now);
@@ -247,6 +250,7 @@ reload(void)
 	lanes_end_pauses();
 	not_before = 0;
 	stuck_retry_at = Min(stuck_retry_at, monotonic_now());
+	refusals_end(MONOTONIC_NEVER);
 	look = true;
 }
 
@@ -262,10 +266,9 @@ begin_work(void)
 	int			n;
 
 	MemoryContextSwitchTo(cycle_context);
-	if (!queue_begin("looking for requests that were being sent"))
+	if (!queue_begin("looking for requests that were being sent", true))
 		leave_database();
-	n = queue_orphans_to_doubt(GetCurrentTimestamp() +
-							   screenshot_task_reconcile_grace * INT64CONST(1000));
+	n = queue_orphans_to_doubt(after_grace());
 	queue_commit();
 	MemoryContextReset(cycle_context);
 
@@ -276,6 +279,16 @@ begin_work(void)
 				 errhint("Look for rows of screenshot_task_request with status in_doubt.")));
 	confirm_extension(place);
 	dispatch_init(MAX_TRANSFERS);
+}
+
+/*
+ * When to ask about requests that another worker was sending.
+ */
+static TimestampTz
+after_grace(void)
+{
+	return GetCurrentTimestamp() +
+		screenshot_task_reconcile_grace * INT64CONST(1000);
 }
 
 /*
@@ -302,7 +315,7 @@ has_database_work(MonotonicUs now)
 	if (not_before > now)
 		return false;
 	return !dlist_is_empty(&outcomes) || look || sweep_at <= now ||
-		due_at <= now || may_send(now);
+		due_at <= now || refusals_end_at() <= now || may_send(now);
 }
 
 static bool
@@ -334,7 +347,9 @@ work_on_database(void)
 	{
 		careful = true;
 		look = true;
-		not_before = monotonic_now() + submission_backoff(failures++);
+		/* At once for the first time: row by row it may go well. */
+		if (failures++ > 0)
+			not_before = monotonic_now() + submission_backoff(failures);
 		/* The outcomes need not wait for what else may have failed. */
 		stuck_retry_at = monotonic_now();
 	}
@@ -391,7 +406,8 @@ run_transaction(dlist_head *finished, bool go_on)
 		again = false;
 		PG_TRY();
 		{
-			here = queue_begin("working on screenshot task requests");
+			here = queue_begin("working on screenshot task requests",
+							   careful);
 			if (here)
 			{
 				write_outcomes(finished);
@@ -548,8 +564,15 @@ look_at_table(void)
 		catalog_changed = false;
 		lanes_end_pauses();
 	}
+	if (refusals_end_at() <= now)
+	{
+		refusals_end(now);
+		look = true;
+	}
 	if (!look && due_at > now && sweep_at > now)
 		return;
+
+	queue_left_orphans_to_doubt(after_grace());
 
 	if (sweep_at <= now)
 	{
@@ -574,7 +597,7 @@ static MonotonicUs
 next_event(void)
 {
 	MonotonicUs now = monotonic_now();
-	MonotonicUs next = Min(sweep_at, due_at);
+	MonotonicUs next = Min(Min(sweep_at, due_at), refusals_end_at());
 
 	if (look || !dlist_is_empty(&outcomes))
 		next = 0;

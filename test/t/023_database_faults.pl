@@ -143,6 +143,75 @@ recreate();
 fly('the last', 3);
 ends_well('the last', 3);
 
+# Rows that a trigger keeps from being claimed, by an error or by leaving them out, are in nobody's way.
+$worker = $node->worker_pid;
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION leave_out() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		IF NEW.stream_name = TG_ARGV[0] THEN
+			RETURN NULL;
+		END IF;
+		IF NEW.stream_name = TG_ARGV[1] AND NEW.status = 'sending' THEN
+			NEW.status := 'pending';
+		END IF;
+		RETURN NEW;
+	END $$;
+	CREATE TRIGGER leave_out BEFORE UPDATE ON screenshot_task_request FOR EACH ROW EXECUTE FUNCTION leave_out('claim 5', 'claim 6');
+	CREATE TRIGGER refuse BEFORE UPDATE ON screenshot_task_request FOR EACH ROW EXECUTE FUNCTION refuse('claim 3', 'sending')});
+$node->safe_psql('postgres', insert_sql(stream_name => \"'claim ' || i", rows => 7));
+ends_well('claim', 4, 1, 2, 4, 7);
+my %reason = ('claim 3' => 'not claim 3', 'claim 5' => 'A trigger left it out of an UPDATE.', 'claim 6' => 'A trigger changed its status.');
+for my $stream (sort keys %reason)
+{
+	my ($row) = $node->table("stream_name = '$stream'");
+	my $line = qr/screenshot task request $row->{id} could not be changed, and is passed over for a minute\n.*DETAIL:  \Q$reason{$stream}\E\n.*HINT:  Look at the triggers on screenshot_task_request\./;
+
+	ok(wait_until(sub { $node->log_text =~ $line }), "$stream: the log says why it is passed over");
+	is($row->{status}, 'pending', "$stream: is pending");
+}
+$node->safe_psql('postgres', insert_sql(stream_name => \"'claim ' || i + 7", rows => 2));
+ends_well('claim', 2, 8, 9);
+is($api->requests(stream_name => $_), 0, "$_: was not sent") for sort keys %reason;
+$node->safe_psql('postgres', 'DROP TRIGGER refuse ON screenshot_task_request; DROP TRIGGER leave_out ON screenshot_task_request');
+$node->reload;
+ends_well('claim', 9);
+is($node->worker_pid, $worker, 'it is the same worker');
+
+# The same for one that is woken, one that was being sent when the worker was killed, one that has expired, and one in doubt
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION refuse_all() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		IF NEW.stream_name ~ '^stubborn' THEN
+			RAISE EXCEPTION 'not %', NEW.stream_name;
+		END IF;
+		RETURN NEW;
+	END $$});
+$api->order(fault => 'hang', stream => 'stubborn sending', action => 'CreateScreenshotTask');
+$api->order(fault => 'error=InternalError,create', stream => 'stubborn in doubt', action => 'CreateScreenshotTask');
+$api->order(fault => 'error=LimitExceeded.MaximumRunningTask', stream => 'stubborn waiting', action => 'CreateScreenshotTask');
+$node->set('screenshot_task.reconcile_grace' => '10s');
+$node->safe_psql('postgres', "ALTER SERVER tencent_live OPTIONS (SET request_timeout '10min');" . join '', map { insert_sql(stream_name => "stubborn $_") } 'sending', 'in doubt', 'waiting');
+ok(wait_until(sub { (grep { $_->{status} eq 'sending' } $node->table("stream_name = 'stubborn sending'"))
+	  && (grep { $_->{status} eq 'in_doubt' } $node->table("stream_name = 'stubborn in doubt'"))
+	  && (grep { defined $_->{next_attempt_at} } $node->table("stream_name = 'stubborn waiting'")) }), 'three requests are where they are to be');
+$node->safe_psql('postgres', "ALTER SERVER tencent_live OPTIONS (SET request_timeout '1s');"
+	  . "UPDATE screenshot_task_request SET next_attempt_at = now() WHERE status = 'in_doubt';"
+	  . 'CREATE TRIGGER refuse BEFORE UPDATE ON screenshot_task_request FOR EACH ROW EXECUTE FUNCTION refuse_all()');
+kill 'TERM', $worker;
+ok(wait_until(sub { raised('stubborn sending') + $node->log_text =~ /DETAIL:  not stubborn sending/ }), 'a worker starts, and cannot change what was being sent');
+$node->set('screenshot_task.reconcile_grace' => '100ms');
+$node->safe_psql('postgres', insert_sql(stream_name => 'beside 1'));
+ends_well('beside', 1);
+ok(wait_until(sub { $node->log_text =~ /DETAIL:  not $_/ }), "$_: is passed over") for 'stubborn waiting', 'stubborn in doubt';
+my $worker_now = $node->worker_pid;
+my @errors = map { raised($_) } 'stubborn sending', 'stubborn waiting', 'stubborn in doubt';
+$node->safe_psql('postgres', insert_sql(stream_name => \"'beside ' || i + 1", rows => 3));
+ends_well('beside', 3, 2 .. 4);
+is_deeply([ map { raised($_) } 'stubborn sending', 'stubborn waiting', 'stubborn in doubt' ], \@errors, 'no loop of errors');
+$node->safe_psql('postgres', 'DROP TRIGGER refuse ON screenshot_task_request');
+$node->reload;
+ok($node->wait_for_table("status = 'created'", where => "stream_name ~ '^stubborn'"), 'without the trigger all are created');
+is($api->ledger(stream_name => "stubborn $_"), 1, "stubborn $_: one task") for 'sending', 'in doubt', 'waiting';
+is($node->worker_pid, $worker_now, 'it is the same worker');
+
 # The trigger of a result as a constraint trigger, which would raise its error at commit
 $node->safe_psql('postgres', q{
 	CREATE CONSTRAINT TRIGGER refuse AFTER UPDATE ON screenshot_task_request DEFERRABLE INITIALLY DEFERRED

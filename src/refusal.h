@@ -1,0 +1,21 @@
+/*-------------------------------------------------------------------------
+ *
+ * refusal.h
+ *	  Requests that a trigger keeps from being changed
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SCREENSHOT_TASK_REFUSAL_H
+#define SCREENSHOT_TASK_REFUSAL_H
+
+#include "monotonic.h"
+
+extern void refusal_note(int64 id, const char *reason);
+extern bool refusal_holds(int64 id);
+extern bool refusals_exist(void);
+extern bool refusals_are_too_many(void);
+extern Datum refusals_array(void);
+extern MonotonicUs refusals_end_at(void);
+extern void refusals_end(MonotonicUs now);
+
+#endif							/* SCREENSHOT_TASK_REFUSAL_H */
