@@ -161,6 +161,7 @@ CREATE TABLE @extschema@.screenshot_task_request (
 	request_id pg_catalog.text,
 	error_code pg_catalog.text,
 	error_message pg_catalog.text,
+	misses pg_catalog.int4 NOT NULL DEFAULT 0,
 	origin pg_catalog.int8,
 	CONSTRAINT screenshot_task_request_pkey PRIMARY KEY (id),
 	CONSTRAINT stream_name_must_not_be_empty
@@ -234,6 +235,8 @@ COMMENT ON COLUMN @extschema@.screenshot_task_request.error_code IS
 'error code of the API''s last answer';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.error_message IS
 'what went wrong, and what to do';
+COMMENT ON COLUMN @extschema@.screenshot_task_request.misses IS
+'of a request in doubt: how often DescribeScreenshotTask did not list its task; after the second time it is sent again';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.origin IS
 'digest of the cluster and database in which the request was made: a copy of it elsewhere is not sent; set by the extension';
 

@@ -120,6 +120,7 @@ new_row(Relation relation, HeapTuple tuple)
 		Anum_request_requested_by, Anum_request_requested_at,
 		Anum_request_status, Anum_request_origin,
 		Anum_request_next_attempt_at, Anum_request_attempts,
+		Anum_request_misses,
 		Anum_request_sent_at, Anum_request_finished_at,
 		Anum_request_task_id, Anum_request_request_id,
 		Anum_request_error_code, Anum_request_error_message
@@ -152,8 +153,8 @@ new_row(Relation relation, HeapTuple tuple)
 	values[3] = pending_status(TupleDescAttr(desc, Anum_request_status - 1)->atttypid);
 	values[4] = Int64GetDatum(request_origin());
 	nulls[5] = !first_attempt_at(tuple, desc, &values[5]);
-	nulls[6] = false;
-	values[6] = Int32GetDatum(0);
+	nulls[6] = nulls[7] = false;
+	values[6] = values[7] = Int32GetDatum(0);
 	return heap_modify_tuple_by_cols(tuple, desc, lengthof(columns), columns,
 									 values, nulls);
 }

@@ -22,14 +22,12 @@
  * and a grace for the API to take it in.
  *
  * An inquiry asks page after page, each a job with a slot of its own, and is
- * concluded in a transaction.  How often a request was not found is only
- * known to this process: the next one starts counting anew.
+ * concluded in a transaction.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -84,24 +82,13 @@ typedef struct Inquiry
 	int			request_timeout;	/* ms */
 	char	   *scroll_token;	/* of the next page; NULL: the first */
 	int			n_pages;
-	uint32		serial;			/* tells this inquiry from others */
 	List	   *found;			/* the tasks that match, of FoundTask */
 	const char *message;		/* if in vain, or refused; of the page */
 	bool		concluded;		/* in the transaction under way */
 } Inquiry;
 
-/* How often a request was not found */
-typedef struct Miss
-{
-	int64		id;				/* hash key */
-	int32		attempt;
-	uint32		inquiry;		/* serial of the last that counts */
-	int			misses;
-} Miss;
-
 static dlist_head inquiries = DLIST_STATIC_INIT(inquiries);
 static int	n_inquiries = 0;
-static HTAB *all_misses = NULL;
 static MonotonicUs due_at = 0;	/* the next request to be asked about */
 static MonotonicUs slot_at = 0; /* the next slot, if there was none */
 
@@ -123,8 +110,6 @@ static void conclude_listed(Inquiry *inquiry);
 static List *leave_to_others(const Inquiry *inquiry, List *tasks,
 							 List *alike);
 static void not_found(const Inquiry *inquiry, const DoubtfulRequest *request);
-static int	count_miss(const Inquiry *inquiry, const DoubtfulRequest *request);
-static void forget_misses(int64 id);
 static TimestampTz may_be_asked_at(TimestampTz sent_at, int request_timeout);
 
 /*
@@ -344,13 +329,11 @@ start_inquiry(const DoubtfulRequest *request, const LiveServer *options)
 												  ALLOCSET_SMALL_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	Inquiry    *inquiry = palloc0(sizeof(Inquiry));
-	static uint32 last_serial = 0;
 
 	inquiry->context = context;
 	inquiry->page_context = AllocSetContextCreate(context,
 												  "screenshot_task page",
 												  ALLOCSET_DEFAULT_SIZES);
-	inquiry->serial = ++last_serial;
 	inquiry->request = *request;
 	inquiry->request.stream_name = pstrdup(request->stream_name);
 	inquiry->request.domain_name = pstrdup(request->domain_name);
@@ -628,7 +611,6 @@ conclude_listed(Inquiry *inquiry)
 		}
 		queue_adopt_task(other, ((FoundTask *) linitial(unclaimed))->task_id);
 		unclaimed = list_delete_first(unclaimed);
-		forget_misses(other->id);
 		ereport(LOG,
 				(errmsg("screenshot task request %lld was in doubt, and has been found to be created",
 						(long long) other->id)));
@@ -666,61 +648,17 @@ leave_to_others(const Inquiry *inquiry, List *tasks, List *alike)
 static void
 not_found(const Inquiry *inquiry, const DoubtfulRequest *request)
 {
-	if (count_miss(inquiry, request) < 2)
+	if (request->misses == 0)
 	{
-		queue_ask_later(request,
-						GetCurrentTimestamp() +
-						screenshot_task_reconcile_spacing * INT64CONST(1000),
-						"in doubt: DescribeScreenshotTask does not list the task, and will be asked once more");
+		queue_count_miss(request,
+						 GetCurrentTimestamp() +
+						 screenshot_task_reconcile_spacing * INT64CONST(1000));
 		return;
 	}
 	queue_send_again(request,
 					 "was in doubt: DescribeScreenshotTask did not list the task, asked twice");
-	forget_misses(request->id);
 	inquiry->job.lane->has_work = true;
 	ereport(LOG,
 			(errmsg("screenshot task request %lld was in doubt, was not found twice, and is sent again",
 					(long long) request->id)));
-}
-
-/*
- * How many inquiries have not found a request, this one included.  It counts
- * once, also if the transaction that concludes it has to be repeated.
- */
-static int
-count_miss(const Inquiry *inquiry, const DoubtfulRequest *request)
-{
-	Miss	   *miss;
-	bool		found;
-
-	if (all_misses == NULL)
-	{
-		HASHCTL		control = {
-			.keysize = sizeof(int64),
-			.entrysize = sizeof(Miss)
-		};
-
-		all_misses = hash_create("screenshot_task misses", 64, &control,
-								 HASH_ELEM | HASH_BLOBS);
-	}
-	miss = hash_search(all_misses, &request->id, HASH_ENTER, &found);
-	if (!found || miss->attempt != request->attempt)
-	{
-		miss->attempt = request->attempt;
-		miss->inquiry = 0;
-		miss->misses = 0;
-	}
-	if (miss->inquiry != inquiry->serial)
-	{
-		miss->inquiry = inquiry->serial;
-		miss->misses++;
-	}
-	return miss->misses;
-}
-
-static void
-forget_misses(int64 id)
-{
-	if (all_misses != NULL)
-		hash_search(all_misses, &id, HASH_REMOVE, NULL);
 }

@@ -178,7 +178,8 @@ static Statement claim_statement = {
 	" attempts = attempts"
 	"  + CASE WHEN end_time <= pg_catalog.clock_timestamp() THEN 0 ELSE 1 END,"
 	" sent_at = CASE WHEN end_time <= pg_catalog.clock_timestamp()"
-	"  THEN sent_at ELSE pg_catalog.clock_timestamp() END"
+	"  THEN sent_at ELSE pg_catalog.clock_timestamp() END,"
+	" misses = 0"
 	" WHERE id = ANY ($1) AND status = 'pending'"
 	" RETURNING id, attempts, status::pg_catalog.text, server,"
 	" requested_by, stream_name, domain_name, app_name, end_time,"
@@ -210,7 +211,7 @@ static Statement finish_statement = {
 #define DOUBTFUL_COLUMNS \
 	"id, attempts, server, requested_by, stream_name, domain_name, app_name," \
 	" template_id, start_time, end_time, sent_at, status = 'sending'," \
-	" next_attempt_at <= pg_catalog.clock_timestamp(), requested_at"
+	" next_attempt_at <= pg_catalog.clock_timestamp(), requested_at, misses"
 
 static Statement doubtful_statement = {
 	"SELECT " DOUBTFUL_COLUMNS " FROM %1$s"
@@ -257,10 +258,12 @@ static Statement leave_doubt_statement = {
 	" finished_at = CASE WHEN $2 = 'created'"
 	"  THEN pg_catalog.clock_timestamp() END,"
 	" task_id = $4, error_message = COALESCE($5, error_message),"
-	" error_code = CASE WHEN $2 = 'created' THEN NULL ELSE error_code END"
+	" error_code = CASE WHEN $2 = 'created' THEN NULL ELSE error_code END,"
+	" misses = misses + $6"
 	" WHERE id = ANY ($1) AND status = 'in_doubt'"
 	" RETURNING id",
-	5, {INT8ARRAYOID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID}, NULL
+	6, {INT8ARRAYOID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, INT4OID},
+	NULL
 };
 
 static Statement *const statements[] = {
@@ -315,7 +318,7 @@ static bool are_alike(const DoubtfulRequest *a, const DoubtfulRequest *b);
 static List *read_doubtful(int n);
 static void leave_doubt(const DoubtfulRequest *request, const char *status,
 						TimestampTz next_attempt_at, const char *task_id,
-						const char *message);
+						const char *message, int misses);
 
 /*
  * Digest of this cluster and this database, by which a request is known to
@@ -1116,6 +1119,7 @@ read_doubtful(int n)
 		request->sent_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 11, &isnull));
 		request->is_sending = DatumGetBool(SPI_getbinval(tuple, desc, 12, &isnull));
 		request->is_due = DatumGetBool(SPI_getbinval(tuple, desc, 13, &isnull)) && !isnull;
+		request->misses = DatumGetInt32(SPI_getbinval(tuple, desc, 15, &isnull));
 		requests = lappend(requests, request);
 	}
 	MemoryContextSwitchTo(old);
@@ -1170,7 +1174,7 @@ void
 queue_adopt_task(const DoubtfulRequest *request, const char *task_id)
 {
 	leave_doubt(request, "created", 0, task_id,
-				"was in doubt, and found by DescribeScreenshotTask");
+				"was in doubt, and found by DescribeScreenshotTask", 0);
 }
 
 /*
@@ -1179,7 +1183,7 @@ queue_adopt_task(const DoubtfulRequest *request, const char *task_id)
 void
 queue_send_again(const DoubtfulRequest *request, const char *message)
 {
-	leave_doubt(request, "pending", 0, NULL, message);
+	leave_doubt(request, "pending", 0, NULL, message, 0);
 }
 
 /*
@@ -1190,7 +1194,19 @@ void
 queue_ask_later(const DoubtfulRequest *request, TimestampTz at,
 				const char *message)
 {
-	leave_doubt(request, "in_doubt", at, NULL, message);
+	leave_doubt(request, "in_doubt", at, NULL, message, 0);
+}
+
+/*
+ * A request was not found, stays in doubt, and is asked about once more at
+ * the given time.
+ */
+void
+queue_count_miss(const DoubtfulRequest *request, TimestampTz at)
+{
+	leave_doubt(request, "in_doubt", at, NULL,
+				"in doubt: DescribeScreenshotTask does not list the task, and will be asked once more",
+				1);
 }
 
 /*
@@ -1199,16 +1215,16 @@ queue_ask_later(const DoubtfulRequest *request, TimestampTz at,
 void
 queue_leave_to_person(const DoubtfulRequest *request, const char *message)
 {
-	leave_doubt(request, "in_doubt", 0, NULL, message);
+	leave_doubt(request, "in_doubt", 0, NULL, message, 0);
 }
 
 static void
 leave_doubt(const DoubtfulRequest *request, const char *status,
 			TimestampTz next_attempt_at, const char *task_id,
-			const char *message)
+			const char *message, int misses)
 {
-	Datum		args[5];
-	char		nulls[6] = "     ";
+	Datum		args[6];
+	char		nulls[7] = "      ";
 	bool		isnull;
 	int			n;
 	int64	   *ids;
@@ -1227,6 +1243,7 @@ leave_doubt(const DoubtfulRequest *request, const char *status,
 	args[4] = text_or_null(message, &isnull);
 	if (isnull)
 		nulls[4] = 'n';
+	args[5] = Int32GetDatum(misses);
 	change(&leave_doubt_statement, ids, n, args, nulls, NULL, NULL);
 }
 

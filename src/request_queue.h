@@ -37,6 +37,7 @@ enum
 	Anum_request_request_id,
 	Anum_request_error_code,
 	Anum_request_error_message,
+	Anum_request_misses,
 	Anum_request_origin,
 	Natts_request = Anum_request_origin
 };
@@ -101,6 +102,7 @@ typedef struct DoubtfulRequest
 	TimestampTz sent_at;
 	bool		is_sending;		/* not in doubt, but under way */
 	bool		is_due;			/* has its next_attempt_at come? */
+	int			misses;			/* how often it was not found */
 } DoubtfulRequest;
 
 /* A task that may be that of a request in doubt */
@@ -137,6 +139,7 @@ extern void queue_send_again(const DoubtfulRequest *request,
 							 const char *message);
 extern void queue_ask_later(const DoubtfulRequest *request, TimestampTz at,
 							const char *message);
+extern void queue_count_miss(const DoubtfulRequest *request, TimestampTz at);
 extern void queue_leave_to_person(const DoubtfulRequest *request,
 								  const char *message);
 

@@ -109,7 +109,8 @@ retry_screenshot_task_request(PG_FUNCTION_ARGS)
 	lock_request(fcinfo, &request, &caller);
 	if (is(&request, "in_doubt"))
 		update_request(&request,
-					   "next_attempt_at = pg_catalog.clock_timestamp()", NULL);
+					   "next_attempt_at = pg_catalog.clock_timestamp(), misses = 0",
+					   NULL);
 	else if (is(&request, "created") || is(&request, "sending"))
 		refuse(&request, "retried", NULL);
 	else if (request.has_ended)
