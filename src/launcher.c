@@ -11,6 +11,10 @@
  *
  * A worker that ends for another reason is started again, later and later.
  *
+ * Where there are more such databases than slots for background workers, they
+ * take turns: a worker that is idle, or else one that has had its turn, makes
+ * room for the one that has been waiting longest.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -43,6 +47,9 @@
 #define WELL_AFTER			(60 * US_PER_SECOND)
 #define MAX_BACKOFF			(60 * US_PER_SECOND)
 
+/* Where slots are scarce, a worker that has work keeps its one this long. */
+#define TURN				(10 * US_PER_SECOND)
+
 /* What the launcher knows of a place in shared memory */
 typedef struct Attempt
 {
@@ -52,15 +59,21 @@ typedef struct Attempt
 	MonotonicUs not_before;		/* when one may be started again */
 	int			failures;		/* in a row */
 	bool		was_held;		/* was it made to leave? */
+	MonotonicUs waiting_since;	/* for a worker to be started; 0: it is not */
 } Attempt;
 
 static Attempt attempts[MAX_DATABASES];
+static MonotonicUs full_until = 0;	/* no slot may be free before */
 static bool full_was_logged = false;
 
 PGDLLEXPORT void screenshot_task_launcher_main(Datum arg);
 
 static void find_databases(void);
 static MonotonicUs keep_workers(void);
+static MonotonicUs worker_wanted_at(const Attempt *attempt,
+									const DatabaseStatus *status);
+static int	longest_waiting(bool one_is_looking);
+static MonotonicUs make_room(int needed);
 static void reap(Attempt *attempt, const DatabaseStatus *status);
 static bool start(int place, const DatabaseStatus *status);
 static bool may_be_served(Oid database);
@@ -155,7 +168,8 @@ find_databases(void)
 }
 
 /*
- * Start the workers that are missing, as far as they may be started.
+ * Start the workers that are missing, as far as they may be started: those
+ * first that have been waiting longest.
  *
  * Of the workers that have not found out yet whether their database has the
  * extension only one runs at a time, so that a cluster of many databases does
@@ -166,46 +180,156 @@ find_databases(void)
 static MonotonicUs
 keep_workers(void)
 {
-	MonotonicUs next = MONOTONIC_NEVER;
 	MonotonicUs now = monotonic_now();
+	MonotonicUs next = MONOTONIC_NEVER;
 	bool		one_is_looking = false;
+	int			n_waiting = 0;	/* that are known to have the extension */
+	bool		one_is_to_look = false;
+	int			place;
 
-	for (int place = 0; place < MAX_DATABASES; place++)
-	{
-		DatabaseStatus status;
-
-		read_database(place, &status);
-		attempts[place].was_held |= status.held && attempts[place].handle != NULL;
-		reap(&attempts[place], &status);
-		if (attempts[place].handle != NULL && !status.confirmed)
-			one_is_looking = true;
-	}
-	for (int place = 0; place < MAX_DATABASES; place++)
+	for (place = 0; place < MAX_DATABASES; place++)
 	{
 		DatabaseStatus status;
 		Attempt    *attempt = &attempts[place];
+		MonotonicUs wanted_at;
 
 		read_database(place, &status);
+		attempt->was_held |= status.held && attempt->handle != NULL;
+		reap(attempt, &status);
+		if (attempt->handle != NULL && !status.confirmed)
+			one_is_looking = true;
 		if (attempt->database != status.database && attempt->handle == NULL)
 		{
 			memset(attempt, 0, sizeof(*attempt));
 			attempt->database = status.database;
 		}
-		if (!OidIsValid(status.database) || status.worker_pid != 0 ||
-			attempt->handle != NULL || status.held ||
-			(status.unwanted && !status.woken))
-			continue;
-		if (attempt->not_before > now)
-			next = Min(next, attempt->not_before);
-		else if (!one_is_looking)
+
+		wanted_at = worker_wanted_at(attempt, &status);
+		if (wanted_at > now)
 		{
-			if (start(place, &status))
-				one_is_looking = true;
-			else
-				next = Min(next, Max(attempt->not_before, now));
+			attempt->waiting_since = 0;
+			next = Min(next, wanted_at);
+			continue;
 		}
+		if (attempt->waiting_since == 0)
+			attempt->waiting_since = now;
+		if (status.confirmed)
+			n_waiting++;
+		else
+			one_is_to_look = true;
+	}
+
+	while (full_until <= now &&
+		   (place = longest_waiting(one_is_looking)) >= 0)
+	{
+		DatabaseStatus status;
+
+		read_database(place, &status);
+		if (!start(place, &status))
+			continue;
+		attempts[place].waiting_since = 0;
+		if (status.confirmed)
+			n_waiting--;
+		else
+			one_is_looking = true;
+	}
+	if (full_until > now)
+	{
+		if (one_is_to_look && !one_is_looking)
+			n_waiting++;
+		next = Min(next, Min(full_until, make_room(n_waiting)));
 	}
 	return next;
+}
+
+/*
+ * When a place needs a worker to be started; never, if it does not.
+ */
+static MonotonicUs
+worker_wanted_at(const Attempt *attempt, const DatabaseStatus *status)
+{
+	if (!OidIsValid(status->database) || status->worker_pid != 0 ||
+		attempt->handle != NULL || status->held ||
+		(status->unwanted && !status->woken))
+		return MONOTONIC_NEVER;
+	if (status->yielded && !status->woken)
+		return Max(attempt->not_before, status->next_look);
+	return attempt->not_before;
+}
+
+/*
+ * The place that has been waiting longest for a worker that may be started
+ * now; -1 if there is none.
+ */
+static int
+longest_waiting(bool one_is_looking)
+{
+	int			longest = -1;
+
+	for (int place = 0; place < MAX_DATABASES; place++)
+	{
+		DatabaseStatus status;
+
+		if (attempts[place].waiting_since == 0 ||
+			(longest >= 0 && attempts[place].waiting_since >=
+			 attempts[longest].waiting_since))
+			continue;
+		read_database(place, &status);
+		if (status.confirmed || !one_is_looking)
+			longest = place;
+	}
+	return longest;
+}
+
+/*
+ * There are more databases than slots: have as many workers give up theirs as
+ * are needed, first those that are idle, then those that have had theirs for
+ * longest, and for a turn at least.
+ *
+ * Returns when to look again.
+ */
+static MonotonicUs
+make_room(int needed)
+{
+	MonotonicUs now = monotonic_now();
+
+	for (int place = 0; place < MAX_DATABASES; place++)
+	{
+		DatabaseStatus status;
+
+		read_database(place, &status);
+		if (attempts[place].handle != NULL && status.asked)
+			needed--;
+	}
+	for (; needed > 0; needed--)
+	{
+		int			first = -1;
+		bool		first_is_idle = false;
+
+		for (int place = 0; place < MAX_DATABASES; place++)
+		{
+			const Attempt *attempt = &attempts[place];
+			DatabaseStatus status;
+
+			if (attempt->handle == NULL)
+				continue;
+			read_database(place, &status);
+			if (status.worker_pid == 0 || !status.confirmed || status.asked ||
+				(!status.idle && attempt->started_at + TURN > now))
+				continue;
+			if (first < 0 || (status.idle && !first_is_idle) ||
+				(status.idle == first_is_idle &&
+				 attempt->started_at < attempts[first].started_at))
+			{
+				first = place;
+				first_is_idle = status.idle;
+			}
+		}
+		if (first < 0)
+			break;
+		ask_to_yield(first);
+	}
+	return now + US_PER_SECOND;
 }
 
 /*
@@ -223,7 +347,9 @@ reap(Attempt *attempt, const DatabaseStatus *status)
 
 	pfree(attempt->handle);
 	attempt->handle = NULL;
-	if (status->unwanted || status->held || attempt->was_held)
+	full_until = 0;
+	if (status->unwanted || status->held || status->yielded ||
+		attempt->was_held)
 	{
 		attempt->was_held = false;
 		attempt->failures = 0;
@@ -250,21 +376,19 @@ start(int place, const DatabaseStatus *status)
 	{
 		(void) take_wake(place);
 		set_unwanted(place);
+		attempt->waiting_since = 0;
 		return false;
 	}
 	attempt->started_at = now;
 	if (worker_start(status->database, &attempt->handle))
-	{
-		full_was_logged = false;
 		return true;
-	}
 
-	attempt->not_before = now + 5 * US_PER_SECOND;
+	full_until = now + 5 * US_PER_SECOND;
 	if (!full_was_logged)
 		ereport(LOG,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("screenshot_task could not start a worker: all slots for background workers are taken"),
-				 errdetail("Requests in the database of OID %u wait until one is free.",
+				 errdetail("The database of OID %u waits for one. Databases take turns in those that there are.",
 						   status->database),
 				 errhint("Raise \"max_worker_processes\".")));
 	full_was_logged = true;

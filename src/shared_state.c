@@ -38,6 +38,10 @@ typedef struct DatabasePlace
 	pid_t		worker_pid;		/* under the lock */
 	bool		confirmed;		/* under the lock */
 	bool		unwanted;		/* under the lock: no extension was found */
+	bool		yielded;		/* under the lock */
+	MonotonicUs next_look;		/* under the lock */
+	pg_atomic_uint32 idle;		/* has the worker nothing to do? */
+	pg_atomic_uint32 yield;		/* is the worker to give up its slot? */
 	pg_atomic_uint32 holds;		/* commands that keep workers out; raised
 								 * under the lock */
 	pg_atomic_uint32 wake;		/* is there something new? */
@@ -113,6 +117,8 @@ start_up(void)
 		{
 			pg_atomic_init_u32(&state->databases[i].wake, 0);
 			pg_atomic_init_u32(&state->databases[i].holds, 0);
+			pg_atomic_init_u32(&state->databases[i].idle, 0);
+			pg_atomic_init_u32(&state->databases[i].yield, 0);
 			pg_atomic_init_u32(&state->databases[i].worker_proc, NOBODY);
 		}
 		rate_table_init(shared_rate_table(), RATE_WINDOWS);
@@ -171,6 +177,7 @@ database_place(Oid database)
 		state->databases[place].worker_pid = 0;
 		state->databases[place].confirmed = false;
 		state->databases[place].unwanted = false;
+		state->databases[place].yielded = false;
 		pg_atomic_write_u32(&state->databases[place].wake, 0);
 		pg_atomic_write_u32(&state->databases[place].worker_proc, NOBODY);
 	}
@@ -301,6 +308,10 @@ read_database(int place, DatabaseStatus *status)
 	status->unwanted = database->unwanted;
 	status->held = pg_atomic_read_u32(&database->holds) != 0;
 	status->woken = pg_atomic_read_u32(&database->wake) != 0;
+	status->idle = pg_atomic_read_u32(&database->idle) != 0;
+	status->asked = pg_atomic_read_u32(&database->yield) != 0;
+	status->yielded = database->yielded;
+	status->next_look = database->next_look;
 	LWLockRelease(lock);
 }
 
@@ -315,6 +326,17 @@ set_unwanted(int place)
 	state->databases[place].confirmed = false;
 	state->databases[place].unwanted = true;
 	LWLockRelease(lock);
+}
+
+/*
+ * Ask the worker at a place to give up its slot to another one's.
+ */
+void
+ask_to_yield(int place)
+{
+	pg_atomic_write_u32(&state->databases[place].yield, 1);
+	pg_memory_barrier();
+	wake_process(&state->databases[place].worker_proc);
 }
 
 /*
@@ -338,6 +360,9 @@ announce_worker(Oid database)
 		pg_atomic_read_u32(&state->databases[place].holds) == 0)
 	{
 		state->databases[place].worker_pid = MyProcPid;
+		state->databases[place].yielded = false;
+		pg_atomic_write_u32(&state->databases[place].idle, 0);
+		pg_atomic_write_u32(&state->databases[place].yield, 0);
 		pg_atomic_write_u32(&state->databases[place].worker_proc,
 							GetNumberFromPGProc(MyProc));
 		taken = true;
@@ -396,4 +421,35 @@ bool
 worker_must_leave(int place)
 {
 	return pg_atomic_read_u32(&state->databases[place].holds) != 0;
+}
+
+/*
+ * Note whether the worker at a place has something to do.
+ */
+void
+set_idle(int place, bool idle)
+{
+	pg_atomic_write_u32(&state->databases[place].idle, idle ? 1 : 0);
+}
+
+/*
+ * Does the worker of another database need the slot of the one at a place?
+ */
+bool
+worker_is_asked_to_yield(int place)
+{
+	return pg_atomic_read_u32(&state->databases[place].yield) != 0;
+}
+
+/*
+ * The worker at a place is about to give up its slot.  Its database needs
+ * another one when something wakes it, or at the given time.
+ */
+void
+yield_slot(int place, MonotonicUs next_look)
+{
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	state->databases[place].yielded = true;
+	state->databases[place].next_look = next_look;
+	LWLockRelease(lock);
 }

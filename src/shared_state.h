@@ -9,6 +9,7 @@
 #ifndef SCREENSHOT_TASK_SHARED_STATE_H
 #define SCREENSHOT_TASK_SHARED_STATE_H
 
+#include "monotonic.h"
 #include "rate_limit.h"
 
 /* The most databases of a cluster that can have requests */
@@ -23,6 +24,10 @@ typedef struct DatabaseStatus
 	bool		unwanted;		/* has its worker found no extension? */
 	bool		woken;			/* is there something new? */
 	bool		held;			/* is a command keeping workers out? */
+	bool		idle;			/* has its worker nothing to do? */
+	bool		asked;			/* is its worker to give up its slot? */
+	bool		yielded;		/* has its last worker done so? */
+	MonotonicUs next_look;		/* if yielded: when another is needed */
 } DatabaseStatus;
 
 extern void shared_state_init(void);
@@ -41,11 +46,15 @@ extern void release_database(int place);
 extern void announce_launcher(void);
 extern void read_database(int place, DatabaseStatus *status);
 extern void set_unwanted(int place);
+extern void ask_to_yield(int place);
 
 /* by a worker */
 extern int	announce_worker(Oid database);
 extern void confirm_extension(int place);
 extern bool take_wake(int place);
 extern bool worker_must_leave(int place);
+extern void set_idle(int place, bool idle);
+extern bool worker_is_asked_to_yield(int place);
+extern void yield_slot(int place, MonotonicUs next_look);
 
 #endif							/* SCREENSHOT_TASK_SHARED_STATE_H */

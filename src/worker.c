@@ -61,6 +61,9 @@
 
 #define STUCK_RETRY			(60 * US_PER_SECOND)
 
+/* A worker that has something to do sooner than this is not idle */
+#define IDLE_AFTER			US_PER_SECOND
+
 PGDLLEXPORT void screenshot_task_worker_main(Datum database);
 
 static int	place;				/* of this database, in shared memory */
@@ -70,6 +73,7 @@ static int	n_stuck = 0;
 
 static MemoryContext cycle_context; /* reset before each transaction */
 
+static bool yielding = false;	/* does another worker need the slot? */
 static bool look = true;		/* is there news in the table? */
 static bool catalog_changed = false;	/* has something that may end pauses? */
 static bool careful = false;	/* has a transaction failed? */
@@ -87,7 +91,9 @@ static void begin_work(void);
 static TimestampTz after_grace(void);
 static void leave_database(void);
 
+static bool has_nothing_in_hand(void);
 static bool has_database_work(MonotonicUs now);
+static bool may_begin_more(void);
 static bool may_send(MonotonicUs now);
 static void work_on_database(void);
 static void write_carefully(void);
@@ -165,16 +171,34 @@ screenshot_task_worker_main(Datum database)
 			reload();
 		if (take_wake(place))
 			look = true;
+		yielding = worker_is_asked_to_yield(place);
 		if (has_database_work(monotonic_now()))
 			work_on_database();
+		if (yielding && has_nothing_in_hand())
+		{
+			yielding = false;
+			yield_slot(place, next_event());
+			proc_exit(0);
+		}
 
 		/* Nothing leaves that a termination has come before. */
 		CHECK_FOR_INTERRUPTS();
 		dispatch_start();
 		if (dispatch_jobs() == 0)
 			pgstat_report_stat(true);
+		set_idle(place, has_nothing_in_hand() &&
+				 next_event() > monotonic_now() + IDLE_AFTER);
 		dispatch_wait(next_event(), wait_event);
 	}
+}
+
+/*
+ * Would nothing be in doubt, or forgotten, if this process ended now?
+ */
+static bool
+has_nothing_in_hand(void)
+{
+	return dispatch_jobs() == 0 && dlist_is_empty(&outcomes) && n_stuck == 0;
 }
 
 /*
@@ -318,10 +342,19 @@ has_database_work(MonotonicUs now)
 		due_at <= now || refusals_end_at() <= now || may_send(now);
 }
 
+/*
+ * May something be begun that is then waited for?
+ */
+static bool
+may_begin_more(void)
+{
+	return n_stuck < MAX_STUCK && !yielding;
+}
+
 static bool
 may_send(MonotonicUs now)
 {
-	return n_stuck < MAX_STUCK &&
+	return may_begin_more() &&
 		(submission_may_claim(now) || reconcile_has_work(now));
 }
 
@@ -414,9 +447,11 @@ run_transaction(dlist_head *finished, bool go_on)
 				if (go_on)
 				{
 					look_at_table();
-					reconcile_work();
-					if (n_stuck < MAX_STUCK)
+					if (may_begin_more())
+					{
+						reconcile_work();
 						claimed = submission_claim();
+					}
 				}
 				if (claimed != NIL)
 					CRASH_POINT("claim-before-commit");
@@ -601,7 +636,7 @@ next_event(void)
 
 	if (look || !dlist_is_empty(&outcomes))
 		next = 0;
-	if (n_stuck < MAX_STUCK)
+	if (may_begin_more())
 	{
 		next = Min(next, reconcile_next_event(now));
 		if (screenshot_task_enabled && dispatch_room() > 0)
