@@ -367,6 +367,14 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.resolve_screenshot_task_request(pg_catalog.int8, pg_catalog.text) IS
 'says of a request in doubt which task it became; null: none, and it is sent again';
 
+CREATE FUNCTION @extschema@.adopt_screenshot_task_requests()
+RETURNS pg_catalog.int8
+AS 'MODULE_PATHNAME', 'adopt_screenshot_task_requests'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.adopt_screenshot_task_requests() IS
+'has requests sent from here that were made in another cluster or database, and came in a dump or a copy; returns how many';
+
 CREATE FUNCTION @extschema@.screenshot_task_trigger()
 RETURNS pg_catalog.trigger
 AS 'MODULE_PATHNAME', 'screenshot_task_trigger'

@@ -56,6 +56,30 @@ SELECT cancel_screenshot_task_request(:far);
 RESET client_min_messages;
 RESET ROLE;
 
+-- what was made elsewhere is held until it is adopted, by its role or by the owner
+INSERT INTO screenshot_task_request
+	(stream_name, domain_name, app_name, start_time, end_time, template_id, requested_by, requested_at, status, origin)
+	SELECT role || ' ' || status, 'd', 'a', now() + interval '30 days', now() + interval '30 days 1 hour', 1,
+		role::name, now(), status, 815
+	FROM unnest(ARRAY['regress_screenshot_app', 'nobody']) AS role,
+		unnest(enum_range(NULL::screenshot_task_status)) AS status;
+SELECT min(id) AS held FROM screenshot_task_request WHERE stream_name = 'regress_screenshot_app pending' \gset
+SELECT statement, regexp_replace(outcome(format(statement, :held)), 'request \d+', 'request N') AS said FROM unnest(ARRAY[
+	'SELECT retry_screenshot_task_request(%s)',
+	'SELECT resolve_screenshot_task_request(%s, NULL)']) AS statement;
+SET ROLE regress_screenshot_other;
+SELECT adopt_screenshot_task_requests();
+SET ROLE regress_screenshot_app;
+SELECT adopt_screenshot_task_requests();
+SELECT adopt_screenshot_task_requests();
+RESET ROLE;
+SELECT enqueue_screenshot_task('own', 'd', 'a', now() + interval '30 days 1 hour', 1,
+	start_time => now() + interval '30 days') IS NOT NULL AS own;
+\set held 'SELECT stream_name, status, origin = (SELECT origin FROM screenshot_task_request WHERE stream_name = ''own'') AS to_be_sent_from_here, next_attempt_at > now() + interval ''1 day'' AS waits, error_message FROM screenshot_task_request ORDER BY id'
+:held;
+SELECT adopt_screenshot_task_requests();
+:held;
+
 DELETE FROM screenshot_task_request;
 REVOKE USAGE ON FOREIGN SERVER tencent_live FROM regress_screenshot_app;
 REVOKE INSERT ON screenshot_task_request FROM regress_screenshot_app;

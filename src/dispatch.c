@@ -148,6 +148,7 @@ take_left_and_done(void)
 
 		rate_left(&job->ticket);
 		job->left_at = GetCurrentTimestamp();
+		job->lane->server->n_left++;
 		CRASH_POINT("after-send");
 		server_reached(job->lane->server);
 	}
@@ -158,7 +159,10 @@ take_left_and_done(void)
 
 		http_reply(transfer, &reply);
 		if (reply.sent && job->left_at == 0)
+		{
 			job->left_at = GetCurrentTimestamp();
+			job->lane->server->n_left++;
+		}
 		if (reply.complete)
 			server_answered(job->lane->server);
 		end(job, &reply);
@@ -179,6 +183,8 @@ end(Job *job, const HttpReply *reply)
 		rate_release(&job->ticket);
 	job->transfer = NULL;
 	job->lane->server->in_flight--;
+	if (job->left_at != 0)
+		job->lane->server->n_left--;
 	n_jobs--;
 	job->ended(job, reply);
 	http_release(transfer);

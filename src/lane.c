@@ -274,8 +274,10 @@ lane_room(const Lane *lane, MonotonicUs now)
 	const Server *server = lane->server;
 	int			most = server->max_in_flight;
 
-	if (server->suspect || server->known_until < now)
+	if (server->suspect)
 		most = 1;
+	else if (server->known_until < now)
+		most = server->n_left + 1;
 	return Max(most - server->in_flight, 0);
 }
 

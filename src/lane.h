@@ -20,6 +20,7 @@ typedef struct Server
 	dlist_node	node;
 	NameData	name;
 	int			in_flight;		/* requests claimed and not ended */
+	int			n_left;			/* of these, those that have left */
 	int			max_in_flight;
 	MonotonicUs known_until;	/* when it must be got to know again */
 	bool		suspect;		/* has left a request unanswered */

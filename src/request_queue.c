@@ -187,6 +187,21 @@ static Statement claim_statement = {
 	2, {INT8ARRAYOID, TEXTOID}, NULL
 };
 
+/* Made elsewhere, and not finished; a few steps of indexes */
+#define HELD(condition) \
+	"(SELECT FROM %1$s WHERE " condition " AND origin < $1 LIMIT 1000)" \
+	" UNION ALL " \
+	"(SELECT FROM %1$s WHERE " condition " AND origin > $1 LIMIT 1000)"
+
+static Statement held_statement = {
+	"SELECT pg_catalog.count(*) FROM ("
+	HELD("status = 'pending' AND next_attempt_at IS NULL") " UNION ALL "
+	HELD("status = 'pending' AND next_attempt_at IS NOT NULL") " UNION ALL "
+	HELD("status = 'sending'") " UNION ALL "
+	HELD("status = 'in_doubt'") ") AS held",
+	1, {INT8OID}, NULL
+};
+
 static Statement finish_statement = {
 	"UPDATE %1$s AS t SET status = r.status::%2$s,"
 	" attempts = t.attempts - r.refund,"
@@ -271,7 +286,7 @@ static Statement *const statements[] = {
 	&next_due_statement, &choose_expired, &expire_statement, &lanes_statement,
 	&choose_ready, &claim_statement, &finish_statement, &doubtful_statement,
 	&next_doubtful_statement, &alike_statement, &claimed_statement,
-	&choose_in_doubt, &leave_doubt_statement
+	&choose_in_doubt, &leave_doubt_statement, &held_statement
 };
 
 #define EXPIRED_MESSAGE \
@@ -306,7 +321,7 @@ static void change_at_once(Statement *statement, const int64 *ids, int n,
 static bool change_alone(Statement *statement, int64 id, Datum *args,
 						 const char *nulls, RowsTaker take, void *arg,
 						 bool go_on);
-static int64 returned_id(int row);
+static int64 returned_number(int row);
 static void take_claimed(int n, void *arg);
 static ClaimedRequest *read_claimed(HeapTuple tuple, TupleDesc desc,
 									bool expired);
@@ -531,12 +546,15 @@ choose(Statement *statement, Datum *args, int *n)
 	*n = run(statement, args, NULL);
 	ids = palloc((*n + 1) * sizeof(int64));
 	for (int i = 0; i < *n; i++)
-		ids[i] = returned_id(i);
+		ids[i] = returned_number(i);
 	return ids;
 }
 
+/*
+ * The number in the first column of a row that a statement gave.
+ */
 static int64
-returned_id(int row)
+returned_number(int row)
 {
 	bool		isnull;
 
@@ -594,7 +612,7 @@ change_at_once(Statement *statement, const int64 *ids, int n, Datum *args,
 		bool		found = false;
 
 		for (int row = 0; row < changed && !found; row++)
-			found = ids[i] == returned_id(row);
+			found = ids[i] == returned_number(row);
 		if (!found)
 			refusal_note(ids[i], "A trigger left it out of an UPDATE.");
 	}
@@ -765,6 +783,19 @@ queue_expire(int most)
 }
 
 /*
+ * How many requests that are not finished were made elsewhere.  Thousands are
+ * not counted further.
+ */
+int
+queue_count_held(void)
+{
+	Datum		args[1] = {Int64GetDatum(request_origin())};
+
+	(void) run(&held_statement, args, NULL);
+	return (int) returned_number(0);
+}
+
+/*
  * The lanes that have requests that may be sent: a list of LaneName.
  */
 List *
@@ -854,7 +885,7 @@ take_claimed(int n, void *arg)
 							   read_claimed(tuple, desc,
 											strcmp(status, "expired") == 0));
 		else
-			refusal_note(returned_id(i), "A trigger changed its status.");
+			refusal_note(returned_number(i), "A trigger changed its status.");
 	}
 	MemoryContextSwitchTo(old);
 }

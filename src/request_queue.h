@@ -123,6 +123,7 @@ extern void queue_left_orphans_to_doubt(TimestampTz ask_at);
 extern int	queue_wake_waiting(int most);
 extern TimestampTz queue_next_due(void);
 extern int	queue_expire(int most);
+extern int	queue_count_held(void);
 extern List *queue_find_lanes(void);
 extern List *queue_claim(const LaneDemand *demands, int n_demands, int most);
 extern List *queue_finish(FinishedRequest **finished, int n_finished);

@@ -40,6 +40,7 @@ typedef struct DatabasePlace
 	bool		unwanted;		/* under the lock: no extension was found */
 	bool		yielded;		/* under the lock */
 	MonotonicUs next_look;		/* under the lock */
+	pg_atomic_uint32 held_requests; /* that were made elsewhere */
 	pg_atomic_uint32 idle;		/* has the worker nothing to do? */
 	pg_atomic_uint32 yield;		/* is the worker to give up its slot? */
 	pg_atomic_uint32 holds;		/* commands that keep workers out; raised
@@ -117,6 +118,7 @@ start_up(void)
 		{
 			pg_atomic_init_u32(&state->databases[i].wake, 0);
 			pg_atomic_init_u32(&state->databases[i].holds, 0);
+			pg_atomic_init_u32(&state->databases[i].held_requests, 0);
 			pg_atomic_init_u32(&state->databases[i].idle, 0);
 			pg_atomic_init_u32(&state->databases[i].yield, 0);
 			pg_atomic_init_u32(&state->databases[i].worker_proc, NOBODY);
@@ -178,6 +180,7 @@ database_place(Oid database)
 		state->databases[place].confirmed = false;
 		state->databases[place].unwanted = false;
 		state->databases[place].yielded = false;
+		pg_atomic_write_u32(&state->databases[place].held_requests, 0);
 		pg_atomic_write_u32(&state->databases[place].wake, 0);
 		pg_atomic_write_u32(&state->databases[place].worker_proc, NOBODY);
 	}
@@ -421,6 +424,17 @@ bool
 worker_must_leave(int place)
 {
 	return pg_atomic_read_u32(&state->databases[place].holds) != 0;
+}
+
+/*
+ * Note how many requests of a database were made elsewhere, and return how
+ * many there were before.
+ */
+int
+note_held_requests(int place, int n)
+{
+	return (int) pg_atomic_exchange_u32(&state->databases[place].held_requests,
+										(uint32) n);
 }
 
 /*

@@ -53,6 +53,7 @@ extern int	announce_worker(Oid database);
 extern void confirm_extension(int place);
 extern bool take_wake(int place);
 extern bool worker_must_leave(int place);
+extern int	note_held_requests(int place, int n);
 extern void set_idle(int place, bool idle);
 extern bool worker_is_asked_to_yield(int place);
 extern void yield_slot(int place, MonotonicUs next_look);

@@ -1,12 +1,15 @@
 /*-------------------------------------------------------------------------
  *
  * steer.c
- *	  What a person may do about a request: cancel, retry, resolve
+ *	  What a person may do about a request: cancel, retry, resolve, adopt
  *
  * The functions are for the role that made the request, the roles that are
  * its members, and the owner of the table.  To everyone else a request that
  * is not theirs does not exist.  They lock the row, so that the worker's
  * transaction is before theirs or after it, and change only what they found.
+ *
+ * A request that was made elsewhere is held: no worker here looks at it, until
+ * it is adopted.
  *
  *-------------------------------------------------------------------------
  */
@@ -19,11 +22,13 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
 #include "compat.h"
+#include "request_queue.h"
 #include "wake.h"
 
 /* A request that is locked, in a context that SPI_finish() ends */
@@ -34,7 +39,15 @@ typedef struct LockedRequest
 	char	   *status;
 	char	   *task_id;		/* NULL: none */
 	bool		has_ended;		/* has its end_time passed? */
+	bool		is_held;		/* was it made elsewhere, and not adopted? */
 } LockedRequest;
+
+/* When the API takes a request: six days before its start, and less than seven
+ * before its end */
+#define TAKEN_AT \
+	"GREATEST(pg_catalog.clock_timestamp()," \
+	" start_time OPERATOR(pg_catalog.-) '143:59:58'::pg_catalog.interval," \
+	" end_time OPERATOR(pg_catalog.-) '167:59:58'::pg_catalog.interval)"
 
 /* Who called, while the statements run as the table's owner */
 typedef struct Caller
@@ -45,12 +58,16 @@ typedef struct Caller
 
 static void lock_request(FunctionCallInfo fcinfo, LockedRequest *request,
 						 Caller *caller);
+static Oid	begin(FunctionCallInfo fcinfo, char **table, Caller *caller);
+static ArrayType *find_roles_with_held_requests(const char *table, Oid caller,
+												Oid owner);
 static Oid	find_table_owner(Oid schema);
 static bool may_steer(Oid caller, Oid owner, const char *requested_by);
 static void update_request(const LockedRequest *request,
 						   const char *assignments, const char *task_id);
 static void finish(const Caller *caller);
 static bool is(const LockedRequest *request, const char *status);
+static void refuse_held(const LockedRequest *request, const char *verb);
 pg_attribute_noreturn()
 static void refuse(const LockedRequest *request, const char *verb,
 				   const char *hint);
@@ -58,6 +75,7 @@ static void refuse(const LockedRequest *request, const char *verb,
 PG_FUNCTION_INFO_V1(cancel_screenshot_task_request);
 PG_FUNCTION_INFO_V1(retry_screenshot_task_request);
 PG_FUNCTION_INFO_V1(resolve_screenshot_task_request);
+PG_FUNCTION_INFO_V1(adopt_screenshot_task_requests);
 
 /*
  * cancel_screenshot_task_request(id) returns whether it is cancelled now
@@ -107,6 +125,7 @@ retry_screenshot_task_request(PG_FUNCTION_ARGS)
 	Caller		caller;
 
 	lock_request(fcinfo, &request, &caller);
+	refuse_held(&request, "retried");
 	if (is(&request, "in_doubt"))
 		update_request(&request,
 					   "next_attempt_at = pg_catalog.clock_timestamp(), misses = 0",
@@ -118,12 +137,7 @@ retry_screenshot_task_request(PG_FUNCTION_ARGS)
 	else
 		update_request(&request,
 					   "status = 'pending', finished_at = NULL,"
-					   " next_attempt_at = GREATEST(pg_catalog.clock_timestamp(),"
-					   /* when the API takes it: six days before the start, and
-						* less than seven before the end */
-					   " start_time OPERATOR(pg_catalog.-) '143:59:58'::pg_catalog.interval,"
-					   " end_time OPERATOR(pg_catalog.-) '167:59:58'::pg_catalog.interval)",
-					   NULL);
+					   " next_attempt_at = " TAKEN_AT, NULL);
 	wake_at_commit();
 	finish(&caller);
 	PG_RETURN_VOID();
@@ -140,6 +154,7 @@ resolve_screenshot_task_request(PG_FUNCTION_ARGS)
 	Caller		caller;
 
 	lock_request(fcinfo, &request, &caller);
+	refuse_held(&request, "resolved");
 	if (!is(&request, "in_doubt"))
 		refuse(&request, "resolved",
 			   "Only requests in doubt are to be resolved.");
@@ -170,6 +185,75 @@ resolve_screenshot_task_request(PG_FUNCTION_ARGS)
 }
 
 /*
+ * adopt_screenshot_task_requests() returns how many requests that were made
+ * elsewhere are to be sent from here now
+ *
+ * What was being sent when they were copied may have become a task.
+ */
+Datum
+adopt_screenshot_task_requests(PG_FUNCTION_ARGS)
+{
+	Oid			argtypes[2] = {INT8OID, NAMEARRAYOID};
+	Datum		args[2];
+	Caller		caller;
+	char	   *table;
+	Oid			owner = begin(fcinfo, &table, &caller);
+	uint64		n;
+
+	args[0] = Int64GetDatum(request_origin());
+	args[1] = PointerGetDatum(find_roles_with_held_requests(table, caller.user,
+															owner));
+	SPI_execute_with_args(psprintf("UPDATE %s SET origin = $1,"
+								   " status = CASE WHEN status::pg_catalog.text OPERATOR(pg_catalog.=) 'sending'"
+								   "  THEN 'in_doubt' ELSE status END,"
+								   " next_attempt_at = CASE status::pg_catalog.text"
+								   "  WHEN 'pending' THEN " TAKEN_AT
+								   "  WHEN 'sending' THEN pg_catalog.clock_timestamp()"
+								   "  ELSE next_attempt_at END,"
+								   " error_message = CASE WHEN status::pg_catalog.text OPERATOR(pg_catalog.=) 'sending'"
+								   "  THEN 'was being sent when it was copied from elsewhere; whether a task was created is to be found out'"
+								   "  ELSE error_message END"
+								   " WHERE status::pg_catalog.text OPERATOR(pg_catalog.=) ANY ('{pending,sending,in_doubt}'::pg_catalog.text[])"
+								   " AND origin IS DISTINCT FROM $1"
+								   " AND requested_by OPERATOR(pg_catalog.=) ANY ($2)",
+								   table),
+						  lengthof(args), argtypes, args, NULL, false, 0);
+	n = SPI_processed;
+	wake_at_commit();
+	finish(&caller);
+	PG_RETURN_INT64((int64) n);
+}
+
+/*
+ * The roles of held requests that the caller may steer: a name[].
+ */
+static ArrayType *
+find_roles_with_held_requests(const char *table, Oid caller, Oid owner)
+{
+	Oid			argtypes[1] = {INT8OID};
+	Datum		args[1] = {Int64GetDatum(request_origin())};
+	Datum	   *roles;
+	int			n = 0;
+
+	SPI_execute_with_args(psprintf("SELECT DISTINCT requested_by FROM %s"
+								   " WHERE status::pg_catalog.text OPERATOR(pg_catalog.=) ANY ('{pending,sending,in_doubt}'::pg_catalog.text[])"
+								   " AND origin IS DISTINCT FROM $1", table),
+						  lengthof(args), argtypes, args, NULL, false, 0);
+	roles = palloc((SPI_processed + 1) * sizeof(Datum));
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+		Datum		role = SPI_getbinval(SPI_tuptable->vals[i],
+										 SPI_tuptable->tupdesc, 1, &isnull);
+
+		if (may_steer(caller, owner, NameStr(*DatumGetName(role))))
+			roles[n++] = role;
+	}
+	return construct_array(roles, n, NAMEOID, NAMEDATALEN, false,
+						   TYPALIGN_CHAR);
+}
+
+/*
  * Find and lock the request of the first argument, and go on as the owner of
  * the table; finish() goes back.
  *
@@ -178,10 +262,9 @@ resolve_screenshot_task_request(PG_FUNCTION_ARGS)
 static void
 lock_request(FunctionCallInfo fcinfo, LockedRequest *request, Caller *caller)
 {
-	Oid			schema = get_func_namespace(fcinfo->flinfo->fn_oid);
-	Oid			owner = find_table_owner(schema);
-	Oid			argtypes[1] = {INT8OID};
-	Datum		args[1];
+	Oid			owner;
+	Oid			argtypes[2] = {INT8OID, INT8OID};
+	Datum		args[2];
 	TupleDesc	desc;
 	HeapTuple	tuple;
 	bool		isnull;
@@ -192,20 +275,15 @@ lock_request(FunctionCallInfo fcinfo, LockedRequest *request, Caller *caller)
 				 errmsg("request_id must not be null")));
 	request->id = PG_GETARG_INT64(0);
 	args[0] = Int64GetDatum(request->id);
+	args[1] = Int64GetDatum(request_origin());
 
-	GetUserIdAndSecContext(&caller->user, &caller->security_context);
-	SetUserIdAndSecContext(owner, caller->security_context |
-						   SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_RESTRICTED_OPERATION);
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	request->table = psprintf("%s.screenshot_task_request",
-							  quote_identifier(get_namespace_name(schema)));
+	owner = begin(fcinfo, &request->table, caller);
 	SPI_execute_with_args(psprintf("SELECT status, task_id, requested_by,"
-								   " end_time OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()"
+								   " end_time OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp(),"
+								   " origin IS DISTINCT FROM $2"
 								   " FROM %s WHERE id OPERATOR(pg_catalog.=) $1 FOR UPDATE",
 								   request->table),
-						  1, argtypes, args, NULL, false, 1);
+						  lengthof(args), argtypes, args, NULL, false, 1);
 	if (SPI_processed == 0 ||
 		!may_steer(caller->user, owner,
 				   SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3)))
@@ -218,6 +296,28 @@ lock_request(FunctionCallInfo fcinfo, LockedRequest *request, Caller *caller)
 	request->status = SPI_getvalue(tuple, desc, 1);
 	request->task_id = SPI_getvalue(tuple, desc, 2);
 	request->has_ended = DatumGetBool(SPI_getbinval(tuple, desc, 4, &isnull));
+	request->is_held = DatumGetBool(SPI_getbinval(tuple, desc, 5, &isnull));
+}
+
+/*
+ * Go on as the owner of the table, and return it, and the table's qualified
+ * name in SPI's memory; finish() goes back.
+ */
+static Oid
+begin(FunctionCallInfo fcinfo, char **table, Caller *caller)
+{
+	Oid			schema = get_func_namespace(fcinfo->flinfo->fn_oid);
+	Oid			owner = find_table_owner(schema);
+
+	GetUserIdAndSecContext(&caller->user, &caller->security_context);
+	SetUserIdAndSecContext(owner, caller->security_context |
+						   SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	*table = psprintf("%s.screenshot_task_request",
+					  quote_identifier(get_namespace_name(schema)));
+	return owner;
 }
 
 static Oid
@@ -283,6 +383,21 @@ static bool
 is(const LockedRequest *request, const char *status)
 {
 	return strcmp(request->status, status) == 0;
+}
+
+/*
+ * Raise an error if a request was made elsewhere: nothing here would act on
+ * what is said of it.
+ */
+static void
+refuse_held(const LockedRequest *request, const char *verb)
+{
+	if (request->is_held)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("screenshot task request %lld cannot be %s: it was made in another cluster or database",
+						(long long) request->id, verb),
+				 errhint("adopt_screenshot_task_requests() makes it one of this database.")));
 }
 
 static void

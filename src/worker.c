@@ -103,6 +103,7 @@ static void write_outcomes(dlist_head *finished);
 static void log_unwritten(const FinishedRequest *outcome);
 static void forget_requests(dlist_head *finished);
 static void look_at_table(void);
+static void tell_of_held_requests(int n);
 
 static MonotonicUs next_event(void);
 
@@ -611,6 +612,7 @@ look_at_table(void)
 
 	if (sweep_at <= now)
 	{
+		tell_of_held_requests(queue_count_held());
 		more = queue_expire(MAX_ROWS) == MAX_ROWS;
 		sweep_at = now + screenshot_task_sweep_interval * US_PER_SECOND;
 	}
@@ -623,6 +625,20 @@ look_at_table(void)
 	due_at = TIMESTAMP_NOT_FINITE(due) ? MONOTONIC_NEVER :
 		now + Max(due - GetCurrentTimestamp(), 0);
 	look = more;
+}
+
+/*
+ * Say so, once, if there are requests that were made elsewhere.
+ */
+static void
+tell_of_held_requests(int n)
+{
+	if (note_held_requests(place, n) == 0 && n > 0)
+		ereport(WARNING,
+				(errmsg("%d screenshot task requests%s are held: they were made in another cluster or database",
+						n, n >= 1000 ? " or more" : ""),
+				 errdetail("They came in a dump or a copy, and are not sent: what they ask for may have been done where they were made."),
+				 errhint("adopt_screenshot_task_requests() has them sent from here.")));
 }
 
 /*

@@ -1,0 +1,103 @@
+# Dumps and copies: requests, states, numbers and grants are there; nothing is sent that may have been sent elsewhere,
+# before somebody says so; and the log says that it is held.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use ScreenshotTaskTest;
+use Test::More;
+
+my $api  = LiveApi->new;
+my %conf = ('screenshot_task.sweep_interval' => '1s', 'screenshot_task.reconcile_grace' => '100ms', 'screenshot_task.reconcile_spacing' => '300ms');
+my $from = ScreenshotTaskTest->start_new('from', %conf);
+my $into = ScreenshotTaskTest->start_new('into', %conf);
+my $dump = PostgreSQL::Test::Utils::tempdir . '/dump.sql';
+my $held = qr/WARNING:  (\d+) screenshot task requests are held: they were made in another cluster or database\n.*DETAIL:  They came in a dump or a copy.*\n.*HINT:  adopt_screenshot_task_requests\(\) has them sent from here\.\n/;
+my @columns = qw(id stream_name server reference requested_by requested_at status attempts sent_at finished_at task_id request_id error_code error_message);
+my $columns = join ', ', @columns;
+
+# Requests of two roles, in several states
+$from->safe_psql('postgres', 'CREATE ROLE app; GRANT INSERT ON screenshot_task_request TO app');
+$into->safe_psql('postgres', 'CREATE ROLE app');
+$from->add_server('tencent_live', $api, request_timeout => '1s');
+$from->safe_psql('postgres', 'GRANT USAGE ON FOREIGN SERVER tencent_live TO app;' . insert_sql(stream_name => 'made', reference => 'one')
+	  . insert_sql(stream_name => 'fault:error=InvalidParameter#refused') . 'SET ROLE app;' . insert_sql(stream_name => 'made for app')
+	  . insert_sql(stream_name => 'far', start_time => \"now() + interval '30 d'", end_time => \"now() + interval '30 d 1 h'"));
+$from->wait_for_table("status IN ('created', 'failed')", where => "stream_name <> 'far'") or die;
+$from->set('screenshot_task.enabled' => 'off');
+$from->safe_psql('postgres', 'ALTER SERVER tencent_live OPTIONS (ADD max_in_flight \'1\');' . insert_sql(stream_name => 'pending') . insert_sql(stream_name => 'doubtful') . insert_sql(stream_name => 'sending'));
+# As a worker that was killed would have left them
+$from->safe_psql('postgres', "UPDATE screenshot_task_request SET status = 'in_doubt', attempts = 1, sent_at = now(), next_attempt_at = now() + interval '1 d' WHERE stream_name = 'doubtful';"
+	  . "UPDATE screenshot_task_request SET status = 'sending', attempts = 1, sent_at = now() WHERE stream_name = 'sending'");
+my @before = $from->rows("SELECT $columns FROM screenshot_task_request ORDER BY id");
+is(scalar @before, 7, 'seven requests');
+PostgreSQL::Test::Utils::system_or_bail('pg_dump', '-d', $from->connstr('postgres'), '-f', $dump);
+unlike(PostgreSQL::Test::Utils::slurp_file($dump), qr/CREATE TABLE [^\n]*screenshot_task_request/, 'the dump leaves the table to the extension');
+
+# Into another cluster
+$into->safe_psql('postgres', 'DROP EXTENSION screenshot_task');
+restore($into, 'postgres');
+is_deeply([ $into->rows("SELECT $columns FROM screenshot_task_request ORDER BY id") ], \@before, 'another cluster: the requests are there, as they were');
+is_deeply([ $into->rows(q{SELECT has_table_privilege('app', 'screenshot_task_request', 'INSERT') AS i, has_server_privilege('app', 'tencent_live', 'USAGE') AS u}) ],
+	[ $from->rows('SELECT true AS i, true AS u') ], 'another cluster: the grants are there');
+ok($into->wait_for_log($held), 'another cluster: the log says that requests are held');
+my $offset = $into->log_size;
+my $requests = $api->requests + 0;
+$into->safe_psql('postgres', insert_sql(stream_name => 'new'));
+ok($into->wait_for_table("status = 'created'", where => "stream_name = 'new'"), 'another cluster: a new request is sent');
+cmp_ok(($into->table("stream_name = 'new'"))[0]{id}, '>', $before[-1]{id}, 'another cluster: numbers go on');
+is_deeply([ map { $_->{stream_name} } ($api->requests)[ $requests .. $api->requests - 1 ] ], ['new'], 'another cluster: and nothing else is');
+ok(wait_until(sub { $into->safe_psql('postgres', "SELECT age(now(), pg_postmaster_start_time()) > interval '5 s'") eq 't' }), 'some sweeps go by');
+unlike($into->log_text($offset), $held, 'another cluster: it says so once');
+
+# Adopted: sent from there, and what may have been made is found out about.  Here the one in doubt was not made.
+$from->stop;
+is($into->safe_psql('postgres', 'SELECT adopt_screenshot_task_requests()'), 4, 'four requests are adopted');
+$into->safe_psql('postgres', "UPDATE screenshot_task_request SET next_attempt_at = now() WHERE stream_name = 'doubtful'");
+ok($into->wait_for_table("status = 'created'", where => "stream_name IN ('pending', 'doubtful', 'sending')"), 'adopted ones are created');
+is($api->ledger(stream_name => $_), 1, "$_: one task") for 'pending', 'doubtful', 'sending', 'made', 'made for app';
+my ($far) = $into->table("stream_name = 'far'");
+is($far->{status}, 'pending', 'one that starts next month');
+is($into->safe_psql('postgres', "SELECT next_attempt_at - (start_time - interval '6 d') BETWEEN '0' AND '1 min' FROM screenshot_task_request WHERE stream_name = 'far'"), 't', 'waits for its time');
+
+# Into the same cluster, the table emptied, or the extension dropped before
+PostgreSQL::Test::Utils::system_or_bail('pg_dump', '-d', $into->connstr('postgres'), '-f', $dump);
+PostgreSQL::Test::Utils::system_or_bail('pg_dump', '-d', $into->connstr('postgres'), '-f', "$dump.data", '--data-only');
+@before = $into->rows("SELECT $columns FROM screenshot_task_request ORDER BY id");
+my $sent = $api->requests(action => 'CreateScreenshotTask') + 0;
+$into->safe_psql('postgres', 'TRUNCATE screenshot_task_request');
+restore($into, 'postgres', "$dump.data");
+is_deeply([ $into->rows("SELECT $columns FROM screenshot_task_request ORDER BY id") ], \@before, 'data into the same table: what was created is created');
+$into->safe_psql('postgres', 'DROP EXTENSION screenshot_task CASCADE');
+restore($into, 'postgres');
+is_deeply([ $into->rows("SELECT $columns FROM screenshot_task_request ORDER BY id") ], \@before, 'into the same database: what was created is created');
+
+# An ordinary role cannot pretend a restore.
+my $row = "INSERT INTO screenshot_task_request (stream_name, domain_name, app_name, end_time, template_id, status, task_id, requested_by, origin)"
+  . " VALUES ('pretended', 'd', 'a', now() + interval '1 h', 1, 'created', 'x', 'postgres', 815)";
+is($into->try("SET ROLE app; $row")->{error}, undef, 'a role inserts a row as a restore would');
+ok($into->wait_for_table("status = 'created'", where => "stream_name = 'pretended'"), 'it is sent like any');
+is_deeply([ map { [ @$_{qw(requested_by task_id)} ] } $into->table("stream_name = 'pretended'") ], [ [ 'app', ($api->ledger(stream_name => 'pretended'))[0]{task_id} ] ], 'as a request of its own');
+$into->safe_psql('postgres', "DELETE FROM screenshot_task_request WHERE stream_name = 'pretended'");
+
+# A copy of the database
+$into->safe_psql('postgres', 'SELECT adopt_screenshot_task_requests()');
+$into->safe_psql('template1', 'CREATE DATABASE copy TEMPLATE postgres');
+$into->safe_psql('copy', "UPDATE screenshot_task_request SET next_attempt_at = now() WHERE status = 'pending'");
+ok(wait_until(sub { $into->log_text($offset) =~ $held }), 'a copy: the log says that requests are held');
+$into->safe_psql('copy', insert_sql(stream_name => 'in the copy'));
+ok($into->wait_for_table("status = 'created'", dbname => 'copy', where => "stream_name = 'in the copy'"), 'a copy: a new request is sent');
+is($api->requests(action => 'CreateScreenshotTask', stream_name => 'far'), 0, 'a copy: what was pending is not');
+is($api->complaints, '', 'the stand-in has nothing to complain of');
+
+done_testing();
+
+sub restore
+{
+	my ($node, $dbname, $file) = @_;
+
+	PostgreSQL::Test::Utils::system_or_bail('psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr($dbname), '-o', '/dev/null', '-f', $file // $dump);
+	return;
+}
