@@ -9,6 +9,11 @@
  * counts only if that subtransaction, and each around it, commits: it is
  * enough to remember the outermost nesting level at which something was done.
  *
+ * The latch is set once the others have been sent what the commit makes
+ * invalid in their caches.  That comes after the transaction's callbacks: a
+ * worker that was woken by those might see the rows, and yet the servers, user
+ * mappings and roles as they were.
+ *
  * What was prepared is committed by another transaction, perhaps in another
  * session, which did nothing of it: so every COMMIT PREPARED wakes the worker.
  *
@@ -23,6 +28,7 @@
 #include "catalog/pg_user_mapping.h"
 #include "miscadmin.h"
 #include "tcop/utility.h"
+#include "utils/resowner.h"
 
 #include "shared_state.h"
 #include "wake.h"
@@ -32,8 +38,11 @@ static ProcessUtility_hook_type previous_utility = NULL;
 
 static int	marked_level = 0;	/* 0: this transaction is not marked */
 static int	marked_place = -1;	/* of this database, in shared memory */
+static bool committed = false;	/* has the transaction that was marked? */
 
 static void at_transaction_end(XactEvent event, void *arg);
+static void at_release(ResourceReleasePhase phase, bool is_commit,
+					   bool is_top_level, void *arg);
 static void at_subtransaction_end(SubXactEvent event, SubTransactionId mine,
 								  SubTransactionId parent, void *arg);
 static void at_utility(PlannedStmt *statement, const char *query_string,
@@ -51,6 +60,7 @@ void
 wake_init(void)
 {
 	RegisterXactCallback(at_transaction_end, NULL);
+	RegisterResourceReleaseCallback(at_release, NULL);
 	RegisterSubXactCallback(at_subtransaction_end, NULL);
 	previous_object_access = object_access_hook;
 	object_access_hook = at_object_access;
@@ -90,7 +100,7 @@ at_transaction_end(XactEvent event, void *arg)
 	switch (event)
 	{
 		case XACT_EVENT_COMMIT:
-			wake_database(marked_place);
+			committed = true;
 			marked_level = 0;
 			break;
 		case XACT_EVENT_ABORT:
@@ -100,6 +110,22 @@ at_transaction_end(XactEvent event, void *arg)
 		default:
 			break;
 	}
+}
+
+/*
+ * Locks are released after others were told what is invalid.
+ */
+static void
+at_release(ResourceReleasePhase phase, bool is_commit, bool is_top_level,
+		   void *arg)
+{
+	(void) is_commit;
+	(void) is_top_level;
+	(void) arg;
+	if (!committed || phase != RESOURCE_RELEASE_AFTER_LOCKS)
+		return;
+	committed = false;
+	wake_database(marked_place);
 }
 
 static void
@@ -148,6 +174,9 @@ at_utility(PlannedStmt *statement, const char *query_string,
 	Node	   *node = statement->utilityStmt;
 	bool		commits_prepared = IsA(node, TransactionStmt) &&
 		((TransactionStmt *) node)->kind == TRANS_STMT_COMMIT_PREPARED;
+	/* of which no object_access_hook is told */
+	bool		grants_server = IsA(node, GrantStmt) &&
+		((GrantStmt *) node)->objtype == OBJECT_FOREIGN_SERVER;
 
 	if (previous_utility)
 		previous_utility(statement, query_string, read_only_tree, context,
@@ -156,6 +185,6 @@ at_utility(PlannedStmt *statement, const char *query_string,
 		standard_ProcessUtility(statement, query_string, read_only_tree,
 								context, params, environment, dest,
 								completion);
-	if (commits_prepared)
+	if (commits_prepared || grants_server)
 		wake_at_commit();
 }

@@ -10,7 +10,7 @@ use ScreenshotTaskTest;
 use Test::More;
 
 my $api  = LiveApi->new;
-my $node = ScreenshotTaskTest->start_new('main', log_min_messages => 'debug2');
+my $node = ScreenshotTaskTest->start_new('main');
 
 $node->add_server('tencent_live', $api, request_timeout => '10min', max_in_flight => 20);
 
@@ -43,16 +43,16 @@ ok($node->wait_for_table("status = 'created' AND task_id IS NOT NULL", where => 
 	'quick requests overtake those that hang');
 is($node->safe_psql('postgres', "SELECT count(*) FROM screenshot_task_request WHERE status = 'sending'"), 18, 'which still do');
 
-# screenshot_task.enabled, by a reload
-$node->set('screenshot_task.enabled' => 'off');
-ok($node->wait_for_log(qr/\[$worker\] DEBUG:  parameter "screenshot_task.enabled" changed to "off"/), 'the worker obeys a reload');
-$node->safe_psql('postgres', insert_sql(stream_name => 'disabled'));
-$node->safe_psql('postgres', insert_sql(stream_name => 'disabled too'));
-sleep 2;
-is($api->requests(stream_name => 'disabled'), 0, 'nothing is sent while screenshot_task.enabled is off');
-is($node->try(call_sql(stream_name => 'call'))->{error}, undef, 'a call is, all the same');
+# screenshot_task.enabled, by a reload.  A reload, and a commit of requests, have the worker look at the table.
+looks_at_table(sub { $node->set('screenshot_task.enabled' => 'off') }, 'the worker obeys a reload');
+looks_at_table(sub { $node->safe_psql('postgres', insert_sql(stream_name => "disabled $_")) }, "the worker is woken by request $_")
+  for 1 .. 2;
+is_deeply([ map { [ @$_{qw(status attempts)} ] } $node->table("stream_name LIKE 'disabled%'") ], [ ([ 'pending', 0 ]) x 2 ],
+	'nothing is claimed while screenshot_task.enabled is off');
+is($node->try(call_sql(stream_name => 'call'))->{error}, undef, 'a call is sent all the same');
+is($api->requests(action => 'CreateScreenshotTask'), 18 + 10 + 1, 'and nothing else');
 $node->set('screenshot_task.enabled' => 'on');
-ok($node->wait_for_table("status = 'created'", where => "stream_name LIKE 'disabled%'"), 'a reload has it sent');
+ok($node->wait_for_table("status = 'created'", where => "stream_name LIKE 'disabled%'"), 'a reload has them sent');
 
 # A limit of requests under way
 is($node->try("ALTER SERVER tencent_live OPTIONS (SET max_in_flight '19')")->{error}, undef, 'max_in_flight is changed');
@@ -63,3 +63,15 @@ is($api->requests(outcome => 'hang'), 19, 'and no more than max_in_flight do');
 is($node->safe_psql('postgres', "SELECT count(*) FROM screenshot_task_request WHERE status = 'pending'"), 2, 'the others wait');
 
 done_testing();
+
+# Does the worker take something as a reason to look at the table, and come to rest again?
+sub looks_at_table
+{
+	my ($reason, $name) = @_;
+	my $before = $node->safe_psql('postgres', "SELECT state_change FROM pg_stat_activity WHERE pid = $worker");
+
+	$reason->();
+	ok($node->poll_query_until('postgres',
+			"SELECT state = 'idle' AND state_change > '$before' FROM pg_stat_activity WHERE pid = $worker"), $name);
+	return;
+}
