@@ -460,7 +460,6 @@ make_transfer(HttpClient *client)
 	 * environment: no proxy, no .netrc; and nothing is followed. */
 	SETOPT(easy, CURLOPT_PRIVATE, transfer);
 	SETOPT(easy, CURLOPT_NOSIGNAL, 1L);
-	SETOPT(easy, CURLOPT_POST, 1L);
 	SETOPT(easy, CURLOPT_FOLLOWLOCATION, 0L);
 	SETOPT(easy, CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
 	SETOPT(easy, CURLOPT_NOPROXY, "");
@@ -528,7 +527,8 @@ set_request(HttpTransfer *transfer, const HttpRequest *request)
 	transfer->host = pstrdup(request->host);
 	transfer->body = palloc(Max(request->body_len, 1));
 	MemoryContextSwitchTo(old);
-	memcpy(transfer->body, request->body, request->body_len);
+	if (request->body != NULL)
+		memcpy(transfer->body, request->body, request->body_len);
 
 	/* No "100-continue": the answer to it would be waited for. */
 	append_header(transfer, "Expect:");
@@ -537,7 +537,16 @@ set_request(HttpTransfer *transfer, const HttpRequest *request)
 
 	SETOPT(easy, CURLOPT_URL, request->url);
 	SETOPT(easy, CURLOPT_HTTPHEADER, transfer->headers);
-	SETOPT(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->body_len);
+	if (request->body != NULL)
+	{
+		SETOPT(easy, CURLOPT_POST, 1L);
+		SETOPT(easy, CURLOPT_POSTFIELDSIZE_LARGE,
+			   (curl_off_t) request->body_len);
+	}
+	else
+		SETOPT(easy, CURLOPT_HTTPGET, 1L);
+	/* What is asked by GET is not asked again soon. */
+	SETOPT(easy, CURLOPT_FORBID_REUSE, request->body != NULL ? 0L : 1L);
 	SETOPT(easy, CURLOPT_CONNECTTIMEOUT_MS, (long) request->connect_timeout);
 	SETOPT(easy, CURLOPT_TIMEOUT_MS, (long) request->request_timeout);
 	SETOPT(easy, CURLOPT_PROXY, request->proxy ? request->proxy : "");
@@ -862,6 +871,9 @@ http_release(HttpTransfer *transfer)
 		explicit_bzero(header->data, strlen(header->data));
 	curl_slist_free_all(transfer->headers);
 	transfer->headers = NULL;
+	/* and an answer may be all of them */
+	explicit_bzero(transfer->answer, transfer->answer_len);
+	transfer->answer_len = 0;
 	if (transfer->body != NULL)
 		pfree(transfer->body);
 	if (transfer->host != NULL)
