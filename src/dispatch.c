@@ -21,6 +21,7 @@
 static HttpClient *client;
 static dlist_head to_start = DLIST_STATIC_INIT(to_start);
 static int	n_jobs = 0;
+static int	n_lane_jobs = 0;	/* those of them that have a lane */
 
 static void start(Job *job);
 static void take_left_and_done(void);
@@ -46,12 +47,12 @@ dispatch_room(void)
 }
 
 /*
- * How many jobs have been added, and have not ended.
+ * How many jobs for lanes have been added, and have not ended.
  */
 int
 dispatch_jobs(void)
 {
-	return n_jobs;
+	return n_lane_jobs;
 }
 
 /*
@@ -63,9 +64,14 @@ dispatch_add(Job *job)
 	Assert(dispatch_room() > 0);
 	job->transfer = NULL;
 	job->left_at = 0;
+	job->signed_at = monotonic_now();
 	job->http.leave_by = job->ticket.leave_by;
 	job->http.owner = job;
-	job->lane->server->in_flight++;
+	if (job->lane != NULL)
+	{
+		job->lane->server->in_flight++;
+		n_lane_jobs++;
+	}
 	n_jobs++;
 	dlist_push_tail(&to_start, &job->node);
 }
@@ -101,6 +107,7 @@ start(Job *job)
 	PG_TRY();
 	{
 		http_start(client, &job->http, &job->transfer);
+		live_wipe_token(job->http.headers);
 	}
 	PG_CATCH();
 	{
@@ -149,7 +156,8 @@ take_left_and_done(void)
 		rate_left(&job->ticket);
 		job->left_at = GetCurrentTimestamp();
 		CRASH_POINT("after-send");
-		server_reached(job->lane->server);
+		if (job->lane != NULL)
+			server_reached(job->lane->server);
 	}
 	while ((transfer = http_next_done(client)) != NULL)
 	{
@@ -159,7 +167,7 @@ take_left_and_done(void)
 		http_reply(transfer, &reply);
 		if (reply.sent && job->left_at == 0)
 			job->left_at = GetCurrentTimestamp();
-		if (reply.complete)
+		if (reply.complete && job->lane != NULL)
 			server_answered(job->lane->server);
 		end(job, &reply);
 	}
@@ -178,7 +186,11 @@ end(Job *job, const HttpReply *reply)
 	else
 		rate_release(&job->ticket);
 	job->transfer = NULL;
-	job->lane->server->in_flight--;
+	if (job->lane != NULL)
+	{
+		job->lane->server->in_flight--;
+		n_lane_jobs--;
+	}
 	n_jobs--;
 	job->ended(job, reply);
 	http_release(transfer);

@@ -42,6 +42,7 @@
 #include "dispatch.h"
 #include "lane.h"
 #include "reconcile.h"
+#include "renewal.h"
 #include "request_queue.h"
 #include "screenshot_task.h"
 #include "shared_state.h"
@@ -164,6 +165,7 @@ screenshot_task_worker_main(Datum database)
 			look = true;
 		if (has_database_work(monotonic_now()))
 			work_on_database();
+		renew_credentials();
 
 		/* Nothing leaves that a termination has come before. */
 		CHECK_FOR_INTERRUPTS();
@@ -585,5 +587,6 @@ next_event(void)
 			next = Min(next, lanes_next_chance(now));
 	}
 	next = Max(next, not_before);
+	next = Min(next, renewal_next_event());
 	return Min(next, stuck_retry_at);
 }
