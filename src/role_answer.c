@@ -100,6 +100,9 @@ read_object(char *at, RoleAnswer *answer, const char **code)
 	at = skip_space(at);
 	if (*at++ != '{')
 		return false;
+	at = skip_space(at);
+	if (*at == '}')
+		return *skip_space(at + 1) == '\0';
 	do
 	{
 		at = read_string(skip_space(at), &name);
