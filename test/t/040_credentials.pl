@@ -202,21 +202,33 @@ $api->order(fault => 'error=AuthFailure.TokenFailure', stream => 'token twice', 
 fails($node->try(call_sql(server => 'role', stream_name => 'token twice')), '28000', qr/^server "role" refused the credentials for CreateScreenshotTask$/, 'role: refused twice');
 is_deeply([ map { $_->{secret_id} } $api->requests(stream_name => 'token twice') ], [qw(AKIDROLE2 AKIDROLE3)], 'role: it was tried twice');
 
-# All rows under way are refused, and it still is one fetch, no pause, and one task each.
+# A row: no pause, and a new set.  Many rows that are under way together: one task each.
 for my $server (qw(role file))
 {
-	my $fetched = $api->metadata_requests(asked => 'set');
-	my $paused  = () = $node->log_text =~ /server "$server" are paused/g;
+	my $first = $api->metadata_requests(asked => 'set');
 
-	$node->safe_psql('postgres', insert_sql(server => $server, stream_name => "warm $server"));
-	ok($node->wait_for_table("status = 'created'"), "$server: a connection");
-	$api->order(fault => 'error=AuthFailure.TokenFailure', stream => "token row $server *", times => ROWS);
-	$node->safe_psql('postgres', insert_sql(server => $server, stream_name => \"'token row $server ' || i", rows => ROWS));
-	ok($node->wait_for_table("status = 'created' AND attempts = 1"), "$server: rows whose token is refused");
-	is_deeply([ map { scalar $api->ledger(stream_name => "token row $server $_") } 1 .. ROWS ], [ (1) x ROWS ], "$server: one task each");
-	is($api->requests(outcome => 'AuthFailure.TokenFailure', stream_name => "token row $server $_") <= ROWS, 1, "$server: row $_") for 1;
-	cmp_ok($api->metadata_requests(asked => 'set') - $fetched, '<=', $server eq 'role' ? ROWS : 0, "$server: no more was fetched");
+	$api->order(fault => 'error=AuthFailure.TokenFailure', stream => "token row $server", times => 1);
+	$node->safe_psql('postgres', insert_sql(server => $server, stream_name => "token row $server"));
+	ok($node->wait_for_table("status = 'created' AND attempts = 1"), "$server: a row whose token is refused once");
+	is_deeply([ map { $_->{outcome} } $api->requests(stream_name => "token row $server") ], [qw(AuthFailure.TokenFailure TaskId)], "$server: it is sent once more");
+	my @ids = map { $_->{secret_id} } $api->requests(stream_name => "token row $server");
+	is($ids[0] eq $ids[1], $server eq 'file', "$server: with credentials read anew");
+	is($api->metadata_requests(asked => 'set') - $first, $server eq 'role' ? 1 : 0, "$server: of one fetch");
+	unlike($node->log_text, qr/for server "$server" are paused for \d+ s\n.*DETAIL:  AuthFailure/, "$server: without a pause");
+
+	$api->order(fault => 'error=AuthFailure.TokenFailure', stream => "token rows $server *", times => ROWS);
+	$node->safe_psql('postgres', insert_sql(server => $server, stream_name => \"'token rows $server ' || i", rows => ROWS));
+	ok($node->wait_for_table("status = 'created' AND attempts = 1"), "$server: rows whose tokens are refused");
+	is_deeply([ map { scalar $api->ledger(stream_name => "token rows $server $_") } 1 .. ROWS ], [ (1) x ROWS ], "$server: one task each");
 }
+
+# Refused again, the lane pauses, and the next time it has a new set again.
+$api->order(fault => 'error=AuthFailure.TokenFailure', stream => 'token row twice', times => 2);
+$node->safe_psql('postgres', insert_sql(server => 'role', stream_name => 'token row twice'));
+ok(wait_until(sub { $node->log_text =~ /for server "role" are paused for \d+ s\n.*DETAIL:  AuthFailure\.TokenFailure/ }), 'role: refused twice, the lane pauses');
+ok($node->wait_for_table("status = 'created' AND attempts = 1"), 'role: and goes on');
+my %used = map { $_->{secret_id} => 1 } $api->requests(stream_name => 'token row twice');
+is(keys %used, 3, 'role: with another set each time');
 
 # ------------------------------------------------------------------------------------------ Renewal
 
