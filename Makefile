@@ -6,17 +6,22 @@
 MODULE_big = screenshot_task
 OBJS = \
 	src/call.o \
+	src/credentials.o \
 	src/dispatch.o \
 	src/enqueue.o \
 	src/http.o \
 	src/lane.o \
 	src/launcher.o \
 	src/live_api.o \
+	src/machine_role.o \
 	src/rate_limit.o \
 	src/reconcile.o \
 	src/refusal.o \
+	src/renewal.o \
 	src/request_queue.o \
+	src/role_answer.o \
 	src/screenshot_task.o \
+	src/seal.o \
 	src/server.o \
 	src/shared_state.o \
 	src/steer.o \

@@ -4,7 +4,8 @@
 \echo Use "CREATE EXTENSION screenshot_task" to load this file. \quit
 
 --
--- Where to, and as whom
+-- Where to, and as whom.  A server may lend this machine's own credentials to
+-- those who have USAGE on it; the validator keeps that for superusers to set.
 --
 
 CREATE FUNCTION @extschema@.screenshot_task_fdw_validator(pg_catalog.text[], pg_catalog.oid)

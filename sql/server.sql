@@ -29,7 +29,8 @@ SELECT option, value, try_server(option, value) FROM (VALUES
 	('request_timeout', '1.5s'), ('request_timeout', '2min'), ('request_timeout', '1h'),
 	('ca_file', '/etc/ssl/certs/ca-certificates.crt'), ('proxy', 'http://192.0.2.1:3128'),
 	('in_doubt', 'reconcile'), ('in_doubt', 'hold'), ('in_doubt', 'resend'),
-	('credentials', 'user_mapping')) AS good (option, value);
+	('credentials', 'user_mapping'), ('credentials', 'environment'), ('credentials', 'file'), ('credentials', 'role'),
+	('metadata_endpoint', 'http://metadata.tencentyun.com'), ('metadata_endpoint', 'https://192.0.2.1:8443')) AS good (option, value);
 SELECT option, left(value, 20), try_mapping(option, value) FROM (VALUES
 	('secret_id', 'AKIDEXAMPLE'), ('secret_id', repeat('i', 255)),
 	('secret_key', 'a/key,with"all'), ('secret_key', repeat('k', 255)),
@@ -58,7 +59,9 @@ FROM (VALUES
 	(16, 'proxy', ARRAY['http://192.0.2.1/path']),
 	(17, 'in_doubt', ARRAY['', 'guess']),
 	(18, 'credentials', ARRAY['', 'none']),
-	(19, 'credentials', ARRAY['environment', 'file', 'role'])) AS bad (n, option, bad_values),
+	(19, 'metadata_endpoint', ARRAY['', 'metadata.tencentyun.com', E'http://a.com\r\nX-Forged: 1']),
+	(20, 'metadata_endpoint', ARRAY['http://a.com/latest/meta-data']),
+	(21, 'metadata_endpoint', ARRAY['ftp://a.com'])) AS bad (n, option, bad_values),
 	unnest(bad_values) WITH ORDINALITY AS v (value, i),
 	regexp_replace(try_server(option, value), ': "[^"]*"', '') AS said
 GROUP BY n, option, said ORDER BY n, min(i);
@@ -88,5 +91,28 @@ CREATE SERVER s FOREIGN DATA WRAPPER tencent_cloud OPTIONS (secret_id 'AKIDEXAMP
 CREATE USER MAPPING FOR CURRENT_USER SERVER tencent_live OPTIONS (endpoint 'https://live.tencentcloudapi.com');
 ALTER FOREIGN DATA WRAPPER tencent_cloud OPTIONS (ADD region 'ap-guangzhou');
 CREATE FOREIGN TABLE t (a int) SERVER tencent_live OPTIONS (region 'ap-guangzhou');
+
+-- what lends this machine's credentials is for superusers to set
+GRANT USAGE ON FOREIGN DATA WRAPPER tencent_cloud TO regress_screenshot_app;
+CREATE SERVER lends FOREIGN DATA WRAPPER tencent_cloud
+	OPTIONS (endpoint 'https://127.0.0.1:1', credentials 'environment');
+ALTER SERVER lends OWNER TO regress_screenshot_app;
+SET ROLE regress_screenshot_app;
+CREATE SERVER s FOREIGN DATA WRAPPER tencent_cloud OPTIONS (credentials 'role');
+CREATE SERVER s FOREIGN DATA WRAPPER tencent_cloud OPTIONS (metadata_endpoint 'http://127.0.0.1:1');
+ALTER SERVER lends OPTIONS (SET endpoint 'https://192.0.2.1');
+ALTER SERVER lends OPTIONS (ADD region 'ap-guangzhou', SET credentials 'file');
+
+-- and to keep: its owner must be one when it is used
+PREPARE call AS SELECT create_screenshot_task('livetest', '5000.live.push.com', 'live', now() + '1 hour', 20001, server => 'lends');
+EXECUTE call;
+\echo :SQLSTATE
+ALTER SERVER lends OPTIONS (SET credentials 'user_mapping');
+EXECUTE call;
+ALTER SERVER lends OPTIONS (DROP credentials, SET endpoint 'https://127.0.0.1:2');
+RESET ROLE;
+DEALLOCATE call;
+DROP SERVER lends;
+REVOKE USAGE ON FOREIGN DATA WRAPPER tencent_cloud FROM regress_screenshot_app;
 
 DROP FUNCTION try_server, try_mapping;

@@ -27,6 +27,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "credentials.h"
 #include "live_api.h"
 #include "rate_limit.h"
 #include "server.h"
@@ -39,6 +40,7 @@ typedef struct Call
 	const char *server;
 	RateTicket	ticket;
 	HttpTransfer *transfer;
+	bool		refused;		/* was an attempt refused, for its token? */
 } Call;
 
 /* Reads what an action's reply means */
@@ -69,6 +71,9 @@ static void read_request_id(const HttpReply *reply, LiveAnswer *answer,
 static void read_page(const HttpReply *reply, LiveAnswer *answer, void *arg);
 static void perform(const char *server_name, const char *action, char *body,
 					ReplyReader read, void *arg, LiveAnswer *answer);
+static MonotonicUs try_turns(const LiveServer *server, MonotonicUs newer_than,
+							 Call *call, char *body, ReplyReader read,
+							 void *arg, LiveAnswer *answer);
 static bool try_once(const LiveServer *server, const Credentials *credentials,
 					 Call *call, char *body, ReplyReader read, void *arg,
 					 LiveAnswer *answer);
@@ -79,7 +84,7 @@ static void send_and_wait(const LiveServer *server, const LiveRequest *request,
 						  Call *call);
 static void describe_call(void *arg);
 pg_attribute_noreturn()
-static void raise_failure(const char *server, const char *action,
+static void raise_failure(const LiveServer *server, const char *action,
 						  const LiveAnswer *answer);
 
 /* The most slots that a call lets pass by */
@@ -164,12 +169,13 @@ preview_screenshot_task(PG_FUNCTION_ARGS)
 
 	read_task(fcinfo, &task, signed_at);
 	server = get_live_server(server_name, GetUserId());
-	credentials = get_credentials(server, GetUserId());
+	credentials = credentials_get(server, GetUserId(), 0);
 	live_sign(&request, LIVE_CREATE, server->endpoint.authority,
 			  server->region, server->language, credentials,
 			  live_seconds(signed_at),
 			  live_create_body(&task));
 	wipe_credentials(credentials);
+	live_wipe_token(request.headers);
 
 	for (n_headers = 0; request.headers[n_headers] != NULL; n_headers++)
 		headers[n_headers] = n_headers == request.token_header ?
@@ -452,8 +458,8 @@ perform(const char *server_name, const char *action, char *body,
 		ReplyReader read, void *arg, LiveAnswer *answer)
 {
 	LiveServer *server = get_live_server(server_name, GetUserId());
-	Credentials *credentials = get_credentials(server, GetUserId());
 	Call	   *call = palloc0(sizeof(Call));
+	MonotonicUs newer_than;
 	ErrorContextCallback context;
 
 	if (client == NULL)
@@ -466,9 +472,36 @@ perform(const char *server_name, const char *action, char *body,
 	context.previous = error_context_stack;
 	error_context_stack = &context;
 
+	newer_than = try_turns(server, 0, call, body, read, arg, answer);
+	if (answer->error_code != NULL &&
+		strcmp(answer->error_code, LIVE_TOKEN_FAILURE) == 0)
+	{
+		/* There may be a new token by now.  Nothing was done with the old. */
+		call->refused = true;
+		(void) try_turns(server, newer_than, call, body, read, arg, answer);
+	}
+
+	error_context_stack = context.previous;
+	if (answer->outcome != LIVE_DONE)
+		raise_failure(server, action, answer);
+}
+
+/*
+ * Send one request, with credentials that are read anew, and newer than the
+ * given time if they can be.  A slot may pass while a connection is made: then
+ * with another one.
+ *
+ * Returns when the credentials had been read.
+ */
+static MonotonicUs
+try_turns(const LiveServer *server, MonotonicUs newer_than, Call *call,
+		  char *body, ReplyReader read, void *arg, LiveAnswer *answer)
+{
+	Credentials *credentials = credentials_get(server, GetUserId(), newer_than);
+	MonotonicUs read_at = monotonic_now();
+
 	PG_TRY();
 	{
-		/* A slot may pass while a connection is made: then another one. */
 		for (int turn = 0; turn < MAX_TURNS; turn++)
 		{
 			if (try_once(server, credentials, call, body, read, arg, answer))
@@ -480,10 +513,7 @@ perform(const char *server_name, const char *action, char *body,
 		wipe_credentials(credentials);
 	}
 	PG_END_TRY();
-
-	error_context_stack = context.previous;
-	if (answer->outcome != LIVE_DONE)
-		raise_failure(server->name, action, answer);
+	return read_at;
 }
 
 /*
@@ -496,7 +526,7 @@ try_once(const LiveServer *server, const Credentials *credentials,
 		 Call *call, char *body, ReplyReader read, void *arg,
 		 LiveAnswer *answer)
 {
-	RateKey		key = rate_key(credentials->secret_id, call->action);
+	RateKey		key = rate_key(credentials->account, call->action);
 	LiveRequest request;
 	HttpReply	reply;
 	bool		lapsed = false;
@@ -546,7 +576,10 @@ wait_for_slot(const LiveServer *server, RateKey key, RateTicket *ticket)
 		CHECK_FOR_INTERRUPTS();
 		if (rate_acquire(rate_table(), key, server->requests_per_second, 1, 0,
 						 ticket, &retry_at) == 1)
+		{
+			rate_wait_end();
 			return;
+		}
 		rate_wait(rate_table(), key, retry_at, wait_event);
 	}
 }
@@ -599,6 +632,7 @@ send_and_wait(const LiveServer *server, const LiveRequest *request, Call *call)
 		wait_event = WaitEventExtensionNew("ScreenshotTaskCall");
 
 	http_start(client, &http_request, &call->transfer);
+	live_wipe_token(request->headers);
 	for (;;)
 	{
 		if (http_next_left(client) != NULL)
@@ -621,6 +655,9 @@ describe_call(void *arg)
 	if (call->transfer != NULL && http_sent(call->transfer))
 		errcontext("%s on server \"%s\": the request had been sent, and may be carried out",
 				   call->action, call->server);
+	else if (call->refused)
+		errcontext("%s on server \"%s\": the request had been refused for its token, and nothing was done",
+				   call->action, call->server);
 	else
 		errcontext("%s on server \"%s\": nothing had been sent",
 				   call->action, call->server);
@@ -631,7 +668,7 @@ describe_call(void *arg)
  * RequestId, and what to do about it.
  */
 static void
-raise_failure(const char *server, const char *action,
+raise_failure(const LiveServer *server, const char *action,
 			  const LiveAnswer *answer)
 {
 	const char *message;
@@ -654,7 +691,9 @@ raise_failure(const char *server, const char *action,
 			break;
 		case LIVE_CREDENTIALS:
 			message = "server \"%s\" refused the credentials for %s";
-			hint = "Check the user mapping's secret_id, secret_key and token, what the account may do, and this machine's clock.";
+			hint = server->credentials == FROM_USER_MAPPING ?
+				"Check the user mapping's secret_id, secret_key and token, what the account may do, and this machine's clock." :
+				"Check this machine's credentials, of the kind that the server option \"credentials\" names, what the account may do, and this machine's clock.";
 			break;
 		case LIVE_SERVICE_STATE:
 			message = "server \"%s\" refused %s: the account's service is not active";
@@ -683,7 +722,7 @@ raise_failure(const char *server, const char *action,
 
 	ereport(ERROR,
 			(errcode(answer->sqlstate),
-			 errmsg(message, server, action),
+			 errmsg(message, server->name, action),
 			 errdetail_internal("%s", detail.data),
 			 hint != NULL ? errhint("%s", hint) : 0));
 }

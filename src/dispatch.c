@@ -21,9 +21,11 @@
 static HttpClient *client;
 static dlist_head to_start = DLIST_STATIC_INIT(to_start);
 static int	n_jobs = 0;
+static int	n_lane_jobs = 0;	/* those of them that have a lane */
 
 static void start(Job *job);
 static void take_left_and_done(void);
+static void note_left(Job *job);
 static void end(Job *job, const HttpReply *reply);
 
 /*
@@ -46,12 +48,12 @@ dispatch_room(void)
 }
 
 /*
- * How many jobs have been added, and have not ended.
+ * How many jobs for lanes have been added, and have not ended.
  */
 int
 dispatch_jobs(void)
 {
-	return n_jobs;
+	return n_lane_jobs;
 }
 
 /*
@@ -63,9 +65,14 @@ dispatch_add(Job *job)
 	Assert(dispatch_room() > 0);
 	job->transfer = NULL;
 	job->left_at = 0;
+	job->signed_at = monotonic_now();
 	job->http.leave_by = job->ticket.leave_by;
 	job->http.owner = job;
-	job->lane->server->in_flight++;
+	if (job->lane != NULL)
+	{
+		job->lane->server->in_flight++;
+		n_lane_jobs++;
+	}
 	n_jobs++;
 	dlist_push_tail(&to_start, &job->node);
 }
@@ -101,6 +108,7 @@ start(Job *job)
 	PG_TRY();
 	{
 		http_start(client, &job->http, &job->transfer);
+		live_wipe_token(job->http.headers);
 	}
 	PG_CATCH();
 	{
@@ -147,10 +155,10 @@ take_left_and_done(void)
 		Job		   *job = http_owner(transfer);
 
 		rate_left(&job->ticket);
-		job->left_at = GetCurrentTimestamp();
-		job->lane->server->n_left++;
+		note_left(job);
 		CRASH_POINT("after-send");
-		server_reached(job->lane->server);
+		if (job->lane != NULL)
+			server_reached(job->lane->server);
 	}
 	while ((transfer = http_next_done(client)) != NULL)
 	{
@@ -159,14 +167,19 @@ take_left_and_done(void)
 
 		http_reply(transfer, &reply);
 		if (reply.sent && job->left_at == 0)
-		{
-			job->left_at = GetCurrentTimestamp();
-			job->lane->server->n_left++;
-		}
-		if (reply.complete)
+			note_left(job);
+		if (reply.complete && job->lane != NULL)
 			server_answered(job->lane->server);
 		end(job, &reply);
 	}
+}
+
+static void
+note_left(Job *job)
+{
+	job->left_at = GetCurrentTimestamp();
+	if (job->lane != NULL)
+		job->lane->server->n_left++;
 }
 
 /*
@@ -182,9 +195,13 @@ end(Job *job, const HttpReply *reply)
 	else
 		rate_release(&job->ticket);
 	job->transfer = NULL;
-	job->lane->server->in_flight--;
-	if (job->left_at != 0)
-		job->lane->server->n_left--;
+	if (job->lane != NULL)
+	{
+		job->lane->server->in_flight--;
+		if (job->left_at != 0)
+			job->lane->server->n_left--;
+		n_lane_jobs--;
+	}
 	n_jobs--;
 	job->ended(job, reply);
 	http_release(transfer);

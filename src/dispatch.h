@@ -21,7 +21,7 @@ typedef struct Job Job;
  */
 struct Job
 {
-	Lane	   *lane;
+	Lane	   *lane;			/* NULL: none, and no limit either */
 	RateKey		key;
 	RateTicket	ticket;
 	HttpRequest http;
@@ -33,6 +33,7 @@ struct Job
 	void		(*ended) (Job *job, const HttpReply *reply);
 
 	/* ---------------- */
+	MonotonicUs signed_at;		/* when it was added, just signed */
 	MonotonicUs started_at;
 	TimestampTz left_at;		/* when it left, or 0 */
 	dlist_node	node;

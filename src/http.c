@@ -474,7 +474,6 @@ set_options(HttpTransfer *transfer)
 
 	SETOPT(easy, CURLOPT_PRIVATE, transfer);
 	SETOPT(easy, CURLOPT_NOSIGNAL, 1L);
-	SETOPT(easy, CURLOPT_POST, 1L);
 	SETOPT(easy, CURLOPT_FOLLOWLOCATION, 0L);
 	SETOPT(easy, CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
 	SETOPT(easy, CURLOPT_NOPROXY, "");
@@ -532,7 +531,8 @@ set_request(HttpTransfer *transfer, const HttpRequest *request)
 	transfer->host = pstrdup(request->host);
 	transfer->body = palloc(Max(request->body_len, 1));
 	MemoryContextSwitchTo(old);
-	memcpy(transfer->body, request->body, request->body_len);
+	if (request->body != NULL)
+		memcpy(transfer->body, request->body, request->body_len);
 
 	/* No "100-continue": the answer to it would be waited for. */
 	append_header(transfer, "Expect:");
@@ -541,7 +541,14 @@ set_request(HttpTransfer *transfer, const HttpRequest *request)
 
 	SETOPT(easy, CURLOPT_URL, request->url);
 	SETOPT(easy, CURLOPT_HTTPHEADER, transfer->headers);
-	SETOPT(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->body_len);
+	if (request->body != NULL)
+	{
+		SETOPT(easy, CURLOPT_POST, 1L);
+		SETOPT(easy, CURLOPT_POSTFIELDSIZE_LARGE,
+			   (curl_off_t) request->body_len);
+	}
+	else
+		SETOPT(easy, CURLOPT_HTTPGET, 1L);
 	SETOPT(easy, CURLOPT_CONNECTTIMEOUT_MS, (long) request->connect_timeout);
 	SETOPT(easy, CURLOPT_TIMEOUT_MS, (long) request->request_timeout);
 	SETOPT(easy, CURLOPT_PROXY, request->proxy ? request->proxy : "");
@@ -867,6 +874,8 @@ http_release(HttpTransfer *transfer)
 		 header = header->next)
 		explicit_bzero(header->data, strlen(header->data));
 	curl_slist_free_all(transfer->headers);
+	/* and an answer may be all of them */
+	explicit_bzero(transfer->answer, transfer->answer_len);
 	if (transfer->body != NULL)
 		pfree(transfer->body);
 	if (transfer->host != NULL)
@@ -1069,7 +1078,8 @@ on_header(char *data, size_t size, size_t nitems, void *arg)
 	size_t		len = size * nitems;
 
 	(void) data;
-	if (transfer->header_len == 0)
+	/* What is asked by GET is not asked again soon. */
+	if (transfer->header_len == 0 && transfer->body != NULL)
 		(void) curl_easy_setopt(transfer->easy, CURLOPT_FORBID_REUSE, 0L);
 	transfer->header_len += len;
 	if (transfer->header_len > HTTP_MAX_ANSWER)

@@ -17,13 +17,13 @@
 typedef struct HttpClient HttpClient;
 typedef struct HttpTransfer HttpTransfer;
 
-/* A POST to be made.  http_start() copies all of it. */
+/* A POST to be made, or a GET.  http_start() copies all of it. */
 typedef struct HttpRequest
 {
 	const char *url;
 	const char *host;			/* for messages */
 	char *const *headers;		/* "Name: value" each; the last is NULL */
-	const char *body;
+	const char *body;			/* of a POST; NULL: a GET */
 	size_t		body_len;		/* in bytes */
 	int			connect_timeout;	/* ms, name look-up and TLS included */
 	int			request_timeout;	/* ms, for everything */

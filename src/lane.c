@@ -14,6 +14,9 @@
  * opened at once as there are requests, and their slots held meanwhile.  A
  * server that left a request unanswered must answer one first.
  *
+ * A lane that sends with the machine's role may want credentials that must be
+ * fetched.  It is noted here; renewal.c fetches them, while the lane waits.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -36,6 +39,9 @@
 #define MIN_PAUSE			(5 * US_PER_SECOND)
 #define MAX_PAUSE			(300 * US_PER_SECOND)
 
+/* longer than credentials take to be fetched, or not */
+#define WAIT_FOR_SET		((ROLE_FETCH_TIMEOUT + 3000) * US_PER_MS)
+
 dlist_head	lanes = DLIST_STATIC_INIT(lanes);
 
 static dlist_head servers = DLIST_STATIC_INIT(servers);
@@ -43,6 +49,9 @@ static dlist_head servers = DLIST_STATIC_INIT(servers);
 static Lane *being_resolved = NULL;
 
 static Server *find_server(const Name name);
+static void want_set(Lane *lane, const RoleWish *wish, bool waits);
+static bool is_first_refusal(Lane *lane, MonotonicUs signed_at,
+							 const LiveAnswer *answer);
 static void pause_server(Server *server, const char *reason);
 static void note_unanswered(Server *server, MonotonicUs started_at,
 							const char *reason);
@@ -95,17 +104,20 @@ find_server(const Name name)
  * Read a lane's options and credentials as they are now, within a
  * transaction.  They stay until lanes_forget_options().
  *
+ * Returns false if the credentials are still to be fetched: the lane waits.
  * Raises an error if the role may not send to the server; then
  * lane_being_resolved() tells whom to blame.
  */
-void
+bool
 lane_resolve(Lane *lane)
 {
 	MemoryContext old;
 	Oid			role;
+	RoleWish	wish;
+	RoleState	state;
 
 	if (lane->options != NULL)
-		return;
+		return lane->credentials != NULL;
 	if (lane->context == NULL)
 		lane->context = AllocSetContextCreate(TopMemoryContext,
 											  "screenshot_task lane",
@@ -114,11 +126,34 @@ lane_resolve(Lane *lane)
 	being_resolved = lane;
 	role = get_role_oid(NameStr(lane->name.role), false);
 	lane->options = get_live_server(NameStr(lane->name.server), role);
-	lane->credentials = get_credentials(lane->options, role);
-	lane->key = rate_key(lane->credentials->secret_id, LIVE_CREATE);
+	role_wish(&wish, lane->options);
+	wish.newer_than = lane->newer_than;
+	/* What it has been waiting for may have failed. */
+	if (lane->wants_set)
+		wish.since = lane->wish.since;
+	lane->credentials = credentials_find(lane->options, role, &wish, &state);
+	if (state != ROLE_KNOWN)
+		want_set(lane, &wish, lane->credentials == NULL);
+	else
+		lane->wants_set = false;
+	if (lane->credentials != NULL)
+		lane->key = rate_key(lane->credentials->account, LIVE_CREATE);
 	lane->server->max_in_flight = lane->options->max_in_flight;
 	being_resolved = NULL;
 	MemoryContextSwitchTo(old);
+	return lane->credentials != NULL;
+}
+
+/*
+ * Note that a lane wants credentials of the machine's role to be fetched, and
+ * whether it waits for them.
+ */
+static void
+want_set(Lane *lane, const RoleWish *wish, bool waits)
+{
+	lane->wants_set = true;
+	lane->wish = *wish;
+	lane->waits_until = waits ? monotonic_now() + WAIT_FOR_SET : 0;
 }
 
 /*
@@ -196,11 +231,12 @@ lane_sign(Lane *lane, const char *action, const char *body, HttpRequest *http)
 }
 
 /*
- * Draw from the answer to a request what it says of the account, the lane and the server.
+ * Draw from the answer to a request what it says of the account, the lane and
+ * the server.  signed_at and started_at are the request's.
  */
 void
-lane_note_answer(Lane *lane, RateKey key, MonotonicUs started_at,
-				 const HttpReply *reply, const LiveAnswer *answer)
+lane_note_answer(Lane *lane, RateKey key, MonotonicUs signed_at,
+				 MonotonicUs started_at, const HttpReply *reply, const LiveAnswer *answer)
 {
 	const char *reason = answer->message ? answer->message : "no message";
 
@@ -211,6 +247,8 @@ lane_note_answer(Lane *lane, RateKey key, MonotonicUs started_at,
 		case LIVE_DONE:
 			lane->pauses = 0;
 			lane->server->pauses = 0;
+			if (signed_at > lane->refused_at)
+				lane->refused_at = 0;
 			break;
 		case LIVE_NOT_SENT:
 			if (!reply->lapsed)
@@ -225,6 +263,9 @@ lane_note_answer(Lane *lane, RateKey key, MonotonicUs started_at,
 					   monotonic_now() + rate_throttle_pause());
 			break;
 		case LIVE_CREDENTIALS:
+			if (!is_first_refusal(lane, signed_at, answer))
+				lane_pause(lane, reason);
+			break;
 		case LIVE_SERVICE_STATE:
 			lane_pause(lane, reason);
 			break;
@@ -235,6 +276,22 @@ lane_note_answer(Lane *lane, RateKey key, MonotonicUs started_at,
 		case LIVE_REFUSED:
 			break;
 	}
+}
+
+/*
+ * Is this the refusal of a token after which the credentials are read anew,
+ * and the requests sent once more; or of one that was signed before that?
+ */
+static bool
+is_first_refusal(Lane *lane, MonotonicUs signed_at, const LiveAnswer *answer)
+{
+	if (answer->error_code == NULL ||
+		strcmp(answer->error_code, LIVE_TOKEN_FAILURE) != 0)
+		return false;
+	lane->newer_than = Max(lane->newer_than, signed_at);
+	if (lane->refused_at == 0)
+		lane->refused_at = monotonic_now();
+	return signed_at <= lane->refused_at;
 }
 
 /*
@@ -257,12 +314,13 @@ not_before(const Lane *lane)
 }
 
 /*
- * When all pauses of a lane have ended.
+ * When all pauses of a lane have ended, and it waits for nothing.
  */
 MonotonicUs
 lane_paused_until(const Lane *lane)
 {
-	return Max(lane->paused_until, lane->server->paused_until);
+	return Max(Max(lane->paused_until, lane->waits_until),
+			   lane->server->paused_until);
 }
 
 /*
@@ -290,6 +348,8 @@ lane_pause(Lane *lane, const char *reason)
 	MonotonicUs now = monotonic_now();
 	MonotonicUs pause;
 
+	lane->wants_set = false;
+	lane->waits_until = 0;
 	if (lane->paused_until > now)
 		return;
 	pause = pause_time(&lane->pauses);
@@ -378,6 +438,7 @@ lanes_end_pauses(void)
 
 		lane->paused_until = 0;
 		lane->pauses = 0;
+		lane->refused_at = 0;
 		lane->server->paused_until = 0;
 		lane->server->pauses = 0;
 		lane->server->suspect = false;

@@ -10,9 +10,9 @@
 
 #include "lib/ilist.h"
 
+#include "credentials.h"
 #include "rate_limit.h"
 #include "request_queue.h"
-#include "server.h"
 
 /* A foreign server, as the worker has come to know it */
 typedef struct Server
@@ -44,6 +44,13 @@ typedef struct Lane
 	MonotonicUs paused_until;
 	int			pauses;			/* in a row */
 
+	/* credentials of the machine's role, and tokens that were refused */
+	bool		wants_set;		/* is a set to be fetched? */
+	RoleWish	wish;			/* which, if so */
+	MonotonicUs waits_until;	/* for it, at the most; 0: it does not */
+	MonotonicUs newer_than;		/* when the last that was refused was signed */
+	MonotonicUs refused_at;		/* when the first was, in a row; 0: none */
+
 	/* for the length of one transaction, if it was resolved */
 	MemoryContext context;
 	LiveServer *options;		/* NULL: not resolved */
@@ -56,12 +63,13 @@ typedef struct Lane
 extern dlist_head lanes;		/* of Lane.node; they stay for ever */
 
 extern Lane *lane_find(const LaneName *name);
-extern void lane_resolve(Lane *lane);
+extern bool lane_resolve(Lane *lane);
 extern Lane *lane_being_resolved(void);
 extern const char *lane_sign(Lane *lane, const char *action, const char *body,
 							 HttpRequest *http);
-extern void lane_note_answer(Lane *lane, RateKey key, MonotonicUs started_at,
-							 const HttpReply *reply, const LiveAnswer *answer);
+extern void lane_note_answer(Lane *lane, RateKey key, MonotonicUs signed_at,
+							 MonotonicUs started_at, const HttpReply *reply,
+							 const LiveAnswer *answer);
 extern void lanes_forget_options(void);
 
 extern bool lane_may_claim(const Lane *lane, MonotonicUs now);

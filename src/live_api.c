@@ -32,6 +32,7 @@
 
 #define CONTENT_TYPE		"application/json; charset=utf-8"
 #define REQUEST_CLIENT		"screenshot_task"
+#define TOKEN_HEADER		"X-TC-Token: "
 
 #define MAX_TASK_ID			255 /* bytes; the vendor's sample has 57 */
 #define MAX_REQUEST_ID		64	/* bytes; a UUID has 36 */
@@ -355,10 +356,25 @@ live_sign(LiveRequest *request, const char *action, const char *host,
 	if (credentials->token != NULL)
 	{
 		request->token_header = n;
-		request->headers[n++] = psprintf("X-TC-Token: %s", credentials->token);
+		request->headers[n++] = psprintf(TOKEN_HEADER "%s",
+										   credentials->token);
 	}
 	request->headers[n] = NULL;
 	Assert(n < LIVE_MAX_HEADERS);
+}
+
+/*
+ * Wipe the token from the headers that live_sign() made, if they have one.
+ * They are of no more use then.
+ */
+void
+live_wipe_token(char *const *headers)
+{
+	for (; *headers != NULL; headers++)
+	{
+		if (strncmp(*headers, TOKEN_HEADER, strlen(TOKEN_HEADER)) == 0)
+			explicit_bzero(*headers, strlen(*headers));
+	}
 }
 
 static void

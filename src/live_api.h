@@ -41,6 +41,9 @@ typedef struct ScreenshotTask
 	const char *extension;		/* NULL: none */
 } ScreenshotTask;
 
+/* The code for a token that does not, or no longer, belong to the secret_id */
+#define LIVE_TOKEN_FAILURE	"AuthFailure.TokenFailure"
+
 /* Rules of DescribeScreenshotTask, in seconds */
 #define LIVE_MAX_WINDOW		(7 * 24 * 3600) /* from start to end, at the most */
 
@@ -74,6 +77,7 @@ typedef struct Credentials
 	char	   *secret_id;
 	char	   *secret_key;
 	char	   *token;
+	char	   *account;		/* whose limit it counts against, by any name */
 } Credentials;
 
 /* A signed request, ready for http_start() */
@@ -125,6 +129,7 @@ extern void live_sign(LiveRequest *request, const char *action,
 					  const char *host, const char *region,
 					  const char *language, const Credentials *credentials,
 					  int64 timestamp, char *body);
+extern void live_wipe_token(char *const *headers);
 extern void live_read_answer(const HttpReply *reply, bool wants_task_id,
 							 LiveAnswer *answer);
 extern void live_read_task_list(const HttpReply *reply, LiveAnswer *answer,

@@ -318,7 +318,9 @@ rate_throttle_pause(void)
 /*
  * Sleep until the given time, or until a slot comes free before it.
  *
- * Interrupts are served, and so may raise an error.
+ * Between two attempts to acquire one; the first time, when nothing that
+ * comes free could be heard of before, returns at once.  rate_wait_end() must
+ * follow.  Interrupts are served, and so may raise an error.
  */
 void
 rate_wait(RateTable *table, RateKey key, MonotonicUs until,
@@ -333,6 +335,14 @@ rate_wait(RateTable *table, RateKey key, MonotonicUs until,
 		return;
 	}
 	ConditionVariableTimedSleep(&window->released, timeout, wait_event_info);
+}
+
+/*
+ * Wait no longer.
+ */
+void
+rate_wait_end(void)
+{
 	ConditionVariableCancelSleep();
 }
 

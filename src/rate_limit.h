@@ -46,5 +46,6 @@ extern void rate_pause(RateTable *table, RateKey key, MonotonicUs until);
 extern MonotonicUs rate_throttle_pause(void);
 extern void rate_wait(RateTable *table, RateKey key, MonotonicUs until,
 					  uint32 wait_event_info);
+extern void rate_wait_end(void);
 
 #endif							/* SCREENSHOT_TASK_RATE_LIMIT_H */

@@ -246,7 +246,11 @@ start_inquiries(void)
 			due_at = now;
 			return;
 		}
-		lane_resolve(lane);
+		if (!lane_resolve(lane))
+		{
+			due_at = Min(due_at, lane_paused_until(lane));
+			continue;
+		}
 		if (!apply_policy(request, lane->options))
 			start_inquiry(request, lane->options);
 	}
@@ -374,8 +378,9 @@ ask(Inquiry *inquiry)
 
 	if (lane_paused_until(lane) > now)
 		return;
-	lane_resolve(lane);
-	inquiry->job.key = rate_key(lane->credentials->secret_id, LIVE_DESCRIBE);
+	if (!lane_resolve(lane))
+		return;
+	inquiry->job.key = rate_key(lane->credentials->account, LIVE_DESCRIBE);
 	if (dispatch_room() == 0 ||
 		rate_acquire(shared_rate_table(), inquiry->job.key,
 					 lane->options->requests_per_second, 1, 0,
@@ -499,7 +504,8 @@ take_failure(Inquiry *inquiry, const HttpReply *reply,
 		return;
 	}
 	lane_note_answer(inquiry->job.lane, inquiry->job.key,
-					 inquiry->job.started_at, reply, answer);
+					 inquiry->job.signed_at, inquiry->job.started_at, reply,
+					 answer);
 	switch (answer->outcome)
 	{
 		case LIVE_THROTTLED:

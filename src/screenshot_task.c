@@ -19,6 +19,7 @@
 #include "compat.h"
 #include "launcher.h"
 #include "screenshot_task.h"
+#include "seal.h"
 #include "shared_state.h"
 #include "step_aside.h"
 #include "wake.h"
@@ -78,6 +79,12 @@ _PG_init(void)
 
 	if (!process_shared_preload_libraries_in_progress)
 		return;
+
+	/* All processes inherit the key. */
+	if (!seal_make_key())
+		ereport(ERROR,
+				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+				 errmsg("could not make a key: OpenSSL offers no randomness")));
 	shared_state_init();
 	wake_init();
 	step_aside_init();

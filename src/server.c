@@ -1,12 +1,17 @@
 /*-------------------------------------------------------------------------
  *
  * server.c
- *	  Foreign servers of the wrapper tencent_cloud: where requests are sent,
- *	  and with which credentials
+ *	  Foreign servers of the wrapper tencent_cloud, and the options of theirs
+ *	  and of their user mappings
  *
  * Every option is a row of one table, with the function that checks its
  * value.  The validator runs the checks; reading a server runs them again,
  * since an option may have been stored before a rule was made.
+ *
+ * What lends this machine's own credentials to those who may use a server is
+ * for superusers to set.  The validator sees all options that a server will
+ * have: so nobody else can set any of such a server, its endpoint above all,
+ * to which the credentials' signatures and token would be sent.
  *
  *-------------------------------------------------------------------------
  */
@@ -22,7 +27,6 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
-#include "utils/syscache.h"
 
 #include "compat.h"
 #include "rate_limit.h"
@@ -30,6 +34,7 @@
 
 #define DEFAULT_ENDPOINT	"https://live.tencentcloudapi.com"
 #define DEFAULT_LANGUAGE	"en-US"
+#define DEFAULT_METADATA	"http://metadata.tencentyun.com"
 
 /*
  * Checks a value, and puts it into a LiveServer or Credentials.  Returns
@@ -56,6 +61,7 @@ static const char *set_proxy(void *object, const char *value);
 static const char *set_max_in_flight(void *object, const char *value);
 static const char *set_in_doubt(void *object, const char *value);
 static const char *set_credentials(void *object, const char *value);
+static const char *set_metadata_endpoint(void *object, const char *value);
 static const char *set_secret_id(void *object, const char *value);
 static const char *set_secret_key(void *object, const char *value);
 static const char *set_token(void *object, const char *value);
@@ -72,17 +78,23 @@ static const Option options[] = {
 	{"max_in_flight", ForeignServerRelationId, false, set_max_in_flight},
 	{"in_doubt", ForeignServerRelationId, false, set_in_doubt},
 	{"credentials", ForeignServerRelationId, false, set_credentials},
+	{"metadata_endpoint", ForeignServerRelationId, false, set_metadata_endpoint},
 	{"secret_id", UserMappingRelationId, false, set_secret_id},
 	{"secret_key", UserMappingRelationId, true, set_secret_key},
 	{"token", UserMappingRelationId, true, set_token},
 };
 
+/* by CredentialsSource */
+static const char *const credentials_sources[] = {
+	"user_mapping", "environment", "file", "role"
+};
+
+static void check_superuser(const LiveServer *server, List *elements);
 static void apply_option(void *object, Oid catalog, DefElem *element);
+static const Option *find_option(const char *name, Oid catalog);
 static char *list_options(Oid catalog);
 static ForeignServer *find_server(const char *name, Oid role);
 static void set_server_defaults(LiveServer *server);
-static HeapTuple find_user_mapping(Oid role, Oid server);
-static void wipe_text(char *secret);
 static bool is_loopback(const char *host);
 static bool is_visible_ascii(const char *value);
 static const char *set_time(int *milliseconds, const char *value);
@@ -94,7 +106,7 @@ PG_FUNCTION_INFO_V1(screenshot_task_fdw_validator);
  * Check the options of a foreign server or user mapping.
  *
  * Raises an error that names the option, the value unless it is a secret,
- * and what is allowed.
+ * and what is allowed; or that the option is for superusers to set.
  */
 Datum
 screenshot_task_fdw_validator(PG_FUNCTION_ARGS)
@@ -113,23 +125,48 @@ screenshot_task_fdw_validator(PG_FUNCTION_ARGS)
 
 	foreach(cell, elements)
 		apply_option(object, catalog, (DefElem *) lfirst(cell));
+	if (catalog == ForeignServerRelationId)
+		check_superuser(&server, elements);
 
+	wipe_text(credentials.secret_id);
+	wipe_text(credentials.secret_key);
+	wipe_text(credentials.token);
 	PG_RETURN_VOID();
+}
+
+static void
+check_superuser(const LiveServer *server, List *elements)
+{
+	ListCell   *cell;
+
+	if (superuser())
+		return;
+	if (server->credentials != FROM_USER_MAPPING)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to set options of a server whose option \"credentials\" is \"%s\"",
+						credentials_source_name(server->credentials)),
+				 errdetail("It sends with credentials of this machine: only superusers may set its options."),
+				 errhint("Its owner may set \"credentials\" to \"user_mapping\", or drop it.")));
+	foreach(cell, elements)
+	{
+		DefElem    *element = lfirst(cell);
+
+		if (strcmp(element->defname, "metadata_endpoint") == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("permission denied to set options of a server that has the option \"metadata_endpoint\""),
+					 errdetail("Only superusers may set it, and the other options of a server that has it.")));
+	}
 }
 
 static void
 apply_option(void *object, Oid catalog, DefElem *element)
 {
-	const Option *option = NULL;
+	const Option *option = find_option(element->defname, catalog);
 	const char *value = defGetString(element);
 	const char *allowed;
 
-	for (int i = 0; i < (int) lengthof(options); i++)
-	{
-		if (options[i].catalog == catalog &&
-			strcmp(options[i].name, element->defname) == 0)
-			option = &options[i];
-	}
 	if (option == NULL)
 	{
 		char	   *valid = list_options(catalog);
@@ -152,6 +189,17 @@ apply_option(void *object, Oid catalog, DefElem *element)
 				 errmsg("invalid value for option \"%s\": \"%s\"",
 						option->name, value),
 				 errdetail_internal("%s", allowed)));
+}
+
+static const Option *
+find_option(const char *name, Oid catalog)
+{
+	for (int i = 0; i < (int) lengthof(options); i++)
+	{
+		if (options[i].catalog == catalog && strcmp(options[i].name, name) == 0)
+			return &options[i];
+	}
+	return NULL;
 }
 
 /*
@@ -231,6 +279,7 @@ get_live_server(const char *name, Oid role)
 	server = palloc(sizeof(LiveServer));
 	set_server_defaults(server);
 	server->oid = foreign->serverid;
+	server->owner = foreign->owner;
 	server->name = foreign->servername;
 	foreach(cell, foreign->options)
 		apply_option(server, ForeignServerRelationId,
@@ -249,98 +298,47 @@ set_server_defaults(LiveServer *server)
 	server->request_timeout = 30 * 1000;
 	server->max_in_flight = 32;
 	server->in_doubt = IN_DOUBT_RECONCILE;
+	server->credentials = FROM_USER_MAPPING;
+	(void) set_metadata_endpoint(server, DEFAULT_METADATA);
 }
 
 /*
- * The credentials with which a role sends to a server: those of its user
- * mapping, or of the mapping for PUBLIC.
- *
- * palloc'd; wipe_credentials() after use.  Raises an error if there are none.
+ * A source of credentials, as the option has it.
  */
-Credentials *
-get_credentials(const LiveServer *server, Oid role)
+const char *
+credentials_source_name(CredentialsSource source)
 {
-	Credentials *credentials = palloc0(sizeof(Credentials));
-	HeapTuple	tuple = find_user_mapping(role, server->oid);
-	const char *missing = NULL;
-	Datum		datum;
-	bool		isnull;
-	ListCell   *cell;
-
-	if (!HeapTupleIsValid(tuple))
-	{
-		const char *role_name = quote_identifier(GetUserNameFromId(role, false));
-		const char *server_name = quote_identifier(server->name);
-
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
-				 errmsg("role %s has no user mapping for server \"%s\"",
-						role_name, server->name),
-				 errhint("Create one with CREATE USER MAPPING FOR %s SERVER %s OPTIONS (secret_id '...', secret_key '...').",
-						 role_name, server_name)));
-	}
-
-	datum = SysCacheGetAttr(USERMAPPINGUSERSERVER, tuple,
-							Anum_pg_user_mapping_umoptions, &isnull);
-	if (!isnull)
-	{
-		foreach(cell, untransformRelOptions(datum))
-		{
-			DefElem    *element = lfirst(cell);
-
-			apply_option(credentials, UserMappingRelationId, element);
-			wipe_text(defGetString(element));
-		}
-	}
-	ReleaseSysCache(tuple);
-
-	if (credentials->secret_id == NULL)
-		missing = "secret_id";
-	else if (credentials->secret_key == NULL)
-		missing = "secret_key";
-	if (missing != NULL)
-	{
-		wipe_credentials(credentials);
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
-				 errmsg("the user mapping of role %s for server \"%s\" has no %s",
-						quote_identifier(GetUserNameFromId(role, false)),
-						server->name, missing),
-				 errhint("Add it with ALTER USER MAPPING ... OPTIONS (ADD %s '...').",
-						 missing)));
-	}
-	return credentials;
-}
-
-static HeapTuple
-find_user_mapping(Oid role, Oid server)
-{
-	HeapTuple	tuple = SearchSysCache2(USERMAPPINGUSERSERVER,
-										ObjectIdGetDatum(role),
-										ObjectIdGetDatum(server));
-
-	if (!HeapTupleIsValid(tuple))
-		tuple = SearchSysCache2(USERMAPPINGUSERSERVER,
-								ObjectIdGetDatum(InvalidOid),
-								ObjectIdGetDatum(server));
-	return tuple;
+	return credentials_sources[source];
 }
 
 /*
- * Wipe credentials from memory, and free them.  NULL is allowed.
+ * Take over a part of a user mapping's credentials: secret_id, secret_key or
+ * token, which is palloc'd.
+ *
+ * Raises an error if it is none, or its value is not valid.
  */
 void
-wipe_credentials(Credentials *credentials)
+apply_user_mapping_option(Credentials *credentials, DefElem *element)
 {
-	if (credentials == NULL)
-		return;
-	wipe_text(credentials->secret_id);
-	wipe_text(credentials->secret_key);
-	wipe_text(credentials->token);
-	pfree(credentials);
+	apply_option(credentials, UserMappingRelationId, element);
 }
 
-static void
+/*
+ * Take over a part of credentials that come from elsewhere, by the rules for
+ * a user mapping's option of that name.
+ *
+ * Returns NULL, with the part palloc'd; or what is allowed, as a sentence.
+ */
+const char *
+set_credential(Credentials *credentials, const char *name, const char *value)
+{
+	return find_option(name, UserMappingRelationId)->set(credentials, value);
+}
+
+/*
+ * Wipe a secret from memory.  NULL is allowed.
+ */
+void
 wipe_text(char *secret)
 {
 	if (secret != NULL)
@@ -469,12 +467,30 @@ set_in_doubt(void *object, const char *value)
 static const char *
 set_credentials(void *object, const char *value)
 {
-	(void) object;
-	if (strcmp(value, "environment") == 0 || strcmp(value, "file") == 0 ||
-		strcmp(value, "role") == 0)
-		return "This version takes credentials from user mappings only: the valid value is \"user_mapping\".";
-	if (strcmp(value, "user_mapping") != 0)
-		return "The valid value is \"user_mapping\".";
+	for (int i = 0; i < (int) lengthof(credentials_sources); i++)
+	{
+		if (strcmp(value, credentials_sources[i]) == 0)
+		{
+			((LiveServer *) object)->credentials = (CredentialsSource) i;
+			return NULL;
+		}
+	}
+	return "Valid values are \"user_mapping\", \"environment\", \"file\" and \"role\".";
+}
+
+static const char *
+set_metadata_endpoint(void *object, const char *value)
+{
+	LiveServer *server = object;
+	const char *problem = http_parse_endpoint(value, &server->metadata);
+
+	if (problem != NULL)
+		return psprintf("It %s. An endpoint is a URL of a scheme and a host, such as \"%s\".",
+						problem, DEFAULT_METADATA);
+	/* The service has no TLS.  It is near, and superusers say where. */
+	if (strcmp(server->metadata.scheme, "http") != 0 &&
+		strcmp(server->metadata.scheme, "https") != 0)
+		return "Its scheme must be http or https.";
 	return NULL;
 }
 

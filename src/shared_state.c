@@ -2,10 +2,11 @@
  *
  * shared_state.c
  *	  What the processes of a cluster share: which databases have a worker,
- *	  who is to be woken, and the rate limits
+ *	  who is to be woken, the rate limits, and sealed credentials
  *
- * There are no pointers and no secrets in here, and nothing in here is needed
- * after a restart: the tables of the databases hold all that counts.
+ * There are no pointers in here, and no secrets but those that are sealed with
+ * a key that is not; and nothing in here is needed after a restart: the tables
+ * of the databases hold all that counts.
  *
  * A database takes a place when the launcher starts, when the extension is
  * created in it, or with its first request.  A place whose worker found no
@@ -54,10 +55,12 @@ typedef struct SharedState
 	pg_atomic_uint32 launcher_proc; /* PGPROC number, or NOBODY */
 	ConditionVariable worker_left;	/* some worker has ended */
 	DatabasePlace databases[MAX_DATABASES];
-	/* The rate limits follow, at RATE_TABLE_OFFSET. */
+	/* The rate limits follow, at RATE_TABLE_OFFSET, and the credentials. */
 } SharedState;
 
 #define RATE_TABLE_OFFSET	MAXALIGN(sizeof(SharedState))
+#define ROLE_TABLE_OFFSET \
+	(RATE_TABLE_OFFSET + MAXALIGN(rate_table_size(RATE_WINDOWS)))
 
 static shmem_request_hook_type previous_request_hook = NULL;
 static shmem_startup_hook_type previous_startup_hook = NULL;
@@ -86,7 +89,7 @@ shared_state_init(void)
 static Size
 shared_state_size(void)
 {
-	return add_size(RATE_TABLE_OFFSET, rate_table_size(RATE_WINDOWS));
+	return add_size(ROLE_TABLE_OFFSET, role_table_size());
 }
 
 static void
@@ -124,6 +127,7 @@ start_up(void)
 			pg_atomic_init_u32(&state->databases[i].worker_proc, NOBODY);
 		}
 		rate_table_init(shared_rate_table(), RATE_WINDOWS);
+		role_table_init(shared_role_table());
 	}
 	LWLockRelease(AddinShmemInitLock);
 }
@@ -144,6 +148,15 @@ RateTable *
 shared_rate_table(void)
 {
 	return (RateTable *) ((char *) state + RATE_TABLE_OFFSET);
+}
+
+/*
+ * The credentials of the machine's role.  Only if shared_state_available().
+ */
+RoleTable *
+shared_role_table(void)
+{
+	return (RoleTable *) ((char *) state + ROLE_TABLE_OFFSET);
 }
 
 /*

@@ -2,13 +2,14 @@
  *
  * shared_state.h
  *	  What the processes of a cluster share: which databases have a worker,
- *	  who is to be woken, and the rate limits
+ *	  who is to be woken, the rate limits, and sealed credentials
  *
  *-------------------------------------------------------------------------
  */
 #ifndef SCREENSHOT_TASK_SHARED_STATE_H
 #define SCREENSHOT_TASK_SHARED_STATE_H
 
+#include "machine_role.h"
 #include "monotonic.h"
 #include "rate_limit.h"
 
@@ -33,6 +34,7 @@ typedef struct DatabaseStatus
 extern void shared_state_init(void);
 extern bool shared_state_available(void);
 extern RateTable *shared_rate_table(void);
+extern RoleTable *shared_role_table(void);
 
 /* by sessions */
 extern int	database_place(Oid database);

@@ -94,7 +94,7 @@ submission_claim(void)
 		Lane	   *lane = dlist_container(Lane, node, iter.cur);
 
 		if (lane_may_claim(lane, now))
-			lane_resolve(lane);
+			(void) lane_resolve(lane);
 	}
 	share_room(now);
 	dlist_foreach(iter, &lanes)
@@ -362,8 +362,8 @@ judge(Request *request, const HttpReply *reply, const LiveAnswer *answer)
 	outcome->request_id = answer->request_id;
 	outcome->error_code = answer->error_code;
 	outcome->error_message = answer->message;
-	lane_note_answer(lane, request->job.key, request->job.started_at, reply,
-					 answer);
+	lane_note_answer(lane, request->job.key, request->job.signed_at,
+					 request->job.started_at, reply, answer);
 
 	switch (answer->outcome)
 	{

@@ -44,6 +44,7 @@
 #include "lane.h"
 #include "reconcile.h"
 #include "refusal.h"
+#include "renewal.h"
 #include "request_queue.h"
 #include "screenshot_task.h"
 #include "shared_state.h"
@@ -181,6 +182,7 @@ screenshot_task_worker_main(Datum database)
 			yield_slot(place, next_event());
 			proc_exit(0);
 		}
+		renew_credentials();
 
 		/* Nothing leaves that a termination has come before. */
 		CHECK_FOR_INTERRUPTS();
@@ -659,5 +661,6 @@ next_event(void)
 			next = Min(next, lanes_next_chance(now));
 	}
 	next = Max(next, not_before);
+	next = Min(next, renewal_next_event());
 	return Min(next, stuck_retry_at);
 }

@@ -66,6 +66,27 @@ sub stop
 
 sub endpoint { return "https://127.0.0.1:$_[0]->{port}" }
 
+# The metadata service, with option --metadata; what it is to do from now on; and what it was asked.
+sub metadata_endpoint
+{
+	my ($self) = @_;
+
+	return 'http://127.0.0.1:' . PostgreSQL::Test::Utils::slurp_file("$self->{dir}/metadata_port") =~ s/\s//gr;
+}
+
+sub set_metadata
+{
+	my ($self, %orders) = @_;
+
+	open my $file, '>', "$self->{dir}/metadata.new" or die "could not open metadata.new: $!";
+	print $file JSON::PP->new->canonical->encode(\%orders);
+	close $file or die "could not write metadata.new: $!";
+	rename "$self->{dir}/metadata.new", "$self->{dir}/metadata" or die "could not rename metadata.new: $!";
+	return;
+}
+
+sub metadata_requests { my ($self, %wanted) = @_; return matching("$self->{dir}/metadata_requests", %wanted) }
+
 sub ca_file { return "$_[0]->{dir}/ca.pem" }
 
 # The same under a name of its own.  libcurl shares connections between requests that agree in all options,
