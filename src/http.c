@@ -1079,7 +1079,7 @@ on_header(char *data, size_t size, size_t nitems, void *arg)
 
 	(void) data;
 	/* What is asked by GET is not asked again soon. */
-	if (transfer->header_len == 0 && transfer->body != NULL)
+	if (transfer->header_len == 0 && transfer->body_len > 0)
 		(void) curl_easy_setopt(transfer->easy, CURLOPT_FORBID_REUSE, 0L);
 	transfer->header_len += len;
 	if (transfer->header_len > HTTP_MAX_ANSWER)
