@@ -320,7 +320,7 @@ list_window(ReturnSetInfo *result, const char *server_name,
 			(page.scroll_token != NULL && inquiry->scroll_token != NULL &&
 			 strcmp(page.scroll_token, inquiry->scroll_token) == 0))
 			ereport(ERROR,
-					(errcode(ERRCODE_PROTOCOL_VIOLATION),
+					(errcode(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN),
 					 errmsg("server \"%s\" lists no end of tasks",
 							server_name),
 					 errdetail("Page %d of %s has the ScrollToken of the page before, or is one too many.",

@@ -113,7 +113,7 @@ for my $lie (@lies)
 
 	my $error = $node->try("SELECT * FROM describe_screenshot_tasks(now(), now() + interval '1 d', stream_name => '$lie')")->{error};
 	is_deeply([ @$error{qw(sqlstate message)} ],
-		$lies{$lie} ? [ '08P01', 'server "tencent_live" lists no end of tasks' ] :
+		$lies{$lie} ? [ '08007', 'server "tencent_live" lists no end of tasks' ] :
 		[ '08007', 'it is unknown whether server "tencent_live" carried out DescribeScreenshotTask' ], "$lie: describe_screenshot_tasks()");
 }
 $api->clear_orders;
