@@ -40,6 +40,7 @@ typedef struct Lane
 	LaneName	name;
 	Server	   *server;
 	bool		has_work;		/* may there be requests to claim? */
+	bool		was_seen;		/* were there, with none claimed since? */
 	MonotonicUs slot_at;		/* when the account's limit lets more through */
 	MonotonicUs paused_until;
 	int			pauses;			/* in a row */

@@ -298,7 +298,7 @@ make_room(int needed)
 		DatabaseStatus status;
 
 		read_database(place, &status);
-		if (attempts[place].handle != NULL && status.asked)
+		if (status.worker_pid != 0 && status.asked)
 			needed--;
 	}
 	for (; needed > 0; needed--)
@@ -311,8 +311,7 @@ make_room(int needed)
 			const Attempt *attempt = &attempts[place];
 			DatabaseStatus status;
 
-			if (attempt->handle == NULL)
-				continue;
+			/* It may be one of a launcher before this one. */
 			read_database(place, &status);
 			if (status.worker_pid == 0 || !status.confirmed || status.asked ||
 				(!status.idle && attempt->started_at + TURN > now))

@@ -1,11 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * refusal.c
- *	  Requests that a trigger keeps from being changed
+ *	  Requests that cannot be changed for now
  *
  * The table's owner may put triggers on it, and one may raise an error for a
- * request, or leave it out of an UPDATE.  Such a request must not stop the
- * others: it is passed over for a minute, and then tried again.  This is only
+ * request, or leave it out of an UPDATE.  And a role may keep a request of its
+ * own locked for as long as it likes.  Such a request must not stop the
+ * others: it is passed over for a while, and then tried again.  This is only
  * remembered in the worker, as the row cannot be written to.
  *
  *-------------------------------------------------------------------------
@@ -18,6 +19,7 @@
 #include "refusal.h"
 
 #define REFUSED_FOR			(60 * US_PER_SECOND)
+#define LOCKED_FOR			US_PER_SECOND
 
 /* With more, nothing is chosen until some have ended */
 #define MAX_REFUSALS		1000
@@ -31,8 +33,10 @@ typedef struct Refusal
 static Refusal refusals[MAX_REFUSALS];
 static int	n_refusals = 0;
 
+static void pass_over(int64 id, MonotonicUs how_long);
+
 /*
- * Note that a request could not be changed, and say so in the log.
+ * Note that a trigger kept a request from being changed, and say so in the log.
  */
 void
 refusal_note(int64 id, const char *reason)
@@ -42,10 +46,25 @@ refusal_note(int64 id, const char *reason)
 					(long long) id),
 			 errdetail_internal("%s", reason),
 			 errhint("Look at the triggers on screenshot_task_request.")));
+	pass_over(id, REFUSED_FOR);
+}
+
+/*
+ * Note that a request is locked by somebody.
+ */
+void
+refusal_note_lock(int64 id)
+{
+	pass_over(id, LOCKED_FOR);
+}
+
+static void
+pass_over(int64 id, MonotonicUs how_long)
+{
 	if (n_refusals == MAX_REFUSALS)
 		return;
 	refusals[n_refusals].id = id;
-	refusals[n_refusals].end_at = monotonic_now() + REFUSED_FOR;
+	refusals[n_refusals].end_at = monotonic_now() + how_long;
 	n_refusals++;
 }
 
@@ -96,7 +115,11 @@ refusals_array(void)
 MonotonicUs
 refusals_end_at(void)
 {
-	return n_refusals > 0 ? refusals[0].end_at : MONOTONIC_NEVER;
+	MonotonicUs first = MONOTONIC_NEVER;
+
+	for (int i = 0; i < n_refusals; i++)
+		first = Min(first, refusals[i].end_at);
+	return first;
 }
 
 /*
@@ -107,8 +130,10 @@ refusals_end(MonotonicUs now)
 {
 	int			n = 0;
 
-	while (n < n_refusals && refusals[n].end_at <= now)
-		n++;
-	n_refusals -= n;
-	memmove(refusals, refusals + n, n_refusals * sizeof(Refusal));
+	for (int i = 0; i < n_refusals; i++)
+	{
+		if (refusals[i].end_at > now)
+			refusals[n++] = refusals[i];
+	}
+	n_refusals = n;
 }

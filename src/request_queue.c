@@ -76,8 +76,20 @@ typedef struct Statement
 
 static Statement choose_orphans = {
 	"SELECT id FROM %1$s"
-	" WHERE origin = $1 AND status = 'sending' AND id <> ALL ($2) FOR UPDATE",
+	" WHERE origin = $1 AND status = 'sending' AND id <> ALL ($2)",
 	2, {INT8OID, INT8ARRAYOID}, NULL
+};
+
+/* Never waits: a role could make the others wait with it. */
+static Statement lock_sending = {
+	"SELECT id FROM %1$s"
+	" WHERE id = ANY ($1) AND status = 'sending' FOR UPDATE SKIP LOCKED",
+	1, {INT8ARRAYOID}, NULL
+};
+
+static Statement find_sending = {
+	"SELECT id FROM %1$s WHERE id = ANY ($1) AND status = 'sending'",
+	1, {INT8ARRAYOID}, NULL
 };
 
 /*
@@ -139,15 +151,16 @@ static Statement lanes_statement = {
 	"WITH RECURSIVE lane AS ("
 	" (SELECT server, requested_by FROM %1$s"
 	"  WHERE origin = $1 AND status = 'pending' AND next_attempt_at IS NULL"
-	"  ORDER BY server, requested_by LIMIT 1)"
+	"  AND id <> ALL ($2) ORDER BY server, requested_by LIMIT 1)"
 	" UNION ALL"
 	" SELECT next.server, next.requested_by FROM lane, LATERAL"
 	" (SELECT server, requested_by FROM %1$s AS t"
 	"  WHERE origin = $1 AND status = 'pending' AND next_attempt_at IS NULL"
+	"  AND id <> ALL ($2)"
 	"  AND (t.server, t.requested_by) > (lane.server, lane.requested_by)"
 	"  ORDER BY server, requested_by LIMIT 1) AS next)"
 	" SELECT server, requested_by FROM lane",
-	1, {INT8OID}, NULL
+	2, {INT8OID, INT8ARRAYOID}, NULL
 };
 
 /* The soonest requests of all the lanes, and no more of any than it takes. */
@@ -264,7 +277,8 @@ static Statement claimed_statement = {
 static Statement choose_in_doubt = {
 	"SELECT id FROM %1$s"
 	" WHERE origin = $1 AND id <> ALL ($2)"
-	" AND id = $3 AND attempts = $4 AND status = 'in_doubt' FOR UPDATE",
+	" AND id = $3 AND attempts = $4 AND status = 'in_doubt'"
+	" FOR UPDATE SKIP LOCKED",
 	4, {INT8OID, INT8ARRAYOID, INT8OID, INT4OID}, NULL
 };
 
@@ -282,7 +296,7 @@ static Statement leave_doubt_statement = {
 };
 
 static Statement *const statements[] = {
-	&choose_orphans, &orphans_statement, &choose_waiting, &wake_statement,
+	&choose_orphans, &lock_sending, &find_sending, &orphans_statement, &choose_waiting, &wake_statement,
 	&next_due_statement, &choose_expired, &expire_statement, &lanes_statement,
 	&choose_ready, &claim_statement, &finish_statement, &doubtful_statement,
 	&next_doubtful_statement, &alike_statement, &claimed_statement,
@@ -321,7 +335,11 @@ static void change_at_once(Statement *statement, const int64 *ids, int n,
 static bool change_alone(Statement *statement, int64 id, Datum *args,
 						 const char *nulls, RowsTaker take, void *arg,
 						 bool go_on);
+static Datum make_id_array(const int64 *ids, int n);
+static bool was_returned(int64 id, int n_rows);
 static int64 returned_number(int row);
+static int	lock_finished(FinishedRequest **finished, int n_finished);
+static void write_finished(FinishedRequest **finished, int n_finished);
 static void take_claimed(int n, void *arg);
 static ClaimedRequest *read_claimed(HeapTuple tuple, TupleDesc desc,
 									bool expired);
@@ -598,26 +616,45 @@ static void
 change_at_once(Statement *statement, const int64 *ids, int n, Datum *args,
 			   const char *nulls, RowsTaker take, void *arg)
 {
-	Datum	   *id_datums = palloc(n * sizeof(Datum));
 	int			changed;
 
-	for (int i = 0; i < n; i++)
-		id_datums[i] = Int64GetDatum(ids[i]);
-	args[0] = PointerGetDatum(construct_array(id_datums, n, INT8OID,
-											  sizeof(int64), FLOAT8PASSBYVAL,
-											  TYPALIGN_DOUBLE));
+	args[0] = make_id_array(ids, n);
 	changed = run(statement, args, nulls);
 	for (int i = 0; changed < n && i < n; i++)
 	{
-		bool		found = false;
-
-		for (int row = 0; row < changed && !found; row++)
-			found = ids[i] == returned_number(row);
-		if (!found)
+		if (!was_returned(ids[i], changed))
 			refusal_note(ids[i], "A trigger left it out of an UPDATE.");
 	}
 	if (take != NULL)
 		take(changed, arg);
+}
+
+/*
+ * A bigint[], palloc'd.
+ */
+static Datum
+make_id_array(const int64 *ids, int n)
+{
+	Datum	   *datums = palloc((n + 1) * sizeof(Datum));
+
+	for (int i = 0; i < n; i++)
+		datums[i] = Int64GetDatum(ids[i]);
+	return PointerGetDatum(construct_array(datums, n, INT8OID, sizeof(int64),
+										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+/*
+ * Is an id one of those in the rows, so many, that a statement gave?
+ */
+static bool
+was_returned(int64 id, int n_rows)
+{
+	for (int row = 0; row < n_rows; row++)
+	{
+		if (returned_number(row) == id)
+			return true;
+	}
+	return false;
 }
 
 /*
@@ -697,7 +734,10 @@ queue_left_orphans_to_doubt(TimestampTz ask_at)
 {
 	int64	   *ids = palloc((n_orphans_left + 1) * sizeof(int64));
 	int			n = 0;
+	int			n_locked = 0;
 	int			n_left = 0;
+	int			n_found;
+	Datum		lock_args[1];
 	Datum		args[3] = {
 		(Datum) 0,
 		CStringGetTextDatum(ORPHAN_MESSAGE),
@@ -709,7 +749,18 @@ queue_left_orphans_to_doubt(TimestampTz ask_at)
 		if (!refusal_holds(orphans_left[i]))
 			ids[n++] = orphans_left[i];
 	}
-	change(&orphans_statement, ids, n, args, NULL, NULL, NULL);
+	if (n == 0)
+		return;
+	lock_args[0] = make_id_array(ids, n);
+	n_found = run(&lock_sending, lock_args, NULL);
+	for (int i = 0; i < n; i++)
+	{
+		if (was_returned(ids[i], n_found))
+			ids[n_locked++] = ids[i];
+		else
+			refusal_note_lock(ids[i]);
+	}
+	change(&orphans_statement, ids, n_locked, args, NULL, NULL, NULL);
 	for (int i = 0; i < n_orphans_left; i++)
 	{
 		if (refusal_holds(orphans_left[i]))
@@ -801,7 +852,10 @@ queue_count_held(void)
 List *
 queue_find_lanes(void)
 {
-	Datum		args[1] = {Int64GetDatum(request_origin())};
+	Datum		args[2] = {
+		Int64GetDatum(request_origin()),
+		refusals_array()
+	};
 	int			n = run(&lanes_statement, args, NULL);
 	MemoryContext old = MemoryContextSwitchTo(caller_context);
 	List	   *lanes = NIL;
@@ -957,11 +1011,72 @@ read_body(ClaimedRequest *request, HeapTuple tuple, TupleDesc desc)
 /*
  * Write down what has become of requests that were being sent.
  *
+ * Those whose rows somebody has locked are marked so, and not written.
  * Returns a list of those, out of "finished", that were no longer there to be
  * written to, or no longer being sent.
  */
 List *
 queue_finish(FinishedRequest **finished, int n_finished)
+{
+	int			n = lock_finished(finished, n_finished);
+	List	   *missing = NIL;
+
+	if (n > 0)
+		write_finished(finished, n);
+	for (int i = 0; i < n_finished; i++)
+	{
+		MemoryContext old;
+
+		if (finished[i]->written || finished[i]->locked)
+			continue;
+		old = MemoryContextSwitchTo(caller_context);
+		missing = lappend(missing, finished[i]);
+		MemoryContextSwitchTo(old);
+	}
+	return missing;
+}
+
+/*
+ * Lock the rows of requests, and move those that could be to the front.
+ * Returns how many that are.
+ */
+static int
+lock_finished(FinishedRequest **finished, int n_finished)
+{
+	int64	   *ids = palloc(n_finished * sizeof(int64));
+	Datum		args[1];
+	int			n_rows;
+	int			n = 0;
+
+	for (int i = 0; i < n_finished; i++)
+		ids[i] = finished[i]->id;
+	args[0] = make_id_array(ids, n_finished);
+	n_rows = run(&lock_sending, args, NULL);
+	for (int i = 0; i < n_finished; i++)
+	{
+		FinishedRequest *request = finished[i];
+
+		request->written = request->locked = false;
+		if (n_rows < n_finished && !was_returned(request->id, n_rows))
+			continue;
+		finished[i] = finished[n];
+		finished[n++] = request;
+	}
+	if (n == n_finished)
+		return n;
+
+	n_rows = run(&find_sending, args, NULL);
+	for (int i = n; i < n_finished; i++)
+		finished[i]->locked = was_returned(finished[i]->id, n_rows);
+	return n;
+}
+
+/*
+ * Write down what has become of requests whose rows are locked, and mark those
+ * that this was done for.
+ */
+static void
+write_finished(FinishedRequest **finished, int n_finished)
 {
 	enum
 	{
@@ -973,7 +1088,6 @@ queue_finish(FinishedRequest **finished, int n_finished)
 	Datum		args[N_COLUMNS];
 	int			dims[1] = {n_finished};
 	int			lower_bounds[1] = {1};
-	List	   *missing = NIL;
 	int			n;
 
 	for (int column = 0; column < N_COLUMNS; column++)
@@ -1019,30 +1133,9 @@ queue_finish(FinishedRequest **finished, int n_finished)
 	}
 
 	n = run(&finish_statement, args, NULL);
-	if (n == n_finished)
-		return NIL;
-
 	for (int i = 0; i < n_finished; i++)
-	{
-		bool		written = false;
-		MemoryContext old;
-
-		for (int row = 0; row < n && !written; row++)
-		{
-			bool		isnull;
-
-			written = finished[i]->id ==
-				DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[row],
-											SPI_tuptable->tupdesc, 1,
-											&isnull));
-		}
-		if (written)
-			continue;
-		old = MemoryContextSwitchTo(caller_context);
-		missing = lappend(missing, finished[i]);
-		MemoryContextSwitchTo(old);
-	}
-	return missing;
+		finished[i]->written = n == n_finished ||
+			was_returned(finished[i]->id, n);
 }
 
 /*
@@ -1263,6 +1356,8 @@ leave_doubt(const DoubtfulRequest *request, const char *status,
 	args[2] = Int64GetDatum(request->id);
 	args[3] = Int32GetDatum(request->attempt);
 	ids = choose(&choose_in_doubt, args, &n);
+	if (n == 0)
+		refusal_note_lock(request->id);
 
 	args[1] = CStringGetTextDatum(status);
 	args[2] = TimestampTzGetDatum(next_attempt_at);

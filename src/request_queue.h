@@ -81,6 +81,10 @@ typedef struct FinishedRequest
 	const char *request_id;
 	const char *error_code;
 	const char *error_message;
+
+	/* set by queue_finish() */
+	bool		written;
+	bool		locked;			/* by somebody, and not written therefore */
 } FinishedRequest;
 
 /*

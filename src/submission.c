@@ -32,6 +32,8 @@
  */
 #define CLAIM_AHEAD			(20 * US_PER_MS)
 
+#define LOCKED_RETRY		US_PER_SECOND
+
 #define MIN_BACKOFF			US_PER_SECOND
 #define MAX_BACKOFF			(60 * US_PER_SECOND)
 
@@ -42,9 +44,9 @@ static RateTicket claim_tickets[MAX_CLAIM];
 static int	n_claim_tickets = 0;
 
 static void share_room(MonotonicUs now);
-static List *claim_for_account(Lane *first);
+static List *claim_for_account(Lane *first, MonotonicUs *look_again_at);
 static void note_claimed(List *claimed, const LaneDemand *demands,
-						 int n_demands);
+						 int n_demands, MonotonicUs *look_again_at);
 static bool take_ticket(Job *job);
 static Request *make_request(const ClaimedRequest *claimed, Lane *lane);
 static bool sign_request(Request *request, const ClaimedRequest *claimed);
@@ -76,17 +78,21 @@ submission_may_claim(MonotonicUs now)
 /*
  * Claim requests for all lanes that may send, within a transaction.
  *
+ * *look_again_at is when to look at the table again, if there are requests
+ * that somebody has locked; else never.
+ *
  * Returns a list of ClaimedRequest.  Either way submission_end_claim() must
  * follow; if the transaction commits, submission_claimed() before it.
  */
 List *
-submission_claim(void)
+submission_claim(MonotonicUs *look_again_at)
 {
 	MonotonicUs now = monotonic_now();
 	List	   *claimed = NIL;
 	List	   *more;
 	dlist_iter	iter;
 
+	*look_again_at = MONOTONIC_NEVER;
 	if (!submission_may_claim(now))
 		return NIL;
 	dlist_foreach(iter, &lanes)
@@ -103,7 +109,7 @@ submission_claim(void)
 
 		if (lane->demand == 0)
 			continue;
-		more = claim_for_account(lane);
+		more = claim_for_account(lane, look_again_at);
 		/* The list outlives the transaction: not one of SPI's memory. */
 		claimed = claimed == NIL ? more : list_concat(claimed, more);
 	}
@@ -152,7 +158,7 @@ share_room(MonotonicUs now)
  * Claim for all lanes of one account and limit: the first one's.
  */
 static List *
-claim_for_account(Lane *first)
+claim_for_account(Lane *first, MonotonicUs *look_again_at)
 {
 	LaneDemand *demands = palloc(MAX_CLAIM * sizeof(LaneDemand));
 	int			n_demands = 0;
@@ -161,6 +167,7 @@ claim_for_account(Lane *first)
 	int			n;
 	MonotonicUs retry_at;
 	List	   *claimed = NIL;
+	ListCell   *cell;
 	dlist_iter	iter;
 
 	dlist_foreach(iter, &lanes)
@@ -187,8 +194,10 @@ claim_for_account(Lane *first)
 	n_claim_tickets += n;
 	if (n > 0)
 		claimed = queue_claim(demands, n_demands, n);
+	foreach(cell, claimed)
+		lane_find(&((ClaimedRequest *) lfirst(cell))->lane)->was_seen = false;
 	if (list_length(claimed) < n)
-		note_claimed(claimed, demands, n_demands);
+		note_claimed(claimed, demands, n_demands, look_again_at);
 	else if (n < wanted)
 	{
 		for (int i = 0; i < n_demands; i++)
@@ -201,7 +210,8 @@ claim_for_account(Lane *first)
  * There were more slots than requests: note which lanes have no more.
  */
 static void
-note_claimed(List *claimed, const LaneDemand *demands, int n_demands)
+note_claimed(List *claimed, const LaneDemand *demands, int n_demands,
+			 MonotonicUs *look_again_at)
 {
 	ListCell   *cell;
 
@@ -214,6 +224,10 @@ note_claimed(List *claimed, const LaneDemand *demands, int n_demands)
 		Lane	   *lane = lane_find(&demands[i].name);
 
 		lane->has_work = lane->claimed == demands[i].most;
+		/* What was seen and cannot be claimed is locked. */
+		if (lane->was_seen)
+			*look_again_at = monotonic_now() + LOCKED_RETRY;
+		lane->was_seen = false;
 	}
 }
 

@@ -25,7 +25,7 @@ typedef struct Request
 extern dlist_head outcomes;		/* of Request.node: to be written down */
 
 extern bool submission_may_claim(MonotonicUs now);
-extern List *submission_claim(void);
+extern List *submission_claim(MonotonicUs *look_again_at);
 extern void submission_claimed(List *claimed);
 extern void submission_end_claim(void);
 extern MonotonicUs submission_backoff(int n);

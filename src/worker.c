@@ -61,6 +61,7 @@
 #define MAX_STUCK			1000
 
 #define STUCK_RETRY			(60 * US_PER_SECOND)
+#define LOCKED_RETRY		US_PER_SECOND
 
 /* A worker that has something to do sooner than this is not idle */
 #define IDLE_AFTER			US_PER_SECOND
@@ -102,6 +103,7 @@ static bool run_transaction(dlist_head *finished, bool go_on);
 static bool recover_from_error(void);
 static void write_outcomes(dlist_head *finished);
 static void log_unwritten(const FinishedRequest *outcome);
+static void keep_locked(dlist_head *finished);
 static void forget_requests(dlist_head *finished);
 static void look_at_table(void);
 static void tell_of_held_requests(int n);
@@ -405,6 +407,7 @@ write_carefully(void)
 	while (!dlist_is_empty(&outcomes))
 		dlist_push_tail(&waiting, dlist_pop_head_node(&outcomes));
 	n_stuck = 0;
+	stuck_retry_at = MONOTONIC_NEVER;
 
 	while (!dlist_is_empty(&waiting))
 	{
@@ -415,10 +418,9 @@ write_carefully(void)
 		{
 			dlist_push_tail(&stuck, dlist_pop_head_node(&one));
 			n_stuck++;
+			stuck_retry_at = Min(stuck_retry_at, monotonic_now() + STUCK_RETRY);
 		}
 	}
-	stuck_retry_at = n_stuck == 0 ? MONOTONIC_NEVER :
-		monotonic_now() + STUCK_RETRY;
 }
 
 /*
@@ -434,6 +436,7 @@ run_transaction(dlist_head *finished, bool go_on)
 	volatile bool here = false;
 	volatile bool failed = false;
 	volatile bool again = false;
+	MonotonicUs look_again_at;
 
 	do
 	{
@@ -453,7 +456,8 @@ run_transaction(dlist_head *finished, bool go_on)
 					if (may_begin_more())
 					{
 						reconcile_work();
-						claimed = submission_claim();
+						claimed = submission_claim(&look_again_at);
+						due_at = Min(due_at, look_again_at);
 					}
 				}
 				if (claimed != NIL)
@@ -490,6 +494,8 @@ run_transaction(dlist_head *finished, bool go_on)
 		look = false;
 		sweep_at = due_at = MONOTONIC_NEVER;
 	}
+	else
+		keep_locked(finished);
 	forget_requests(finished);
 	reconcile_committed();
 	submission_claimed(claimed);
@@ -565,6 +571,25 @@ log_unwritten(const FinishedRequest *outcome)
 }
 
 /*
+ * Set those outcomes aside for a moment whose rows somebody has locked.
+ */
+static void
+keep_locked(dlist_head *finished)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, finished)
+	{
+		if (!dlist_container(Request, node, iter.cur)->outcome.locked)
+			continue;
+		dlist_delete(iter.cur);
+		dlist_push_tail(&stuck, iter.cur);
+		n_stuck++;
+		stuck_retry_at = Min(stuck_retry_at, monotonic_now() + LOCKED_RETRY);
+	}
+}
+
+/*
  * Outcomes are on disk.  What is to be looked at again later has its time in
  * the table; remember the soonest.
  */
@@ -595,6 +620,7 @@ look_at_table(void)
 	MonotonicUs now = monotonic_now();
 	bool		more = false;
 	TimestampTz due;
+	TimestampTz wall;
 	ListCell   *cell;
 
 	if (catalog_changed)
@@ -621,11 +647,20 @@ look_at_table(void)
 	more |= queue_wake_waiting(MAX_ROWS) == MAX_ROWS;
 	reconcile_look();
 	foreach(cell, queue_find_lanes())
-		lane_find(lfirst(cell))->has_work = true;
+	{
+		Lane	   *lane = lane_find(lfirst(cell));
+
+		lane->has_work = lane->was_seen = true;
+	}
 
 	due = queue_next_due();
-	due_at = TIMESTAMP_NOT_FINITE(due) ? MONOTONIC_NEVER :
-		now + Max(due - GetCurrentTimestamp(), 0);
+	wall = GetCurrentTimestamp();
+	if (TIMESTAMP_NOT_FINITE(due))
+		due_at = MONOTONIC_NEVER;
+	else if (due > wall)
+		due_at = now + (due - wall);
+	else						/* it was not made ready: it is locked */
+		due_at = now + LOCKED_RETRY;
 	look = more;
 }
 

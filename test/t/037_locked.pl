@@ -1,0 +1,118 @@
+# A role may keep a request of its own locked for as long as it likes, in whatever state.  Nobody else waits for it, the
+# worker does not spin, and the request goes on as soon as it is free.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use ScreenshotTaskTest;
+use Test::More;
+
+my $api  = LiveApi->new;
+my $node = ScreenshotTaskTest->start_new('main', 'screenshot_task.sweep_interval' => '1h', 'screenshot_task.reconcile_grace' => '100ms',
+	'screenshot_task.reconcile_spacing' => '300ms');
+
+$node->add_server('tencent_live', $api, request_timeout => '3s');
+$node->safe_psql('postgres', join ';', map { "CREATE ROLE $_; GRANT INSERT ON screenshot_task_request TO $_; GRANT USAGE ON FOREIGN SERVER tencent_live TO $_" } 'app', 'mallory');
+$node->safe_psql('postgres', insert_sql(stream_name => 'the first'));
+$node->wait_for_table("status = 'created'") or die;
+
+# Waiting, and due in a moment
+mallory(stream_name => 'waiting', start_time => \"now() + interval '6 d 1 s'", end_time => \"now() + interval '6 d 1 h'");
+my $session = locked('waiting');
+is_in_nobodys_way('waiting');
+$session->();
+ends_created('waiting');
+
+# Ready
+$node->set('screenshot_task.enabled' => 'off');
+mallory(stream_name => 'ready');
+$session = locked('ready');
+$node->set('screenshot_task.enabled' => 'on');
+is_in_nobodys_way('ready');
+$session->();
+ends_created('ready');
+
+# Being sent, when its answer comes
+mallory(stream_name => 'fault:delay=1#sending');
+$api->wait_for_requests(1, stream_name => 'fault:delay=1#sending');
+$session = locked('fault:delay=1#sending');
+is_in_nobodys_way('sending');
+$session->();
+ends_created('fault:delay=1#sending');
+
+# Being sent, when its worker is killed
+mallory(stream_name => 'fault:hang,create#orphan');
+$api->wait_for_requests(1, stream_name => 'fault:hang,create#orphan');
+my $worker = $node->worker_pid;
+$session = locked('fault:hang,create#orphan');
+kill 'TERM', $worker;
+ok(wait_until(sub { my $pid = $node->worker_pid; $pid && $pid != $worker }), 'another worker starts');
+is_in_nobodys_way('orphan');
+is(($node->table("stream_name ~ 'orphan'"))[0]{status}, 'sending', 'orphan: is as it was');
+$session->();
+ends_created('fault:hang,create#orphan');
+
+# In doubt
+$api->order(fault => 'error=InternalError', stream => 'doubtful', action => 'CreateScreenshotTask');
+$node->set('screenshot_task.reconcile_grace' => '1s');
+mallory(stream_name => 'doubtful');
+ok(wait_until(sub { ($node->table("stream_name = 'doubtful'"))[0]{status} eq 'in_doubt' }), 'doubtful: is in doubt');
+$session = locked('doubtful');
+ok(wait_until(sub { $api->requests(stream_name => 'doubtful', action => 'DescribeScreenshotTask') }), 'doubtful: is asked about');
+is_in_nobodys_way('doubtful');
+cmp_ok($api->requests(stream_name => 'doubtful', action => 'DescribeScreenshotTask') + 0, '<', 20, 'doubtful: not over and over');
+$session->();
+ends_created('doubtful');
+
+unlike($node->log_text, qr/PANIC|terminated by signal/, 'nothing crashed');
+is($api->complaints, '', 'the stand-in has nothing to complain of');
+
+done_testing();
+
+sub mallory
+{
+	$node->safe_psql('postgres', 'SET ROLE mallory;' . insert_sql(@_));
+	return;
+}
+
+# Lock a request of mallory's; returns how to let it go.
+sub locked
+{
+	my ($stream) = @_;
+	my $pid;
+	my $holder = $node->begin("SET ROLE mallory; BEGIN; SET LOCAL client_min_messages = error;"
+		  . "SELECT cancel_screenshot_task_request(id) FROM screenshot_task_request WHERE stream_name = '$stream'; SELECT pg_sleep(600)");
+
+	$node->poll_query_until('template1', "SELECT count(*) = 1 FROM pg_stat_activity WHERE query ~ 'pg_sleep.600' AND wait_event = 'PgSleep'") or die;
+	return sub {
+		$node->safe_psql('template1', "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query ~ 'pg_sleep.600' AND pid <> pg_backend_pid()");
+		$holder->end;
+	};
+}
+
+# Requests of others are created meanwhile, and the worker does not go round and round.
+sub is_in_nobodys_way
+{
+	my ($what) = @_;
+	my $before;
+	my $count = sub { $node->safe_psql('template1', "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = 'postgres'") };
+
+	$node->safe_psql('postgres', 'SET ROLE app;' . insert_sql(stream_name => \"'beside $what ' || i", rows => 5));
+	ok($node->wait_for_table("status = 'created'", where => "stream_name ~ '^beside $what '"), "$what: others are created meanwhile");
+	sleep 2;
+	$before = $count->();
+	sleep 3;
+	cmp_ok($count->() - $before, '<', 60, "$what: the worker does not spin");
+	return;
+}
+
+sub ends_created
+{
+	my ($stream) = @_;
+
+	ok($node->wait_for_table("status = 'created'", where => "stream_name = '$stream'"), "$stream: is created once it is free");
+	is($api->ledger(stream_name => $stream), 1, "$stream: one task");
+	return;
+}
