@@ -47,6 +47,16 @@ EXECUTE enqueue;
 INSERT INTO public.event VALUES ('trapped?');
 SELECT url FROM public.preview_screenshot_task('s', 'd', 'a', '2026-01-01 01:00Z', 1, signed_at => '2026-01-01 00:00Z');
 SELECT count(*) FROM public.screenshot_task_request;
+SELECT min(id) AS trapped FROM public.screenshot_task_request \gset
+SELECT public.retry_screenshot_task_request(:trapped);
+SELECT public.cancel_screenshot_task_request(:trapped);
+SELECT public.adopt_screenshot_task_requests();
+RESET ROLE;
+UPDATE public.screenshot_task_request SET status = 'in_doubt', origin = 815 WHERE id OPERATOR(pg_catalog.=) :trapped;
+SET ROLE regress_screenshot_app;
+SELECT public.adopt_screenshot_task_requests();
+SELECT public.resolve_screenshot_task_request(:trapped, 'a task');
+SHOW search_path;
 SELECT count(*) FROM hostile.screenshot_task_request;
 SELECT count(*) FROM pg_temp.screenshot_task_request;
 RESET search_path;

@@ -50,6 +50,9 @@
 /* Where slots are scarce, a worker that has work keeps its one this long. */
 #define TURN				(10 * US_PER_SECOND)
 
+/* One that was asked to make room, and has not by then, is held up. */
+#define ASKED_FOR			(2 * US_PER_SECOND)
+
 /* What the launcher knows of a place in shared memory */
 typedef struct Attempt
 {
@@ -60,6 +63,7 @@ typedef struct Attempt
 	int			failures;		/* in a row */
 	bool		was_held;		/* was it made to leave? */
 	MonotonicUs waiting_since;	/* for a worker to be started; 0: it is not */
+	MonotonicUs asked_at;		/* its worker, to give up its slot */
 } Attempt;
 
 static Attempt attempts[MAX_DATABASES];
@@ -298,7 +302,8 @@ make_room(int needed)
 		DatabaseStatus status;
 
 		read_database(place, &status);
-		if (status.worker_pid != 0 && status.asked)
+		if (status.worker_pid != 0 && status.asked &&
+			attempts[place].asked_at + ASKED_FOR > now)
 			needed--;
 	}
 	for (; needed > 0; needed--)
@@ -327,6 +332,7 @@ make_room(int needed)
 		if (first < 0)
 			break;
 		ask_to_yield(first);
+		attempts[first].asked_at = now;
 	}
 	return now + US_PER_SECOND;
 }

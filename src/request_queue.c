@@ -322,7 +322,7 @@ static int	n_orphans_left = 0;
 /* Takes so many rows that a change returned */
 typedef void (*RowsTaker) (int n, void *arg);
 
-static bool find_table(Oid *owner);
+static QueueState find_table(Oid *owner);
 static Oid	extension_schema(void);
 static void use_schema(const char *schema);
 static int	run(Statement *statement, const Datum *args, const char *nulls);
@@ -368,6 +368,22 @@ request_origin(void)
 }
 
 /*
+ * Is the extension in this database?  In a transaction of its own.
+ */
+bool
+queue_exists(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	bool		exists;
+
+	StartTransactionCommand();
+	exists = OidIsValid(extension_schema());
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+	return exists;
+}
+
+/*
  * Begin a transaction on the table, as its owner.  "activity" is what
  * pg_stat_activity shows.
  *
@@ -375,14 +391,14 @@ request_origin(void)
  * which a trigger refuses to have changed do not stop the others.  Without it,
  * one such row raises its error.
  *
- * What the functions below return is allocated in the context that is current
- * here.  Returns false, with no transaction open, if the extension is not in
- * this database.
+ * Does not wait for the table: answers may be coming in meanwhile.  What the
+ * functions below return is allocated in the context that is current here.
  */
-bool
+QueueState
 queue_begin(const char *activity, bool one_by_one)
 {
 	ConstraintsSetStmt all_immediate = {.type = T_ConstraintsSetStmt};
+	QueueState	state;
 	Oid			owner;
 
 	caller_context = CurrentMemoryContext;
@@ -393,13 +409,14 @@ queue_begin(const char *activity, bool one_by_one)
 	GetUserIdAndSecContext(&saved_user, &saved_context);
 	PushActiveSnapshot(GetTransactionSnapshot());
 
-	if (!find_table(&owner))
+	state = find_table(&owner);
+	if (state != QUEUE_OPEN)
 	{
 		PopActiveSnapshot();
 		CommitTransactionCommand();
 		pgstat_report_activity(STATE_IDLE, NULL);
 		MemoryContextSwitchTo(caller_context);
-		return false;
+		return state;
 	}
 
 	SetUserIdAndSecContext(owner, saved_context |
@@ -409,7 +426,7 @@ queue_begin(const char *activity, bool one_by_one)
 	AfterTriggerSetState(&all_immediate);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	return true;
+	return QUEUE_OPEN;
 }
 
 /*
@@ -444,7 +461,7 @@ queue_abort(void)
 /*
  * Find the table, and have the statements prepared for where it is.
  */
-static bool
+static QueueState
 find_table(Oid *owner)
 {
 	Oid			schema = extension_schema();
@@ -453,21 +470,23 @@ find_table(Oid *owner)
 	HeapTuple	tuple;
 	char	   *schema_name;
 
+	if (!OidIsValid(table))
+		return QUEUE_GONE;
 	/* Once it is locked, it is there with its schema, or it is gone. */
-	if (OidIsValid(table))
-		LockRelationOid(table, RowExclusiveLock);
+	if (!ConditionalLockRelationOid(table, RowExclusiveLock))
+		return QUEUE_BUSY;
 	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
 	if (!HeapTupleIsValid(tuple))
-		return false;
+		return QUEUE_GONE;
 	*owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	ReleaseSysCache(tuple);
 
 	schema_name = get_namespace_name(schema);
 	if (schema_name == NULL)
-		return false;
+		return QUEUE_GONE;
 	if (schema_in_use == NULL || strcmp(schema_in_use, schema_name) != 0)
 		use_schema(schema_name);
-	return true;
+	return QUEUE_OPEN;
 }
 
 /*
@@ -882,10 +901,11 @@ queue_find_lanes(void)
  * them, and of each lane at most what it demands.
  *
  * Returns a list of ClaimedRequest.  They are this worker's to send as soon
- * as the transaction has committed, and not before.
+ * as the transaction has committed, and not before.  *n_chosen is how many
+ * there were, those included that could not be changed.
  */
 List *
-queue_claim(const LaneDemand *demands, int n_demands, int most)
+queue_claim(const LaneDemand *demands, int n_demands, int most, int *n_chosen)
 {
 	Datum	   *servers = palloc(n_demands * sizeof(Datum));
 	Datum	   *roles = palloc(n_demands * sizeof(Datum));
@@ -915,6 +935,7 @@ queue_claim(const LaneDemand *demands, int n_demands, int most)
 
 	args[1] = CStringGetTextDatum(EXPIRED_MESSAGE);
 	change(&claim_statement, ids, n, args, NULL, take_claimed, &claimed);
+	*n_chosen = n;
 	return claimed;
 }
 
@@ -1011,7 +1032,8 @@ read_body(ClaimedRequest *request, HeapTuple tuple, TupleDesc desc)
 /*
  * Write down what has become of requests that were being sent.
  *
- * Those whose rows somebody has locked are marked so, and not written.
+ * Those whose rows somebody has locked, or a trigger leaves out, are marked so,
+ * and not written.
  * Returns a list of those, out of "finished", that were no longer there to be
  * written to, or no longer being sent.
  */
@@ -1027,7 +1049,8 @@ queue_finish(FinishedRequest **finished, int n_finished)
 	{
 		MemoryContext old;
 
-		if (finished[i]->written || finished[i]->locked)
+		if (finished[i]->written || finished[i]->locked ||
+			finished[i]->refused)
 			continue;
 		old = MemoryContextSwitchTo(caller_context);
 		missing = lappend(missing, finished[i]);
@@ -1056,7 +1079,7 @@ lock_finished(FinishedRequest **finished, int n_finished)
 	{
 		FinishedRequest *request = finished[i];
 
-		request->written = request->locked = false;
+		request->written = request->locked = request->refused = false;
 		if (n_rows < n_finished && !was_returned(request->id, n_rows))
 			continue;
 		finished[i] = finished[n];
@@ -1134,8 +1157,18 @@ write_finished(FinishedRequest **finished, int n_finished)
 
 	n = run(&finish_statement, args, NULL);
 	for (int i = 0; i < n_finished; i++)
-		finished[i]->written = n == n_finished ||
-			was_returned(finished[i]->id, n);
+	{
+		FinishedRequest *request = finished[i];
+
+		request->written = n == n_finished || was_returned(request->id, n);
+		request->refused = !request->written;
+		if (request->refused)
+			ereport(LOG,
+					(errmsg("what has become of screenshot task request %lld could not be written",
+							(long long) request->id),
+					 errdetail("A trigger left it out of an UPDATE. It is tried again each minute."),
+					 errhint("Look at the triggers on screenshot_task_request.")));
+	}
 }
 
 /*

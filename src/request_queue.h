@@ -85,6 +85,7 @@ typedef struct FinishedRequest
 	/* set by queue_finish() */
 	bool		written;
 	bool		locked;			/* by somebody, and not written therefore */
+	bool		refused;		/* by a trigger that left it out */
 } FinishedRequest;
 
 /*
@@ -118,7 +119,16 @@ typedef struct FoundTask
 
 extern int64 request_origin(void);
 
-extern bool queue_begin(const char *activity, bool one_by_one);
+/* What queue_begin() found */
+typedef enum QueueState
+{
+	QUEUE_OPEN,					/* a transaction is open on the table */
+	QUEUE_BUSY,					/* the table is locked by somebody */
+	QUEUE_GONE					/* there is no such table here */
+} QueueState;
+
+extern bool queue_exists(void);
+extern QueueState queue_begin(const char *activity, bool one_by_one);
 extern void queue_commit(void);
 extern void queue_abort(void);
 
@@ -129,7 +139,8 @@ extern TimestampTz queue_next_due(void);
 extern int	queue_expire(int most);
 extern int	queue_count_held(void);
 extern List *queue_find_lanes(void);
-extern List *queue_claim(const LaneDemand *demands, int n_demands, int most);
+extern List *queue_claim(const LaneDemand *demands, int n_demands, int most,
+						 int *n_chosen);
 extern List *queue_finish(FinishedRequest **finished, int n_finished);
 
 extern bool requests_are_equal(const DoubtfulRequest *a,

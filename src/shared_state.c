@@ -20,6 +20,8 @@
  */
 #include "postgres.h"
 
+#include <signal.h>
+
 #include "miscadmin.h"
 #include "port/atomics.h"
 #include "storage/ipc.h"
@@ -258,8 +260,8 @@ hold_database(Oid database)
 }
 
 /*
- * Wait until the worker of a database that is held has left.  Interrupts are
- * served.
+ * Wait until the worker of a database that is held has left; one that takes
+ * long to is terminated.  Interrupts are served.
  */
 void
 wait_for_worker_to_leave(int place, uint32 wait_event_info)
@@ -274,7 +276,10 @@ wait_for_worker_to_leave(int place, uint32 wait_event_info)
 		LWLockRelease(lock);
 		if (pid == 0)
 			break;
-		ConditionVariableSleep(&state->worker_left, wait_event_info);
+		/* It may be waiting for something itself. */
+		if (ConditionVariableTimedSleep(&state->worker_left, 100,
+										wait_event_info))
+			(void) kill(pid, SIGTERM);
 	}
 	ConditionVariableCancelSleep();
 }

@@ -24,6 +24,7 @@
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
@@ -40,6 +41,7 @@ typedef struct LockedRequest
 	char	   *task_id;		/* NULL: none */
 	bool		has_ended;		/* has its end_time passed? */
 	bool		is_held;		/* was it made elsewhere, and not adopted? */
+	bool		was_in_doubt;	/* when it was cancelled? */
 } LockedRequest;
 
 /* When the API takes a request: six days before its start, and less than seven
@@ -49,11 +51,17 @@ typedef struct LockedRequest
 	" start_time OPERATOR(pg_catalog.-) '143:59:58'::pg_catalog.interval," \
 	" end_time OPERATOR(pg_catalog.-) '167:59:58'::pg_catalog.interval)"
 
+/* error_message of a request that was in doubt when it was cancelled: it still
+ * is, if it is retried */
+#define CANCELLED_IN_DOUBT \
+	"was in doubt when it was cancelled: its task may exist"
+
 /* Who called, while the statements run as the table's owner */
 typedef struct Caller
 {
 	Oid			user;
 	int			security_context;
+	int			guc_level;		/* of settings that end with finish() */
 } Caller;
 
 static void lock_request(FunctionCallInfo fcinfo, LockedRequest *request,
@@ -88,15 +96,22 @@ cancel_screenshot_task_request(PG_FUNCTION_ARGS)
 	bool		cancelled = false;
 
 	lock_request(fcinfo, &request, &caller);
-	if (is(&request, "pending") || is(&request, "in_doubt"))
+	if (is(&request, "pending"))
 	{
-		if (is(&request, "in_doubt"))
-			ereport(WARNING,
-					(errmsg("screenshot task request %lld was in doubt: its task may exist",
-							(long long) request.id)));
 		update_request(&request,
 					   "status = 'cancelled', next_attempt_at = NULL,"
 					   " finished_at = pg_catalog.clock_timestamp()", NULL);
+		cancelled = true;
+	}
+	else if (is(&request, "in_doubt"))
+	{
+		ereport(WARNING,
+				(errmsg("screenshot task request %lld was in doubt: its task may exist",
+						(long long) request.id)));
+		update_request(&request,
+					   "status = 'cancelled', next_attempt_at = NULL,"
+					   " finished_at = pg_catalog.clock_timestamp(),"
+					   " error_message = '" CANCELLED_IN_DOUBT "'", NULL);
 		cancelled = true;
 	}
 	else if (is(&request, "created"))
@@ -132,6 +147,11 @@ retry_screenshot_task_request(PG_FUNCTION_ARGS)
 					   NULL);
 	else if (is(&request, "created") || is(&request, "sending"))
 		refuse(&request, "retried", NULL);
+	else if (request.was_in_doubt)
+		update_request(&request,
+					   "status = 'in_doubt', finished_at = NULL,"
+					   " next_attempt_at = pg_catalog.clock_timestamp(), misses = 0",
+					   NULL);
 	else if (request.has_ended)
 		refuse(&request, "retried", "Its end_time has passed: insert another request.");
 	else
@@ -206,15 +226,16 @@ adopt_screenshot_task_requests(PG_FUNCTION_ARGS)
 	SPI_execute_with_args(psprintf("UPDATE %s SET origin = $1,"
 								   " status = CASE WHEN status::pg_catalog.text OPERATOR(pg_catalog.=) 'sending'"
 								   "  THEN 'in_doubt' ELSE status END,"
-								   " next_attempt_at = CASE status::pg_catalog.text"
-								   "  WHEN 'pending' THEN " TAKEN_AT
-								   "  WHEN 'sending' THEN pg_catalog.clock_timestamp()"
+								   " next_attempt_at = CASE"
+								   "  WHEN status::pg_catalog.text OPERATOR(pg_catalog.=) 'pending' THEN " TAKEN_AT
+								   "  WHEN status::pg_catalog.text OPERATOR(pg_catalog.=) 'sending'"
+								   "  THEN pg_catalog.clock_timestamp()"
 								   "  ELSE next_attempt_at END,"
 								   " error_message = CASE WHEN status::pg_catalog.text OPERATOR(pg_catalog.=) 'sending'"
 								   "  THEN 'was being sent when it was copied from elsewhere; whether a task was created is to be found out'"
 								   "  ELSE error_message END"
 								   " WHERE status::pg_catalog.text OPERATOR(pg_catalog.=) ANY ('{pending,sending,in_doubt}'::pg_catalog.text[])"
-								   " AND origin IS DISTINCT FROM $1"
+								   " AND (origin IS NULL OR origin OPERATOR(pg_catalog.<>) $1)"
 								   " AND requested_by OPERATOR(pg_catalog.=) ANY ($2)",
 								   table),
 						  lengthof(args), argtypes, args, NULL, false, 0);
@@ -237,7 +258,8 @@ find_roles_with_held_requests(const char *table, Oid caller, Oid owner)
 
 	SPI_execute_with_args(psprintf("SELECT DISTINCT requested_by FROM %s"
 								   " WHERE status::pg_catalog.text OPERATOR(pg_catalog.=) ANY ('{pending,sending,in_doubt}'::pg_catalog.text[])"
-								   " AND origin IS DISTINCT FROM $1", table),
+								   " AND (origin IS NULL OR origin OPERATOR(pg_catalog.<>) $1)",
+								   table),
 						  lengthof(args), argtypes, args, NULL, false, 0);
 	roles = palloc((SPI_processed + 1) * sizeof(Datum));
 	for (uint64 i = 0; i < SPI_processed; i++)
@@ -280,7 +302,9 @@ lock_request(FunctionCallInfo fcinfo, LockedRequest *request, Caller *caller)
 	owner = begin(fcinfo, &request->table, caller);
 	SPI_execute_with_args(psprintf("SELECT status, task_id, requested_by,"
 								   " end_time OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp(),"
-								   " origin IS DISTINCT FROM $2"
+								   " origin IS NULL OR origin OPERATOR(pg_catalog.<>) $2"
+								   ", status::pg_catalog.text OPERATOR(pg_catalog.=) 'cancelled'"
+								   "  AND error_message OPERATOR(pg_catalog.=) '" CANCELLED_IN_DOUBT "'"
 								   " FROM %s WHERE id OPERATOR(pg_catalog.=) $1 FOR UPDATE",
 								   request->table),
 						  lengthof(args), argtypes, args, NULL, false, 1);
@@ -297,6 +321,8 @@ lock_request(FunctionCallInfo fcinfo, LockedRequest *request, Caller *caller)
 	request->task_id = SPI_getvalue(tuple, desc, 2);
 	request->has_ended = DatumGetBool(SPI_getbinval(tuple, desc, 4, &isnull));
 	request->is_held = DatumGetBool(SPI_getbinval(tuple, desc, 5, &isnull));
+	request->was_in_doubt =
+		DatumGetBool(SPI_getbinval(tuple, desc, 6, &isnull)) && !isnull;
 }
 
 /*
@@ -310,6 +336,11 @@ begin(FunctionCallInfo fcinfo, char **table, Caller *caller)
 	Oid			owner = find_table_owner(schema);
 
 	GetUserIdAndSecContext(&caller->user, &caller->security_context);
+	/* What runs as the owner finds nothing that the caller made. */
+	caller->guc_level = NewGUCNestLevel();
+	(void) set_config_option("search_path", "pg_catalog, pg_temp",
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+							 true, 0, false);
 	SetUserIdAndSecContext(owner, caller->security_context |
 						   SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_RESTRICTED_OPERATION);
@@ -376,6 +407,7 @@ static void
 finish(const Caller *caller)
 {
 	SPI_finish();
+	AtEOXact_GUC(false, caller->guc_level);
 	SetUserIdAndSecContext(caller->user, caller->security_context);
 }
 

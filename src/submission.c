@@ -165,6 +165,7 @@ claim_for_account(Lane *first, MonotonicUs *look_again_at)
 	int			wanted = 0;
 	int			per_second = first->options->requests_per_second;
 	int			n;
+	int			n_chosen = 0;
 	MonotonicUs retry_at;
 	List	   *claimed = NIL;
 	ListCell   *cell;
@@ -193,12 +194,13 @@ claim_for_account(Lane *first, MonotonicUs *look_again_at)
 					 CLAIM_AHEAD, &claim_tickets[n_claim_tickets], &retry_at);
 	n_claim_tickets += n;
 	if (n > 0)
-		claimed = queue_claim(demands, n_demands, n);
+		claimed = queue_claim(demands, n_demands, n, &n_chosen);
 	foreach(cell, claimed)
 		lane_find(&((ClaimedRequest *) lfirst(cell))->lane)->was_seen = false;
-	if (list_length(claimed) < n)
+	/* If some could not be changed, the next claim tells. */
+	if (n_chosen < n && list_length(claimed) == n_chosen)
 		note_claimed(claimed, demands, n_demands, look_again_at);
-	else if (n < wanted)
+	else if (n_chosen == n && n < wanted)
 	{
 		for (int i = 0; i < n_demands; i++)
 			lane_find(&demands[i].name)->slot_at = retry_at;

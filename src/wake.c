@@ -26,6 +26,7 @@
 #include "catalog/pg_extension.h"
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_user_mapping.h"
+#include "commands/extension.h"
 #include "miscadmin.h"
 #include "tcop/utility.h"
 #include "utils/resowner.h"
@@ -45,6 +46,7 @@ static void at_release(ResourceReleasePhase phase, bool is_commit,
 					   bool is_top_level, void *arg);
 static void at_subtransaction_end(SubXactEvent event, SubTransactionId mine,
 								  SubTransactionId parent, void *arg);
+static bool has_extension(void);
 static void at_utility(PlannedStmt *statement, const char *query_string,
 					   bool read_only_tree, ProcessUtilityContext context,
 					   ParamListInfo params, QueryEnvironment *environment,
@@ -161,8 +163,18 @@ at_object_access(ObjectAccessType access, Oid class, Oid object,
 		 class == UserMappingRelationId) &&
 		(access == OAT_POST_CREATE ||
 		 access == OAT_POST_ALTER ||
-		 access == OAT_DROP))
+		 access == OAT_DROP) &&
+		(class == ExtensionRelationId || has_extension()))
 		wake_at_commit();
+}
+
+/*
+ * Is this extension in this database, so that there is a worker to wake?
+ */
+static bool
+has_extension(void)
+{
+	return OidIsValid(get_extension_oid("screenshot_task", true));
 }
 
 static void
@@ -185,6 +197,6 @@ at_utility(PlannedStmt *statement, const char *query_string,
 		standard_ProcessUtility(statement, query_string, read_only_tree,
 								context, params, environment, dest,
 								completion);
-	if (commits_prepared || grants_server)
+	if ((commits_prepared || grants_server) && has_extension())
 		wake_at_commit();
 }

@@ -61,7 +61,8 @@
 #define MAX_STUCK			1000
 
 #define STUCK_RETRY			(60 * US_PER_SECOND)
-#define LOCKED_RETRY		US_PER_SECOND
+#define LOCKED_RETRY		US_PER_SECOND	/* a row */
+#define BUSY_RETRY			(100 * US_PER_MS)	/* the table */
 
 /* A worker that has something to do sooner than this is not idle */
 #define IDLE_AFTER			US_PER_SECOND
@@ -84,6 +85,15 @@ static MonotonicUs not_before = 0;	/* the next transaction */
 static MonotonicUs sweep_at = 0;
 static MonotonicUs due_at = MONOTONIC_NEVER;	/* the next waiting request */
 static MonotonicUs stuck_retry_at = MONOTONIC_NEVER;
+static MonotonicUs stuck_since = 0;	/* the last time that nothing was */
+
+/* What became of a transaction */
+typedef enum TransactionResult
+{
+	TRANSACTION_DONE,
+	TRANSACTION_FAILED,
+	TABLE_BUSY					/* it was not begun: the table is locked */
+} TransactionResult;
 
 static void fix_settings(void);
 static void require_durable_commits(void);
@@ -94,12 +104,14 @@ static TimestampTz after_grace(void);
 static void leave_database(void);
 
 static bool has_nothing_in_hand(void);
+static bool may_yield(void);
 static bool has_database_work(MonotonicUs now);
 static bool may_begin_more(void);
 static bool may_send(MonotonicUs now);
 static void work_on_database(void);
 static void write_carefully(void);
-static bool run_transaction(dlist_head *finished, bool go_on);
+static void set_aside(dlist_node *outcome, MonotonicUs how_long);
+static TransactionResult run_transaction(dlist_head *finished, bool go_on);
 static bool recover_from_error(void);
 static void write_outcomes(dlist_head *finished);
 static void log_unwritten(const FinishedRequest *outcome);
@@ -178,7 +190,7 @@ screenshot_task_worker_main(Datum database)
 		yielding = worker_is_asked_to_yield(place);
 		if (has_database_work(monotonic_now()))
 			work_on_database();
-		if (yielding && has_nothing_in_hand())
+		if (yielding && may_yield())
 		{
 			yielding = false;
 			yield_slot(place, next_event());
@@ -204,6 +216,19 @@ static bool
 has_nothing_in_hand(void)
 {
 	return dispatch_jobs() == 0 && dlist_is_empty(&outcomes) && n_stuck == 0;
+}
+
+/*
+ * May this process make room for another?  Not with something in hand, unless
+ * that has been set aside for so long that others should not wait for it.
+ */
+static bool
+may_yield(void)
+{
+	if (has_nothing_in_hand())
+		return true;
+	return dispatch_jobs() == 0 && dlist_is_empty(&outcomes) &&
+		stuck_since + STUCK_RETRY < monotonic_now();
 }
 
 /*
@@ -292,11 +317,27 @@ reload(void)
 static void
 begin_work(void)
 {
+	QueueState	state;
 	int			n;
 
 	MemoryContextSwitchTo(cycle_context);
-	if (!queue_begin("looking for requests that were being sent", true))
+	if (!queue_exists())
 		leave_database();
+	/* The launcher need not wait for a lock that this one waits for. */
+	confirm_extension(place);
+	while ((state = queue_begin("looking for requests that were being sent",
+								true)) != QUEUE_OPEN)
+	{
+		if (state == QUEUE_GONE)
+			leave_database();
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 LOCKED_RETRY / US_PER_MS, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (worker_must_leave(place) || worker_is_asked_to_yield(place))
+			proc_exit(0);
+	}
 	n = queue_orphans_to_doubt(after_grace());
 	queue_commit();
 	MemoryContextReset(cycle_context);
@@ -306,7 +347,6 @@ begin_work(void)
 				(errmsg("%d screenshot task requests are in doubt: they were being sent when the worker ended",
 						n),
 				 errhint("Look for rows of screenshot_task_request with status in_doubt.")));
-	confirm_extension(place);
 	dispatch_init(MAX_TRANSFERS);
 }
 
@@ -371,26 +411,33 @@ work_on_database(void)
 {
 	MonotonicUs now = monotonic_now();
 
+	set_idle(place, false);
 	if (stuck_retry_at <= now || (careful && not_before <= now))
 		write_carefully();
-	if (not_before > now)
-		return;
-
-	if (run_transaction(&outcomes, true))
+	if (not_before <= now)
 	{
-		careful = false;
-		failures = 0;
+		switch (run_transaction(&outcomes, true))
+		{
+			case TRANSACTION_DONE:
+				careful = false;
+				failures = 0;
+				break;
+			case TRANSACTION_FAILED:
+				careful = true;
+				look = true;
+				/* At once for the first time: row by row it may go well. */
+				if (failures++ > 0)
+					not_before = monotonic_now() + submission_backoff(failures);
+				/* The outcomes need not wait for what else may have failed. */
+				stuck_retry_at = monotonic_now();
+				break;
+			case TABLE_BUSY:
+				not_before = monotonic_now() + BUSY_RETRY;
+				break;
+		}
 	}
-	else
-	{
-		careful = true;
-		look = true;
-		/* At once for the first time: row by row it may go well. */
-		if (failures++ > 0)
-			not_before = monotonic_now() + submission_backoff(failures);
-		/* The outcomes need not wait for what else may have failed. */
-		stuck_retry_at = monotonic_now();
-	}
+	/* A wait in a transaction may have taken a wake-up that was for the loop. */
+	SetLatch(MyLatch);
 }
 
 /*
@@ -402,6 +449,8 @@ write_carefully(void)
 {
 	dlist_head	waiting = DLIST_STATIC_INIT(waiting);
 
+	if (n_stuck == 0)
+		stuck_since = monotonic_now();
 	while (!dlist_is_empty(&stuck))
 		dlist_push_tail(&waiting, dlist_pop_head_node(&stuck));
 	while (!dlist_is_empty(&outcomes))
@@ -414,26 +463,44 @@ write_carefully(void)
 		dlist_head	one = DLIST_STATIC_INIT(one);
 
 		dlist_push_tail(&one, dlist_pop_head_node(&waiting));
-		if (!run_transaction(&one, false))
+		switch (run_transaction(&one, false))
 		{
-			dlist_push_tail(&stuck, dlist_pop_head_node(&one));
-			n_stuck++;
-			stuck_retry_at = Min(stuck_retry_at, monotonic_now() + STUCK_RETRY);
+			case TRANSACTION_DONE:
+				break;
+			case TRANSACTION_FAILED:
+				set_aside(dlist_pop_head_node(&one), STUCK_RETRY);
+				break;
+			case TABLE_BUSY:
+				set_aside(dlist_pop_head_node(&one), BUSY_RETRY);
+				while (!dlist_is_empty(&waiting))
+					set_aside(dlist_pop_head_node(&waiting), BUSY_RETRY);
+				break;
 		}
 	}
+}
+
+/*
+ * Set an outcome aside, to be written after a while.
+ */
+static void
+set_aside(dlist_node *outcome, MonotonicUs how_long)
+{
+	dlist_push_tail(&stuck, outcome);
+	n_stuck++;
+	stuck_retry_at = Min(stuck_retry_at, monotonic_now() + how_long);
 }
 
 /*
  * One transaction: write the outcomes given, which are forgotten once it has
  * committed; and if it is to go on, look at the table, and claim.
  *
- * Returns false, with the error logged and the outcomes kept, if it failed.
+ * If it failed, the error is logged and the outcomes are kept.
  */
-static bool
+static TransactionResult
 run_transaction(dlist_head *finished, bool go_on)
 {
 	List	   *volatile claimed = NIL;
-	volatile bool here = false;
+	volatile QueueState state = QUEUE_OPEN;
 	volatile bool failed = false;
 	volatile bool again = false;
 	MonotonicUs look_again_at;
@@ -445,9 +512,9 @@ run_transaction(dlist_head *finished, bool go_on)
 		again = false;
 		PG_TRY();
 		{
-			here = queue_begin("working on screenshot task requests",
-							   careful);
-			if (here)
+			state = queue_begin("working on screenshot task requests",
+								careful);
+			if (state == QUEUE_OPEN)
 			{
 				write_outcomes(finished);
 				if (go_on)
@@ -484,8 +551,10 @@ run_transaction(dlist_head *finished, bool go_on)
 	} while (again);
 
 	if (failed)
-		return false;
-	if (!here)
+		return TRANSACTION_FAILED;
+	if (state == QUEUE_BUSY)
+		return TABLE_BUSY;
+	if (state == QUEUE_GONE)
 	{
 		dlist_iter	iter;
 
@@ -500,9 +569,9 @@ run_transaction(dlist_head *finished, bool go_on)
 	reconcile_committed();
 	submission_claimed(claimed);
 	submission_end_claim();
-	if (!here && dispatch_jobs() == 0)
+	if (state == QUEUE_GONE && dispatch_jobs() == 0)
 		leave_database();
-	return true;
+	return TRANSACTION_DONE;
 }
 
 /*
@@ -571,7 +640,8 @@ log_unwritten(const FinishedRequest *outcome)
 }
 
 /*
- * Set those outcomes aside for a moment whose rows somebody has locked.
+ * Set those outcomes aside for a while that could not be written: somebody has
+ * locked the row, or a trigger has left it out.
  */
 static void
 keep_locked(dlist_head *finished)
@@ -580,12 +650,13 @@ keep_locked(dlist_head *finished)
 
 	dlist_foreach_modify(iter, finished)
 	{
-		if (!dlist_container(Request, node, iter.cur)->outcome.locked)
+		const FinishedRequest *outcome =
+			&dlist_container(Request, node, iter.cur)->outcome;
+
+		if (!outcome->locked && !outcome->refused)
 			continue;
 		dlist_delete(iter.cur);
-		dlist_push_tail(&stuck, iter.cur);
-		n_stuck++;
-		stuck_retry_at = Min(stuck_retry_at, monotonic_now() + LOCKED_RETRY);
+		set_aside(iter.cur, outcome->locked ? LOCKED_RETRY : STUCK_RETRY);
 	}
 }
 
