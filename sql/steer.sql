@@ -56,6 +56,19 @@ SELECT cancel_screenshot_task_request(:far);
 RESET client_min_messages;
 RESET ROLE;
 
+-- one that is cancelled while it is in doubt is in doubt again when it is retried: it may have a task
+UPDATE screenshot_task_request SET status = 'in_doubt', task_id = NULL, finished_at = NULL, next_attempt_at = NULL WHERE id = :far;
+SET ROLE regress_screenshot_app;
+SET client_min_messages = error;
+SELECT cancel_screenshot_task_request(:far);
+RESET client_min_messages;
+SELECT status, error_message FROM screenshot_task_request WHERE id = :far;
+BEGIN;
+SELECT retry_screenshot_task_request(:far);
+SELECT status, next_attempt_at <= clock_timestamp() AS is_asked_about, finished_at FROM screenshot_task_request WHERE id = :far;
+ROLLBACK;
+RESET ROLE;
+
 -- what was made elsewhere is held until it is adopted, by its role or by the owner
 INSERT INTO screenshot_task_request
 	(stream_name, domain_name, app_name, start_time, end_time, template_id, requested_by, requested_at, status, origin)

@@ -107,6 +107,7 @@ static void take_failure(Inquiry *inquiry, const HttpReply *reply,
 static bool means_no_such_action(const LiveAnswer *answer);
 static void conclude(Inquiry *inquiry);
 static void conclude_listed(Inquiry *inquiry);
+static bool waits_for_another(const DoubtfulRequest *request, List *alike);
 static List *leave_to_others(const Inquiry *inquiry, List *tasks,
 							 List *alike);
 static void not_found(const Inquiry *inquiry, const DoubtfulRequest *request);
@@ -251,7 +252,8 @@ start_inquiries(void)
 			due_at = Min(due_at, lane_paused_until(lane));
 			continue;
 		}
-		if (!apply_policy(request, lane->options))
+		if (!apply_policy(request, lane->options) &&
+			!waits_for_another(request, queue_find_alike(request)))
 			start_inquiry(request, lane->options);
 	}
 
@@ -584,20 +586,8 @@ conclude_listed(Inquiry *inquiry)
 	List	   *unclaimed;
 	ListCell   *cell;
 
-	foreach(cell, alike)
-	{
-		DoubtfulRequest *other = lfirst(cell);
-
-		/* What was found may be that one's. */
-		if (other->is_sending &&
-			(!other->has_start || !request->has_start ||
-			 other->start_time == request->start_time))
-		{
-			queue_ask_later(request, GetCurrentTimestamp() + EQUAL_WAIT, NULL);
-			return;
-		}
-	}
-
+	if (waits_for_another(request, alike))
+		return;
 	unclaimed = queue_drop_claimed(request, inquiry->found);
 	if (!request->has_start)
 		unclaimed = leave_to_others(inquiry, unclaimed, alike);
@@ -621,6 +611,30 @@ conclude_listed(Inquiry *inquiry)
 				(errmsg("screenshot task request %lld was in doubt, and has been found to be created",
 						(long long) other->id)));
 	}
+}
+
+/*
+ * Is a request under way whose task may be taken for this one's?  Then this one
+ * is asked about later.
+ */
+static bool
+waits_for_another(const DoubtfulRequest *request, List *alike)
+{
+	ListCell   *cell;
+
+	foreach(cell, alike)
+	{
+		DoubtfulRequest *other = lfirst(cell);
+
+		if (other->is_sending &&
+			(!other->has_start || !request->has_start ||
+			 other->start_time == request->start_time))
+		{
+			queue_ask_later(request, GetCurrentTimestamp() + EQUAL_WAIT, NULL);
+			return true;
+		}
+	}
+	return false;
 }
 
 /*

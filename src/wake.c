@@ -26,6 +26,7 @@
 #include "catalog/pg_extension.h"
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_user_mapping.h"
+#include "commands/dbcommands.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "tcop/utility.h"
@@ -40,6 +41,7 @@ static ProcessUtility_hook_type previous_utility = NULL;
 static int	marked_level = 0;	/* 0: this transaction is not marked */
 static int	marked_place = -1;	/* of this database, in shared memory */
 static bool committed = false;	/* has the transaction that was marked? */
+static int	new_place = -1;		/* of a database that it created */
 
 static void at_transaction_end(XactEvent event, void *arg);
 static void at_release(ResourceReleasePhase phase, bool is_commit,
@@ -97,17 +99,20 @@ static void
 at_transaction_end(XactEvent event, void *arg)
 {
 	(void) arg;
-	if (marked_level == 0)
+	if (marked_level == 0 && new_place < 0)
 		return;
 	switch (event)
 	{
 		case XACT_EVENT_COMMIT:
 			committed = true;
+			if (marked_level == 0)
+				marked_place = -1;
 			marked_level = 0;
 			break;
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
 			marked_level = 0;
+			new_place = -1;
 			break;
 		default:
 			break;
@@ -127,7 +132,11 @@ at_release(ResourceReleasePhase phase, bool is_commit, bool is_top_level,
 	if (!committed || phase != RESOURCE_RELEASE_AFTER_LOCKS)
 		return;
 	committed = false;
-	wake_database(marked_place);
+	if (marked_place >= 0)
+		wake_database(marked_place);
+	if (new_place >= 0)
+		wake_database(new_place);
+	new_place = -1;
 }
 
 static void
@@ -199,4 +208,8 @@ at_utility(PlannedStmt *statement, const char *query_string,
 								completion);
 	if ((commits_prepared || grants_server) && has_extension())
 		wake_at_commit();
+	/* What it was copied from may have the extension. */
+	if (IsA(node, CreatedbStmt) && shared_state_available())
+		new_place = database_place(get_database_oid(((CreatedbStmt *) node)->dbname,
+													false));
 }

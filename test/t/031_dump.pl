@@ -84,9 +84,10 @@ $into->safe_psql('postgres', "DELETE FROM screenshot_task_request WHERE stream_n
 
 # A copy of the database
 $into->safe_psql('postgres', 'SELECT adopt_screenshot_task_requests()');
+$offset = $into->log_size;
 $into->safe_psql('template1', 'CREATE DATABASE copy TEMPLATE postgres');
-$into->safe_psql('copy', "UPDATE screenshot_task_request SET next_attempt_at = now() WHERE status = 'pending'");
 ok(wait_until(sub { $into->log_text($offset) =~ $held }), 'a copy: the log says that requests are held');
+$into->safe_psql('copy', "UPDATE screenshot_task_request SET next_attempt_at = now() WHERE status = 'pending'");
 $into->safe_psql('copy', insert_sql(stream_name => 'in the copy'));
 ok($into->wait_for_table("status = 'created'", dbname => 'copy', where => "stream_name = 'in the copy'"), 'a copy: a new request is sent');
 is($api->requests(action => 'CreateScreenshotTask', stream_name => 'far'), 0, 'a copy: what was pending is not');

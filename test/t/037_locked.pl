@@ -66,6 +66,25 @@ cmp_ok($api->requests(stream_name => 'doubtful', action => 'DescribeScreenshotTa
 $session->();
 ends_created('doubtful');
 
+# The whole table, for longer than a request may take: what is answered meanwhile is taken, and written afterwards.
+$node->safe_psql('postgres', "ALTER SERVER tencent_live OPTIONS (SET request_timeout '3s')");
+$node->safe_psql('postgres', 'SET ROLE app;' . insert_sql(stream_name => \"'fault:delay=1#table ' || i", rows => 3));
+ok(wait_until(sub { grep({ ($_->{stream_name} // '') =~ /#table/ } $api->requests) == 3 }), 'table: requests are under way');
+ok(!$node->begin('BEGIN; LOCK TABLE screenshot_task_request IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(5); COMMIT')->end->{error}, 'table: is locked for five seconds');
+ok($node->wait_for_table("status = 'created' AND attempts = 1", where => "stream_name ~ '#table'"), 'table: they are created at once afterwards');
+unlike($node->log_text, qr/#table.*in doubt/, 'table: none was in doubt');
+
+# A worker that cannot get at its table is in nobody's way: not in that of a command that wants its database alone.
+$node->safe_psql('postgres', 'CREATE DATABASE other');
+$node->safe_psql('other', 'CREATE EXTENSION screenshot_task');
+$node->add_server('tencent_live', $api, dbname => 'other');
+$node->safe_psql('other', insert_sql(stream_name => 'elsewhere'));
+ok($node->wait_for_table("status = 'created'", dbname => 'other'), 'another database has a worker');
+my $holder = $node->begin('BEGIN; LOCK TABLE screenshot_task_request; SELECT pg_sleep(600)', dbname => 'other');
+ok(wait_until(sub { $node->safe_psql('template1', "SELECT count(*) FROM pg_stat_activity WHERE datname = 'other' AND wait_event = 'PgSleep'") == 1 }), 'its table is locked');
+is($node->try("SET statement_timeout = '60s'; DROP DATABASE other WITH (FORCE)", dbname => 'template1')->{error}, undef, 'it is dropped all the same');
+$holder->end;
+
 unlike($node->log_text, qr/PANIC|terminated by signal/, 'nothing crashed');
 is($api->complaints, '', 'the stand-in has nothing to complain of');
 
