@@ -21,6 +21,9 @@ END
 $$;
 CREATE FUNCTION hostile.isfinite(timestamptz) RETURNS boolean LANGUAGE sql AS 'SELECT hostile.trap()';
 CREATE TYPE hostile.screenshot_task_status AS ENUM ('created');
+CREATE DOMAIN hostile.int8 AS pg_catalog.int8 CHECK (hostile.trap());
+CREATE DOMAIN hostile.name AS pg_catalog.name CHECK (hostile.trap());
+CREATE DOMAIN hostile.timestamptz AS pg_catalog.timestamptz CHECK (hostile.trap());
 CREATE TABLE hostile.screenshot_task_request (LIKE screenshot_task_request);
 GRANT USAGE ON SCHEMA hostile TO PUBLIC;
 GRANT ALL ON hostile.screenshot_task_request TO PUBLIC;
@@ -46,6 +49,14 @@ EXECUTE enqueue;
 EXECUTE enqueue;
 INSERT INTO public.event VALUES ('trapped?');
 SELECT url FROM public.preview_screenshot_task('s', 'd', 'a', '2026-01-01 01:00Z', 1, signed_at => '2026-01-01 00:00Z');
+SELECT id, id - 1 AS none FROM public.screenshot_task_request LIMIT 1 \gset
+SELECT public.cancel_screenshot_task_request(:id);
+SELECT public.retry_screenshot_task_request(:id);
+SELECT public.adopt_screenshot_task_requests();
+\set VERBOSITY sqlstate
+SELECT public.resolve_screenshot_task_request(:id, NULL);
+SELECT public.resolve_screenshot_task_request(:none, NULL);
+\set VERBOSITY default
 SELECT count(*) FROM public.screenshot_task_request;
 SELECT min(id) AS trapped FROM public.screenshot_task_request \gset
 SELECT public.retry_screenshot_task_request(:trapped);

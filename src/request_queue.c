@@ -18,7 +18,9 @@
  * the attempt.
  *
  * The statements run as the owner of the table, in a security-restricted
- * operation, since the owner may have put triggers on it.
+ * operation, since the owner may have put triggers on it.  What these set is
+ * undone before the commit, and policies that the owner forces on itself are
+ * not for the worker.
  *
  *-------------------------------------------------------------------------
  */
@@ -44,6 +46,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/resowner.h"
@@ -311,6 +314,7 @@ static Statement *const statements[] = {
 /* What queue_begin() switched, for queue_commit() to switch back */
 static Oid	saved_user;
 static int	saved_context;
+static int	guc_level;
 static char *schema_in_use = NULL;	/* that the statements are prepared for */
 static MemoryContext caller_context;	/* for what outlives the transaction */
 static bool row_by_row;
@@ -421,7 +425,9 @@ queue_begin(const char *activity, bool one_by_one)
 
 	SetUserIdAndSecContext(owner, saved_context |
 						   SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_RESTRICTED_OPERATION);
+						   SECURITY_RESTRICTED_OPERATION |
+						   SECURITY_NOFORCE_RLS);
+	guc_level = NewGUCNestLevel();
 	/* No trigger may be deferred in a security-restricted operation. */
 	AfterTriggerSetState(&all_immediate);
 	if (SPI_connect() != SPI_OK_CONNECT)
@@ -436,6 +442,7 @@ void
 queue_commit(void)
 {
 	SPI_finish();
+	AtEOXact_GUC(false, guc_level);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	SetUserIdAndSecContext(saved_user, saved_context);

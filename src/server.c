@@ -18,6 +18,7 @@
 #include "postgres.h"
 
 #include <arpa/inet.h>
+#include <sys/stat.h>
 
 #include "access/reloptions.h"
 #include "catalog/pg_foreign_server.h"
@@ -420,7 +421,11 @@ set_request_timeout(void *object, const char *value)
 static const char *
 set_ca_file(void *object, const char *value)
 {
-	if (!is_absolute_path(value))
+	struct stat file;
+
+	/* Opening a pipe or a device may never end. */
+	if (!is_absolute_path(value) ||
+		(stat(value, &file) == 0 && !S_ISREG(file.st_mode)))
 		return "It must be the absolute path of a file of certificates in PEM format.";
 	((LiveServer *) object)->ca_file = pstrdup(value);
 	return NULL;

@@ -8,6 +8,9 @@
  * is not theirs does not exist.  They lock the row, so that the worker's
  * transaction is before theirs or after it, and change only what they found.
  *
+ * Their statements run as the owner, with a search_path that is not the
+ * caller's: what the caller has put on its own is not the owner's to run.
+ *
  * A request that was made elsewhere is held: no worker here looks at it, until
  * it is adopted.
  *
@@ -66,6 +69,8 @@ typedef struct Caller
 
 static void lock_request(FunctionCallInfo fcinfo, LockedRequest *request,
 						 Caller *caller);
+static bool find_request(LockedRequest *request, Oid caller, Oid owner,
+						 const char *lock);
 static Oid	begin(FunctionCallInfo fcinfo, char **table, Caller *caller);
 static ArrayType *find_roles_with_held_requests(const char *table, Oid caller,
 												Oid owner);
@@ -285,36 +290,51 @@ static void
 lock_request(FunctionCallInfo fcinfo, LockedRequest *request, Caller *caller)
 {
 	Oid			owner;
-	Oid			argtypes[2] = {INT8OID, INT8OID};
-	Datum		args[2];
-	TupleDesc	desc;
-	HeapTuple	tuple;
-	bool		isnull;
 
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("request_id must not be null")));
 	request->id = PG_GETARG_INT64(0);
-	args[0] = Int64GetDatum(request->id);
-	args[1] = Int64GetDatum(request_origin());
 
+	/* To wait for its lock would tell that there is one. */
 	owner = begin(fcinfo, &request->table, caller);
-	SPI_execute_with_args(psprintf("SELECT status, task_id, requested_by,"
-								   " end_time OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp(),"
-								   " origin IS NULL OR origin OPERATOR(pg_catalog.<>) $2"
-								   ", status::pg_catalog.text OPERATOR(pg_catalog.=) 'cancelled'"
-								   "  AND error_message OPERATOR(pg_catalog.=) '" CANCELLED_IN_DOUBT "'"
-								   " FROM %s WHERE id OPERATOR(pg_catalog.=) $1 FOR UPDATE",
-								   request->table),
-						  lengthof(args), argtypes, args, NULL, false, 1);
-	if (SPI_processed == 0 ||
-		!may_steer(caller->user, owner,
-				   SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3)))
+	if (!find_request(request, caller->user, owner, "") ||
+		!find_request(request, caller->user, owner, "FOR UPDATE"))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("there is no screenshot task request %lld of yours",
 						(long long) request->id)));
+}
+
+/*
+ * Read the request of an id.  Returns false if there is none, or none that
+ * the caller may steer.
+ */
+static bool
+find_request(LockedRequest *request, Oid caller, Oid owner, const char *lock)
+{
+	Oid			argtypes[2] = {INT8OID, INT8OID};
+	Datum		args[2] = {
+		Int64GetDatum(request->id),
+		Int64GetDatum(request_origin())
+	};
+	TupleDesc	desc;
+	HeapTuple	tuple;
+	bool		isnull;
+
+	SPI_execute_with_args(psprintf("SELECT status, task_id, requested_by,"
+								   " end_time OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp(),"
+								   " origin IS NULL OR origin OPERATOR(pg_catalog.<>) $2,"
+								   " status::pg_catalog.text OPERATOR(pg_catalog.=) 'cancelled'"
+								   "  AND error_message OPERATOR(pg_catalog.=) '" CANCELLED_IN_DOUBT "'"
+								   " FROM %s WHERE id OPERATOR(pg_catalog.=) $1 %s",
+								   request->table, lock),
+						  lengthof(args), argtypes, args, NULL, false, 1);
+	if (SPI_processed == 0 ||
+		!may_steer(caller, owner,
+				   SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3)))
+		return false;
 	tuple = SPI_tuptable->vals[0];
 	desc = SPI_tuptable->tupdesc;
 	request->status = SPI_getvalue(tuple, desc, 1);
@@ -323,6 +343,7 @@ lock_request(FunctionCallInfo fcinfo, LockedRequest *request, Caller *caller)
 	request->is_held = DatumGetBool(SPI_getbinval(tuple, desc, 5, &isnull));
 	request->was_in_doubt =
 		DatumGetBool(SPI_getbinval(tuple, desc, 6, &isnull)) && !isnull;
+	return true;
 }
 
 /*
@@ -343,7 +364,8 @@ begin(FunctionCallInfo fcinfo, char **table, Caller *caller)
 							 true, 0, false);
 	SetUserIdAndSecContext(owner, caller->security_context |
 						   SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_RESTRICTED_OPERATION);
+						   SECURITY_RESTRICTED_OPERATION |
+						   SECURITY_NOFORCE_RLS);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	*table = psprintf("%s.screenshot_task_request",

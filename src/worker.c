@@ -252,8 +252,10 @@ fix_settings(void)
 		{"transaction_timeout", "0"},
 		{"lock_timeout", "0"},
 		{"idle_in_transaction_session_timeout", "0"},
-		/* an error rather than no rows, if the owner forces policies */
-		{"row_security", "off"},
+		/* for triggers of the owner, on tables of others */
+		{"row_security", "on"},
+		/* an error is one of a statement, not the end of the worker */
+		{"exit_on_error", "off"},
 		/* an empty table's statistics would have it scanned when it is full */
 		{"plan_cache_mode", "force_generic_plan"},
 		{"enable_seqscan", "off"},

@@ -1,0 +1,104 @@
+# Where requests go, and what is in them, is what the server's owner said and the parameters were: no redirect is
+# followed, and no text of a role becomes a header, another field or another host.
+
+use strict;
+use warnings;
+use utf8;
+
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use POSIX qw(mkfifo);
+use ScreenshotTaskTest;
+use Test::More;
+
+my $api   = LiveApi->new;
+my $other = LiveApi->new('--plain');
+my $node  = ScreenshotTaskTest->start_new('main');
+my $fifo  = PostgreSQL::Test::Utils::tempdir . '/fifo';
+
+$node->safe_psql('postgres', 'CREATE ROLE app LOGIN; GRANT INSERT ON screenshot_task_request TO app; GRANT USAGE ON FOREIGN DATA WRAPPER tencent_cloud TO app;'
+	  . 'CREATE ROLE victim LOGIN; GRANT INSERT ON screenshot_task_request TO victim');
+$node->add_server('tencent_live', $api);
+$node->safe_psql('postgres', 'GRANT USAGE ON FOREIGN SERVER tencent_live TO app, victim');
+
+# Redirects: to the same, to another server, to another protocol
+for my $url ($api->endpoint . '/', "http://127.0.0.1:$other->{port}/", 'file:///etc/passwd', 'ftp://127.0.0.1/')
+{
+	my $stream = "fault:redirect=$url,times=1#$url";
+	my $error  = $node->try(call_sql(stream_name => $stream))->{error};
+
+	is($error->{sqlstate}, '08007', "$url: a redirect is no answer");
+	like($error->{detail}, qr/^HTTP status 302 /, "$url: and the error says so");
+	$node->safe_psql('postgres', insert_sql(stream_name => "$stream-table"));
+	ok($node->wait_for_table("status = 'in_doubt'", where => 'stream_name = ' . literal("$stream-table")), "$url: a request is in doubt");
+}
+is($other->requests + 0, 0, 'nothing went to another server');
+is($api->requests(action => 'CreateScreenshotTask') + 0, 8, 'and each was sent once');
+is($api->ledger(event => 'create') + 0, 0, 'no task was made');
+
+# Texts that would be lines of a header, fields of JSON, or the end of a text
+my @texts = ("a\r\nX-Forged: 1\r\n\r\n{}", "a\nHost: evil", "a\rb", "a\tb", "\x01\x1f\x7f", '","TemplateId":1,"x":"', '\\", \\u0000 \\', '直播 é 😀', "\x{2028}\x{85}\x{feff}\x{202e}", '%0d%0aX-Forged:1', '</script>&amp;', "'; DROP TABLE x --");
+my (@sent, @expected);
+for my $n (0 .. $#texts)
+{
+	for my $field (qw(stream_name domain_name app_name extension))
+	{
+		my %task = (template_id => 1000 + @expected, $field => $texts[$n]);
+
+		push @expected, [ $field, $texts[$n] ];
+		push @sent, @expected % 2 ? call_sql(%task) : insert_sql(%task);
+	}
+}
+is($node->try('SET ROLE app;' . join '', @sent)->{error}, undef, 'texts that might be more than a text are taken');
+ok($node->wait_for_table("status = 'created'", where => 'template_id < 2000'), 'and sent');
+my %request = map { ($_->{task_id} => $_) } $api->requests(outcome => 'TaskId');
+is(keys %request, @expected, 'each as one request');
+for my $n (0 .. $#expected)
+{
+	my ($field, $text) = @{ $expected[$n] };
+	my ($made) = $api->ledger(event => 'create', template_id => 1000 + $n);
+	my $request = $request{ $made->{task_id} };
+
+	is($made->{$field}, $text, "$field $n: the text arrived as it was");
+	is_deeply([ sort grep { !/^(?:accept|user-agent|content-(?:type|length)|host|authorization|x-tc-(?:action|version|timestamp|language|requestclient))$/i } keys %{ $request->{headers} } ],
+		[], "$field $n: and no header came with it");
+}
+
+# A TaskId, and a server, of that kind
+for my $call ('stop_screenshot_task', 'delete_screenshot_task')
+{
+	is($node->try("SELECT $call(" . literal($texts[0]) . ')')->{error}{sqlstate}, '22023', "$call: a TaskId that is none");
+	my @requests = $api->requests;
+	is_deeply([ grep { /forged/ } keys %{ $requests[-1]{headers} } ], [], "$call: no header came with it");
+}
+for my $server ("x\r\nHost: evil", 'https://evil', '../x', "tencent_live\n")
+{
+	is($node->try(call_sql(server => $server))->{error}{sqlstate}, '42704', 'a server that is none, for a call');
+	is($node->try(insert_sql(server => $server))->{error}{sqlstate}, '42704', 'and for a request');
+}
+
+# A role with servers of its own: they are not those of others, and no mapping of another is used with them.
+my $own = 'CREATE SERVER own FOREIGN DATA WRAPPER tencent_cloud OPTIONS (endpoint ' . literal("http://127.0.0.1:$other->{port}") . ')';
+is($node->try($own, user => 'app')->{error}, undef, 'a role makes a server');
+for my $sql ('ALTER SERVER own RENAME TO tencent_live', "ALTER SERVER tencent_live OPTIONS (SET endpoint 'http://127.0.0.1:$other->{port}')",
+	'CREATE USER MAPPING FOR victim SERVER tencent_live', 'ALTER USER MAPPING FOR PUBLIC SERVER tencent_live OPTIONS (SET secret_key $$x$$)',
+	"ALTER SERVER own OPTIONS (SET endpoint 'http://192.0.2.1')", 'ALTER SERVER own OPTIONS (ADD credentials $$environment$$)',
+	'ALTER SERVER own OPTIONS (ADD credentials $$file$$)', 'ALTER SERVER own OPTIONS (ADD credentials $$role$$)')
+{
+	like($node->try($sql, user => 'app')->{error}{sqlstate}, qr/^(?:42501|42710|22023)$/, "$sql: refused");
+}
+is($node->try(call_sql(server => 'own'), user => 'app')->{error}{sqlstate}, '28000', 'without a mapping for it nothing is sent');
+is($node->try(call_sql(server => 'own'), user => 'victim')->{error}{sqlstate}, '42501', 'others may not use it');
+is($other->requests + 0, 0, 'nothing went there');
+
+# A file of certificates that turns into a pipe holds up neither a session nor the worker.
+$node->add_server('piped', $api, ca_file => $fifo);
+mkfifo($fifo, 0600) or die "mkfifo: $!";
+is($node->try(call_sql(server => 'piped'))->{error}{sqlstate}, '22023', 'a pipe is no file of certificates');
+$node->safe_psql('postgres', insert_sql(server => 'piped', stream_name => 'piped') . insert_sql(stream_name => 'not piped'));
+ok($node->wait_for_log(qr/for server "piped" are paused for 5 s\n.*DETAIL:  invalid value for option "ca_file"/), 'its requests wait');
+ok($node->wait_for_table("status = 'created'", where => "stream_name = 'not piped'"), 'and others are sent');
+
+is($api->complaints . $other->complaints, '', 'the stand-ins have nothing to complain of');
+
+done_testing();
