@@ -17,18 +17,18 @@ $node->add_server('tencent_live', $api);
 $node->safe_psql('postgres', insert_sql(stream_name => 'before'));
 $node->wait_for_table("status = 'created'") or die;
 
+$node->safe_psql('postgres', insert_sql(stream_name => 'fault:delay=6#first'));
+$api->wait_for_requests(1, stream_name => 'fault:delay=6#first') or die;
 $node->set(synchronous_standby_names => 'standby');
 $node->poll_query_until('postgres', "SELECT current_setting('synchronous_standby_names') = 'standby'") or die;
-insert_at_once('first');
-ok($node->poll_query_until('postgres', "SELECT wait_event = 'SyncRep' FROM pg_stat_activity WHERE backend_type = 'screenshot_task worker'"), 'the worker waits for a standby');
-is($api->requests(stream_name => 'first'), 0, 'and has sent nothing');
+ok($node->poll_query_until('postgres', "SELECT wait_event = 'SyncRep' FROM pg_stat_activity WHERE backend_type = 'screenshot_task worker'"), 'the commit of a result waits for a standby');
 insert_at_once('second');
 sleep 1;    # for the worker to be woken, and not to see it
 
 my $standby = LiveApi::spawn(
 	[ 'pg_receivewal', '--synchronous', '--no-loop', '-D', $folder, '-d', $node->connstr . ' application_name=standby' ], "$folder/out", "$folder/err");
 ok($node->wait_for_table("status = 'created'"), 'with a standby, both are created');
-is($api->ledger(stream_name => $_), 1, "$_: one task") for 'first', 'second';
+is($api->ledger(stream_name => $_), 1, "$_: one task") for 'fault:delay=6#first', 'second';
 $node->set(synchronous_standby_names => '');
 LiveApi::end_process('TERM', $standby);
 is($api->complaints, '', 'the stand-in has nothing to complain of');
