@@ -7,9 +7,9 @@ GRANT USAGE ON FOREIGN SERVER tencent_live TO regress_screenshot_app, regress_sc
 CREATE FUNCTION forge(stream text) RETURNS bigint LANGUAGE sql AS $$
 	INSERT INTO screenshot_task_request
 	(stream_name, domain_name, app_name, start_time, end_time, template_id, reference,
-	 requested_by, requested_at, status, attempts, task_id, request_id, origin)
+	 requested_by, requested_at, status, attempts, task_id, request_id)
 	VALUES (stream, 'd', 'a', '2999-07-10 12:00Z', '2999-07-10 13:00Z', 1, stream,
-			'regress_screenshot_other', '2000-01-01', 'in_doubt', 7, 'forged', 'forged', 815)
+			'regress_screenshot_other', '2000-01-01', 'in_doubt', 7, 'forged', 'forged')
 	RETURNING id
 $$;
 SET ROLE regress_screenshot_other;
@@ -21,8 +21,12 @@ SELECT forge('inserted') IS NOT NULL AS made;
 RESET ROLE;
 ALTER ROLE regress_screenshot_app BYPASSRLS;
 SET ROLE regress_screenshot_app;
+COPY screenshot_task_request (stream_name, domain_name, app_name, start_time, end_time, template_id, requested_by, status) FROM stdin;
+copied	d	a	2999-07-10 12:00Z	2999-07-10 13:00Z	1	regress_screenshot_other	created
+\.
+-- a pretended restore
 COPY screenshot_task_request (stream_name, domain_name, app_name, start_time, end_time, template_id, requested_by, status, origin) FROM stdin;
-copied	d	a	2999-07-10 12:00Z	2999-07-10 13:00Z	1	regress_screenshot_other	created	815
+restored	d	a	2999-07-10 12:00Z	2999-07-10 13:00Z	1	regress_screenshot_other	created	815
 \.
 RESET ROLE;
 ALTER ROLE regress_screenshot_app NOBYPASSRLS;

@@ -7,10 +7,9 @@
  * The trigger makes the row what a new request is, whatever the statement
  * said: by whom and when, pending, and of this cluster and database.
  *
- * A row that names its origin comes from a dump.  If the table's owner loads
- * it, it is kept as it is, except that it is nobody's to send: what was
- * pending when the dump was made may have been sent since.  From anyone else
- * it is a new request like any other.
+ * A row that names its origin comes from a dump.  It is for the table's owner
+ * to load, and is kept as it is, except that it is nobody's to send: what was
+ * pending when the dump was made may have been sent since.
  *
  *-------------------------------------------------------------------------
  */
@@ -91,10 +90,18 @@ screenshot_task_request_insert(PG_FUNCTION_ARGS)
 
 	(void) heap_getattr(trigger->tg_trigtuple, Anum_request_origin, desc,
 						&isnull);
-	if (!isnull &&
-		relation_ownercheck(RelationGetRelid(trigger->tg_relation),
-							GetUserId()))
+	if (!isnull)
+	{
+		if (!relation_ownercheck(RelationGetRelid(trigger->tg_relation),
+								 GetUserId()))
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("only the owner of table \"%s\" may restore requests",
+							RelationGetRelationName(trigger->tg_relation)),
+					 errdetail("A row that names its origin is one of a dump: to make a request of it might send it a second time."),
+					 errhint("Leave the column out, or have the owner load the dump.")));
 		return PointerGetDatum(restored_row(trigger->tg_trigtuple, desc));
+	}
 
 	wake_at_commit();
 	return PointerGetDatum(new_row(trigger->tg_relation,

@@ -16,11 +16,14 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
+#include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "miscadmin.h"
 #include "tcop/utility.h"
+#include "utils/syscache.h"
 
 #include "compat.h"
 #include "shared_state.h"
@@ -39,7 +42,8 @@ static void at_utility(PlannedStmt *statement, const char *query_string,
 					   DestReceiver *dest, QueryCompletion *completion);
 static const char *database_to_have_alone(Node *statement);
 static const char *option_value(List *options, const char *name);
-static void have_alone(const char *name);
+static void have_alone(const char *name, bool to_copy);
+static bool may_have_alone(Oid database, bool to_copy);
 static void at_transaction_end(XactEvent event, void *arg);
 
 /*
@@ -62,7 +66,7 @@ at_utility(PlannedStmt *statement, const char *query_string,
 	const char *name = database_to_have_alone(statement->utilityStmt);
 
 	if (name != NULL)
-		have_alone(name);
+		have_alone(name, IsA(statement->utilityStmt, CreatedbStmt));
 	if (previous_utility)
 		previous_utility(statement, query_string, read_only_tree, context,
 						 params, environment, dest, completion);
@@ -119,14 +123,14 @@ option_value(List *options, const char *name)
  * may have alone.
  */
 static void
-have_alone(const char *name)
+have_alone(const char *name, bool to_copy)
 {
 	static uint32 wait_event = 0;
 	Oid			database = get_database_oid(name, true);
 	int			place;
 
 	if (!OidIsValid(database) || database == MyDatabaseId ||
-		!database_ownercheck(database, GetUserId()) || n_held == MAX_HELD)
+		!may_have_alone(database, to_copy) || n_held == MAX_HELD)
 		return;
 	if (wait_event == 0)
 		wait_event = WaitEventExtensionNew("ScreenshotTaskStepAside");
@@ -135,6 +139,28 @@ have_alone(const char *name)
 		return;
 	held[n_held++] = place;
 	wait_for_worker_to_leave(place, wait_event);
+}
+
+/*
+ * May the user do what needs a database alone?  Who may create databases may
+ * copy any template.
+ */
+static bool
+may_have_alone(Oid database, bool to_copy)
+{
+	HeapTuple	tuple;
+	bool		is_template;
+
+	if (database_ownercheck(database, GetUserId()))
+		return true;
+	if (!to_copy || !have_createdb_privilege())
+		return false;
+	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	is_template = ((Form_pg_database) GETSTRUCT(tuple))->datistemplate;
+	ReleaseSysCache(tuple);
+	return is_template;
 }
 
 /*

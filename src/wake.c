@@ -41,7 +41,7 @@ static ProcessUtility_hook_type previous_utility = NULL;
 static int	marked_level = 0;	/* 0: this transaction is not marked */
 static int	marked_place = -1;	/* of this database, in shared memory */
 static bool committed = false;	/* has the transaction that was marked? */
-static int	new_place = -1;		/* of a database that it created */
+static int	new_place = -1;		/* of a database that it made or altered */
 
 static void at_transaction_end(XactEvent event, void *arg);
 static void at_release(ResourceReleasePhase phase, bool is_commit,
@@ -49,6 +49,7 @@ static void at_release(ResourceReleasePhase phase, bool is_commit,
 static void at_subtransaction_end(SubXactEvent event, SubTransactionId mine,
 								  SubTransactionId parent, void *arg);
 static bool has_extension(void);
+static void note_database(const char *name);
 static void at_utility(PlannedStmt *statement, const char *query_string,
 					   bool read_only_tree, ProcessUtilityContext context,
 					   ParamListInfo params, QueryEnvironment *environment,
@@ -186,6 +187,18 @@ has_extension(void)
 	return OidIsValid(get_extension_oid("screenshot_task", true));
 }
 
+/*
+ * Have the launcher look at a database when this transaction commits.
+ */
+static void
+note_database(const char *name)
+{
+	Oid			database = get_database_oid(name, true);
+
+	if (OidIsValid(database))
+		new_place = database_place(database);
+}
+
 static void
 at_utility(PlannedStmt *statement, const char *query_string,
 		   bool read_only_tree, ProcessUtilityContext context,
@@ -208,8 +221,13 @@ at_utility(PlannedStmt *statement, const char *query_string,
 								completion);
 	if ((commits_prepared || grants_server) && has_extension())
 		wake_at_commit();
-	/* What it was copied from may have the extension. */
-	if (IsA(node, CreatedbStmt) && shared_state_available())
-		new_place = database_place(get_database_oid(((CreatedbStmt *) node)->dbname,
-													false));
+	/* What it was copied from may have the extension; or it may be served now,
+	 * being no template any more. */
+	if (shared_state_available())
+	{
+		if (IsA(node, CreatedbStmt))
+			note_database(((CreatedbStmt *) node)->dbname);
+		else if (IsA(node, AlterDatabaseStmt))
+			note_database(((AlterDatabaseStmt *) node)->dbname);
+	}
 }

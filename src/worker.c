@@ -64,6 +64,9 @@
 #define LOCKED_RETRY		US_PER_SECOND	/* a row */
 #define BUSY_RETRY			(100 * US_PER_MS)	/* the table */
 
+/* How long another worker waits for requests under way, at the most */
+#define PATIENCE			(10 * US_PER_SECOND)
+
 /* A worker that has something to do sooner than this is not idle */
 #define IDLE_AFTER			US_PER_SECOND
 
@@ -77,6 +80,7 @@ static int	n_stuck = 0;
 static MemoryContext cycle_context; /* reset before each transaction */
 
 static bool yielding = false;	/* does another worker need the slot? */
+static MonotonicUs give_up_at = MONOTONIC_NEVER;	/* and gets it then */
 static bool look = true;		/* is there news in the table? */
 static bool catalog_changed = false;	/* has something that may end pauses? */
 static bool careful = false;	/* has a transaction failed? */
@@ -104,6 +108,7 @@ static TimestampTz after_grace(void);
 static void leave_database(void);
 
 static bool has_nothing_in_hand(void);
+static void heed_request_to_yield(void);
 static bool may_yield(void);
 static bool has_database_work(MonotonicUs now);
 static bool may_begin_more(void);
@@ -187,7 +192,7 @@ screenshot_task_worker_main(Datum database)
 			reload();
 		if (take_wake(place))
 			look = true;
-		yielding = worker_is_asked_to_yield(place);
+		heed_request_to_yield();
 		if (has_database_work(monotonic_now()))
 			work_on_database();
 		if (yielding && may_yield())
@@ -219,16 +224,31 @@ has_nothing_in_hand(void)
 }
 
 /*
+ * See whether another worker needs this one's slot.
+ */
+static void
+heed_request_to_yield(void)
+{
+	yielding = worker_is_asked_to_yield(place);
+	if (!yielding)
+		give_up_at = MONOTONIC_NEVER;
+	else if (give_up_at == MONOTONIC_NEVER)
+		give_up_at = monotonic_now() + PATIENCE;
+}
+
+/*
  * May this process make room for another?  Not with something in hand, unless
- * that has been set aside for so long that others should not wait for it.
+ * others should not wait for that any longer: a request that is not answered,
+ * which will be in doubt, or an outcome that was set aside.
  */
 static bool
 may_yield(void)
 {
-	if (has_nothing_in_hand())
-		return true;
-	return dispatch_jobs() == 0 && dlist_is_empty(&outcomes) &&
-		stuck_since + STUCK_RETRY < monotonic_now();
+	MonotonicUs now = monotonic_now();
+
+	return dlist_is_empty(&outcomes) &&
+		(n_stuck == 0 || stuck_since + STUCK_RETRY < now) &&
+		(dispatch_jobs() == 0 || give_up_at <= now);
 }
 
 /*
@@ -759,6 +779,8 @@ next_event(void)
 {
 	MonotonicUs now = monotonic_now();
 	MonotonicUs next = Min(Min(sweep_at, due_at), refusals_end_at());
+
+	next = Min(next, give_up_at);
 
 	if (look || !dlist_is_empty(&outcomes))
 		next = 0;

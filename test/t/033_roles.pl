@@ -36,7 +36,7 @@ $node->safe_psql('postgres', $_) for (
 	  . $node->safe_psql('postgres', q{SELECT now() + '1 hour'}) . q{')},
 	q{ALTER TABLE victim.event OWNER TO victim; GRANT USAGE ON SCHEMA victim TO PUBLIC; GRANT INSERT ON victim.event TO app},
 	q{CREATE VIEW victim.lent AS SELECT * FROM screenshot_task_request; ALTER VIEW victim.lent OWNER TO victim; GRANT INSERT ON victim.lent TO app});
-my $forge  = insert_sql(stream_name => 'forged', requested_by => 'victim', origin => 815);
+my $forge  = insert_sql(stream_name => 'forged', requested_by => 'victim', status => 'created');
 my $view   = insert_sql(stream_name => 'view') =~ s/INTO screenshot/INTO victim.lent_screenshot/r =~ s/lent_screenshot_task_request/lent/r;
 my $member = 'SET ROLE victim;' . insert_sql(stream_name => 'member');
 my $ambush = 'CREATE FUNCTION app.ambush() RETURNS void LANGUAGE sql AS $$' . insert_sql(stream_name => 'ambush') . '$$';
