@@ -37,6 +37,10 @@
 #define DEFAULT_LANGUAGE	"en-US"
 #define DEFAULT_METADATA	"http://metadata.tencentyun.com"
 
+/* Half of what a worker can have under way: a server that does not answer
+ * leaves room for others. */
+#define MAX_IN_FLIGHT		125
+
 /*
  * Checks a value, and puts it into a LiveServer or Credentials.  Returns
  * what is allowed if the value is not, as a sentence; else NULL.
@@ -450,7 +454,7 @@ set_proxy(void *object, const char *value)
 static const char *
 set_max_in_flight(void *object, const char *value)
 {
-	return set_count(&((LiveServer *) object)->max_in_flight, value, 250);
+	return set_count(&((LiveServer *) object)->max_in_flight, value, MAX_IN_FLIGHT);
 }
 
 static const char *

@@ -62,6 +62,15 @@ sleep 2;
 is($api->requests(outcome => 'hang'), 19, 'and no more than max_in_flight do');
 is($node->safe_psql('postgres', "SELECT count(*) FROM screenshot_task_request WHERE status = 'pending'"), 2, 'the others wait');
 
+# A server that takes in all that it may have and answers nothing leaves room for others.
+my $silent = LiveApi->new('--limit', 1000);
+$node->add_server('silent', $silent, request_timeout => '10min', max_in_flight => 125, requests_per_second => 1000);
+$node->add_server('other', LiveApi->new);
+$node->safe_psql('postgres', insert_sql(server => 'silent', rows => 300, stream_name => \"'fault:hang#silent ' || i"));
+ok($silent->wait_for_requests(125, outcome => 'hang'), 'a server with as many requests under way as can be');
+$node->safe_psql('postgres', insert_sql(server => 'other', stream_name => 'other'));
+ok($node->wait_for_table("status = 'created'", where => "server = 'other'"), 'does not hold up another');
+
 done_testing();
 
 # Does the worker take something as a reason to look at the table, and come to rest again?

@@ -50,6 +50,14 @@ is($api->requests(action => 'CreateScreenshotTask', stream_name => $_->[0]), $_-
 is(scalar(grep { $_->{attempts} != 1 } $node->table('true', dbname => 'db1')), 0, 'nothing was in flight when its worker left');
 is(scalar(() = $node->log_text =~ /$full/g), 1, 'the log names the setting, once');
 unlike($node->log_text, qr/were being sent when the worker ended|WARNING|PANIC|terminated by signal/, 'no worker left anything behind');
+
+# A request that is not answered holds up the others for no longer than a turn; it is in doubt then.
+$node->add_server('patient', $api, dbname => 'db1', request_timeout => '10min');
+$node->safe_psql('db1', insert_sql(server => 'patient', stream_name => 'fault:hang,create#patient'));
+$api->wait_for_requests(1, stream_name => 'fault:hang,create#patient') or die;
+$node->safe_psql($_, insert_sql(stream_name => "$_, meanwhile")) for 'db3', 'db4';
+ok($node->wait_for_table("status = 'created'", dbname => $_), "$_: gets its turn while a request of another is not answered") for 'db3', 'db4';
+ok($node->wait_for_table("status = 'in_doubt'", dbname => 'db1', where => "server = 'patient'"), 'which is in doubt, and known to be');
 is($api->complaints, '', 'the stand-in has nothing to complain of');
 
 done_testing();
