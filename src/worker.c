@@ -89,7 +89,7 @@ static MonotonicUs not_before = 0;	/* the next transaction */
 static MonotonicUs sweep_at = 0;
 static MonotonicUs due_at = MONOTONIC_NEVER;	/* the next waiting request */
 static MonotonicUs stuck_retry_at = MONOTONIC_NEVER;
-static MonotonicUs stuck_since = 0;	/* the last time that nothing was */
+static MonotonicUs stuck_since = 0;	/* 0: nothing is */
 
 /* What became of a transaction */
 typedef enum TransactionResult
@@ -198,7 +198,8 @@ screenshot_task_worker_main(Datum database)
 		if (yielding && may_yield())
 		{
 			yielding = false;
-			yield_slot(place, next_event());
+			/* What is left unfinished is for the next worker, and soon. */
+			yield_slot(place, has_nothing_in_hand() ? next_event() : 0);
 			proc_exit(0);
 		}
 		renew_credentials();
@@ -471,8 +472,6 @@ write_carefully(void)
 {
 	dlist_head	waiting = DLIST_STATIC_INIT(waiting);
 
-	if (n_stuck == 0)
-		stuck_since = monotonic_now();
 	while (!dlist_is_empty(&stuck))
 		dlist_push_tail(&waiting, dlist_pop_head_node(&stuck));
 	while (!dlist_is_empty(&outcomes))
@@ -499,6 +498,8 @@ write_carefully(void)
 				break;
 		}
 	}
+	if (n_stuck == 0)
+		stuck_since = 0;
 }
 
 /*
@@ -509,6 +510,8 @@ set_aside(dlist_node *outcome, MonotonicUs how_long)
 {
 	dlist_push_tail(&stuck, outcome);
 	n_stuck++;
+	if (stuck_since == 0)
+		stuck_since = monotonic_now();
 	stuck_retry_at = Min(stuck_retry_at, monotonic_now() + how_long);
 }
 
@@ -780,8 +783,9 @@ next_event(void)
 	MonotonicUs now = monotonic_now();
 	MonotonicUs next = Min(Min(sweep_at, due_at), refusals_end_at());
 
-	next = Min(next, give_up_at);
-
+	/* Once that has passed, it is an outcome set aside that is waited for. */
+	if (give_up_at > now)
+		next = Min(next, give_up_at);
 	if (look || !dlist_is_empty(&outcomes))
 		next = 0;
 	if (may_begin_more())
