@@ -5,15 +5,18 @@
 
 MODULE_big = screenshot_task
 OBJS = \
+	src/activity.o \
 	src/call.o \
 	src/credentials.o \
 	src/dispatch.o \
 	src/enqueue.o \
+	src/fault_log.o \
 	src/http.o \
 	src/lane.o \
 	src/launcher.o \
 	src/live_api.o \
 	src/machine_role.o \
+	src/notice.o \
 	src/rate_limit.o \
 	src/reconcile.o \
 	src/refusal.o \
@@ -24,12 +27,14 @@ OBJS = \
 	src/seal.o \
 	src/server.o \
 	src/shared_state.o \
+	src/statistics.o \
 	src/steer.o \
 	src/step_aside.o \
 	src/submission.o \
 	src/tc3.o \
 	src/tc3_sql.o \
 	src/trigger.o \
+	src/wait.o \
 	src/wake.o \
 	src/worker.o
 

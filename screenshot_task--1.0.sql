@@ -282,6 +282,15 @@ CREATE INDEX screenshot_task_request_sending
 COMMENT ON INDEX @extschema@.screenshot_task_request_sending IS
 'requests on their way, for a worker that follows one that is gone';
 
+-- what need not be kept for ever
+CREATE INDEX screenshot_task_request_finished
+	ON @extschema@.screenshot_task_request
+	USING btree ((CASE WHEN status OPERATOR(pg_catalog.=) 'created'::@extschema@.screenshot_task_status
+				  THEN GREATEST(finished_at, end_time) ELSE finished_at END))
+	WHERE finished_at IS NOT NULL;
+COMMENT ON INDEX @extschema@.screenshot_task_request_finished IS
+'finished requests, by when they were finished, or their task ended';
+
 CREATE UNIQUE INDEX screenshot_task_request_reference_key
 	ON @extschema@.screenshot_task_request
 	USING btree (requested_by, reference)
@@ -344,6 +353,16 @@ COMMENT ON FUNCTION @extschema@.enqueue_screenshot_task(
 	pg_catalog.timestamptz, pg_catalog.int4, pg_catalog.text, pg_catalog.name, pg_catalog.text) IS
 'requests a screenshot task, to be created once the transaction commits; returns the id of the request, or of the one that has the reference already';
 
+CREATE FUNCTION @extschema@.wait_for_screenshot_task(
+	request_id pg_catalog.int8,
+	timeout pg_catalog.interval DEFAULT '30 s')
+RETURNS @extschema@.screenshot_task_request
+AS 'MODULE_PATHNAME', 'wait_for_screenshot_task'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.wait_for_screenshot_task(pg_catalog.int8, pg_catalog.interval) IS
+'waits until a request is finished, or left to a person; returns it, or as it is when the time is over';
+
 CREATE FUNCTION @extschema@.cancel_screenshot_task_request(request_id pg_catalog.int8)
 RETURNS pg_catalog.bool
 AS 'MODULE_PATHNAME', 'cancel_screenshot_task_request'
@@ -383,3 +402,129 @@ LANGUAGE C;
 
 COMMENT ON FUNCTION @extschema@.screenshot_task_trigger() IS
 'trigger that requests a screenshot task for each row; its arguments say ''parameter=column'' or ''parameter:=constant''';
+
+--
+-- What goes on, in all databases of the cluster
+--
+
+CREATE FUNCTION @extschema@.screenshot_task_stat(
+	OUT datid pg_catalog.oid,
+	OUT server pg_catalog.name,
+	OUT created pg_catalog.int8,
+	OUT failed pg_catalog.int8,
+	OUT expired pg_catalog.int8,
+	OUT in_doubt pg_catalog.int8,
+	OUT found pg_catalog.int8,
+	OUT resent pg_catalog.int8,
+	OUT postponed pg_catalog.int8,
+	OUT throttled pg_catalog.int8,
+	OUT calls pg_catalog.int8,
+	OUT failed_calls pg_catalog.int8,
+	OUT connections pg_catalog.int8,
+	OUT latency_p50 pg_catalog.interval,
+	OUT latency_p99 pg_catalog.interval,
+	OUT latency_max pg_catalog.interval,
+	OUT stats_reset pg_catalog.timestamptz)
+RETURNS SETOF pg_catalog.record
+AS 'MODULE_PATHNAME', 'screenshot_task_stat'
+LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
+
+REVOKE ALL ON FUNCTION @extschema@.screenshot_task_stat() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.screenshot_task_stat() TO pg_monitor;
+
+COMMENT ON FUNCTION @extschema@.screenshot_task_stat() IS
+'for the view screenshot_task_stat';
+
+CREATE VIEW @extschema@.screenshot_task_stat AS
+	SELECT s.datid, d.datname, s.server, s.created, s.failed, s.expired,
+		s.in_doubt, s.found, s.resent, s.postponed, s.throttled, s.calls,
+		s.failed_calls, s.connections, s.latency_p50, s.latency_p99,
+		s.latency_max, s.stats_reset
+	FROM @extschema@.screenshot_task_stat() AS s
+	JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) s.datid;
+
+GRANT SELECT ON @extschema@.screenshot_task_stat TO pg_monitor;
+
+COMMENT ON VIEW @extschema@.screenshot_task_stat IS
+'what has become of the requests to each server of each database, since the cluster started or it was reset';
+COMMENT ON COLUMN @extschema@.screenshot_task_stat.datid IS 'OID of the database';
+COMMENT ON COLUMN @extschema@.screenshot_task_stat.datname IS 'name of the database';
+COMMENT ON COLUMN @extschema@.screenshot_task_stat.server IS 'name of the server';
+COMMENT ON COLUMN @extschema@.screenshot_task_stat.created IS 'requests whose task was created, as the answer said';
+COMMENT ON COLUMN @extschema@.screenshot_task_stat.failed IS 'requests that were refused for good';
+COMMENT ON COLUMN @extschema@.screenshot_task_stat.expired IS 'requests whose end passed before they could be sent';
+COMMENT ON COLUMN @extschema@.screenshot_task_stat.in_doubt IS 'requests that were sent and had no conclusive answer';
+COMMENT ON COLUMN @extschema@.screenshot_task_stat.found IS 'requests in doubt whose task was found';
+COMMENT ON COLUMN @extschema@.screenshot_task_stat.resent IS 'requests in doubt that had no task, and were sent again';
+COMMENT ON COLUMN @extschema@.screenshot_task_stat.postponed IS 'how often a request was put back, to be sent later: the server was not reached, or refused it for now';
+COMMENT ON COLUMN @extschema@.screenshot_task_stat.throttled IS 'answers that said: too many requests a second';
+COMMENT ON COLUMN @extschema@.screenshot_task_stat.calls IS 'calls that functions made at once';
+COMMENT ON COLUMN @extschema@.screenshot_task_stat.failed_calls IS 'those of them that raised an error';
+COMMENT ON COLUMN @extschema@.screenshot_task_stat.connections IS 'connections made';
+COMMENT ON COLUMN @extschema@.screenshot_task_stat.latency_p50 IS 'time to the full answer that half of the answers took at most; off by 3.2 % at most';
+COMMENT ON COLUMN @extschema@.screenshot_task_stat.latency_p99 IS 'time to the full answer that 99 % of the answers took at most; off by 3.2 % at most';
+COMMENT ON COLUMN @extschema@.screenshot_task_stat.latency_max IS 'the longest time to a full answer';
+COMMENT ON COLUMN @extschema@.screenshot_task_stat.stats_reset IS 'since when these are counted';
+
+CREATE FUNCTION @extschema@.screenshot_task_stat_reset()
+RETURNS pg_catalog.void
+AS 'MODULE_PATHNAME', 'screenshot_task_stat_reset'
+LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
+
+REVOKE ALL ON FUNCTION @extschema@.screenshot_task_stat_reset() FROM PUBLIC;
+
+COMMENT ON FUNCTION @extschema@.screenshot_task_stat_reset() IS
+'begins to count anew what the view screenshot_task_stat shows, of all databases';
+
+CREATE FUNCTION @extschema@.screenshot_task_worker(
+	OUT datid pg_catalog.oid,
+	OUT pid pg_catalog.int4,
+	OUT state pg_catalog.text,
+	OUT in_flight pg_catalog.int4,
+	OUT pending pg_catalog.int8,
+	OUT waiting pg_catalog.int8,
+	OUT in_doubt pg_catalog.int8,
+	OUT held pg_catalog.int8,
+	OUT oldest_age pg_catalog.interval,
+	OUT drain_time pg_catalog.interval,
+	OUT pauses pg_catalog.int4,
+	OUT paused pg_catalog.text,
+	OUT last_error pg_catalog.text,
+	OUT last_error_at pg_catalog.timestamptz)
+RETURNS SETOF pg_catalog.record
+AS 'MODULE_PATHNAME', 'screenshot_task_worker'
+LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
+
+REVOKE ALL ON FUNCTION @extschema@.screenshot_task_worker() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.screenshot_task_worker() TO pg_monitor;
+
+COMMENT ON FUNCTION @extschema@.screenshot_task_worker() IS
+'for the view screenshot_task_worker';
+
+CREATE VIEW @extschema@.screenshot_task_worker AS
+	SELECT w.datid, d.datname, w.pid, w.state, w.in_flight, w.pending,
+		w.waiting, w.in_doubt, w.held, w.oldest_age, w.drain_time, w.pauses,
+		w.paused, w.last_error, w.last_error_at
+	FROM @extschema@.screenshot_task_worker() AS w
+	JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) w.datid;
+
+GRANT SELECT ON @extschema@.screenshot_task_worker TO pg_monitor;
+
+COMMENT ON VIEW @extschema@.screenshot_task_worker IS
+'what the worker of each database is doing';
+COMMENT ON COLUMN @extschema@.screenshot_task_worker.datid IS 'OID of the database';
+COMMENT ON COLUMN @extschema@.screenshot_task_worker.datname IS 'name of the database';
+COMMENT ON COLUMN @extschema@.screenshot_task_worker.pid IS 'process of the worker; null: none is running';
+COMMENT ON COLUMN @extschema@.screenshot_task_worker.state IS
+'sending: requests are on their way; busy: it will have something to do within a second; idle: not so; paused: there are requests, and all it can do is wait for a pause to end; disabled: by screenshot_task.enabled; waiting for its turn: there are not enough slots for workers; kept out: by a command on the database; not running';
+COMMENT ON COLUMN @extschema@.screenshot_task_worker.in_flight IS 'requests that are on their way, or whose outcome is not written down yet';
+COMMENT ON COLUMN @extschema@.screenshot_task_worker.pending IS 'requests that are to be sent, as last counted, less those sent since; counted when something was inserted and at each sweep, but so seldom that it takes no more than 0.2 % of the time';
+COMMENT ON COLUMN @extschema@.screenshot_task_worker.waiting IS 'those of them that may not be sent yet';
+COMMENT ON COLUMN @extschema@.screenshot_task_worker.in_doubt IS 'requests that are in doubt, as last counted';
+COMMENT ON COLUMN @extschema@.screenshot_task_worker.held IS 'requests that were made in another cluster or database, and are not sent; more than 1,000 of a kind are not counted';
+COMMENT ON COLUMN @extschema@.screenshot_task_worker.oldest_age IS 'how long ago the oldest request was made that may be sent';
+COMMENT ON COLUMN @extschema@.screenshot_task_worker.drain_time IS 'how long it takes to send what may be sent, at the rate of the last ten seconds; null: not known';
+COMMENT ON COLUMN @extschema@.screenshot_task_worker.pauses IS 'how many servers, and roles on servers, are paused';
+COMMENT ON COLUMN @extschema@.screenshot_task_worker.paused IS 'which, until when, and why, a line each';
+COMMENT ON COLUMN @extschema@.screenshot_task_worker.last_error IS 'what last went wrong';
+COMMENT ON COLUMN @extschema@.screenshot_task_worker.last_error_at IS 'when it did';

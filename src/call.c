@@ -32,6 +32,7 @@
 #include "rate_limit.h"
 #include "server.h"
 #include "shared_state.h"
+#include "statistics.h"
 
 /* A call under way, as far as its cleanup must know it */
 typedef struct Call
@@ -482,8 +483,12 @@ perform(const char *server_name, const char *action, char *body,
 	}
 
 	error_context_stack = context.previous;
+	stat_count(server->name, COUNT_CALLS, 1);
 	if (answer->outcome != LIVE_DONE)
+	{
+		stat_count(server->name, COUNT_FAILED_CALLS, 1);
 		raise_failure(server, action, answer);
+	}
 }
 
 /*
@@ -530,8 +535,10 @@ try_once(const LiveServer *server, const Credentials *credentials,
 	LiveRequest request;
 	HttpReply	reply;
 	bool		lapsed = false;
+	MonotonicUs started_at;
 
 	wait_for_slot(server, key, &call->ticket);
+	started_at = monotonic_now();
 	PG_TRY();
 	{
 		live_sign(&request, call->action, server->endpoint.authority,
@@ -539,6 +546,9 @@ try_once(const LiveServer *server, const Credentials *credentials,
 				  live_seconds(GetCurrentTimestamp()), body);
 		send_and_wait(server, &request, call);
 		http_reply(call->transfer, &reply);
+		stat_count(server->name, COUNT_CONNECTIONS, reply.connections);
+		if (reply.complete)
+			stat_latency(server->name, monotonic_now() - started_at);
 		read(&reply, answer, arg);
 		lapsed = reply.lapsed;
 	}
@@ -554,8 +564,11 @@ try_once(const LiveServer *server, const Credentials *credentials,
 	PG_END_TRY();
 
 	if (answer->outcome == LIVE_THROTTLED)
+	{
+		stat_count(server->name, COUNT_THROTTLED, 1);
 		rate_pause(rate_table(), key,
 				   monotonic_now() + rate_throttle_pause());
+	}
 	return !lapsed;
 }
 
@@ -711,6 +724,11 @@ raise_failure(const LiveServer *server, const char *action,
 			hint = "Find out before the call is made again: it may have been carried out.";
 			break;
 	}
+
+	if (live_clocks_disagree(answer) && answer->ahead != 0)
+		hint = psprintf("Set this machine's clock: the API's is %lld s %s it.",
+						(long long) Abs(answer->ahead),
+						answer->ahead > 0 ? "ahead of" : "behind");
 
 	initStringInfo(&detail);
 	if (answer->error_code != NULL)

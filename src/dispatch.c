@@ -17,6 +17,7 @@
 #include "compat.h"
 #include "crash_point.h"
 #include "dispatch.h"
+#include "statistics.h"
 
 static HttpClient *client;
 static dlist_head to_start = DLIST_STATIC_INIT(to_start);
@@ -25,6 +26,7 @@ static int	n_lane_jobs = 0;	/* those of them that have a lane */
 
 static void start(Job *job);
 static void take_left_and_done(void);
+static void count(const Job *job, const HttpReply *reply);
 static void note_left(Job *job);
 static void end(Job *job, const HttpReply *reply);
 
@@ -168,10 +170,25 @@ take_left_and_done(void)
 		http_reply(transfer, &reply);
 		if (reply.sent && job->left_at == 0)
 			note_left(job);
-		if (reply.complete && job->lane != NULL)
-			server_answered(job->lane->server);
+		if (job->lane != NULL)
+			count(job, &reply);
 		end(job, &reply);
 	}
+}
+
+/*
+ * Note what a reply says of the server, and for the statistics.
+ */
+static void
+count(const Job *job, const HttpReply *reply)
+{
+	Server	   *server = job->lane->server;
+
+	stat_count(NameStr(server->name), COUNT_CONNECTIONS, reply->connections);
+	if (!reply->complete)
+		return;
+	server_answered(server);
+	stat_latency(NameStr(server->name), monotonic_now() - job->started_at);
 }
 
 static void

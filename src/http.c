@@ -116,6 +116,7 @@ struct HttpTransfer
 
 	CURLcode	result;			/* when done */
 	size_t		header_len;		/* of the answer, so far */
+	char		date[40];		/* its Date header, clipped */
 	bool		too_long;
 	size_t		answer_len;
 	char		curl_error[CURL_ERROR_SIZE];
@@ -758,13 +759,18 @@ http_reply(HttpTransfer *transfer, HttpReply *reply)
 	reply->sent = transfer->sent;
 	reply->lapsed = transfer->lapsed;
 	reply->complete = transfer->result == CURLE_OK;
+	curl_easy_getinfo(transfer->easy, CURLINFO_NUM_CONNECTS,
+					  &reply->connections);
 	if (reply->complete)
 	{
+		time_t		date = curl_getdate(transfer->date, NULL);
+
 		curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE,
 						  &reply->status);
 		transfer->answer[transfer->answer_len] = '\0';
 		reply->body = transfer->answer;
 		reply->body_len = transfer->answer_len;
+		reply->date = Max((int64) date, 0);
 	}
 	else
 	{
@@ -1065,7 +1071,8 @@ seek_body(void *arg, curl_off_t offset, int origin)
 }
 
 /*
- * A header of the answer: counted, and no more.
+ * A header of the answer: counted, and no more, unless it says what time it
+ * is.
  *
  * A connection is kept for the next request only if one has been answered on
  * it: over HTTP/2 a time-out ends the stream alone, and a connection on which
@@ -1077,7 +1084,13 @@ on_header(char *data, size_t size, size_t nitems, void *arg)
 	HttpTransfer *transfer = arg;
 	size_t		len = size * nitems;
 
-	(void) data;
+	if (len > 5 && pg_strncasecmp(data, "date:", 5) == 0)
+	{
+		size_t		date_len = Min(len - 5, sizeof(transfer->date) - 1);
+
+		memcpy(transfer->date, data + 5, date_len);
+		transfer->date[date_len] = '\0';
+	}
 	/* What is asked by GET is not asked again soon. */
 	if (transfer->header_len == 0 && transfer->body_len > 0)
 		(void) curl_easy_setopt(transfer->easy, CURLOPT_FORBID_REUSE, 0L);

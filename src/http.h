@@ -43,6 +43,8 @@ typedef struct HttpReply
 	const char *body;			/* NUL-terminated, and may hold other NULs */
 	size_t		body_len;
 	const char *error;			/* when not complete: what failed, and how */
+	long		connections;	/* that had to be made for it */
+	int64		date;			/* the peer's clock, Unix seconds; 0: not said */
 } HttpReply;
 
 /* The URL of an endpoint, taken apart */

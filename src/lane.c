@@ -21,14 +21,17 @@
  */
 #include "postgres.h"
 
+#include "mb/pg_wchar.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "activity.h"
 #include "compat.h"
 #include "lane.h"
 #include "shared_state.h"
+#include "statistics.h"
 
 /*
  * A server is known for so long after it was reached.  The connection is kept
@@ -56,7 +59,10 @@ static void pause_server(Server *server, const char *reason);
 static void note_unanswered(Server *server, MonotonicUs started_at,
 							const char *reason);
 static MonotonicUs not_before(const Lane *lane);
-static MonotonicUs pause_time(int *pauses);
+static MonotonicUs start_pause(Pause *pause, const char *reason);
+static void describe_pause(const Pause *pause, StringInfo text);
+static const char *describe_clocks(const LiveAnswer *answer,
+								   const char *reason);
 
 /*
  * The lane of a name, made if there is none.
@@ -245,8 +251,8 @@ lane_note_answer(Lane *lane, RateKey key, MonotonicUs signed_at,
 	switch (answer->outcome)
 	{
 		case LIVE_DONE:
-			lane->pauses = 0;
-			lane->server->pauses = 0;
+			lane->pause.n = 0;
+			lane->server->pause.n = 0;
 			if (signed_at > lane->refused_at)
 				lane->refused_at = 0;
 			break;
@@ -259,11 +265,13 @@ lane_note_answer(Lane *lane, RateKey key, MonotonicUs signed_at,
 				note_unanswered(lane->server, started_at, reason);
 			break;
 		case LIVE_THROTTLED:
+			stat_count(NameStr(lane->server->name), COUNT_THROTTLED, 1);
 			rate_pause(shared_rate_table(), key,
 					   monotonic_now() + rate_throttle_pause());
 			break;
 		case LIVE_CREDENTIALS:
-			if (!is_first_refusal(lane, signed_at, answer))
+			if (!live_clocks_disagree(answer) &&
+				!is_first_refusal(lane, signed_at, answer))
 				lane_pause(lane, reason);
 			break;
 		case LIVE_SERVICE_STATE:
@@ -276,6 +284,24 @@ lane_note_answer(Lane *lane, RateKey key, MonotonicUs signed_at,
 		case LIVE_REFUSED:
 			break;
 	}
+	if (live_clocks_disagree(answer))
+		pause_server(lane->server, describe_clocks(answer, reason));
+}
+
+/*
+ * Why requests are not worth signing: the clocks, and how far apart they are.
+ */
+static const char *
+describe_clocks(const LiveAnswer *answer, const char *reason)
+{
+	if (answer->error_code == NULL)
+		reason = "signatures hold for five minutes either way";
+	if (answer->ahead == 0)
+		return psprintf("the clocks of the API and of this machine disagree (%s)",
+						reason);
+	return psprintf("the API's clock is %lld s %s this machine's (%s)",
+					(long long) Abs(answer->ahead),
+					answer->ahead > 0 ? "ahead of" : "behind", reason);
 }
 
 /*
@@ -319,8 +345,8 @@ not_before(const Lane *lane)
 MonotonicUs
 lane_paused_until(const Lane *lane)
 {
-	return Max(Max(lane->paused_until, lane->waits_until),
-			   lane->server->paused_until);
+	return Max(Max(lane->pause.until, lane->waits_until),
+			   lane->server->pause.until);
 }
 
 /*
@@ -350,10 +376,9 @@ lane_pause(Lane *lane, const char *reason)
 
 	lane->wants_set = false;
 	lane->waits_until = 0;
-	if (lane->paused_until > now)
+	if (lane->pause.until > now)
 		return;
-	pause = pause_time(&lane->pauses);
-	lane->paused_until = now + pause;
+	pause = start_pause(&lane->pause, reason);
 	ereport(LOG,
 			(errmsg("screenshot tasks of role %s for server \"%s\" are paused for %d s",
 					quote_identifier(NameStr(lane->name.role)),
@@ -369,10 +394,9 @@ pause_server(Server *server, const char *reason)
 	MonotonicUs pause;
 
 	server->known_until = 0;
-	if (server->paused_until > now)
+	if (server->pause.until > now)
 		return;
-	pause = pause_time(&server->pauses);
-	server->paused_until = now + pause;
+	pause = start_pause(&server->pause, reason);
 	ereport(LOG,
 			(errmsg("screenshot tasks for server \"%s\" are paused for %d s",
 					NameStr(server->name), (int) (pause / US_PER_SECOND)),
@@ -380,13 +404,67 @@ pause_server(Server *server, const char *reason)
 			 errhint("The pause ends at any change of the server or a user mapping, and at a reload.")));
 }
 
+/*
+ * Start a pause, and return how long it is.
+ */
 static MonotonicUs
-pause_time(int *pauses)
+start_pause(Pause *pause, const char *reason)
 {
-	MonotonicUs pause = MIN_PAUSE << Min(*pauses, 6);
+	MonotonicUs length = Min(MIN_PAUSE << Min(pause->n, 6), MAX_PAUSE);
+	int			len = pg_mbcliplen(reason, (int) strlen(reason),
+								   sizeof(pause->reason) - 1);
 
-	(*pauses)++;
-	return Min(pause, MAX_PAUSE);
+	pause->n++;
+	pause->until = monotonic_now() + length;
+	pause->ends_at = GetCurrentTimestamp() + length;
+	memcpy(pause->reason, reason, len);
+	pause->reason[len] = '\0';
+	activity_note_error(pause->reason);
+	return length;
+}
+
+/*
+ * Say which servers, and which roles on servers, are paused, until when and
+ * why, a line each.  Returns how many there are.
+ */
+int
+lanes_describe_pauses(MonotonicUs now, StringInfo lines)
+{
+	int			n = 0;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &servers)
+	{
+		Server	   *server = dlist_container(Server, node, iter.cur);
+
+		if (server->pause.until <= now)
+			continue;
+		appendStringInfo(lines, "%sserver \"%s\"", n > 0 ? "\n" : "",
+						 NameStr(server->name));
+		describe_pause(&server->pause, lines);
+		n++;
+	}
+	dlist_foreach(iter, &lanes)
+	{
+		Lane	   *lane = dlist_container(Lane, node, iter.cur);
+
+		if (lane->pause.until <= now)
+			continue;
+		appendStringInfo(lines, "%srole %s on server \"%s\"",
+						 n > 0 ? "\n" : "",
+						 quote_identifier(NameStr(lane->name.role)),
+						 NameStr(lane->name.server));
+		describe_pause(&lane->pause, lines);
+		n++;
+	}
+	return n;
+}
+
+static void
+describe_pause(const Pause *pause, StringInfo text)
+{
+	appendStringInfo(text, " until %s: %s", timestamptz_to_str(pause->ends_at),
+					 pause->reason);
 }
 
 /*
@@ -436,11 +514,11 @@ lanes_end_pauses(void)
 	{
 		Lane	   *lane = dlist_container(Lane, node, iter.cur);
 
-		lane->paused_until = 0;
-		lane->pauses = 0;
+		lane->pause.until = 0;
+		lane->pause.n = 0;
 		lane->refused_at = 0;
-		lane->server->paused_until = 0;
-		lane->server->pauses = 0;
+		lane->server->pause.until = 0;
+		lane->server->pause.n = 0;
 		lane->server->suspect = false;
 	}
 }

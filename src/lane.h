@@ -9,10 +9,20 @@
 #define SCREENSHOT_TASK_LANE_H
 
 #include "lib/ilist.h"
+#include "lib/stringinfo.h"
 
 #include "credentials.h"
 #include "rate_limit.h"
 #include "request_queue.h"
+
+/* A time in which nothing is sent */
+typedef struct Pause
+{
+	MonotonicUs until;			/* 0: there is none */
+	TimestampTz ends_at;		/* the same, for people */
+	int			n;				/* in a row, with this one */
+	char		reason[256];	/* clipped */
+} Pause;
 
 /* A foreign server, as the worker has come to know it */
 typedef struct Server
@@ -25,8 +35,7 @@ typedef struct Server
 	MonotonicUs known_until;	/* when it must be got to know again */
 	bool		suspect;		/* has left a request unanswered */
 	MonotonicUs suspect_since;
-	MonotonicUs paused_until;
-	int			pauses;			/* in a row */
+	Pause		pause;
 
 	/* for the length of one claim */
 	int			room;			/* for requests, not yet given to a lane */
@@ -42,8 +51,7 @@ typedef struct Lane
 	bool		has_work;		/* may there be requests to claim? */
 	bool		was_seen;		/* were there, with none claimed since? */
 	MonotonicUs slot_at;		/* when the account's limit lets more through */
-	MonotonicUs paused_until;
-	int			pauses;			/* in a row */
+	Pause		pause;
 
 	/* credentials of the machine's role, and tokens that were refused */
 	bool		wants_set;		/* is a set to be fetched? */
@@ -82,6 +90,7 @@ extern void server_reached(Server *server);
 extern void server_answered(Server *server);
 
 extern void lanes_end_pauses(void);
+extern int	lanes_describe_pauses(MonotonicUs now, StringInfo lines);
 extern MonotonicUs lanes_next_chance(MonotonicUs now);
 
 #endif							/* SCREENSHOT_TASK_LANE_H */

@@ -38,6 +38,9 @@
 #define MAX_REQUEST_ID		64	/* bytes; a UUID has 36 */
 #define MAX_ERROR_CODE		128 /* bytes */
 #define MAX_MESSAGE			500 /* bytes; longer ones are clipped */
+
+/* Signatures hold five minutes either way.  This leaves one to arrive in. */
+#define MAX_CLOCK_SKEW		240 /* seconds */
 #define MAX_SCROLL_TOKEN	4096	/* bytes */
 #define MAX_TIME			INT64CONST(253402300799)	/* 9999-12-31T23:59:59Z */
 
@@ -525,6 +528,8 @@ read_response(const HttpReply *reply, LiveAnswer *answer)
 		answer->message = pstrdup(reply->error);
 		return NULL;
 	}
+	if (reply->date != 0)
+		answer->ahead = reply->date - live_seconds(GetCurrentTimestamp());
 	if (reply->status != 200)
 	{
 		answer->message = psprintf("HTTP status %ld instead of an answer of the API",
@@ -544,6 +549,17 @@ read_response(const HttpReply *reply, LiveAnswer *answer)
 		answer->request_id = get_text(response, "RequestId", MAX_REQUEST_ID,
 									  "-_");
 	return response;
+}
+
+/*
+ * Is this machine's clock too far from the API's for signatures to hold?
+ */
+bool
+live_clocks_disagree(const LiveAnswer *answer)
+{
+	return answer->ahead > MAX_CLOCK_SKEW || answer->ahead < -MAX_CLOCK_SKEW ||
+		(answer->error_code != NULL &&
+		 strcmp(answer->error_code, LIVE_SIGNATURE_EXPIRED) == 0);
 }
 
 static void

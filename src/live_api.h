@@ -44,6 +44,9 @@ typedef struct ScreenshotTask
 /* The code for a token that does not, or no longer, belong to the secret_id */
 #define LIVE_TOKEN_FAILURE	"AuthFailure.TokenFailure"
 
+/* The code for a signature that was made too long ago, or is yet to be made */
+#define LIVE_SIGNATURE_EXPIRED	"AuthFailure.SignatureExpire"
+
 /* Rules of DescribeScreenshotTask, in seconds */
 #define LIVE_MAX_WINDOW		(7 * 24 * 3600) /* from start to end, at the most */
 
@@ -114,6 +117,8 @@ typedef struct LiveAnswer
 	const char *request_id;
 	const char *error_code;		/* the API's */
 	const char *message;		/* the API's, or ours */
+	int64		ahead;			/* seconds that the API's clock is ahead of
+								 * this machine's; 0: or it does not say */
 } LiveAnswer;
 
 extern int64 live_seconds(TimestampTz time);
@@ -132,6 +137,7 @@ extern void live_sign(LiveRequest *request, const char *action,
 extern void live_wipe_token(char *const *headers);
 extern void live_read_answer(const HttpReply *reply, bool wants_task_id,
 							 LiveAnswer *answer);
+extern bool live_clocks_disagree(const LiveAnswer *answer);
 extern void live_read_task_list(const HttpReply *reply, LiveAnswer *answer,
 								List **tasks, const char **scroll_token);
 extern const char *live_listed_text(const char *value);

@@ -39,6 +39,7 @@
 #include "screenshot_task.h"
 #include "server.h"
 #include "shared_state.h"
+#include "statistics.h"
 
 /* The most inquiries at a time */
 #define MAX_INQUIRIES		8
@@ -307,6 +308,7 @@ apply_policy(const DoubtfulRequest *request, const LiveServer *options)
 			queue_send_again(request,
 							 "was in doubt, and sent again by the server's option in_doubt");
 			lane_find(&request->lane)->has_work = true;
+			stat_count(NameStr(request->lane.server), COUNT_RESENT, 1);
 			return true;
 		case IN_DOUBT_RECONCILE:
 			break;
@@ -606,6 +608,7 @@ conclude_listed(Inquiry *inquiry)
 			continue;
 		}
 		queue_adopt_task(other, ((FoundTask *) linitial(unclaimed))->task_id);
+		stat_count(NameStr(other->lane.server), COUNT_FOUND, 1);
 		unclaimed = list_delete_first(unclaimed);
 		ereport(LOG,
 				(errmsg("screenshot task request %lld was in doubt, and has been found to be created",
@@ -678,6 +681,7 @@ not_found(const Inquiry *inquiry, const DoubtfulRequest *request)
 	queue_send_again(request,
 					 "was in doubt: DescribeScreenshotTask did not list the task, asked twice");
 	inquiry->job.lane->has_work = true;
+	stat_count(NameStr(request->lane.server), COUNT_RESENT, 1);
 	ereport(LOG,
 			(errmsg("screenshot task request %lld was in doubt, was not found twice, and is sent again",
 					(long long) request->id)));

@@ -56,6 +56,7 @@
 
 #include "compat.h"
 #include "live_api.h"
+#include "notice.h"
 #include "refusal.h"
 #include "request_queue.h"
 
@@ -131,12 +132,16 @@ static Statement next_due_statement = {
 	2, {INT8OID, INT8ARRAYOID}, NULL
 };
 
+/* Too late to be sent: it must arrive before its end.  See QUEUE_END_MARGIN. */
+#define HAS_ENDED \
+	"end_time <= pg_catalog.clock_timestamp() + interval '1 s'"
+
 static Statement choose_expired = {
 	"SELECT id FROM %1$s"
 	" WHERE origin = $1 AND status = 'pending' AND id <> ALL ($2)"
 	" AND next_attempt_at IS NULL"
 	" AND COALESCE(start_time, requested_at) <= pg_catalog.clock_timestamp()"
-	" AND end_time <= pg_catalog.clock_timestamp()"
+	" AND " HAS_ENDED
 	" LIMIT $3 FOR UPDATE SKIP LOCKED",
 	3, {INT8OID, INT8ARRAYOID, INT4OID}, NULL
 };
@@ -145,7 +150,7 @@ static Statement expire_statement = {
 	"UPDATE %1$s SET status = 'expired',"
 	" finished_at = pg_catalog.clock_timestamp(), error_message = $2"
 	" WHERE id = ANY ($1) AND status = 'pending'"
-	" RETURNING id",
+	" RETURNING id, reference, status::pg_catalog.text, task_id, server",
 	2, {INT8ARRAYOID, TEXTOID}, NULL
 };
 
@@ -185,21 +190,21 @@ static Statement choose_ready = {
 
 static Statement claim_statement = {
 	"UPDATE %1$s SET"
-	" status = CASE WHEN end_time <= pg_catalog.clock_timestamp()"
+	" status = CASE WHEN " HAS_ENDED
 	"  THEN 'expired'::%2$s ELSE 'sending'::%2$s END,"
-	" finished_at = CASE WHEN end_time <= pg_catalog.clock_timestamp()"
+	" finished_at = CASE WHEN " HAS_ENDED
 	"  THEN pg_catalog.clock_timestamp() END,"
-	" error_message = CASE WHEN end_time <= pg_catalog.clock_timestamp()"
+	" error_message = CASE WHEN " HAS_ENDED
 	"  THEN $2 ELSE error_message END,"
-	" attempts = attempts"
-	"  + CASE WHEN end_time <= pg_catalog.clock_timestamp() THEN 0 ELSE 1 END,"
-	" sent_at = CASE WHEN end_time <= pg_catalog.clock_timestamp()"
+	" attempts = attempts + CASE WHEN " HAS_ENDED " THEN 0 ELSE 1 END,"
+	" sent_at = CASE WHEN " HAS_ENDED
 	"  THEN sent_at ELSE pg_catalog.clock_timestamp() END,"
 	" misses = 0"
 	" WHERE id = ANY ($1) AND status = 'pending'"
 	" RETURNING id, attempts, status::pg_catalog.text, server,"
 	" requested_by, stream_name, domain_name, app_name, end_time,"
-	" template_id, start_time, stream_type, extension, requested_at",
+	" template_id, start_time, stream_type, extension, requested_at,"
+	" reference",
 	2, {INT8ARRAYOID, TEXTOID}, NULL
 };
 
@@ -218,6 +223,38 @@ static Statement held_statement = {
 	1, {INT8OID}, NULL
 };
 
+static Statement count_statement = {
+	"SELECT pg_catalog.count(*), pg_catalog.min(requested_at),"
+	" (SELECT pg_catalog.count(*) FROM %1$s"
+	"  WHERE origin = $1 AND status = 'pending'"
+	"  AND next_attempt_at IS NOT NULL),"
+	" (SELECT pg_catalog.count(*) FROM %1$s"
+	"  WHERE origin = $1 AND status = 'in_doubt')"
+	" FROM %1$s"
+	" WHERE origin = $1 AND status = 'pending' AND next_attempt_at IS NULL",
+	1, {INT8OID}, NULL
+};
+
+/* As the index screenshot_task_request_finished has it */
+#define KEPT_FROM \
+	"CASE WHEN status = 'created' THEN GREATEST(finished_at, end_time)" \
+	" ELSE finished_at END"
+#define FINISHED "status IN ('created', 'failed', 'expired', 'cancelled')"
+
+static Statement choose_old = {
+	"SELECT id FROM %1$s"
+	" WHERE finished_at IS NOT NULL AND " FINISHED
+	" AND $1 IS NOT NULL AND id <> ALL ($2)"
+	" AND " KEPT_FROM " < pg_catalog.clock_timestamp() - interval '1 s' * $3"
+	" ORDER BY " KEPT_FROM " LIMIT $4 FOR UPDATE SKIP LOCKED",
+	4, {INT8OID, INT8ARRAYOID, FLOAT8OID, INT4OID}, NULL
+};
+
+static Statement remove_statement = {
+	"DELETE FROM %1$s WHERE id = ANY ($1) AND " FINISHED " RETURNING id",
+	1, {INT8ARRAYOID}, NULL
+};
+
 static Statement finish_statement = {
 	"UPDATE %1$s AS t SET status = r.status::%2$s,"
 	" attempts = t.attempts - r.refund,"
@@ -233,7 +270,7 @@ static Statement finish_statement = {
 	"  AS r(id, attempt, refund, status, sent_at, next_attempt_at,"
 	"  task_id, request_id, error_code, error_message)"
 	" WHERE t.id = r.id AND t.status = 'sending' AND t.attempts = r.attempt"
-	" RETURNING t.id",
+	" RETURNING t.id, t.reference, t.status::pg_catalog.text, t.task_id",
 	10, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID,
 		TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
 	TEXTARRAYOID, TEXTARRAYOID}, NULL
@@ -293,7 +330,7 @@ static Statement leave_doubt_statement = {
 	" error_code = CASE WHEN $2 = 'created' THEN NULL ELSE error_code END,"
 	" misses = misses + $6"
 	" WHERE id = ANY ($1) AND status = 'in_doubt'"
-	" RETURNING id",
+	" RETURNING id, reference, status::pg_catalog.text, task_id",
 	6, {INT8ARRAYOID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, INT4OID},
 	NULL
 };
@@ -303,11 +340,10 @@ static Statement *const statements[] = {
 	&next_due_statement, &choose_expired, &expire_statement, &lanes_statement,
 	&choose_ready, &claim_statement, &finish_statement, &doubtful_statement,
 	&next_doubtful_statement, &alike_statement, &claimed_statement,
-	&choose_in_doubt, &leave_doubt_statement, &held_statement
+	&choose_in_doubt, &leave_doubt_statement, &held_statement,
+	&count_statement, &choose_old, &remove_statement
 };
 
-#define EXPIRED_MESSAGE \
-	"end_time passed before the request could be sent"
 #define ORPHAN_MESSAGE \
 	"the worker ended while the request was under way; whether a task was created is to be found out"
 
@@ -345,6 +381,8 @@ static int64 returned_number(int row);
 static int	lock_finished(FinishedRequest **finished, int n_finished);
 static void write_finished(FinishedRequest **finished, int n_finished);
 static void take_claimed(int n, void *arg);
+static void take_expired(int n, void *arg);
+static void notify_returned(int n, void *arg);
 static ClaimedRequest *read_claimed(HeapTuple tuple, TupleDesc desc,
 									bool expired);
 static void read_body(ClaimedRequest *request, HeapTuple tuple,
@@ -843,10 +881,11 @@ first_time(Statement *statement)
 
 /*
  * Expire at most so many ready requests whose end has passed, which may be
- * those of a server that is paused.  Returns how many were found.
+ * those of a server that is paused.  Adds them to *expired, a list of
+ * ExpiredRequest.  Returns how many were found.
  */
 int
-queue_expire(int most)
+queue_expire(int most, List **expired)
 {
 	Datum		args[3];
 	int			n;
@@ -854,9 +893,94 @@ queue_expire(int most)
 
 	args[2] = Int32GetDatum(most);
 	ids = choose(&choose_expired, args, &n);
-	args[1] = CStringGetTextDatum(EXPIRED_MESSAGE);
-	change(&expire_statement, ids, n, args, NULL, NULL, NULL);
+	args[1] = CStringGetTextDatum(QUEUE_EXPIRED_MESSAGE);
+	change(&expire_statement, ids, n, args, NULL, take_expired, expired);
 	return n;
+}
+
+/*
+ * Add the rows that were expired to the List that "arg" points to.
+ */
+static void
+take_expired(int n, void *arg)
+{
+	List	  **expired = arg;
+	MemoryContext old;
+
+	notify_returned(n, NULL);
+	old = MemoryContextSwitchTo(caller_context);
+	for (int i = 0; i < n; i++)
+	{
+		ExpiredRequest *request = palloc(sizeof(ExpiredRequest));
+		bool		isnull;
+
+		request->id = returned_number(i);
+		request->server = *DatumGetName(SPI_getbinval(SPI_tuptable->vals[i],
+													  SPI_tuptable->tupdesc, 5,
+													  &isnull));
+		*expired = lappend(*expired, request);
+	}
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * Notify those who listen of the requests that a change returned with id,
+ * reference, status and task_id, as far as they are finished.
+ */
+static void
+notify_returned(int n, void *arg)
+{
+	(void) arg;
+	for (int i = 0; i < n; i++)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+
+		notify_result(returned_number(i), SPI_getvalue(tuple, desc, 2),
+					  SPI_getvalue(tuple, desc, 3),
+					  SPI_getvalue(tuple, desc, 4));
+	}
+}
+
+/*
+ * Remove at most so many requests that were finished over so many seconds
+ * ago, and whose task, if there is one, has ended.  Returns how many were
+ * found.
+ */
+int
+queue_remove_old(int64 age, int most)
+{
+	Datum		args[4];
+	int			n;
+	int64	   *ids;
+
+	args[2] = Float8GetDatum((double) age);
+	args[3] = Int32GetDatum(most);
+	ids = choose(&choose_old, args, &n);
+	change(&remove_statement, ids, n, args, NULL, NULL, NULL);
+	return n;
+}
+
+/*
+ * Count the requests of this origin that are not finished.
+ */
+void
+queue_count(QueueCounts *counts)
+{
+	Datum		args[1] = {Int64GetDatum(request_origin())};
+	HeapTuple	tuple;
+	TupleDesc	desc;
+	bool		isnull;
+	Datum		oldest;
+
+	(void) run(&count_statement, args, NULL);
+	tuple = SPI_tuptable->vals[0];
+	desc = SPI_tuptable->tupdesc;
+	counts->ready = returned_number(0);
+	oldest = SPI_getbinval(tuple, desc, 2, &isnull);
+	counts->oldest = isnull ? 0 : DatumGetTimestampTz(oldest);
+	counts->waiting = DatumGetInt64(SPI_getbinval(tuple, desc, 3, &isnull));
+	counts->in_doubt = DatumGetInt64(SPI_getbinval(tuple, desc, 4, &isnull));
 }
 
 /*
@@ -940,7 +1064,7 @@ queue_claim(const LaneDemand *demands, int n_demands, int most, int *n_chosen)
 	args[5] = Int32GetDatum(most);
 	ids = choose(&choose_ready, args, &n);
 
-	args[1] = CStringGetTextDatum(EXPIRED_MESSAGE);
+	args[1] = CStringGetTextDatum(QUEUE_EXPIRED_MESSAGE);
 	change(&claim_statement, ids, n, args, NULL, take_claimed, &claimed);
 	*n_chosen = n;
 	return claimed;
@@ -963,9 +1087,14 @@ take_claimed(int n, void *arg)
 
 		/* Only what is on disk as being sent may be sent. */
 		if (strcmp(status, "sending") == 0 || strcmp(status, "expired") == 0)
-			*claimed = lappend(*claimed,
-							   read_claimed(tuple, desc,
-											strcmp(status, "expired") == 0));
+		{
+			bool		expired = strcmp(status, "expired") == 0;
+
+			*claimed = lappend(*claimed, read_claimed(tuple, desc, expired));
+			if (expired)
+				notify_result(returned_number(i),
+							  SPI_getvalue(tuple, desc, 15), status, NULL);
+		}
 		else
 			refusal_note(returned_number(i), "A trigger changed its status.");
 	}
@@ -1163,6 +1292,7 @@ write_finished(FinishedRequest **finished, int n_finished)
 	}
 
 	n = run(&finish_statement, args, NULL);
+	notify_returned(n, NULL);
 	for (int i = 0; i < n_finished; i++)
 	{
 		FinishedRequest *request = finished[i];
@@ -1410,7 +1540,7 @@ leave_doubt(const DoubtfulRequest *request, const char *status,
 	if (isnull)
 		nulls[4] = 'n';
 	args[5] = Int32GetDatum(misses);
-	change(&leave_doubt_statement, ids, n, args, nulls, NULL, NULL);
+	change(&leave_doubt_statement, ids, n, args, nulls, notify_returned, NULL);
 }
 
 static Datum

@@ -56,6 +56,28 @@ typedef struct LaneDemand
 	int			most;			/* requests, of this lane */
 } LaneDemand;
 
+/* Nothing is sent later than this before its end, in microseconds */
+#define QUEUE_END_MARGIN	USECS_PER_SEC
+
+#define QUEUE_EXPIRED_MESSAGE \
+	"end_time passed before the request could be sent"
+
+/* A request that has expired */
+typedef struct ExpiredRequest
+{
+	int64		id;
+	NameData	server;
+} ExpiredRequest;
+
+/* What is to be sent, and to be found out about */
+typedef struct QueueCounts
+{
+	int64		ready;
+	int64		waiting;
+	int64		in_doubt;
+	TimestampTz oldest;			/* of the ready ones; 0: there is none */
+} QueueCounts;
+
 /* A request that was claimed, or that was found to have expired */
 typedef struct ClaimedRequest
 {
@@ -136,7 +158,9 @@ extern int	queue_orphans_to_doubt(TimestampTz ask_at);
 extern void queue_left_orphans_to_doubt(TimestampTz ask_at);
 extern int	queue_wake_waiting(int most);
 extern TimestampTz queue_next_due(void);
-extern int	queue_expire(int most);
+extern int	queue_expire(int most, List **expired);
+extern int	queue_remove_old(int64 age, int most);
+extern void queue_count(QueueCounts *counts);
 extern int	queue_count_held(void);
 extern List *queue_find_lanes(void);
 extern List *queue_claim(const LaneDemand *demands, int n_demands, int most,

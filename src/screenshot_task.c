@@ -18,6 +18,7 @@
 
 #include "compat.h"
 #include "launcher.h"
+#include "notice.h"
 #include "screenshot_task.h"
 #include "seal.h"
 #include "shared_state.h"
@@ -30,6 +31,8 @@ bool		screenshot_task_enabled = true;
 int			screenshot_task_sweep_interval = 60;
 int			screenshot_task_reconcile_grace = 10 * 1000;
 int			screenshot_task_reconcile_spacing = 30 * 1000;
+int			screenshot_task_retention = 90 * 24 * 60;
+char	   *screenshot_task_notify_channel = NULL;
 
 void		_PG_init(void);
 
@@ -74,6 +77,25 @@ _PG_init(void)
 							PGC_SIGHUP,
 							GUC_UNIT_MS,
 							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("screenshot_task.retention",
+							"Sets how long finished requests are kept.",
+							"A request whose task has not ended yet is kept longer, one in doubt for ever, as are all with -1.",
+							&screenshot_task_retention,
+							90 * 24 * 60,
+							-1, INT_MAX,
+							PGC_SIGHUP,
+							GUC_UNIT_MIN,
+							NULL, NULL, NULL);
+
+	DefineCustomStringVariable("screenshot_task.notify_channel",
+							   "Sets the channel that is notified of each request that is finished.",
+							   "The payload is JSON: id, reference, status and task_id. Empty: nobody is notified.",
+							   &screenshot_task_notify_channel,
+							   "",
+							   PGC_SIGHUP,
+							   0,
+							   check_notify_channel, NULL, NULL);
 
 	MarkGUCPrefixReserved("screenshot_task");
 

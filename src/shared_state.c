@@ -2,7 +2,7 @@
  *
  * shared_state.c
  *	  What the processes of a cluster share: which databases have a worker,
- *	  who is to be woken, the rate limits, and sealed credentials
+ *	  who is to be woken, the rate limits, statistics, and sealed credentials
  *
  * There are no pointers in here, and no secrets but those that are sealed with
  * a key that is not; and nothing in here is needed after a restart: the tables
@@ -35,6 +35,11 @@
 #define RATE_WINDOWS	256
 #define NOBODY			PG_UINT32_MAX
 
+enum
+{
+	PLACES_LOCK, STAT_LOCK, N_LOCKS
+};
+
 typedef struct DatabasePlace
 {
 	Oid			database;		/* under the lock; InvalidOid: free */
@@ -50,6 +55,8 @@ typedef struct DatabasePlace
 								 * under the lock */
 	pg_atomic_uint32 wake;		/* is there something new? */
 	pg_atomic_uint32 worker_proc;	/* PGPROC number, or NOBODY */
+	ConditionVariable news;		/* some requests have changed their status */
+	Activity	activity;		/* under the lock: of its worker */
 } DatabasePlace;
 
 typedef struct SharedState
@@ -57,18 +64,22 @@ typedef struct SharedState
 	pg_atomic_uint32 launcher_proc; /* PGPROC number, or NOBODY */
 	ConditionVariable worker_left;	/* some worker has ended */
 	DatabasePlace databases[MAX_DATABASES];
-	/* The rate limits follow, at RATE_TABLE_OFFSET, and the credentials. */
+	/* The rate limits follow, at RATE_TABLE_OFFSET, the credentials, and the
+	 * statistics. */
 } SharedState;
 
 #define RATE_TABLE_OFFSET	MAXALIGN(sizeof(SharedState))
 #define ROLE_TABLE_OFFSET \
 	(RATE_TABLE_OFFSET + MAXALIGN(rate_table_size(RATE_WINDOWS)))
+#define STAT_TABLE_OFFSET \
+	(ROLE_TABLE_OFFSET + MAXALIGN(role_table_size()))
 
 static shmem_request_hook_type previous_request_hook = NULL;
 static shmem_startup_hook_type previous_startup_hook = NULL;
 
 static SharedState *state = NULL;
 static LWLock *lock = NULL;		/* protects which place is whose */
+static LWLock *stat_lock = NULL;	/* the statistics' */
 
 static void request_memory(void);
 static void start_up(void);
@@ -91,7 +102,7 @@ shared_state_init(void)
 static Size
 shared_state_size(void)
 {
-	return add_size(ROLE_TABLE_OFFSET, role_table_size());
+	return add_size(STAT_TABLE_OFFSET, stat_table_size());
 }
 
 static void
@@ -100,7 +111,7 @@ request_memory(void)
 	if (previous_request_hook)
 		previous_request_hook();
 	RequestAddinShmemSpace(shared_state_size());
-	RequestNamedLWLockTranche(TRANCHE, 1);
+	RequestNamedLWLockTranche(TRANCHE, N_LOCKS);
 }
 
 static void
@@ -113,7 +124,8 @@ start_up(void)
 
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	state = ShmemInitStruct("screenshot_task", shared_state_size(), &found);
-	lock = &GetNamedLWLockTranche(TRANCHE)->lock;
+	lock = &GetNamedLWLockTranche(TRANCHE)[PLACES_LOCK].lock;
+	stat_lock = &GetNamedLWLockTranche(TRANCHE)[STAT_LOCK].lock;
 	if (!found)
 	{
 		memset(state, 0, sizeof(SharedState));
@@ -127,9 +139,11 @@ start_up(void)
 			pg_atomic_init_u32(&state->databases[i].idle, 0);
 			pg_atomic_init_u32(&state->databases[i].yield, 0);
 			pg_atomic_init_u32(&state->databases[i].worker_proc, NOBODY);
+			ConditionVariableInit(&state->databases[i].news);
 		}
 		rate_table_init(shared_rate_table(), RATE_WINDOWS);
 		role_table_init(shared_role_table());
+		stat_table_init(shared_stat_table());
 	}
 	LWLockRelease(AddinShmemInitLock);
 }
@@ -159,6 +173,96 @@ RoleTable *
 shared_role_table(void)
 {
 	return (RoleTable *) ((char *) state + ROLE_TABLE_OFFSET);
+}
+
+/*
+ * The statistics, and the lock that protects them.  Only if
+ * shared_state_available().
+ */
+StatTable *
+shared_stat_table(void)
+{
+	return (StatTable *) ((char *) state + STAT_TABLE_OFFSET);
+}
+
+LWLock *
+shared_stat_lock(void)
+{
+	return stat_lock;
+}
+
+/*
+ * Raise an error if there is no shared memory.
+ */
+void
+require_shared_state(void)
+{
+	if (!shared_state_available())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("screenshot_task must be loaded via \"shared_preload_libraries\""),
+				 errhint("Add screenshot_task to \"shared_preload_libraries\" in postgresql.conf, and restart the server.")));
+}
+
+/*
+ * The place of a database; -1 if it has none.
+ */
+int
+find_place(Oid database)
+{
+	int			place = -1;
+
+	LWLockAcquire(lock, LW_SHARED);
+	for (int i = 0; i < MAX_DATABASES && place < 0; i++)
+	{
+		if (state->databases[i].database == database)
+			place = i;
+	}
+	LWLockRelease(lock);
+	return place;
+}
+
+/*
+ * What is broadcast when requests of the database at a place have changed
+ * their status.
+ */
+ConditionVariable *
+news_of(int place)
+{
+	return &state->databases[place].news;
+}
+
+/*
+ * Broadcast it.
+ *
+ * May be called while a transaction commits: cannot fail.
+ */
+void
+tell_news(int place)
+{
+	ConditionVariableBroadcast(&state->databases[place].news);
+}
+
+/*
+ * Tell others what the worker at a place is doing.
+ */
+void
+publish_activity(int place, const Activity *activity)
+{
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	state->databases[place].activity = *activity;
+	LWLockRelease(lock);
+}
+
+/*
+ * What the worker at a place, or the last that was there, was doing.
+ */
+void
+read_activity(int place, Activity *activity)
+{
+	LWLockAcquire(lock, LW_SHARED);
+	*activity = state->databases[place].activity;
+	LWLockRelease(lock);
 }
 
 /*
@@ -195,6 +299,7 @@ database_place(Oid database)
 		state->databases[place].confirmed = false;
 		state->databases[place].unwanted = false;
 		state->databases[place].yielded = false;
+		memset(&state->databases[place].activity, 0, sizeof(Activity));
 		pg_atomic_write_u32(&state->databases[place].held_requests, 0);
 		pg_atomic_write_u32(&state->databases[place].wake, 0);
 		pg_atomic_write_u32(&state->databases[place].worker_proc, NOBODY);
@@ -213,7 +318,8 @@ database_place(Oid database)
  * Tell the worker at a place that there is something new; the launcher, if
  * it has no worker.
  *
- * May be called while a transaction commits: cannot fail, takes no lock.
+ * May be called while a transaction commits: cannot fail, takes no lock but
+ * that of a condition variable.
  */
 void
 wake_database(int place)
@@ -223,6 +329,8 @@ wake_database(int place)
 	wake_process(&state->databases[place].worker_proc);
 	if (pg_atomic_read_u32(&state->databases[place].worker_proc) == NOBODY)
 		wake_process(&state->launcher_proc);
+	/* It may have been a request that somebody waits for. */
+	tell_news(place);
 }
 
 static void
@@ -333,6 +441,7 @@ read_database(int place, DatabaseStatus *status)
 	status->asked = pg_atomic_read_u32(&database->yield) != 0;
 	status->yielded = database->yielded;
 	status->next_look = database->next_look;
+	status->n_held = (int) pg_atomic_read_u32(&database->held_requests);
 	LWLockRelease(lock);
 }
 

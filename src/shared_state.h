@@ -2,16 +2,18 @@
  *
  * shared_state.h
  *	  What the processes of a cluster share: which databases have a worker,
- *	  who is to be woken, the rate limits, and sealed credentials
+ *	  who is to be woken, the rate limits, statistics, and sealed credentials
  *
  *-------------------------------------------------------------------------
  */
 #ifndef SCREENSHOT_TASK_SHARED_STATE_H
 #define SCREENSHOT_TASK_SHARED_STATE_H
 
+#include "activity.h"
 #include "machine_role.h"
 #include "monotonic.h"
 #include "rate_limit.h"
+#include "statistics.h"
 
 /* The most databases of a cluster that can have requests */
 #define MAX_DATABASES		512
@@ -29,12 +31,16 @@ typedef struct DatabaseStatus
 	bool		asked;			/* is its worker to give up its slot? */
 	bool		yielded;		/* has its last worker done so? */
 	MonotonicUs next_look;		/* if yielded: when another is needed */
+	int			n_held;			/* requests that were made elsewhere */
 } DatabaseStatus;
 
 extern void shared_state_init(void);
 extern bool shared_state_available(void);
 extern RateTable *shared_rate_table(void);
 extern RoleTable *shared_role_table(void);
+extern StatTable *shared_stat_table(void);
+extern LWLock *shared_stat_lock(void);
+extern void require_shared_state(void);
 
 /* by sessions */
 extern int	database_place(Oid database);
@@ -43,6 +49,10 @@ extern void wake_database(int place);
 extern int	hold_database(Oid database);
 extern void wait_for_worker_to_leave(int place, uint32 wait_event_info);
 extern void release_database(int place);
+
+extern int	find_place(Oid database);
+extern ConditionVariable *news_of(int place);
+extern void read_activity(int place, Activity *activity);
 
 /* by the launcher */
 extern void announce_launcher(void);
@@ -59,5 +69,7 @@ extern int	note_held_requests(int place, int n);
 extern void set_idle(int place, bool idle);
 extern bool worker_is_asked_to_yield(int place);
 extern void yield_slot(int place, MonotonicUs next_look);
+extern void publish_activity(int place, const Activity *activity);
+extern void tell_news(int place);
 
 #endif							/* SCREENSHOT_TASK_SHARED_STATE_H */

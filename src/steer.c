@@ -32,7 +32,9 @@
 #include "utils/syscache.h"
 
 #include "compat.h"
+#include "notice.h"
 #include "request_queue.h"
+#include "steer.h"
 #include "wake.h"
 
 /* A request that is locked, in a context that SPI_finish() ends */
@@ -42,6 +44,7 @@ typedef struct LockedRequest
 	char	   *table;			/* qualified */
 	char	   *status;
 	char	   *task_id;		/* NULL: none */
+	char	   *reference;		/* NULL: none */
 	bool		has_ended;		/* has its end_time passed? */
 	bool		is_held;		/* was it made elsewhere, and not adopted? */
 	bool		was_in_doubt;	/* when it was cancelled? */
@@ -74,8 +77,6 @@ static bool find_request(LockedRequest *request, Oid caller, Oid owner,
 static Oid	begin(FunctionCallInfo fcinfo, char **table, Caller *caller);
 static ArrayType *find_roles_with_held_requests(const char *table, Oid caller,
 												Oid owner);
-static Oid	find_table_owner(Oid schema);
-static bool may_steer(Oid caller, Oid owner, const char *requested_by);
 static void update_request(const LockedRequest *request,
 						   const char *assignments, const char *task_id);
 static void finish(const Caller *caller);
@@ -130,6 +131,11 @@ cancel_screenshot_task_request(PG_FUNCTION_ARGS)
 				(errmsg("screenshot task request %lld is being sent",
 						(long long) request.id),
 				 errhint("Wait until it is created, then end its task with stop_screenshot_task().")));
+	if (cancelled)
+	{
+		notify_result(request.id, request.reference, "cancelled", NULL);
+		wake_at_commit();
+	}
 	finish(&caller);
 	PG_RETURN_BOOL(cancelled);
 }
@@ -203,6 +209,7 @@ resolve_screenshot_task_request(PG_FUNCTION_ARGS)
 					   " error_code = NULL,"
 					   " error_message = 'was in doubt, and resolved', task_id = $3",
 					   task_id);
+		notify_result(request.id, request.reference, "created", task_id);
 	}
 	wake_at_commit();
 	finish(&caller);
@@ -301,10 +308,20 @@ lock_request(FunctionCallInfo fcinfo, LockedRequest *request, Caller *caller)
 	owner = begin(fcinfo, &request->table, caller);
 	if (!find_request(request, caller->user, owner, "") ||
 		!find_request(request, caller->user, owner, "FOR UPDATE"))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("there is no screenshot task request %lld of yours",
-						(long long) request->id)));
+		no_such_request(request->id);
+}
+
+/*
+ * Raise an error: there is no such request, or none that the caller may know
+ * of.
+ */
+void
+no_such_request(int64 id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("there is no screenshot task request %lld of yours",
+					(long long) id)));
 }
 
 /*
@@ -327,7 +344,8 @@ find_request(LockedRequest *request, Oid caller, Oid owner, const char *lock)
 								   " end_time OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp(),"
 								   " origin IS NULL OR origin OPERATOR(pg_catalog.<>) $2,"
 								   " status::pg_catalog.text OPERATOR(pg_catalog.=) 'cancelled'"
-								   "  AND error_message OPERATOR(pg_catalog.=) '" CANCELLED_IN_DOUBT "'"
+								   "  AND error_message OPERATOR(pg_catalog.=) '" CANCELLED_IN_DOUBT "',"
+								   " reference"
 								   " FROM %s WHERE id OPERATOR(pg_catalog.=) $1 %s",
 								   request->table, lock),
 						  lengthof(args), argtypes, args, NULL, false, 1);
@@ -343,6 +361,7 @@ find_request(LockedRequest *request, Oid caller, Oid owner, const char *lock)
 	request->is_held = DatumGetBool(SPI_getbinval(tuple, desc, 5, &isnull));
 	request->was_in_doubt =
 		DatumGetBool(SPI_getbinval(tuple, desc, 6, &isnull)) && !isnull;
+	request->reference = SPI_getvalue(tuple, desc, 7);
 	return true;
 }
 
@@ -354,8 +373,9 @@ static Oid
 begin(FunctionCallInfo fcinfo, char **table, Caller *caller)
 {
 	Oid			schema = get_func_namespace(fcinfo->flinfo->fn_oid);
-	Oid			owner = find_table_owner(schema);
+	Oid			owner;
 
+	(void) find_request_table(schema, &owner);
 	GetUserIdAndSecContext(&caller->user, &caller->security_context);
 	/* What runs as the owner finds nothing that the caller made. */
 	caller->guc_level = NewGUCNestLevel();
@@ -373,24 +393,33 @@ begin(FunctionCallInfo fcinfo, char **table, Caller *caller)
 	return owner;
 }
 
-static Oid
-find_table_owner(Oid schema)
+/*
+ * The request table in a schema, and its owner.  Raises an error if there is
+ * none.
+ */
+Oid
+find_request_table(Oid schema, Oid *owner)
 {
 	HeapTuple	tuple = SearchSysCache2(RELNAMENSP,
 										CStringGetDatum("screenshot_task_request"),
 										ObjectIdGetDatum(schema));
-	Oid			owner;
+	Oid			table;
 
 	if (!HeapTupleIsValid(tuple))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("table screenshot_task_request does not exist")));
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	table = ((Form_pg_class) GETSTRUCT(tuple))->oid;
+	*owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	ReleaseSysCache(tuple);
-	return owner;
+	return table;
 }
 
-static bool
+/*
+ * May a role steer the requests of another?  Members may, and the owner of the
+ * table.
+ */
+bool
 may_steer(Oid caller, Oid owner, const char *requested_by)
 {
 	Oid			role = get_role_oid(requested_by, true);

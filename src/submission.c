@@ -17,10 +17,13 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "activity.h"
 #include "compat.h"
+#include "fault_log.h"
 #include "live_api.h"
 #include "screenshot_task.h"
 #include "shared_state.h"
+#include "statistics.h"
 #include "submission.h"
 
 /* The most requests that one transaction claims */
@@ -48,6 +51,7 @@ static List *claim_for_account(Lane *first, MonotonicUs *look_again_at);
 static void note_claimed(List *claimed, const LaneDemand *demands,
 						 int n_demands, MonotonicUs *look_again_at);
 static bool take_ticket(Job *job);
+static MonotonicUs worth_sending_until(const ClaimedRequest *claimed);
 static Request *make_request(const ClaimedRequest *claimed, Lane *lane);
 static bool sign_request(Request *request, const ClaimedRequest *claimed);
 static void on_reply(Job *job, const HttpReply *reply);
@@ -197,6 +201,7 @@ claim_for_account(Lane *first, MonotonicUs *look_again_at)
 		claimed = queue_claim(demands, n_demands, n, &n_chosen);
 	foreach(cell, claimed)
 		lane_find(&((ClaimedRequest *) lfirst(cell))->lane)->was_seen = false;
+	activity_note_claimed(list_length(claimed));
 	/* If some could not be changed, the next claim tells. */
 	if (n_chosen < n && list_length(claimed) == n_chosen)
 		note_claimed(claimed, demands, n_demands, look_again_at);
@@ -262,9 +267,9 @@ submission_claimed(List *claimed)
 
 		if (row->expired)
 		{
-			ereport(LOG,
-					(errmsg("screenshot task request %lld has expired: its end_time passed before it could be sent",
-							(long long) row->id)));
+			stat_count(NameStr(row->lane.server), COUNT_EXPIRED, 1);
+			fault_log(FAULT_EXPIRED, NameStr(row->lane.server), row->id,
+					  NULL, QUEUE_EXPIRED_MESSAGE, NULL);
 			continue;
 		}
 		request = make_request(row, lane);
@@ -274,7 +279,11 @@ submission_claimed(List *claimed)
 			continue;
 		}
 		if (take_ticket(&request->job))
+		{
+			request->job.ticket.leave_by =
+				Min(request->job.ticket.leave_by, worth_sending_until(row));
 			dispatch_add(&request->job);
+		}
 		else
 		{
 			put_back(request, true);
@@ -299,6 +308,16 @@ take_ticket(Job *job)
 		return true;
 	}
 	return false;
+}
+
+/*
+ * Until when the API may take a request, which must arrive before its end.
+ */
+static MonotonicUs
+worth_sending_until(const ClaimedRequest *claimed)
+{
+	return monotonic_now() + claimed->end_time - GetCurrentTimestamp() -
+		QUEUE_END_MARGIN;
 }
 
 static Request *
@@ -447,30 +466,37 @@ put_back(Request *request, bool free_of_charge)
 }
 
 /*
- * Hand a request over to be written down; and one line in the log for each
- * that a person may want to look at.
+ * Hand a request over to be written down.
  */
 static void
 finish(Request *request)
 {
-	const FinishedRequest *outcome = &request->outcome;
-	bool		failed = strcmp(outcome->status, "failed") == 0;
-
 	dlist_push_tail(&outcomes, &request->node);
-	if (!failed && strcmp(outcome->status, "in_doubt") != 0)
-		return;
-	ereport(LOG,
-			(failed ?
-			 errmsg("screenshot task request %lld failed",
-					(long long) outcome->id) :
-			 errmsg("screenshot task request %lld is in doubt",
-					(long long) outcome->id),
-			 errdetail_internal("%s%s%s%s%s",
-								outcome->error_code ? outcome->error_code : "",
-								outcome->error_code ? ": " : "",
-								outcome->error_message ? outcome->error_message : "",
-								outcome->request_id ? ", RequestId " : "",
-								outcome->request_id ? outcome->request_id : "")));
+}
+
+/*
+ * An outcome is on disk, or its row is gone: count it, and tell of what a
+ * person may want to look at.
+ */
+void
+submission_written(const Request *request)
+{
+	const FinishedRequest *outcome = &request->outcome;
+	const char *server = NameStr(request->job.lane->server->name);
+
+	if (strcmp(outcome->status, "created") == 0)
+		stat_count(server, COUNT_CREATED, 1);
+	else if (strcmp(outcome->status, "pending") == 0)
+		stat_count(server, COUNT_POSTPONED, 1);
+	else
+	{
+		bool		failed = strcmp(outcome->status, "failed") == 0;
+
+		stat_count(server, failed ? COUNT_FAILED : COUNT_IN_DOUBT, 1);
+		fault_log(failed ? FAULT_FAILED : FAULT_IN_DOUBT, server, outcome->id,
+				  outcome->error_code, outcome->error_message,
+				  outcome->request_id);
+	}
 }
 
 /*

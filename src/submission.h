@@ -28,6 +28,7 @@ extern bool submission_may_claim(MonotonicUs now);
 extern List *submission_claim(MonotonicUs *look_again_at);
 extern void submission_claimed(List *claimed);
 extern void submission_end_claim(void);
+extern void submission_written(const Request *request);
 extern MonotonicUs submission_backoff(int n);
 
 #endif							/* SCREENSHOT_TASK_SUBMISSION_H */

@@ -38,9 +38,11 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "activity.h"
 #include "compat.h"
 #include "crash_point.h"
 #include "dispatch.h"
+#include "fault_log.h"
 #include "lane.h"
 #include "reconcile.h"
 #include "refusal.h"
@@ -48,6 +50,7 @@
 #include "request_queue.h"
 #include "screenshot_task.h"
 #include "shared_state.h"
+#include "statistics.h"
 #include "submission.h"
 #include "worker.h"
 
@@ -56,6 +59,13 @@
 
 /* The most rows that one statement makes ready, or expires */
 #define MAX_ROWS			1000
+
+/*
+ * The most old requests that are removed at a time, and how long others come
+ * first then
+ */
+#define MAX_REMOVED			200
+#define REMOVAL_REST		(100 * US_PER_MS)
 
 /* The most outcomes that are set aside before nothing more is sent */
 #define MAX_STUCK			1000
@@ -88,6 +98,8 @@ static int	failures = 0;		/* of transactions, in a row */
 static MonotonicUs not_before = 0;	/* the next transaction */
 static MonotonicUs sweep_at = 0;
 static MonotonicUs due_at = MONOTONIC_NEVER;	/* the next waiting request */
+static MonotonicUs removal_at = 0;	/* of old requests */
+static List *expired = NIL;		/* in the transaction under way */
 static MonotonicUs stuck_retry_at = MONOTONIC_NEVER;
 static MonotonicUs stuck_since = 0;	/* 0: nothing is */
 
@@ -107,6 +119,8 @@ static void begin_work(void);
 static TimestampTz after_grace(void);
 static void leave_database(void);
 
+static void tell_activity(void);
+static void log_storms_at_exit(int code, Datum arg);
 static bool has_nothing_in_hand(void);
 static void heed_request_to_yield(void);
 static bool may_yield(void);
@@ -123,6 +137,9 @@ static void log_unwritten(const FinishedRequest *outcome);
 static void keep_locked(dlist_head *finished);
 static void forget_requests(dlist_head *finished);
 static void look_at_table(void);
+static void count_requests(void);
+static void tell_of_expired(void);
+static void remove_old(void);
 static void tell_of_held_requests(int n);
 
 static MonotonicUs next_event(void);
@@ -181,6 +198,7 @@ screenshot_task_worker_main(Datum database)
 										  ALLOCSET_DEFAULT_SIZES);
 	wait_event = WaitEventExtensionNew("ScreenshotTaskWorker");
 
+	before_shmem_exit(log_storms_at_exit, (Datum) 0);
 	(void) take_wake(place);
 	begin_work();
 	for (;;)
@@ -209,10 +227,37 @@ screenshot_task_worker_main(Datum database)
 		dispatch_start();
 		if (dispatch_jobs() == 0)
 			pgstat_report_stat(true);
-		set_idle(place, has_nothing_in_hand() &&
-				 next_event() > monotonic_now() + IDLE_AFTER);
-		dispatch_wait(next_event(), wait_event);
+		fault_log_storms(monotonic_now());
+		tell_activity();
+		dispatch_wait(Min(next_event(), fault_log_next_event()), wait_event);
 	}
+}
+
+/*
+ * Let others see what this process is doing.
+ */
+static void
+tell_activity(void)
+{
+	bool		idle = has_nothing_in_hand() &&
+		next_event() > monotonic_now() + IDLE_AFTER;
+	StringInfoData pauses;
+
+	set_idle(place, idle);
+	MemoryContextSwitchTo(cycle_context);
+	initStringInfo(&pauses);
+	activity_set_pauses(lanes_describe_pauses(monotonic_now(), &pauses),
+						pauses.data);
+	pfree(pauses.data);
+	activity_publish(place, !idle, dispatch_jobs() + n_stuck);
+}
+
+static void
+log_storms_at_exit(int code, Datum arg)
+{
+	(void) code;
+	(void) arg;
+	fault_log_storms(MONOTONIC_NEVER - 1);
 }
 
 /*
@@ -407,7 +452,7 @@ has_database_work(MonotonicUs now)
 	if (not_before > now)
 		return false;
 	return !dlist_is_empty(&outcomes) || look || sweep_at <= now ||
-		due_at <= now || refusals_end_at() <= now || may_send(now);
+		due_at <= now || removal_at <= now || refusals_end_at() <= now || may_send(now);
 }
 
 /*
@@ -535,6 +580,7 @@ run_transaction(dlist_head *finished, bool go_on)
 		MemoryContextReset(cycle_context);
 		MemoryContextSwitchTo(cycle_context);
 		again = false;
+		expired = NIL;
 		PG_TRY();
 		{
 			state = queue_begin("working on screenshot task requests",
@@ -551,6 +597,7 @@ run_transaction(dlist_head *finished, bool go_on)
 						claimed = submission_claim(&look_again_at);
 						due_at = Min(due_at, look_again_at);
 					}
+					remove_old();
 				}
 				if (claimed != NIL)
 					CRASH_POINT("claim-before-commit");
@@ -586,14 +633,16 @@ run_transaction(dlist_head *finished, bool go_on)
 		dlist_foreach(iter, finished)
 			log_unwritten(&dlist_container(Request, node, iter.cur)->outcome);
 		look = false;
-		sweep_at = due_at = MONOTONIC_NEVER;
+		sweep_at = due_at = removal_at = MONOTONIC_NEVER;
 	}
 	else
 		keep_locked(finished);
+	tell_of_expired();
 	forget_requests(finished);
 	reconcile_committed();
 	submission_claimed(claimed);
 	submission_end_claim();
+	tell_news(place);
 	if (state == QUEUE_GONE && dispatch_jobs() == 0)
 		leave_database();
 	return TRANSACTION_DONE;
@@ -614,7 +663,10 @@ recover_from_error(void)
 	if (lane != NULL)
 		lane_pause(lane, CopyErrorData()->message);
 	else
+	{
+		activity_note_error(CopyErrorData()->message);
 		EmitErrorReport();
+	}
 	queue_abort();
 	FlushErrorState();
 	RESUME_INTERRUPTS();
@@ -703,6 +755,7 @@ forget_requests(dlist_head *finished)
 
 		if (next != 0)
 			due_at = Min(due_at, now + Max(next - wall, 0));
+		submission_written(request);
 		MemoryContextDelete(request->context);
 	}
 }
@@ -737,8 +790,9 @@ look_at_table(void)
 	if (sweep_at <= now)
 	{
 		tell_of_held_requests(queue_count_held());
-		more = queue_expire(MAX_ROWS) == MAX_ROWS;
+		more = queue_expire(MAX_ROWS, &expired) == MAX_ROWS;
 		sweep_at = now + screenshot_task_sweep_interval * US_PER_SECOND;
+		removal_at = now;
 	}
 	more |= queue_wake_waiting(MAX_ROWS) == MAX_ROWS;
 	reconcile_look();
@@ -749,6 +803,9 @@ look_at_table(void)
 		lane->has_work = lane->was_seen = true;
 	}
 
+	if (activity_wants_count())
+		count_requests();
+
 	due = queue_next_due();
 	wall = GetCurrentTimestamp();
 	if (TIMESTAMP_NOT_FINITE(due))
@@ -758,6 +815,57 @@ look_at_table(void)
 	else						/* it was not made ready: it is locked */
 		due_at = now + LOCKED_RETRY;
 	look = more;
+}
+
+/*
+ * Count what is not finished, for others to see.
+ */
+static void
+count_requests(void)
+{
+	MonotonicUs began = monotonic_now();
+	QueueCounts counts;
+
+	queue_count(&counts);
+	activity_set_counts(counts.ready, counts.waiting, counts.in_doubt,
+						counts.oldest, monotonic_now() - began);
+}
+
+/*
+ * Requests that have expired, and stand so on disk.
+ */
+static void
+tell_of_expired(void)
+{
+	ListCell   *cell;
+
+	foreach(cell, expired)
+	{
+		ExpiredRequest *request = lfirst(cell);
+
+		stat_count(NameStr(request->server), COUNT_EXPIRED, 1);
+		fault_log(FAULT_EXPIRED, NameStr(request->server), request->id, NULL,
+				  QUEUE_EXPIRED_MESSAGE, NULL);
+	}
+	expired = NIL;
+}
+
+/*
+ * Remove some of the requests that need not be kept any longer, if it is time
+ * to.
+ */
+static void
+remove_old(void)
+{
+	MonotonicUs now = monotonic_now();
+
+	if (removal_at > now)
+		return;
+	removal_at = MONOTONIC_NEVER;
+	if (screenshot_task_retention >= 0 &&
+		queue_remove_old(screenshot_task_retention * INT64CONST(60),
+						 MAX_REMOVED) == MAX_REMOVED)
+		removal_at = now + REMOVAL_REST;
 }
 
 /*
@@ -781,7 +889,8 @@ static MonotonicUs
 next_event(void)
 {
 	MonotonicUs now = monotonic_now();
-	MonotonicUs next = Min(Min(sweep_at, due_at), refusals_end_at());
+	MonotonicUs next = Min(Min(sweep_at, due_at),
+						   Min(removal_at, refusals_end_at()));
 
 	/* Once that has passed, it is an outcome set aside that is waited for. */
 	if (give_up_at > now)

@@ -1,0 +1,239 @@
+/*-------------------------------------------------------------------------
+ *
+ * activity.c
+ *	  What a worker is doing, for others to see
+ *
+ * A worker keeps an account of what it does, and publishes it in shared memory
+ * when that has changed, before it waits.  The view screenshot_task_worker
+ * shows it.
+ *
+ * Pending requests are counted when the worker looks at its table, but so
+ * seldom that it spends no more than a fraction of its time on it; meanwhile
+ * what it claims is taken off.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "fmgr.h"
+#include "funcapi.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "activity.h"
+#include "compat.h"
+#include "monotonic.h"
+#include "screenshot_task.h"
+#include "shared_state.h"
+
+/* A count is followed by so many times its duration without one */
+#define COUNT_REST			500
+
+/* The rate is that of about so long, in seconds */
+#define RATE_SPAN			10.0
+
+static Activity mine;			/* this worker's */
+static Activity published;
+static MonotonicUs next_count_at = 0;
+
+static double claims = 0;		/* of late, the later the more they count */
+static double weight = 0;		/* of the time in which they were made */
+static MonotonicUs claims_at = 0;	/* when these two were last brought up */
+
+static void age_claims(MonotonicUs now);
+static void clip(char *to, const char *from);
+static const char *state_of(const DatabaseStatus *status,
+							const Activity *activity);
+static Datum make_span(double seconds);
+
+PG_FUNCTION_INFO_V1(screenshot_task_worker);
+
+/*
+ * Note what went wrong.
+ */
+void
+activity_note_error(const char *text)
+{
+	clip(mine.last_error, text);
+	mine.last_error_at = GetCurrentTimestamp();
+}
+
+/*
+ * Note that so many requests have been claimed.
+ */
+void
+activity_note_claimed(int n)
+{
+	mine.ready = Max(mine.ready - n, 0);
+	age_claims(monotonic_now());
+	claims += n;
+}
+
+/*
+ * Let past claims count for less, as time passes.
+ */
+static void
+age_claims(MonotonicUs now)
+{
+	double		seconds = (double) (now - claims_at) / US_PER_SECOND;
+	double		fade = claims_at == 0 ? 0 : exp(-seconds / RATE_SPAN);
+
+	claims *= fade;
+	weight = weight * fade + RATE_SPAN * (1 - fade);
+	claims_at = now;
+}
+
+/*
+ * Is it time to count the pending requests again?
+ */
+bool
+activity_wants_count(void)
+{
+	return next_count_at <= monotonic_now();
+}
+
+/*
+ * Requests have been counted, which took so many microseconds.
+ */
+void
+activity_set_counts(int64 ready, int64 waiting, int64 in_doubt,
+					TimestampTz oldest, int64 took)
+{
+	mine.ready = ready;
+	mine.waiting = waiting;
+	mine.in_doubt = in_doubt;
+	mine.oldest = oldest;
+	next_count_at = monotonic_now() + took * COUNT_REST;
+}
+
+/*
+ * There is nothing to be sent.
+ */
+void
+activity_nothing_ready(void)
+{
+	mine.ready = 0;
+	mine.oldest = 0;
+}
+
+/*
+ * So many servers, and roles on servers, are paused, and this is which and
+ * why, a line each.
+ */
+void
+activity_set_pauses(int n, const char *lines)
+{
+	mine.n_paused = n;
+	clip(mine.paused, lines);
+}
+
+/*
+ * Publish what has changed.
+ */
+void
+activity_publish(int place, bool busy, int in_flight)
+{
+	mine.busy = busy;
+	mine.disabled = !screenshot_task_enabled;
+	mine.in_flight = in_flight;
+	if (mine.ready == 0)
+	{
+		claims = weight = 0;
+		claims_at = 0;
+	}
+	mine.per_second = weight > 0 ? claims / weight : 0;
+	if (memcmp(&mine, &published, sizeof(Activity)) == 0)
+		return;
+	publish_activity(place, &mine);
+	published = mine;
+}
+
+static void
+clip(char *to, const char *from)
+{
+	int			len = pg_mbcliplen(from, (int) strlen(from),
+								   ACTIVITY_TEXT - 1);
+
+	memset(to, 0, ACTIVITY_TEXT);
+	memcpy(to, from, len);
+}
+
+/*
+ * screenshot_task_worker() returns a row for each database that has the
+ * extension
+ */
+Datum
+screenshot_task_worker(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	TimestampTz now = GetCurrentTimestamp();
+
+	require_shared_state();
+	InitMaterializedSRF(fcinfo, 0);
+	for (int place = 0; place < MAX_DATABASES; place++)
+	{
+		DatabaseStatus status;
+		Activity	activity;
+		Datum		values[14];
+		bool		nulls[lengthof(values)] = {false};
+
+		read_database(place, &status);
+		if (!OidIsValid(status.database) || !status.confirmed)
+			continue;
+		read_activity(place, &activity);
+
+		values[0] = ObjectIdGetDatum(status.database);
+		values[1] = Int32GetDatum(status.worker_pid);
+		nulls[1] = status.worker_pid == 0;
+		values[2] = CStringGetTextDatum(state_of(&status, &activity));
+		values[3] = Int32GetDatum(status.worker_pid == 0 ? 0 :
+								  activity.in_flight);
+		values[4] = Int64GetDatum(activity.ready + activity.waiting);
+		values[5] = Int64GetDatum(activity.waiting);
+		values[6] = Int64GetDatum(activity.in_doubt);
+		values[7] = Int64GetDatum(status.n_held);
+		values[8] = make_span((double) (now - activity.oldest) / USECS_PER_SEC);
+		nulls[8] = activity.oldest == 0;
+		nulls[9] = activity.ready > 0 && activity.per_second <= 0;
+		values[9] = nulls[9] ? (Datum) 0 :
+			make_span(activity.ready == 0 ? 0 :
+					  (double) activity.ready / activity.per_second);
+		values[10] = Int32GetDatum(activity.n_paused);
+		values[11] = CStringGetTextDatum(activity.paused);
+		nulls[11] = activity.n_paused == 0;
+		values[12] = CStringGetTextDatum(activity.last_error);
+		values[13] = TimestampTzGetDatum(activity.last_error_at);
+		nulls[12] = nulls[13] = activity.last_error_at == 0;
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+static const char *
+state_of(const DatabaseStatus *status, const Activity *activity)
+{
+	if (status->held)
+		return "kept out";
+	if (status->worker_pid == 0)
+		return status->yielded ? "waiting for its turn" : "not running";
+	if (activity->in_flight > 0)
+		return "sending";
+	if (activity->disabled)
+		return "disabled";
+	if (activity->n_paused > 0 && activity->ready > 0)
+		return "paused";
+	return activity->busy ? "busy" : "idle";
+}
+
+static Datum
+make_span(double seconds)
+{
+	Interval   *interval = palloc0(sizeof(Interval));
+
+	/* A century is as good as never. */
+	interval->time = (TimeOffset) (Min(Max(seconds, 0), 3.0e9) * USECS_PER_SEC);
+	return IntervalPGetDatum(interval);
+}

@@ -1,0 +1,42 @@
+/*-------------------------------------------------------------------------
+ *
+ * activity.h
+ *	  What a worker is doing, for others to see
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SCREENSHOT_TASK_ACTIVITY_H
+#define SCREENSHOT_TASK_ACTIVITY_H
+
+#include "datatype/timestamp.h"
+
+/* Bytes of a text, its end included; longer ones are clipped */
+#define ACTIVITY_TEXT		1024
+
+/* As a worker last said, or one that is gone.  Under a lock of shared_state. */
+typedef struct Activity
+{
+	bool		busy;			/* has it something to do? */
+	bool		disabled;		/* by the setting screenshot_task.enabled */
+	int			in_flight;		/* requests claimed and not written down */
+	int64		ready;			/* pending requests that may be sent */
+	int64		waiting;		/* pending requests that may not, yet */
+	int64		in_doubt;
+	TimestampTz oldest;			/* of the ready ones, when it was made; 0: none */
+	double		per_second;		/* requests claimed, lately; 0: none */
+	int			n_paused;		/* servers, and roles on servers */
+	char		paused[ACTIVITY_TEXT];	/* which, until when, and why */
+	TimestampTz last_error_at;	/* 0: there was none */
+	char		last_error[ACTIVITY_TEXT];
+} Activity;
+
+extern void activity_note_error(const char *text);
+extern void activity_note_claimed(int n);
+extern bool activity_wants_count(void);
+extern void activity_set_counts(int64 ready, int64 waiting, int64 in_doubt,
+								TimestampTz oldest, int64 took);
+extern void activity_nothing_ready(void);
+extern void activity_set_pauses(int n, const char *lines);
+extern void activity_publish(int place, bool busy, int in_flight);
+
+#endif							/* SCREENSHOT_TASK_ACTIVITY_H */

@@ -1,0 +1,17 @@
+/*-------------------------------------------------------------------------
+ *
+ * notice.h
+ *	  Telling those who listen what has become of a request
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SCREENSHOT_TASK_NOTICE_H
+#define SCREENSHOT_TASK_NOTICE_H
+
+#include "utils/guc.h"
+
+extern bool check_notify_channel(char **value, void **extra, GucSource source);
+extern void notify_result(int64 id, const char *reference, const char *status,
+						  const char *task_id);
+
+#endif							/* SCREENSHOT_TASK_NOTICE_H */
