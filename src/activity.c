@@ -25,7 +25,6 @@
 
 #include "activity.h"
 #include "compat.h"
-#include "monotonic.h"
 #include "screenshot_task.h"
 #include "shared_state.h"
 
@@ -78,21 +77,29 @@ activity_note_claimed(int n)
 static void
 age_claims(MonotonicUs now)
 {
-	double		seconds = (double) (now - claims_at) / US_PER_SECOND;
-	double		fade = claims_at == 0 ? 0 : exp(-seconds / RATE_SPAN);
+	if (claims_at == 0)
+	{
+		/* The first ones are those of a second. */
+		weight = 1;
+	}
+	else
+	{
+		double		seconds = (double) (now - claims_at) / US_PER_SECOND;
+		double		fade = exp(-seconds / RATE_SPAN);
 
-	claims *= fade;
-	weight = weight * fade + RATE_SPAN * (1 - fade);
+		claims *= fade;
+		weight = weight * fade + RATE_SPAN * (1 - fade);
+	}
 	claims_at = now;
 }
 
 /*
- * Is it time to count the pending requests again?
+ * When the pending requests may be counted again.
  */
-bool
-activity_wants_count(void)
+MonotonicUs
+activity_count_at(void)
 {
-	return next_count_at <= monotonic_now();
+	return next_count_at;
 }
 
 /*

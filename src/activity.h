@@ -10,6 +10,8 @@
 
 #include "datatype/timestamp.h"
 
+#include "monotonic.h"
+
 /* Bytes of a text, its end included; longer ones are clipped */
 #define ACTIVITY_TEXT		1024
 
@@ -32,7 +34,7 @@ typedef struct Activity
 
 extern void activity_note_error(const char *text);
 extern void activity_note_claimed(int n);
-extern bool activity_wants_count(void);
+extern MonotonicUs activity_count_at(void);
 extern void activity_set_counts(int64 ready, int64 waiting, int64 in_doubt,
 								TimestampTz oldest, int64 took);
 extern void activity_nothing_ready(void);

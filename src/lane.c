@@ -331,6 +331,22 @@ lane_may_claim(const Lane *lane, MonotonicUs now)
 }
 
 /*
+ * Are there requests that may be sent, if not now?
+ */
+bool
+lanes_have_work(void)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &lanes)
+	{
+		if (dlist_container(Lane, node, iter.cur)->has_work)
+			return true;
+	}
+	return false;
+}
+
+/*
  * When a lane's slot has come, and all its pauses have ended.
  */
 static MonotonicUs

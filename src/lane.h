@@ -81,6 +81,7 @@ extern void lane_note_answer(Lane *lane, RateKey key, MonotonicUs signed_at,
 							 const LiveAnswer *answer);
 extern void lanes_forget_options(void);
 
+extern bool lanes_have_work(void);
 extern bool lane_may_claim(const Lane *lane, MonotonicUs now);
 extern int	lane_room(const Lane *lane, MonotonicUs now);
 extern MonotonicUs lane_paused_until(const Lane *lane);

@@ -99,6 +99,7 @@ static MonotonicUs not_before = 0;	/* the next transaction */
 static MonotonicUs sweep_at = 0;
 static MonotonicUs due_at = MONOTONIC_NEVER;	/* the next waiting request */
 static MonotonicUs removal_at = 0;	/* of old requests */
+static MonotonicUs count_at = 0;	/* the pending requests */
 static List *expired = NIL;		/* in the transaction under way */
 static MonotonicUs stuck_retry_at = MONOTONIC_NEVER;
 static MonotonicUs stuck_since = 0;	/* 0: nothing is */
@@ -249,6 +250,8 @@ tell_activity(void)
 	activity_set_pauses(lanes_describe_pauses(monotonic_now(), &pauses),
 						pauses.data);
 	pfree(pauses.data);
+	if (!look && !lanes_have_work())
+		activity_nothing_ready();
 	activity_publish(place, !idle, dispatch_jobs() + n_stuck);
 }
 
@@ -452,7 +455,7 @@ has_database_work(MonotonicUs now)
 	if (not_before > now)
 		return false;
 	return !dlist_is_empty(&outcomes) || look || sweep_at <= now ||
-		due_at <= now || removal_at <= now || refusals_end_at() <= now || may_send(now);
+		due_at <= now || removal_at <= now || count_at <= now || refusals_end_at() <= now || may_send(now);
 }
 
 /*
@@ -598,6 +601,7 @@ run_transaction(dlist_head *finished, bool go_on)
 						due_at = Min(due_at, look_again_at);
 					}
 					remove_old();
+					count_requests();
 				}
 				if (claimed != NIL)
 					CRASH_POINT("claim-before-commit");
@@ -633,7 +637,7 @@ run_transaction(dlist_head *finished, bool go_on)
 		dlist_foreach(iter, finished)
 			log_unwritten(&dlist_container(Request, node, iter.cur)->outcome);
 		look = false;
-		sweep_at = due_at = removal_at = MONOTONIC_NEVER;
+		sweep_at = due_at = removal_at = count_at = MONOTONIC_NEVER;
 	}
 	else
 		keep_locked(finished);
@@ -784,6 +788,7 @@ look_at_table(void)
 	}
 	if (!look && due_at > now && sweep_at > now)
 		return;
+	count_at = activity_count_at();
 
 	queue_left_orphans_to_doubt(after_grace());
 
@@ -803,9 +808,6 @@ look_at_table(void)
 		lane->has_work = lane->was_seen = true;
 	}
 
-	if (activity_wants_count())
-		count_requests();
-
 	due = queue_next_due();
 	wall = GetCurrentTimestamp();
 	if (TIMESTAMP_NOT_FINITE(due))
@@ -818,7 +820,7 @@ look_at_table(void)
 }
 
 /*
- * Count what is not finished, for others to see.
+ * Count what is not finished, for others to see, if it is time to.
  */
 static void
 count_requests(void)
@@ -826,6 +828,9 @@ count_requests(void)
 	MonotonicUs began = monotonic_now();
 	QueueCounts counts;
 
+	if (count_at > began)
+		return;
+	count_at = MONOTONIC_NEVER;
 	queue_count(&counts);
 	activity_set_counts(counts.ready, counts.waiting, counts.in_doubt,
 						counts.oldest, monotonic_now() - began);
@@ -890,7 +895,7 @@ next_event(void)
 {
 	MonotonicUs now = monotonic_now();
 	MonotonicUs next = Min(Min(sweep_at, due_at),
-						   Min(removal_at, refusals_end_at()));
+						   Min(Min(removal_at, count_at), refusals_end_at()));
 
 	/* Once that has passed, it is an outcome set aside that is waited for. */
 	if (give_up_at > now)

@@ -97,6 +97,12 @@ sub check_fault
 	is(scalar(grep { $_->{request_id} eq $row->{request_id} } $api->requests(stream_name => $code)), 1, "$code: RequestId");
 	is($api->ledger(stream_name => $code), 0, "$code: no task");
 
+	# The clock is the whole machine's, and the reason says so.
+	if ($code =~ /SignatureExpire/)
+	{
+		like($node->log_text, qr/screenshot tasks for server "$server{$code}" are paused for 5 s\n.*DETAIL:  the clocks of the API and of this machine disagree \($code: ordered by a test\)\n/, "$code: log");
+		return;
+	}
 	my %logged = (
 		role    => qr/screenshot tasks of role postgres for server "$server{$code}" are paused for 5 s\n.*DETAIL:  $code: ordered by a test\n/,
 		server  => qr/screenshot tasks for server "$server{$code}" are paused for 5 s\n.*DETAIL:  $code: ordered by a test\n/,
