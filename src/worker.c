@@ -496,6 +496,7 @@ work_on_database(void)
 			case TRANSACTION_FAILED:
 				careful = true;
 				look = true;
+				removal_at = 0;
 				/* At once for the first time: row by row it may go well. */
 				if (failures++ > 0)
 					not_before = monotonic_now() + submission_backoff(failures);
