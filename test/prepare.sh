@@ -272,13 +272,13 @@ stop_cluster() {
 
 # The end ---------------------------------------------------------------------
 
-# Processes that a step left behind are those whose current folder is in the work folder.
-processes_at_work() {
+# Processes that a step left behind are those whose current folder is in the folder that it worked in.
+processes_in() {
 	local cwd pid
 	for cwd in /proc/[0-9]*/cwd; do
 		pid=${cwd#/proc/}
 		pid=${pid%/cwd}
-		if [[ $(readlink "$cwd" 2>/dev/null)/ == "$work"/* ]]; then
+		if [[ $(readlink "$cwd" 2>/dev/null)/ == "$1"/* ]]; then
 			echo "$pid"
 		fi
 	done
@@ -288,7 +288,7 @@ end_processes() {
 	local signal pids
 	for signal in TERM KILL; do
 		for _ in {1..20}; do
-			pids=$(processes_at_work)
+			pids=$(processes_in "$1")
 			[ -n "$pids" ] || return 0
 			# shellcheck disable=SC2086
 			kill -s "$signal" $pids 2>/dev/null || true
@@ -309,7 +309,7 @@ clean_up() {
 	for cluster in "${clusters[@]}"; do
 		stop_cluster "$cluster" immediate >/dev/null 2>&1 || true
 	done
-	end_processes
+	end_processes "$work"
 	if [ -n "$keep_logs" ]; then
 		find "$work" -mindepth 1 -maxdepth 1 ! -name logs -exec rm -rf {} +
 	else
