@@ -54,7 +54,8 @@ PKG_CONFIG ?= pkg-config
 PG_CPPFLAGS += -isystem $(shell $(PG_CONFIG) --includedir-server) \
 	$(shell $(PKG_CONFIG) --cflags libcurl libcrypto)
 PG_CFLAGS = -Wall -Wextra
-SHLIB_LINK = $(shell $(PKG_CONFIG) --libs libcurl libcrypto)
+# What a server lacks is missed when the library is loaded, and not in the middle of a session.
+SHLIB_LINK = -Wl,-z,now $(shell $(PKG_CONFIG) --libs libcurl libcrypto)
 
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
