@@ -21,12 +21,23 @@
 releases=(bookworm trixie forky)
 trees=${TREES:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/screenshot_task}
 steps=()                        # processes that run a command in a tree
+shown=                          # the descriptor that the output of a step goes to, to be shown
+shower=                         # the process that shows it
 
 # debootstrap, and what is mounted, need root.
 become_root_at_once() {
 	[ "$EUID" -ne 0 ] || return 0
 	command -v sudo >/dev/null || die "needs root, or sudo"
 	exec sudo TREES="$trees" "$0" "$@"
+}
+
+# RELEASE...: all of them, if none is named
+choose_releases() {
+	local release
+	for release in "$@"; do
+		[[ " ${releases[*]} " == *" $release "* ]] || die "there is no $release; there are: ${releases[*]}"
+	done
+	[ $# -eq 0 ] || releases=("$@")
 }
 
 start_trees() {
@@ -49,19 +60,39 @@ end_trees() {
 	trap '' HUP INT TERM
 	for step in "${steps[@]}"; do
 		kill -s KILL "$step" 2>/dev/null || true
+		wait "$step" 2>/dev/null || true
 	done
-	wait
+	end_showing
 }
 
 # Commands run in the background, as one in the foreground would hold up a signal to this script.
 step() {
 	local status=0
 	# Whoever holds the lock must not outlive this script.
-	"$@" </dev/null {trees_lock}>&- &
+	"$@" </dev/null >&"${shown:-1}" 2>&"${shown:-2}" {trees_lock}>&- &
 	steps=($!)
 	wait "$!" || status=$?
 	steps=()
 	return "$status"
+}
+
+# LOG COMMAND...: a step whose output is shown, and kept
+step_shown() {
+	local log=$1 status=0
+	shift
+	exec {shown}> >(exec tee "$log")
+	shower=$!
+	"$@" || status=$?
+	end_showing
+	return "$status"
+}
+
+end_showing() {
+	[ -n "$shower" ] || return 0
+	exec {shown}>&-
+	wait "$shower" || true
+	shown=
+	shower=
 }
 
 # The mirror that this machine has its packages from; where it does not say, debootstrap's own.
