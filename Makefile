@@ -2,6 +2,9 @@
 #
 #   make && make install          needs PostgreSQL 15 to 18, libcurl 7.80, OpenSSL 3
 #   make installcheck             needs a running server; test/check brings its own
+#   make dist                     what is committed, as a distribution for PGXN
+#
+# Debian packages are made by packaging/deb.
 
 MODULE_big = screenshot_task
 OBJS = \
@@ -62,3 +65,8 @@ include $(PGXS)
 
 # PGXS tracks no headers.
 $(OBJS): $(wildcard $(srcdir)/src/*.h)
+
+.PHONY: dist
+dist: distribution = $(shell sed -n 's/^   "\(name\|version\)": "\(.*\)",$$/\2/p' $(srcdir)/META.json | paste -sd -)
+dist:
+	git -C $(srcdir) archive --format=zip --prefix=$(distribution)/ --output=$(CURDIR)/$(distribution).zip HEAD
