@@ -28,7 +28,7 @@ shower=                         # the process that shows it
 become_root_at_once() {
 	[ "$EUID" -ne 0 ] || return 0
 	command -v sudo >/dev/null || die "needs root, or sudo"
-	exec sudo TREES="$trees" "$0" "$@"
+	exec sudo env TREES="$trees" "$0" "$@"
 }
 
 # RELEASE...: all of them, if none is named
