@@ -110,6 +110,7 @@ struct HttpTransfer
 	int			socket;			/* that it is written to; -1: not known */
 
 	MonotonicUs leave_by;
+	bool		connected;		/* was there a connection, TLS aside? */
 	bool		sent;			/* was libcurl let through to write? */
 	bool		repeated;		/* did libcurl try to write once more? */
 	bool		lapsed;
@@ -283,23 +284,21 @@ initialize_libcurl(void)
 const char *
 http_parse_endpoint(const char *url, HttpEndpoint *endpoint)
 {
-	CURLU	   *parts = curl_url();
+	CURLU	   *parts;
 	const char *problem;
 
+	/* Versions of libcurl differ in what they say of this. */
+	if (strstr(url, "://") == NULL)
+		return "has no scheme";
+
+	parts = curl_url();
 	if (parts == NULL)
 		return "could not be read: out of memory";
-	switch (curl_url_set(parts, CURLUPART_URL, url, CURLU_NON_SUPPORT_SCHEME))
-	{
-		case CURLUE_OK:
-			problem = check_endpoint(parts, endpoint);
-			break;
-		case CURLUE_BAD_SCHEME:
-			problem = "has no scheme";
-			break;
-		default:
-			problem = "is not a URL";
-			break;
-	}
+	if (curl_url_set(parts, CURLUPART_URL, url,
+					 CURLU_NON_SUPPORT_SCHEME) == CURLUE_OK)
+		problem = check_endpoint(parts, endpoint);
+	else
+		problem = "is not a URL";
 	curl_url_cleanup(parts);
 	return problem;
 }
@@ -780,8 +779,8 @@ http_reply(HttpTransfer *transfer, HttpReply *reply)
 }
 
 /*
- * Is it by libcurl's code TLS that failed?  Its times alone do not tell: they
- * may be missing of a connection that was made and given up at one go.
+ * Is it by libcurl's code TLS that failed?  Of a connection that was made and
+ * given up at one go nothing else tells.
  */
 static bool
 is_tls_failure(CURLcode result)
@@ -802,11 +801,9 @@ describe_failure(HttpTransfer *transfer)
 	const char *words = transfer->curl_error[0] != '\0' ?
 		transfer->curl_error : curl_easy_strerror(transfer->result);
 	curl_off_t	looked_up = 0;
-	curl_off_t	connected = 0;
 	const char *phase;
 
 	curl_easy_getinfo(transfer->easy, CURLINFO_NAMELOOKUP_TIME_T, &looked_up);
-	curl_easy_getinfo(transfer->easy, CURLINFO_CONNECT_TIME_T, &connected);
 
 	if (transfer->lapsed)
 	{
@@ -830,7 +827,7 @@ describe_failure(HttpTransfer *transfer)
 		phase = "could not negotiate TLS with";
 	else if (looked_up == 0)
 		phase = "could not look up";
-	else if (connected == 0)
+	else if (!transfer->connected)
 		phase = "could not connect to";
 	else
 		phase = "could not negotiate TLS with";
@@ -895,14 +892,20 @@ http_release(HttpTransfer *transfer)
 
 /*
  * libcurl wants a socket watched, or no longer.
+ *
+ * On a socket that is connected, what a transfer waits for first is the peer's
+ * part of TLS.  libcurl's own times do not tell in all of its versions whether
+ * a connection that TLS failed on had been made.
  */
 static int
 on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg)
 {
 	HttpClient *client = arg;
 	struct epoll_event event = {0};
+	struct sockaddr_storage peer;
+	socklen_t	peer_len = sizeof(peer);
+	HttpTransfer *transfer = NULL;
 
-	(void) easy;
 	for (int i = 0; i < client->n_sockets; i++)
 	{
 		if (client->sockets[i].fd == fd)
@@ -915,6 +918,11 @@ on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg)
 		(void) curl_multi_assign(client->multi, fd, NULL);
 		return 0;
 	}
+
+	(void) curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &transfer);
+	if (transfer != NULL &&
+		getpeername(fd, (struct sockaddr *) &peer, &peer_len) == 0)
+		transfer->connected = true;
 
 	event.data.fd = fd;
 	if (what & CURL_POLL_IN)
@@ -1074,9 +1082,10 @@ seek_body(void *arg, curl_off_t offset, int origin)
  * A header of the answer: counted, and no more, unless it says what time it
  * is.
  *
- * A connection is kept for the next request only if one has been answered on
- * it: over HTTP/2 a time-out ends the stream alone, and a connection on which
- * nothing comes any more would be kept for ever.
+ * A connection is kept for the next request only if an answer's headers, with
+ * the empty line at their end, have come on it.  Over HTTP/2 a time-out ends
+ * the stream alone, and a connection on which nothing comes any more would be
+ * kept for ever; so would be, by libcurl 8.14, one that nghttp2 has given up.
  */
 static size_t
 on_header(char *data, size_t size, size_t nitems, void *arg)
@@ -1091,8 +1100,9 @@ on_header(char *data, size_t size, size_t nitems, void *arg)
 		memcpy(transfer->date, data + 5, date_len);
 		transfer->date[date_len] = '\0';
 	}
+
 	/* What is asked by GET is not asked again soon. */
-	if (transfer->header_len == 0 && transfer->body_len > 0)
+	if (len == 2 && memcmp(data, "\r\n", 2) == 0 && transfer->body_len > 0)
 		(void) curl_easy_setopt(transfer->easy, CURLOPT_FORBID_REUSE, 0L);
 	transfer->header_len += len;
 	if (transfer->header_len > HTTP_MAX_ANSWER)

@@ -82,9 +82,8 @@ static void update_request(const LockedRequest *request,
 static void finish(const Caller *caller);
 static bool is(const LockedRequest *request, const char *status);
 static void refuse_held(const LockedRequest *request, const char *verb);
-pg_attribute_noreturn()
-static void refuse(const LockedRequest *request, const char *verb,
-				   const char *hint);
+pg_noreturn static void refuse(const LockedRequest *request,
+							   const char *verb, const char *hint);
 
 PG_FUNCTION_INFO_V1(cancel_screenshot_task_request);
 PG_FUNCTION_INFO_V1(retry_screenshot_task_request);

@@ -10,7 +10,6 @@
 
 extern Oid	find_request_table(Oid schema, Oid *owner);
 extern bool may_steer(Oid caller, Oid owner, const char *requested_by);
-pg_attribute_noreturn()
-extern void no_such_request(int64 id);
+pg_noreturn extern void no_such_request(int64 id);
 
 #endif							/* SCREENSHOT_TASK_STEER_H */

@@ -18,6 +18,7 @@
 
 #include "access/htup_details.h"
 #include "access/xact.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
@@ -44,6 +45,7 @@ static const char *database_to_have_alone(Node *statement);
 static const char *option_value(List *options, const char *name);
 static void have_alone(const char *name, bool to_copy);
 static bool may_have_alone(Oid database, bool to_copy);
+static bool may_create_databases(void);
 static void at_transaction_end(XactEvent event, void *arg);
 
 /*
@@ -153,7 +155,7 @@ may_have_alone(Oid database, bool to_copy)
 
 	if (database_ownercheck(database, GetUserId()))
 		return true;
-	if (!to_copy || !have_createdb_privilege())
+	if (!to_copy || !may_create_databases())
 		return false;
 	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
 	if (!HeapTupleIsValid(tuple))
@@ -161,6 +163,26 @@ may_have_alone(Oid database, bool to_copy)
 	is_template = ((Form_pg_database) GETSTRUCT(tuple))->datistemplate;
 	ReleaseSysCache(tuple);
 	return is_template;
+}
+
+/*
+ * PostgreSQL's have_createdb_privilege(), which not every minor version of 15
+ * lets extensions call.
+ */
+static bool
+may_create_databases(void)
+{
+	HeapTuple	tuple;
+	bool		may;
+
+	if (superuser())
+		return true;
+	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(GetUserId()));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	may = ((Form_pg_authid) GETSTRUCT(tuple))->rolcreatedb;
+	ReleaseSysCache(tuple);
+	return may;
 }
 
 /*

@@ -403,7 +403,8 @@ begin_work(void)
 			leave_database();
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 LOCKED_RETRY / US_PER_MS, PG_WAIT_EXTENSION);
+						 LOCKED_RETRY / US_PER_MS,
+						 WaitEventExtensionNew("ScreenshotTaskLocked"));
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 		if (worker_must_leave(place) || worker_is_asked_to_yield(place))

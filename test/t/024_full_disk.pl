@@ -22,7 +22,7 @@ BEGIN
 	if (!$disk)
 	{
 		# The directory stays empty outside of the namespace.
-		$ENV{SMALL_DISK} = File::Temp::tempdir('/tmp/small_disk.XXXXXX');
+		$ENV{SMALL_DISK} = File::Temp::tempdir('small_disk.XXXXXX', TMPDIR => 1);
 		system 'unshare', '-rm', 'sh', '-ec',
 		  'mount -t tmpfs -o size="$2",mode=700 none "$1"; shift 2; exec unshare -U "$@"', 'sh', $ENV{SMALL_DISK}, SIZE,
 		  "--map-user=$<", '--map-group=' . ($( + 0), $^X, $FindBin::RealBin . '/' . $FindBin::RealScript;
