@@ -21,6 +21,7 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -71,11 +72,12 @@ lane_find(const LaneName *name)
 	{
 		lane = dlist_container(Lane, node, iter.cur);
 		if (strcmp(NameStr(lane->name.server), NameStr(name->server)) == 0 &&
-			strcmp(NameStr(lane->name.role), NameStr(name->role)) == 0)
+			lane->name.role == name->role)
 			return lane;
 	}
 	lane = MemoryContextAllocZero(TopMemoryContext, sizeof(Lane));
 	lane->name = *name;
+	snprintf(NameStr(lane->role_name), NAMEDATALEN, "%u", name->role);
 	lane->server = find_server(&lane->name.server);
 	dlist_push_tail(&lanes, &lane->node);
 	return lane;
@@ -112,7 +114,8 @@ bool
 lane_resolve(Lane *lane)
 {
 	MemoryContext old;
-	Oid			role;
+	Oid			role = lane->name.role;
+	char	   *role_name;
 	RoleWish	wish;
 	RoleState	state;
 
@@ -124,7 +127,13 @@ lane_resolve(Lane *lane)
 											  ALLOCSET_SMALL_SIZES);
 	old = MemoryContextSwitchTo(lane->context);
 	being_resolved = lane;
-	role = get_role_oid(NameStr(lane->name.role), false);
+	role_name = GetUserNameFromId(role, true);
+	if (role_name == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the role that made the requests, of OID %u, was dropped; cancel_screenshot_task_request() ends them",
+						role)));
+	namestrcpy(&lane->role_name, role_name);
 	lane->options = get_live_server(NameStr(lane->name.server), role);
 	role_wish(&wish, lane->options);
 	wish.newer_than = lane->newer_than;
@@ -356,7 +365,7 @@ lane_pause(Lane *lane, const char *reason)
 	lane->paused_until = now + pause;
 	ereport(LOG,
 			(errmsg("screenshot tasks of role %s for server \"%s\" are paused for %d s",
-					quote_identifier(NameStr(lane->name.role)),
+					quote_identifier(NameStr(lane->role_name)),
 					NameStr(lane->name.server), (int) (pause / US_PER_SECOND)),
 			 errdetail_internal("%s", reason),
 			 errhint("The pause ends at any change of the server or the user mapping, and at a reload.")));

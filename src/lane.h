@@ -38,6 +38,7 @@ typedef struct Lane
 {
 	dlist_node	node;
 	LaneName	name;
+	NameData	role_name;		/* when it was last resolved, for the log */
 	Server	   *server;
 	bool		has_work;		/* may there be requests to claim? */
 	bool		was_seen;		/* were there, with none claimed since? */

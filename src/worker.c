@@ -761,16 +761,16 @@ look_at_table(void)
 }
 
 /*
- * Say so, once, if there are requests that were made elsewhere.
+ * Say so, once, if there are requests that came in a dump or a copy.
  */
 static void
 tell_of_held_requests(int n)
 {
 	if (note_held_requests(place, n) == 0 && n > 0)
 		ereport(WARNING,
-				(errmsg("%d screenshot task requests%s are held: they were made in another cluster or database",
+				(errmsg("%d screenshot task requests%s are held: they came in a dump or a copy of a database",
 						n, n >= 1000 ? " or more" : ""),
-				 errdetail("They came in a dump or a copy, and are not sent: what they ask for may have been done where they were made."),
+				 errdetail("They are not sent: what they ask for may have been done where they were made, or here since."),
 				 errhint("adopt_screenshot_task_requests() has them sent from here.")));
 }
 
