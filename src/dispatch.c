@@ -18,6 +18,9 @@
 #include "crash_point.h"
 #include "dispatch.h"
 
+/* What part of the jobs is kept for servers that have few */
+#define RESERVED_PART	5
+
 static HttpClient *client;
 static dlist_head to_start = DLIST_STATIC_INIT(to_start);
 static int	n_jobs = 0;
@@ -45,6 +48,15 @@ int
 dispatch_room(void)
 {
 	return http_max_transfers(client) - n_jobs;
+}
+
+/*
+ * How many of them one server may have: the rest is for servers that have few.
+ */
+int
+dispatch_spare(void)
+{
+	return dispatch_room() - http_max_transfers(client) / RESERVED_PART;
 }
 
 /*

@@ -40,6 +40,11 @@
 #define MIN_PAUSE			(5 * US_PER_SECOND)
 #define MAX_PAUSE			(300 * US_PER_SECOND)
 
+/* As many requests a server may have under way while others, which may not be
+ * answered, have all that is not reserved.  It has its 20 a second with them if
+ * it answers within 200 ms. */
+#define FEW_IN_FLIGHT		4
+
 /* longer than credentials take to be fetched, or not */
 #define WAIT_FOR_SET		((ROLE_FETCH_TIMEOUT + 3000) * US_PER_MS)
 
@@ -307,10 +312,10 @@ is_first_refusal(Lane *lane, MonotonicUs signed_at, const LiveAnswer *answer)
  * May requests of a lane be claimed now?
  */
 bool
-lane_may_claim(const Lane *lane, MonotonicUs now)
+lane_may_claim(const Lane *lane, MonotonicUs now, int spare)
 {
 	return lane->has_work && not_before(lane) <= now &&
-		lane_room(lane, now) > 0;
+		lane_room(lane, now, spare) > 0;
 }
 
 /*
@@ -334,9 +339,12 @@ lane_paused_until(const Lane *lane)
 
 /*
  * How many more requests of a lane may be under way.
+ *
+ * "spare" is how many more of all servers may be, but for those of servers that
+ * have few.  It is negative if some of these have made use of that.
  */
 int
-lane_room(const Lane *lane, MonotonicUs now)
+lane_room(const Lane *lane, MonotonicUs now, int spare)
 {
 	const Server *server = lane->server;
 	int			most = server->max_in_flight;
@@ -345,6 +353,7 @@ lane_room(const Lane *lane, MonotonicUs now)
 		most = 1;
 	else if (server->known_until < now)
 		most = server->n_left + 1;
+	most = Min(most, Max(server->in_flight + spare, FEW_IN_FLIGHT));
 	return Max(most - server->in_flight, 0);
 }
 
@@ -459,7 +468,7 @@ lanes_end_pauses(void)
  * told by the end of a request.
  */
 MonotonicUs
-lanes_next_chance(MonotonicUs now)
+lanes_next_chance(MonotonicUs now, int spare)
 {
 	MonotonicUs next = MONOTONIC_NEVER;
 	dlist_iter	iter;
@@ -468,7 +477,7 @@ lanes_next_chance(MonotonicUs now)
 	{
 		Lane	   *lane = dlist_container(Lane, node, iter.cur);
 
-		if (lane->has_work && lane_room(lane, now) > 0)
+		if (lane->has_work && lane_room(lane, now, spare) > 0)
 			next = Min(next, not_before(lane));
 	}
 	return next;

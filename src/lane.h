@@ -74,8 +74,8 @@ extern void lane_note_answer(Lane *lane, RateKey key, MonotonicUs signed_at,
 							 const LiveAnswer *answer);
 extern void lanes_forget_options(void);
 
-extern bool lane_may_claim(const Lane *lane, MonotonicUs now);
-extern int	lane_room(const Lane *lane, MonotonicUs now);
+extern bool lane_may_claim(const Lane *lane, MonotonicUs now, int spare);
+extern int	lane_room(const Lane *lane, MonotonicUs now, int spare);
 extern MonotonicUs lane_paused_until(const Lane *lane);
 extern void lane_pause(Lane *lane, const char *reason);
 
@@ -83,6 +83,6 @@ extern void server_reached(Server *server);
 extern void server_answered(Server *server);
 
 extern void lanes_end_pauses(void);
-extern MonotonicUs lanes_next_chance(MonotonicUs now);
+extern MonotonicUs lanes_next_chance(MonotonicUs now, int spare);
 
 #endif							/* SCREENSHOT_TASK_LANE_H */
