@@ -78,3 +78,15 @@ FROM screenshot_task_request,
 WHERE id > 1000000 ORDER BY id;
 
 TRUNCATE screenshot_task_request;
+
+-- The server is looked for in each transaction, those of one message too, which
+-- begin at the same time.
+CREATE SERVER brief FOREIGN DATA WRAPPER tencent_cloud;
+PREPARE brief AS INSERT INTO screenshot_task_request (stream_name, domain_name, app_name, start_time, end_time, template_id, server)
+	VALUES ('s', 'd', 'a', '2999-07-10 12:00', '2999-07-10 13:00', 1, 'brief');
+BEGIN\; EXECUTE brief\; COMMIT\; BEGIN\; DROP SERVER brief\; COMMIT\; BEGIN\; EXECUTE brief\; COMMIT;
+\echo :LAST_ERROR_SQLSTATE
+ROLLBACK;
+SELECT count(*) FROM screenshot_task_request WHERE server = 'brief';
+DEALLOCATE brief;
+TRUNCATE screenshot_task_request;
