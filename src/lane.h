@@ -47,6 +47,7 @@ typedef struct Lane
 {
 	dlist_node	node;
 	LaneName	name;
+	NameData	role_name;		/* when it was last resolved, for the log */
 	Server	   *server;
 	bool		has_work;		/* may there be requests to claim? */
 	bool		was_seen;		/* were there, with none claimed since? */
@@ -82,8 +83,8 @@ extern void lane_note_answer(Lane *lane, RateKey key, MonotonicUs signed_at,
 extern void lanes_forget_options(void);
 
 extern bool lanes_have_work(void);
-extern bool lane_may_claim(const Lane *lane, MonotonicUs now);
-extern int	lane_room(const Lane *lane, MonotonicUs now);
+extern bool lane_may_claim(const Lane *lane, MonotonicUs now, int spare);
+extern int	lane_room(const Lane *lane, MonotonicUs now, int spare);
 extern MonotonicUs lane_paused_until(const Lane *lane);
 extern void lane_pause(Lane *lane, const char *reason);
 
@@ -92,6 +93,6 @@ extern void server_answered(Server *server);
 
 extern void lanes_end_pauses(void);
 extern int	lanes_describe_pauses(MonotonicUs now, StringInfo lines);
-extern MonotonicUs lanes_next_chance(MonotonicUs now);
+extern MonotonicUs lanes_next_chance(MonotonicUs now, int spare);
 
 #endif							/* SCREENSHOT_TASK_LANE_H */

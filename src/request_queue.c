@@ -157,17 +157,17 @@ static Statement expire_statement = {
 /* One step of an index for each lane, however many requests a lane has. */
 static Statement lanes_statement = {
 	"WITH RECURSIVE lane AS ("
-	" (SELECT server, requested_by FROM %1$s"
+	" (SELECT server, role FROM %1$s"
 	"  WHERE origin = $1 AND status = 'pending' AND next_attempt_at IS NULL"
-	"  AND id <> ALL ($2) ORDER BY server, requested_by LIMIT 1)"
+	"  AND id <> ALL ($2) ORDER BY server, role LIMIT 1)"
 	" UNION ALL"
-	" SELECT next.server, next.requested_by FROM lane, LATERAL"
-	" (SELECT server, requested_by FROM %1$s AS t"
+	" SELECT next.server, next.role FROM lane, LATERAL"
+	" (SELECT server, role FROM %1$s AS t"
 	"  WHERE origin = $1 AND status = 'pending' AND next_attempt_at IS NULL"
 	"  AND id <> ALL ($2)"
-	"  AND (t.server, t.requested_by) > (lane.server, lane.requested_by)"
-	"  ORDER BY server, requested_by LIMIT 1) AS next)"
-	" SELECT server, requested_by FROM lane",
+	"  AND (t.server, t.role) > (lane.server, lane.role)"
+	"  ORDER BY server, role LIMIT 1) AS next)"
+	" SELECT server, role FROM lane",
 	2, {INT8OID, INT8ARRAYOID}, NULL
 };
 
@@ -175,16 +175,16 @@ static Statement lanes_statement = {
 static Statement choose_ready = {
 	"SELECT ready.id"
 	" FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4),"
-	"  pg_catalog.unnest($5)) AS lane(server, requested_by, most),"
+	"  pg_catalog.unnest($5)) AS lane(server, role, most),"
 	" LATERAL (SELECT t.id, COALESCE(t.start_time, t.requested_at) AS starts"
 	"  FROM %1$s AS t"
 	"  WHERE t.origin = $1 AND t.status = 'pending' AND t.id <> ALL ($2)"
 	"  AND t.next_attempt_at IS NULL"
-	"  AND t.server = lane.server AND t.requested_by = lane.requested_by"
+	"  AND t.server = lane.server AND t.role = lane.role"
 	"  ORDER BY COALESCE(t.start_time, t.requested_at), t.id"
 	"  LIMIT lane.most FOR UPDATE SKIP LOCKED) AS ready"
 	" ORDER BY ready.starts LIMIT $6",
-	6, {INT8OID, INT8ARRAYOID, NAMEARRAYOID, NAMEARRAYOID, INT4ARRAYOID,
+	6, {INT8OID, INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID, INT4ARRAYOID,
 	INT4OID}, NULL
 };
 
@@ -202,7 +202,7 @@ static Statement claim_statement = {
 	" misses = 0"
 	" WHERE id = ANY ($1) AND status = 'pending'"
 	" RETURNING id, attempts, status::pg_catalog.text, server,"
-	" requested_by, stream_name, domain_name, app_name, end_time,"
+	" role, stream_name, domain_name, app_name, end_time,"
 	" template_id, start_time, stream_type, extension, requested_at,"
 	" reference",
 	2, {INT8ARRAYOID, TEXTOID}, NULL
@@ -277,7 +277,7 @@ static Statement finish_statement = {
 };
 
 #define DOUBTFUL_COLUMNS \
-	"id, attempts, server, requested_by, stream_name, domain_name, app_name," \
+	"id, attempts, server, role, stream_name, domain_name, app_name," \
 	" template_id, start_time, end_time, sent_at, status = 'sending'," \
 	" next_attempt_at <= pg_catalog.clock_timestamp(), requested_at, misses"
 
@@ -407,6 +407,20 @@ request_origin(void)
 	return (int64) hash_combine64(hash_bytes_extended((unsigned char *) &cluster,
 													  sizeof(cluster), 0),
 								  hash_bytes_uint32_extended(MyDatabaseId, 0));
+}
+
+/*
+ * Mark of a row that was written by a transaction, of this cluster and
+ * database.
+ */
+int64
+request_stamp(FullTransactionId transaction)
+{
+	uint64		number = U64FromFullTransactionId(transaction);
+
+	return (int64) hash_combine64((uint64) request_origin(),
+								  hash_bytes_extended((unsigned char *) &number,
+													  sizeof(number), 0));
 }
 
 /*
@@ -984,7 +998,7 @@ queue_count(QueueCounts *counts)
 }
 
 /*
- * How many requests that are not finished were made elsewhere.  Thousands are
+ * How many requests that are not finished came in a dump or a copy.  Thousands are
  * not counted further.
  */
 int
@@ -1018,9 +1032,9 @@ queue_find_lanes(void)
 		lane->server = *DatumGetName(SPI_getbinval(SPI_tuptable->vals[i],
 												   SPI_tuptable->tupdesc, 1,
 												   &isnull));
-		lane->role = *DatumGetName(SPI_getbinval(SPI_tuptable->vals[i],
-												 SPI_tuptable->tupdesc, 2,
-												 &isnull));
+		lane->role = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i],
+													SPI_tuptable->tupdesc, 2,
+													&isnull));
 		lanes = lappend(lanes, lane);
 	}
 	MemoryContextSwitchTo(old);
@@ -1049,15 +1063,15 @@ queue_claim(const LaneDemand *demands, int n_demands, int most, int *n_chosen)
 	for (int i = 0; i < n_demands; i++)
 	{
 		servers[i] = NameGetDatum(&demands[i].name.server);
-		roles[i] = NameGetDatum(&demands[i].name.role);
+		roles[i] = ObjectIdGetDatum(demands[i].name.role);
 		mosts[i] = Int32GetDatum(demands[i].most);
 	}
 	args[2] = PointerGetDatum(construct_array(servers, n_demands, NAMEOID,
 											  NAMEDATALEN, false,
 											  TYPALIGN_CHAR));
-	args[3] = PointerGetDatum(construct_array(roles, n_demands, NAMEOID,
-											  NAMEDATALEN, false,
-											  TYPALIGN_CHAR));
+	args[3] = PointerGetDatum(construct_array(roles, n_demands, OIDOID,
+											  sizeof(Oid), true,
+											  TYPALIGN_INT));
 	args[4] = PointerGetDatum(construct_array(mosts, n_demands, INT4OID,
 											  sizeof(int32), true,
 											  TYPALIGN_INT));
@@ -1112,7 +1126,7 @@ read_claimed(HeapTuple tuple, TupleDesc desc, bool expired)
 	request->expired = expired;
 	request->lane.server = *DatumGetName(SPI_getbinval(tuple, desc, 4,
 													   &isnull));
-	request->lane.role = *DatumGetName(SPI_getbinval(tuple, desc, 5, &isnull));
+	request->lane.role = DatumGetObjectId(SPI_getbinval(tuple, desc, 5, &isnull));
 	request->end_time = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 9,
 														  &isnull));
 	if (!request->expired)
@@ -1397,7 +1411,7 @@ read_doubtful(int n)
 		request->id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
 		request->attempt = DatumGetInt32(SPI_getbinval(tuple, desc, 2, &isnull));
 		request->lane.server = *DatumGetName(SPI_getbinval(tuple, desc, 3, &isnull));
-		request->lane.role = *DatumGetName(SPI_getbinval(tuple, desc, 4, &isnull));
+		request->lane.role = DatumGetObjectId(SPI_getbinval(tuple, desc, 4, &isnull));
 		request->stream_name = SPI_getvalue(tuple, desc, 5);
 		request->domain_name = SPI_getvalue(tuple, desc, 6);
 		request->app_name = SPI_getvalue(tuple, desc, 7);

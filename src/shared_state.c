@@ -63,6 +63,7 @@ typedef struct SharedState
 {
 	pg_atomic_uint32 launcher_proc; /* PGPROC number, or NOBODY */
 	ConditionVariable worker_left;	/* some worker has ended */
+	pg_atomic_uint32 refused;	/* has a database been refused a place? */
 	DatabasePlace databases[MAX_DATABASES];
 	/* The rate limits follow, at RATE_TABLE_OFFSET, the credentials, and the
 	 * statistics. */
@@ -85,6 +86,8 @@ static void request_memory(void);
 static void start_up(void);
 static void withdraw_worker(int code, Datum place);
 static void withdraw_launcher(int code, Datum arg);
+static int	take_place(Oid database);
+static bool is_free(DatabasePlace *place);
 static void wake_process(pg_atomic_uint32 *proc);
 
 /*
@@ -131,6 +134,7 @@ start_up(void)
 		memset(state, 0, sizeof(SharedState));
 		pg_atomic_init_u32(&state->launcher_proc, NOBODY);
 		ConditionVariableInit(&state->worker_left);
+		pg_atomic_init_u32(&state->refused, 0);
 		for (int i = 0; i < MAX_DATABASES; i++)
 		{
 			pg_atomic_init_u32(&state->databases[i].wake, 0);
@@ -273,6 +277,26 @@ read_activity(int place, Activity *activity)
 int
 database_place(Oid database)
 {
+	int			place = take_place(database);
+
+	if (place < 0)
+		note_refused_place();
+	return place;
+}
+
+/*
+ * The same, without a word.  For the launcher, which may be asking for one that
+ * needs none: returns whether there is a place.
+ */
+bool
+give_place(Oid database)
+{
+	return take_place(database) >= 0;
+}
+
+static int
+take_place(Oid database)
+{
 	int			place = -1;
 	int			unused = -1;
 	int			unwanted = -1;
@@ -284,9 +308,7 @@ database_place(Oid database)
 			place = i;
 		else if (unused < 0 && !OidIsValid(state->databases[i].database))
 			unused = i;
-		else if (unwanted < 0 && state->databases[i].unwanted &&
-				 state->databases[i].worker_pid == 0 &&
-				 pg_atomic_read_u32(&state->databases[i].holds) == 0)
+		else if (unwanted < 0 && is_free(&state->databases[i]))
 			unwanted = i;
 	}
 	if (unused < 0)
@@ -305,13 +327,68 @@ database_place(Oid database)
 		pg_atomic_write_u32(&state->databases[place].worker_proc, NOBODY);
 	}
 	LWLockRelease(lock);
+	return place;
+}
 
-	if (place < 0)
+/*
+ * May another database have a place?  Under the lock.
+ */
+static bool
+is_free(DatabasePlace *place)
+{
+	return !OidIsValid(place->database) ||
+		(place->unwanted && place->worker_pid == 0 &&
+		 pg_atomic_read_u32(&place->wake) == 0 &&
+		 pg_atomic_read_u32(&place->holds) == 0);
+}
+
+/*
+ * How many places there are for other databases, and how many are of databases
+ * of which it is not known whether they have the extension.
+ */
+void
+count_places(int *n_free, int *n_unknown)
+{
+	*n_free = *n_unknown = 0;
+	LWLockAcquire(lock, LW_SHARED);
+	for (int i = 0; i < MAX_DATABASES; i++)
+	{
+		if (is_free(&state->databases[i]))
+			(*n_free)++;
+		else if (!state->databases[i].confirmed)
+			(*n_unknown)++;
+	}
+	LWLockRelease(lock);
+}
+
+/*
+ * A database has no place: say so in the log, once until
+ * forget_refused_places().
+ */
+void
+note_refused_place(void)
+{
+	if (pg_atomic_exchange_u32(&state->refused, 1) == 0)
 		ereport(LOG,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("screenshot_task serves no more than %d databases of a cluster",
-						MAX_DATABASES)));
-	return place;
+						MAX_DATABASES),
+				 errdetail("Others are looked for when one of these is dropped, or its extension is.")));
+}
+
+bool
+place_was_refused(void)
+{
+	return pg_atomic_read_u32(&state->refused) != 0;
+}
+
+/*
+ * The launcher is going to look for databases that have none.
+ */
+void
+forget_refused_places(void)
+{
+	pg_atomic_write_u32(&state->refused, 0);
 }
 
 /*

@@ -15,8 +15,11 @@
 #include "rate_limit.h"
 #include "statistics.h"
 
-/* The most databases of a cluster that can have requests */
+/* The most databases of a cluster that can have requests; a build for a test
+ * has fewer */
+#ifndef MAX_DATABASES
 #define MAX_DATABASES		512
+#endif
 
 /* A database's place in shared memory, as far as the launcher looks at it */
 typedef struct DatabaseStatus
@@ -56,6 +59,11 @@ extern void read_activity(int place, Activity *activity);
 
 /* by the launcher */
 extern void announce_launcher(void);
+extern void count_places(int *n_free, int *n_unknown);
+extern bool give_place(Oid database);
+extern void note_refused_place(void);
+extern bool place_was_refused(void);
+extern void forget_refused_places(void);
 extern void read_database(int place, DatabaseStatus *status);
 extern void set_unwanted(int place);
 extern void ask_to_yield(int place);

@@ -73,7 +73,8 @@ submission_may_claim(MonotonicUs now)
 		return false;
 	dlist_foreach(iter, &lanes)
 	{
-		if (lane_may_claim(dlist_container(Lane, node, iter.cur), now))
+		if (lane_may_claim(dlist_container(Lane, node, iter.cur), now,
+						   dispatch_spare()))
 			return true;
 	}
 	return false;
@@ -103,7 +104,7 @@ submission_claim(MonotonicUs *look_again_at)
 	{
 		Lane	   *lane = dlist_container(Lane, node, iter.cur);
 
-		if (lane_may_claim(lane, now))
+		if (lane_may_claim(lane, now, dispatch_spare()))
 			(void) lane_resolve(lane);
 	}
 	share_room(now);
@@ -121,11 +122,13 @@ submission_claim(MonotonicUs *look_again_at)
 }
 
 /*
- * Set the demand of each lane: lanes of one server share its room.
+ * Set the demand of each lane: servers share what is to spare, and lanes of one
+ * server its room.
  */
 static void
 share_room(MonotonicUs now)
 {
+	int			spare = dispatch_spare();
 	dlist_iter	iter;
 
 	dlist_foreach(iter, &lanes)
@@ -139,10 +142,13 @@ share_room(MonotonicUs now)
 	{
 		Lane	   *lane = dlist_container(Lane, node, iter.cur);
 
-		if (!lane_may_claim(lane, now))
+		if (!lane_may_claim(lane, now, dispatch_spare()))
 			continue;
-		lane->server->room = lane_room(lane, now);
-		lane->server->sharers++;
+		if (lane->server->sharers++ == 0)
+		{
+			lane->server->room = lane_room(lane, now, spare);
+			spare -= lane->server->room;
+		}
 	}
 	dlist_foreach(iter, &lanes)
 	{
@@ -150,7 +156,7 @@ share_room(MonotonicUs now)
 		Server	   *server = lane->server;
 
 		lane->demand = 0;
-		if (!lane_may_claim(lane, now))
+		if (!lane_may_claim(lane, now, dispatch_spare()))
 			continue;
 		lane->demand = (server->room + server->sharers - 1) / server->sharers;
 		server->room -= lane->demand;

@@ -876,16 +876,16 @@ remove_old(void)
 }
 
 /*
- * Say so, once, if there are requests that were made elsewhere.
+ * Say so, once, if there are requests that came in a dump or a copy.
  */
 static void
 tell_of_held_requests(int n)
 {
 	if (note_held_requests(place, n) == 0 && n > 0)
 		ereport(WARNING,
-				(errmsg("%d screenshot task requests%s are held: they were made in another cluster or database",
+				(errmsg("%d screenshot task requests%s are held: they came in a dump or a copy of a database",
 						n, n >= 1000 ? " or more" : ""),
-				 errdetail("They came in a dump or a copy, and are not sent: what they ask for may have been done where they were made."),
+				 errdetail("They are not sent: what they ask for may have been done where they were made, or here since."),
 				 errhint("adopt_screenshot_task_requests() has them sent from here.")));
 }
 
@@ -908,7 +908,7 @@ next_event(void)
 	{
 		next = Min(next, reconcile_next_event(now));
 		if (screenshot_task_enabled && dispatch_room() > 0)
-			next = Min(next, lanes_next_chance(now));
+			next = Min(next, lanes_next_chance(now, dispatch_spare()));
 	}
 	next = Max(next, not_before);
 	next = Min(next, renewal_next_event());
