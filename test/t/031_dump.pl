@@ -43,6 +43,7 @@ is_deeply([ $into->rows("SELECT $columns FROM screenshot_task_request ORDER BY i
 is_deeply([ $into->rows(q{SELECT has_table_privilege('app', 'screenshot_task_request', 'INSERT') AS i, has_server_privilege('app', 'tencent_live', 'USAGE') AS u}) ],
 	[ $from->rows('SELECT true AS i, true AS u') ], 'another cluster: the grants are there');
 ok($into->wait_for_log($held), 'another cluster: the log says that requests are held');
+ok($into->poll_query_until('postgres', q{SELECT held = 4 AND pending = 0 FROM screenshot_task_worker WHERE datname = 'postgres'}), 'another cluster: so does screenshot_task_worker');
 my $offset = $into->log_size;
 my $requests = $api->requests + 0;
 $into->safe_psql('postgres', insert_sql(stream_name => 'new'));
@@ -55,6 +56,7 @@ unlike($into->log_text($offset), $held, 'another cluster: it says so once');
 # Adopted: sent from there, and what may have been made is found out about.  Here the one in doubt was not made.
 $from->stop;
 is($into->safe_psql('postgres', 'SELECT adopt_screenshot_task_requests()'), 4, 'four requests are adopted');
+ok($into->poll_query_until('postgres', q{SELECT held = 0 FROM screenshot_task_worker WHERE datname = 'postgres'}), 'and none is held any more');
 $into->safe_psql('postgres', "UPDATE screenshot_task_request SET next_attempt_at = now() WHERE stream_name = 'doubtful'");
 ok($into->wait_for_table("status = 'created'", where => "stream_name IN ('pending', 'doubtful', 'sending')"), 'adopted ones are created');
 is($api->ledger(stream_name => $_), 1, "$_: one task") for 'pending', 'doubtful', 'sending', 'made', 'made for app';
