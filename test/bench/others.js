@@ -32,13 +32,16 @@ async function create(request) {
 async function graphile() {
 	const { Logger, run, runMigrations } = require("graphile-worker");
 	const { Pool } = require("pg");
+	const pgPool = new Pool({ connectionString: DATABASE, max: 10 });
+	for (const event of ["error", "connect"])
+		pgPool.on(event, (problem) => event === "error" ? console.error(problem) : problem.on("error", console.error));
 	const options = {
-		pgPool: new Pool({ connectionString: DATABASE, max: 10 }),
+		pgPool,
 		logger: new Logger(() => (level, message) => level === "error" && console.error(message)),
 	};
 	if (purpose === "setup") {
 		await runMigrations(options);
-		return options.pgPool.end();
+		return pgPool.end();
 	}
 	if (purpose === "drain")
 		options.preset = { worker: { localQueue: { size: 500 }, completeJobBatchDelay: 0 } };
