@@ -231,7 +231,11 @@ send_many(int in_flight, long count)
 									 (events[i].events & EPOLLERR ? CURL_CSELECT_ERR : 0),
 									 &running);
 		if (n == 0 || timer_ms == 0)
+		{
+			/* libcurl sets it anew from within, if it wants one. */
+			timer_ms = -1;
 			curl_multi_socket_action(multi, CURL_SOCKET_TIMEOUT, 0, &running);
+		}
 		while ((message = curl_multi_info_read(multi, &remaining)) != NULL)
 		{
 			CURL	   *easy = message->easy_handle;
