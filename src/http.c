@@ -72,6 +72,7 @@
 typedef struct ClientSocket
 {
 	int			fd;
+	int			local_port;		/* 0: not looked up, or not bound */
 	bool		watched;		/* is there a transfer on it? */
 } ClientSocket;
 
@@ -86,13 +87,16 @@ struct HttpClient
 	int			max_sockets;
 	int			max_transfers;
 	int			n_transfers;	/* transfers that are under way */
+	bool		has_new;		/* have some been added that libcurl has not
+								 * begun? */
+	dlist_head	unused;			/* of HttpTransfer.node: to be used again */
 	dlist_head	left;			/* written, not yet known to have left */
 	dlist_head	done;			/* ended, not yet handed out */
 };
 
 struct HttpTransfer
 {
-	dlist_node	node;			/* in done, if in_done */
+	dlist_node	node;			/* in done, if in_done; in unused */
 	dlist_node	left_node;		/* in left, if in_left */
 	bool		in_left;
 	bool		under_way;		/* known to the multi handle? */
@@ -143,7 +147,8 @@ static int	on_socket(CURL *easy, curl_socket_t fd, int what, void *arg,
 					  void *socket_arg);
 static int	on_new_socket(void *arg, curl_socket_t fd, curlsocktype purpose);
 static int	on_close_socket(void *arg, curl_socket_t fd);
-static int	find_socket(const HttpClient *client, int local_port);
+static int	find_socket(HttpClient *client, int local_port);
+static int	find_local_port(int fd);
 static int	on_timer(CURLM *multi, long timeout_ms, void *arg);
 static int	before_writing(void *arg, char *remote_ip, char *local_ip,
 						   int remote_port, int local_port);
@@ -204,6 +209,7 @@ http_client_create(int max_transfers)
 	client->max_sockets = 2 * max_transfers;
 	client->sockets = MemoryContextAlloc(TopMemoryContext,
 										 client->max_sockets * sizeof(ClientSocket));
+	dlist_init(&client->unused);
 	dlist_init(&client->left);
 	dlist_init(&client->done);
 
@@ -364,7 +370,7 @@ url_part(CURLU *parts, CURLUPart part, char *out, size_t size)
 }
 
 /*
- * Start a request.
+ * Start a request.  It is on its way with the next http_wait().
  *
  * *transfer is the caller's until http_release(), and is set before anything
  * can raise an error, so that a caller who releases it on every path leaks
@@ -385,7 +391,6 @@ http_start(HttpClient *client, const HttpRequest *request,
 	*transfer = make_transfer(client);
 	set_options(*transfer);
 	set_request(*transfer, request);
-	give_up_closed_sockets(client);
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &saved);
@@ -399,7 +404,7 @@ http_start(HttpClient *client, const HttpRequest *request,
 						curl_multi_strerror(result))));
 	(*transfer)->under_way = true;
 	client->n_transfers++;
-	drive(client, false);
+	client->has_new = true;
 }
 
 /*
@@ -431,6 +436,9 @@ give_up_closed_sockets(HttpClient *client)
 /*
  * Make a transfer that has no request yet.
  *
+ * Its memory may have been another's: it is large, and to have it from malloc
+ * each time costs more than all else that is allocated for a request.
+ *
  * An easy handle is for one transfer alone: libcurl 7.88 goes on using what
  * it has freed, of the headers of the answer before, if it is used again and
  * the first header line of an answer is folded.
@@ -445,9 +453,13 @@ make_transfer(HttpClient *client)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
 				 errmsg("could not create a libcurl handle")));
-	transfer = MemoryContextAllocExtended(TopMemoryContext,
-										  sizeof(HttpTransfer),
-										  MCXT_ALLOC_NO_OOM);
+	if (dlist_is_empty(&client->unused))
+		transfer = MemoryContextAllocExtended(TopMemoryContext,
+											  sizeof(HttpTransfer),
+											  MCXT_ALLOC_NO_OOM);
+	else
+		transfer = dlist_container(HttpTransfer, node,
+								   dlist_pop_head_node(&client->unused));
 	if (transfer == NULL)
 	{
 		curl_easy_cleanup(easy);
@@ -620,6 +632,12 @@ drive(HttpClient *client, bool sockets_ready)
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &saved);
 
+	/* Whatever libcurl is called for, it may begin what is new. */
+	if (client->has_new)
+	{
+		client->has_new = false;
+		give_up_closed_sockets(client);
+	}
 	if (sockets_ready)
 		n_events = epoll_wait(client->epoll_fd, events, lengthof(events), 0);
 	for (int i = 0; i < n_events; i++)
@@ -883,7 +901,7 @@ http_release(HttpTransfer *transfer)
 		pfree(transfer->body);
 	if (transfer->host != NULL)
 		pfree(transfer->host);
-	pfree(transfer);
+	dlist_push_head(&client->unused, &transfer->node);
 }
 
 /* ---------------------------------------------------------------- callbacks
@@ -956,6 +974,7 @@ on_new_socket(void *arg, curl_socket_t fd, curlsocktype purpose)
 	if (client->n_sockets < client->max_sockets)
 	{
 		client->sockets[client->n_sockets].fd = fd;
+		client->sockets[client->n_sockets].local_port = 0;
 		client->sockets[client->n_sockets].watched = false;
 		client->n_sockets++;
 	}
@@ -981,27 +1000,41 @@ on_close_socket(void *arg, curl_socket_t fd)
  * The socket of a client that is bound to a local port; -1 if there is none.
  */
 static int
-find_socket(const HttpClient *client, int local_port)
+find_socket(HttpClient *client, int local_port)
 {
 	for (int i = 0; i < client->n_sockets; i++)
 	{
-		union
-		{
-			struct sockaddr any;
-			struct sockaddr_in v4;
-			struct sockaddr_in6 v6;
-		}			address;
-		socklen_t	len = sizeof(address);
+		ClientSocket *socket = &client->sockets[i];
 
-		if (getsockname(client->sockets[i].fd, &address.any, &len) != 0)
-			continue;
-		if ((address.any.sa_family == AF_INET &&
-			 ntohs(address.v4.sin_port) == local_port) ||
-			(address.any.sa_family == AF_INET6 &&
-			 ntohs(address.v6.sin6_port) == local_port))
-			return client->sockets[i].fd;
+		if (socket->local_port == 0)
+			socket->local_port = find_local_port(socket->fd);
+		if (socket->local_port == local_port)
+			return socket->fd;
 	}
 	return -1;
+}
+
+/*
+ * The local port that a socket is bound to; 0 if it is to none.
+ */
+static int
+find_local_port(int fd)
+{
+	union
+	{
+		struct sockaddr any;
+		struct sockaddr_in v4;
+		struct sockaddr_in6 v6;
+	}			address;
+	socklen_t	len = sizeof(address);
+
+	if (getsockname(fd, &address.any, &len) != 0)
+		return 0;
+	if (address.any.sa_family == AF_INET)
+		return ntohs(address.v4.sin_port);
+	if (address.any.sa_family == AF_INET6)
+		return ntohs(address.v6.sin6_port);
+	return 0;
 }
 
 /*

@@ -255,22 +255,24 @@ static Statement remove_statement = {
 	1, {INT8ARRAYOID}, NULL
 };
 
+/*
+ * The arrays are in the order of the ids, so that width_bucket() finds the
+ * place of an id.  A join with them would be gone through once for each row:
+ * of a table that is thought to be empty, all is read first.
+ */
+#define OF_ROW(array) "(" array ")[pg_catalog.width_bucket(id, $1)]"
+
 static Statement finish_statement = {
-	"UPDATE %1$s AS t SET status = r.status::%2$s,"
-	" attempts = t.attempts - r.refund,"
-	" sent_at = r.sent_at, next_attempt_at = r.next_attempt_at,"
-	" finished_at = CASE WHEN r.status IN ('created', 'failed')"
+	"UPDATE %1$s SET status = " OF_ROW("$4") "::%2$s,"
+	" attempts = attempts - " OF_ROW("$3") ","
+	" sent_at = " OF_ROW("$5") ", next_attempt_at = " OF_ROW("$6") ","
+	" finished_at = CASE WHEN " OF_ROW("$4") " IN ('created', 'failed')"
 	"  THEN pg_catalog.clock_timestamp() END,"
-	" task_id = r.task_id, request_id = r.request_id,"
-	" error_code = r.error_code, error_message = r.error_message"
-	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2),"
-	"  pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5),"
-	"  pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8),"
-	"  pg_catalog.unnest($9), pg_catalog.unnest($10))"
-	"  AS r(id, attempt, refund, status, sent_at, next_attempt_at,"
-	"  task_id, request_id, error_code, error_message)"
-	" WHERE t.id = r.id AND t.status = 'sending' AND t.attempts = r.attempt"
-	" RETURNING t.id, t.reference, t.status::pg_catalog.text, t.task_id",
+	" task_id = " OF_ROW("$7") ", request_id = " OF_ROW("$8") ","
+	" error_code = " OF_ROW("$9") ", error_message = " OF_ROW("$10")
+	" WHERE id = ANY ($1) AND status = 'sending'"
+	" AND attempts = " OF_ROW("$2")
+	" RETURNING id, reference, status::pg_catalog.text, task_id",
 	10, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID,
 		TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
 	TEXTARRAYOID, TEXTARRAYOID}, NULL
@@ -380,6 +382,7 @@ static bool was_returned(int64 id, int n_rows);
 static int64 returned_number(int row);
 static int	lock_finished(FinishedRequest **finished, int n_finished);
 static void write_finished(FinishedRequest **finished, int n_finished);
+static int	compare_ids(const void *a, const void *b);
 static void take_claimed(int n, void *arg);
 static void take_expired(int n, void *arg);
 static void notify_returned(int n, void *arg);
@@ -1263,6 +1266,7 @@ write_finished(FinishedRequest **finished, int n_finished)
 	int			lower_bounds[1] = {1};
 	int			n;
 
+	qsort(finished, n_finished, sizeof(FinishedRequest *), compare_ids);
 	for (int column = 0; column < N_COLUMNS; column++)
 	{
 		values[column] = palloc(n_finished * sizeof(Datum));
@@ -1320,6 +1324,15 @@ write_finished(FinishedRequest **finished, int n_finished)
 					 errdetail("A trigger left it out of an UPDATE. It is tried again each minute."),
 					 errhint("Look at the triggers on screenshot_task_request.")));
 	}
+}
+
+static int
+compare_ids(const void *a, const void *b)
+{
+	int64		id_a = (*(FinishedRequest *const *) a)->id;
+	int64		id_b = (*(FinishedRequest *const *) b)->id;
+
+	return (id_a > id_b) - (id_a < id_b);
 }
 
 /*

@@ -393,7 +393,8 @@ forget_refused_places(void)
 
 /*
  * Tell the worker at a place that there is something new; the launcher, if
- * it has no worker.
+ * it has no worker.  What is told before the worker has taken it costs no
+ * wake-up more.
  *
  * May be called while a transaction commits: cannot fail, takes no lock but
  * that of a condition variable.
@@ -401,11 +402,13 @@ forget_refused_places(void)
 void
 wake_database(int place)
 {
-	pg_atomic_write_u32(&state->databases[place].wake, 1);
-	pg_memory_barrier();
-	wake_process(&state->databases[place].worker_proc);
-	if (pg_atomic_read_u32(&state->databases[place].worker_proc) == NOBODY)
+	DatabasePlace *database = &state->databases[place];
+	bool		is_news = pg_atomic_exchange_u32(&database->wake, 1) == 0;
+
+	if (pg_atomic_read_u32(&database->worker_proc) == NOBODY)
 		wake_process(&state->launcher_proc);
+	else if (is_news)
+		wake_process(&database->worker_proc);
 	/* It may have been a request that somebody waits for. */
 	tell_news(place);
 }
@@ -619,6 +622,15 @@ bool
 take_wake(int place)
 {
 	return pg_atomic_exchange_u32(&state->databases[place].wake, 0) != 0;
+}
+
+/*
+ * Is there news, that is still to be taken?
+ */
+bool
+has_wake(int place)
+{
+	return pg_atomic_read_u32(&state->databases[place].wake) != 0;
 }
 
 /*

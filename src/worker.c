@@ -74,6 +74,14 @@
 #define LOCKED_RETRY		US_PER_SECOND	/* a row */
 #define BUSY_RETRY			(100 * US_PER_MS)	/* the table */
 
+/*
+ * Looks at the table that follow each other take at most one part in so many
+ * of the time, up to a pause: commits may come faster than they can be looked
+ * at, one by one.
+ */
+#define LOOK_SHARE			10
+#define MAX_LOOK_PAUSE		(10 * US_PER_MS)
+
 /* How long another worker waits for requests under way, at the most */
 #define PATIENCE			(10 * US_PER_SECOND)
 
@@ -92,6 +100,7 @@ static MemoryContext cycle_context; /* reset before each transaction */
 static bool yielding = false;	/* does another worker need the slot? */
 static MonotonicUs give_up_at = MONOTONIC_NEVER;	/* and gets it then */
 static bool look = true;		/* is there news in the table? */
+static MonotonicUs heed_wake_at = 0;	/* the next time that somebody says so */
 static bool catalog_changed = false;	/* has something that may end pauses? */
 static bool careful = false;	/* has a transaction failed? */
 static int	failures = 0;		/* of transactions, in a row */
@@ -209,7 +218,7 @@ screenshot_task_worker_main(Datum database)
 			proc_exit(0);
 		if (ConfigReloadPending)
 			reload();
-		if (take_wake(place))
+		if (heed_wake_at <= monotonic_now() && take_wake(place))
 			look = true;
 		heed_request_to_yield();
 		if (has_database_work(monotonic_now()))
@@ -819,6 +828,8 @@ look_at_table(void)
 	else						/* it was not made ready: it is locked */
 		due_at = now + LOCKED_RETRY;
 	look = more;
+	heed_wake_at = monotonic_now() +
+		Min((monotonic_now() - now) * (LOOK_SHARE - 1), MAX_LOOK_PAUSE);
 }
 
 /*
@@ -904,6 +915,8 @@ next_event(void)
 		next = Min(next, give_up_at);
 	if (look || !dlist_is_empty(&outcomes))
 		next = 0;
+	if (has_wake(place))
+		next = Min(next, heed_wake_at);
 	if (may_begin_more())
 	{
 		next = Min(next, reconcile_next_event(now));

@@ -5,7 +5,7 @@
 #
 # To be sourced.  Then, in this order:
 #
-#   install_missing for-demo|for-tests|for-trees|for-packages
+#   install_missing for-demo|for-tests|for-trees|for-packages|for-bench
 #   start_work                        from here on the work folder is removed at the end, whatever ends the script
 #   copy_tree NAME                    the checkout without build products, as $work/NAME
 #   build NAME [VARIABLE=VALUE...]    make there
@@ -130,6 +130,13 @@ find_missing() {
 		needs perl command -v prove
 		needs libipc-run-perl perl -MIPC::Run -e 1
 	fi
+	if [ "$1" = for-bench ]; then
+		needs nginx command -v nginx
+		needs libnginx-mod-http-perl test -e /usr/lib/nginx/modules/ngx_http_perl_module.so
+		needs nodejs command -v node
+		needs npm command -v npm
+		needs python3-psycopg2 /usr/bin/python3 -c 'import psycopg2'
+	fi
 }
 
 become_root() {
@@ -146,9 +153,9 @@ put_restraint() {
 	"${as_root[@]}" tee "$1" >/dev/null
 }
 
-# Debian's server package makes a cluster "main", and starts all clusters that do not run.  The second file does
-# nothing once this script is gone.
-restrain_server_package() {
+# Debian's packages start the servers that they bring; PostgreSQL's makes a cluster "main" for that.  The second file
+# does nothing once this script is gone.
+restrain_server_packages() {
 	put_restraint "$createcluster_folder/screenshot_task.conf" <<-END
 		create_main_cluster = false
 	END
@@ -180,7 +187,7 @@ install_missing() {
 	become_root || die "these packages are missing, and there is neither root nor sudo to install them: ${missing[*]}"
 	say "Installing with apt-get, which may take a minute or two: ${missing[*]}"
 	end_well
-	[[ " ${missing[*]} " != *" postgresql-$pg_version "* ]] || restrain_server_package
+	[[ ! " ${missing[*]} " =~ \ (postgresql-$pg_version|nginx)\  ]] || restrain_server_packages
 	output=$({ apt update || true; apt install --no-install-recommends --no-remove "${missing[@]}"; } 2>&1) || {
 		printf '%s\n' "$output" >&2
 		die "could not install: ${missing[*]}"
