@@ -78,6 +78,7 @@ static bool full_was_logged = false;
  * there are more */
 static Oid	last_found = InvalidOid;
 static bool all_are_found = false;
+static bool lack_was_logged = false;
 
 PGDLLEXPORT void screenshot_task_launcher_main(Datum arg);
 
@@ -170,8 +171,11 @@ find_more_databases(void)
 	count_places(&n_free, &n_unknown);
 	if (n_free > 0)
 		find_databases();
-	else if (n_unknown == 0)
-		note_refused_place();
+	else if (n_unknown == 0 && !lack_was_logged && !place_was_refused())
+	{
+		log_lack_of_places();
+		lack_was_logged = true;
+	}
 }
 
 /*
@@ -201,7 +205,10 @@ find_databases(void)
 		last_found = lfirst_oid(cell);
 	}
 	if (all_are_found)
+	{
 		last_found = InvalidOid;
+		lack_was_logged = false;
+	}
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(context);
 	pgstat_report_stat(true);

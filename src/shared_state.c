@@ -272,15 +272,16 @@ read_activity(int place, Activity *activity)
 /*
  * The place of a database, taken for it if it has none.
  *
- * Returns -1, having said so in the log, if all places are taken.
+ * Returns -1 if all places are taken, and says so in the log, once until
+ * forget_refused_places().
  */
 int
 database_place(Oid database)
 {
 	int			place = take_place(database);
 
-	if (place < 0)
-		note_refused_place();
+	if (place < 0 && pg_atomic_exchange_u32(&state->refused, 1) == 0)
+		log_lack_of_places();
 	return place;
 }
 
@@ -361,21 +362,19 @@ count_places(int *n_free, int *n_unknown)
 	LWLockRelease(lock);
 }
 
-/*
- * A database has no place: say so in the log, once until
- * forget_refused_places().
- */
 void
-note_refused_place(void)
+log_lack_of_places(void)
 {
-	if (pg_atomic_exchange_u32(&state->refused, 1) == 0)
-		ereport(LOG,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("screenshot_task serves no more than %d databases of a cluster",
-						MAX_DATABASES),
-				 errdetail("Others are looked for when one of these is dropped, or its extension is.")));
+	ereport(LOG,
+			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+			 errmsg("screenshot_task serves no more than %d databases of a cluster",
+					MAX_DATABASES),
+			 errdetail("Others are looked for when one of these is dropped, or its extension is.")));
 }
 
+/*
+ * Was there no place for the database of some session?
+ */
 bool
 place_was_refused(void)
 {

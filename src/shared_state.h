@@ -61,7 +61,7 @@ extern void read_activity(int place, Activity *activity);
 extern void announce_launcher(void);
 extern void count_places(int *n_free, int *n_unknown);
 extern bool give_place(Oid database);
-extern void note_refused_place(void);
+extern void log_lack_of_places(void);
 extern bool place_was_refused(void);
 extern void forget_refused_places(void);
 extern void read_database(int place, DatabaseStatus *status);
