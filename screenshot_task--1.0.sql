@@ -564,7 +564,7 @@ COMMENT ON COLUMN @extschema@.screenshot_task_worker.pid IS 'process of the work
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.state IS
 'sending: requests are on their way; busy: it will have something to do within a second; idle: not so; paused: there are requests, and all it can do is wait for a pause to end; disabled: by screenshot_task.enabled; waiting for its turn: there are not enough slots for workers; kept out: by a command on the database; not running';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.in_flight IS 'requests that are on their way, or whose outcome is not written down yet';
-COMMENT ON COLUMN @extschema@.screenshot_task_worker.pending IS 'requests that are to be sent, as last counted, less those sent since; counted when something was inserted and at each sweep, but so seldom that it takes no more than 0.2 % of the time';
+COMMENT ON COLUMN @extschema@.screenshot_task_worker.pending IS 'requests that are to be sent, as last counted, less those sent since; counted at commits, at sweeps, and after this was read, but so seldom that it takes no more than 0.2 % of the time';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.waiting IS 'those of them that may not be sent yet';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.in_doubt IS 'requests that are in doubt, as last counted';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.held IS 'requests that were made in another cluster or database, and are not sent; more than 1,000 of a kind are not counted';

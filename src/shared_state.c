@@ -55,6 +55,7 @@ typedef struct DatabasePlace
 								 * under the lock */
 	pg_atomic_uint32 wake;		/* is there something new? */
 	pg_atomic_uint32 worker_proc;	/* PGPROC number, or NOBODY */
+	pg_atomic_uint32 want_count;	/* is it to count its requests? */
 	ConditionVariable news;		/* some requests have changed their status */
 	Activity	activity;		/* under the lock: of its worker */
 } DatabasePlace;
@@ -143,6 +144,7 @@ start_up(void)
 			pg_atomic_init_u32(&state->databases[i].idle, 0);
 			pg_atomic_init_u32(&state->databases[i].yield, 0);
 			pg_atomic_init_u32(&state->databases[i].worker_proc, NOBODY);
+			pg_atomic_init_u32(&state->databases[i].want_count, 0);
 			ConditionVariableInit(&state->databases[i].news);
 		}
 		rate_table_init(shared_rate_table(), RATE_WINDOWS);
@@ -245,6 +247,26 @@ void
 tell_news(int place)
 {
 	ConditionVariableBroadcast(&state->databases[place].news);
+}
+
+/*
+ * Have the worker at a place count its requests, if there is one.
+ */
+void
+want_count(int place)
+{
+	if (pg_atomic_exchange_u32(&state->databases[place].want_count, 1) == 0)
+		wake_process(&state->databases[place].worker_proc);
+}
+
+/*
+ * Is the worker at a place to, since this was last asked?
+ */
+bool
+take_wanted_count(int place)
+{
+	return pg_atomic_read_u32(&state->databases[place].want_count) != 0 &&
+		pg_atomic_exchange_u32(&state->databases[place].want_count, 0) != 0;
 }
 
 /*

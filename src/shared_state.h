@@ -56,6 +56,7 @@ extern void release_database(int place);
 extern int	find_place(Oid database);
 extern ConditionVariable *news_of(int place);
 extern void read_activity(int place, Activity *activity);
+extern void want_count(int place);
 
 /* by the launcher */
 extern void announce_launcher(void);
@@ -78,6 +79,7 @@ extern int	note_held_requests(int place, int n);
 extern void set_idle(int place, bool idle);
 extern bool worker_is_asked_to_yield(int place);
 extern void yield_slot(int place, MonotonicUs next_look);
+extern bool take_wanted_count(int place);
 extern void publish_activity(int place, const Activity *activity);
 extern void tell_news(int place);
 

@@ -220,6 +220,8 @@ screenshot_task_worker_main(Datum database)
 			reload();
 		if (heed_wake_at <= monotonic_now() && take_wake(place))
 			look = true;
+		if (take_wanted_count(place) && activity_is_uncounted())
+			count_at = activity_count_at();
 		heed_request_to_yield();
 		if (has_database_work(monotonic_now()))
 			work_on_database();
@@ -465,7 +467,8 @@ has_database_work(MonotonicUs now)
 	if (not_before > now)
 		return false;
 	return !dlist_is_empty(&outcomes) || look || sweep_at <= now ||
-		due_at <= now || removal_at <= now || count_at <= now || refusals_end_at() <= now || may_send(now);
+		due_at <= now || removal_at <= now || count_at <= now ||
+		refusals_end_at() <= now || may_send(now);
 }
 
 /*
@@ -799,7 +802,9 @@ look_at_table(void)
 	}
 	if (!look && due_at > now && sweep_at > now)
 		return;
-	count_at = activity_count_at();
+	activity_note_news();
+	if (activity_count_at() <= now)
+		count_at = now;
 
 	queue_left_orphans_to_doubt(after_grace());
 
