@@ -306,7 +306,7 @@ apply_policy(const DoubtfulRequest *request, const LiveServer *options)
 		case IN_DOUBT_RESEND:
 			queue_send_again(request,
 							 "was in doubt, and sent again by the server's option in_doubt");
-			lane_find(&request->lane)->has_work = true;
+			lane_has_new_work(lane_find(&request->lane));
 			return true;
 		case IN_DOUBT_RECONCILE:
 			break;
