@@ -40,6 +40,12 @@
  */
 #define KNOWN_FOR			(40 * US_PER_SECOND)
 
+/*
+ * How long requests are looked for only behind those that were claimed before.
+ * One before them may have been locked by somebody.
+ */
+#define START_OVER_AFTER	US_PER_SECOND
+
 #define MIN_PAUSE			(5 * US_PER_SECOND)
 #define MAX_PAUSE			(300 * US_PER_SECOND)
 
@@ -332,6 +338,40 @@ is_first_refusal(Lane *lane, MonotonicUs signed_at, const LiveAnswer *answer)
 	if (lane->refused_at == 0)
 		lane->refused_at = monotonic_now();
 	return signed_at <= lane->refused_at;
+}
+
+/*
+ * A lane has requests that may be claimed, and that may go before others.
+ */
+void
+lane_has_new_work(Lane *lane)
+{
+	lane->has_work = true;
+	lane_start_over(lane);
+}
+
+/*
+ * Look for the requests of a lane from the first one on.
+ */
+void
+lane_start_over(Lane *lane)
+{
+	lane->after_start = DT_NOBEGIN;
+	lane->after_id = 0;
+	lane->start_over_at = monotonic_now() + START_OVER_AFTER;
+}
+
+/*
+ * A request of a lane has been claimed, and with it those that go before it.
+ */
+void
+lane_claimed(Lane *lane, TimestampTz start, int64 id)
+{
+	if (start < lane->after_start ||
+		(start == lane->after_start && id < lane->after_id))
+		return;
+	lane->after_start = start;
+	lane->after_id = id;
 }
 
 /*

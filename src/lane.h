@@ -51,6 +51,9 @@ typedef struct Lane
 	Server	   *server;
 	bool		has_work;		/* may there be requests to claim? */
 	bool		was_seen;		/* were there, with none claimed since? */
+	TimestampTz after_start;	/* Requests before this one, in the order of */
+	int64		after_id;		/* their start and id, were claimed, */
+	MonotonicUs start_over_at;	/* but look again for others then. */
 	MonotonicUs slot_at;		/* when the account's limit lets more through */
 	Pause		pause;
 
@@ -83,6 +86,9 @@ extern void lane_note_answer(Lane *lane, RateKey key, MonotonicUs signed_at,
 extern void lanes_forget_options(void);
 
 extern bool lanes_have_work(void);
+extern void lane_has_new_work(Lane *lane);
+extern void lane_start_over(Lane *lane);
+extern void lane_claimed(Lane *lane, TimestampTz start, int64 id);
 extern bool lane_may_claim(const Lane *lane, MonotonicUs now, int spare);
 extern int	lane_room(const Lane *lane, MonotonicUs now, int spare);
 extern MonotonicUs lane_paused_until(const Lane *lane);

@@ -78,6 +78,13 @@ typedef struct Statement
 	SPIPlanPtr	plan;			/* NULL: not prepared for schema_in_use */
 } Statement;
 
+/*
+ * Rows of ids.  As text, a status makes no partial index of use: that of the
+ * rows being sent may look small, and be full of dead ones.
+ */
+#define BY_ID(status) \
+	" WHERE id = ANY ($1) AND status::pg_catalog.text = '" status "'"
+
 static Statement choose_orphans = {
 	"SELECT id FROM %1$s"
 	" WHERE origin = $1 AND status = 'sending' AND id <> ALL ($2)",
@@ -87,12 +94,12 @@ static Statement choose_orphans = {
 /* Never waits: a role could make the others wait with it. */
 static Statement lock_sending = {
 	"SELECT id FROM %1$s"
-	" WHERE id = ANY ($1) AND status = 'sending' FOR UPDATE SKIP LOCKED",
+	BY_ID("sending") " FOR UPDATE SKIP LOCKED",
 	1, {INT8ARRAYOID}, NULL
 };
 
 static Statement find_sending = {
-	"SELECT id FROM %1$s WHERE id = ANY ($1) AND status = 'sending'",
+	"SELECT id FROM %1$s" BY_ID("sending"),
 	1, {INT8ARRAYOID}, NULL
 };
 
@@ -104,7 +111,7 @@ static Statement orphans_statement = {
 	"UPDATE %1$s SET status = 'in_doubt', next_attempt_at = $3,"
 	" sent_at = LEAST(sent_at + interval '7 s', pg_catalog.clock_timestamp()),"
 	" error_code = NULL, error_message = $2"
-	" WHERE id = ANY ($1) AND status = 'sending'"
+	BY_ID("sending")
 	" RETURNING id",
 	3, {INT8ARRAYOID, TEXTOID, TIMESTAMPTZOID}, NULL
 };
@@ -119,7 +126,7 @@ static Statement choose_waiting = {
 
 static Statement wake_statement = {
 	"UPDATE %1$s SET next_attempt_at = NULL"
-	" WHERE id = ANY ($1) AND status = 'pending'"
+	BY_ID("pending")
 	" RETURNING id",
 	1, {INT8ARRAYOID}, NULL
 };
@@ -149,7 +156,7 @@ static Statement choose_expired = {
 static Statement expire_statement = {
 	"UPDATE %1$s SET status = 'expired',"
 	" finished_at = pg_catalog.clock_timestamp(), error_message = $2"
-	" WHERE id = ANY ($1) AND status = 'pending'"
+	BY_ID("pending")
 	" RETURNING id, reference, status::pg_catalog.text, task_id, server",
 	2, {INT8ARRAYOID, TEXTOID}, NULL
 };
@@ -171,21 +178,28 @@ static Statement lanes_statement = {
 	2, {INT8OID, INT8ARRAYOID}, NULL
 };
 
-/* The soonest requests of all the lanes, and no more of any than it takes. */
+/*
+ * The soonest requests of all the lanes, and no more of any than it takes.
+ * Each lane's are a run of its index, from where it is told to begin: what
+ * was claimed before may still be there, dead, as long as anybody might see it.
+ */
 static Statement choose_ready = {
 	"SELECT ready.id"
 	" FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4),"
-	"  pg_catalog.unnest($5)) AS lane(server, role, most),"
+	"  pg_catalog.unnest($5), pg_catalog.unnest($7), pg_catalog.unnest($8))"
+	"  AS lane(server, role, most, after_start, after_id),"
 	" LATERAL (SELECT t.id, COALESCE(t.start_time, t.requested_at) AS starts"
 	"  FROM %1$s AS t"
 	"  WHERE t.origin = $1 AND t.status = 'pending' AND t.id <> ALL ($2)"
 	"  AND t.next_attempt_at IS NULL"
 	"  AND t.server = lane.server AND t.role = lane.role"
+	"  AND (COALESCE(t.start_time, t.requested_at), t.id)"
+	"   > (lane.after_start, lane.after_id)"
 	"  ORDER BY COALESCE(t.start_time, t.requested_at), t.id"
 	"  LIMIT lane.most FOR UPDATE SKIP LOCKED) AS ready"
-	" ORDER BY ready.starts LIMIT $6",
-	6, {INT8OID, INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID, INT4ARRAYOID,
-	INT4OID}, NULL
+	" ORDER BY ready.starts, ready.id LIMIT $6",
+	8, {INT8OID, INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID, INT4ARRAYOID,
+	INT4OID, TIMESTAMPTZARRAYOID, INT8ARRAYOID}, NULL
 };
 
 static Statement claim_statement = {
@@ -200,7 +214,7 @@ static Statement claim_statement = {
 	" sent_at = CASE WHEN " HAS_ENDED
 	"  THEN sent_at ELSE pg_catalog.clock_timestamp() END,"
 	" misses = 0"
-	" WHERE id = ANY ($1) AND status = 'pending'"
+	BY_ID("pending")
 	" RETURNING id, attempts, status::pg_catalog.text, server,"
 	" role, stream_name, domain_name, app_name, end_time,"
 	" template_id, start_time, stream_type, extension, requested_at,"
@@ -270,7 +284,7 @@ static Statement finish_statement = {
 	"  THEN pg_catalog.clock_timestamp() END,"
 	" task_id = " OF_ROW("$7") ", request_id = " OF_ROW("$8") ","
 	" error_code = " OF_ROW("$9") ", error_message = " OF_ROW("$10")
-	" WHERE id = ANY ($1) AND status = 'sending'"
+	BY_ID("sending")
 	" AND attempts = " OF_ROW("$2")
 	" RETURNING id, reference, status::pg_catalog.text, task_id",
 	10, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID,
@@ -331,7 +345,7 @@ static Statement leave_doubt_statement = {
 	" task_id = $4, error_message = COALESCE($5, error_message),"
 	" error_code = CASE WHEN $2 = 'created' THEN NULL ELSE error_code END,"
 	" misses = misses + $6"
-	" WHERE id = ANY ($1) AND status = 'in_doubt'"
+	BY_ID("in_doubt")
 	" RETURNING id, reference, status::pg_catalog.text, task_id",
 	6, {INT8ARRAYOID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, INT4OID},
 	NULL
@@ -1046,7 +1060,7 @@ queue_find_lanes(void)
 
 /*
  * Claim requests: those that start soonest among the lanes, at most "most" of
- * them, and of each lane at most what it demands.
+ * them, and of each lane at most what it demands, from where it says.
  *
  * Returns a list of ClaimedRequest.  They are this worker's to send as soon
  * as the transaction has committed, and not before.  *n_chosen is how many
@@ -1058,7 +1072,9 @@ queue_claim(const LaneDemand *demands, int n_demands, int most, int *n_chosen)
 	Datum	   *servers = palloc(n_demands * sizeof(Datum));
 	Datum	   *roles = palloc(n_demands * sizeof(Datum));
 	Datum	   *mosts = palloc(n_demands * sizeof(Datum));
-	Datum		args[6];
+	Datum	   *starts = palloc(n_demands * sizeof(Datum));
+	int64	   *after_ids = palloc(n_demands * sizeof(int64));
+	Datum		args[8];
 	List	   *claimed = NIL;
 	int64	   *ids;
 	int			n;
@@ -1068,6 +1084,8 @@ queue_claim(const LaneDemand *demands, int n_demands, int most, int *n_chosen)
 		servers[i] = NameGetDatum(&demands[i].name.server);
 		roles[i] = ObjectIdGetDatum(demands[i].name.role);
 		mosts[i] = Int32GetDatum(demands[i].most);
+		starts[i] = TimestampTzGetDatum(demands[i].after_start);
+		after_ids[i] = demands[i].after_id;
 	}
 	args[2] = PointerGetDatum(construct_array(servers, n_demands, NAMEOID,
 											  NAMEDATALEN, false,
@@ -1079,6 +1097,11 @@ queue_claim(const LaneDemand *demands, int n_demands, int most, int *n_chosen)
 											  sizeof(int32), true,
 											  TYPALIGN_INT));
 	args[5] = Int32GetDatum(most);
+	args[6] = PointerGetDatum(construct_array(starts, n_demands,
+											  TIMESTAMPTZOID, sizeof(int64),
+											  FLOAT8PASSBYVAL,
+											  TYPALIGN_DOUBLE));
+	args[7] = make_id_array(after_ids, n_demands);
 	ids = choose(&choose_ready, args, &n);
 
 	args[1] = CStringGetTextDatum(QUEUE_EXPIRED_MESSAGE);
@@ -1122,6 +1145,7 @@ static ClaimedRequest *
 read_claimed(HeapTuple tuple, TupleDesc desc, bool expired)
 {
 	ClaimedRequest *request = palloc0(sizeof(ClaimedRequest));
+	Datum		start;
 	bool		isnull;
 
 	request->id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
@@ -1132,6 +1156,10 @@ read_claimed(HeapTuple tuple, TupleDesc desc, bool expired)
 	request->lane.role = DatumGetObjectId(SPI_getbinval(tuple, desc, 5, &isnull));
 	request->end_time = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 9,
 														  &isnull));
+	start = SPI_getbinval(tuple, desc, 11, &isnull);
+	if (isnull)
+		start = SPI_getbinval(tuple, desc, 14, &isnull);
+	request->start = DatumGetTimestampTz(start);
 	if (!request->expired)
 		read_body(request, tuple, desc);
 	return request;

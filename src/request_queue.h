@@ -57,6 +57,8 @@ typedef struct LaneDemand
 {
 	LaneName	name;
 	int			most;			/* requests, of this lane */
+	TimestampTz after_start;	/* that come after this one */
+	int64		after_id;
 } LaneDemand;
 
 /* Nothing is sent later than this before its end, in microseconds */
@@ -88,6 +90,7 @@ typedef struct ClaimedRequest
 	int32		attempt;
 	bool		expired;		/* nothing to send: its end has passed */
 	LaneName	lane;
+	TimestampTz start;			/* its place among the ready ones, with id */
 	TimestampTz end_time;
 	char	   *body;			/* of CreateScreenshotTask; NULL: see problem */
 	char	   *problem;		/* why there is no body */

@@ -191,6 +191,10 @@ claim_for_account(Lane *first, MonotonicUs *look_again_at)
 			continue;
 		demands[n_demands].name = lane->name;
 		demands[n_demands].most = lane->demand;
+		if (lane->start_over_at <= monotonic_now())
+			lane_start_over(lane);
+		demands[n_demands].after_start = lane->after_start;
+		demands[n_demands].after_id = lane->after_id;
 		wanted += lane->demand;
 		n_demands++;
 		lane->demand = 0;
@@ -237,6 +241,12 @@ note_claimed(List *claimed, const LaneDemand *demands, int n_demands,
 		Lane	   *lane = lane_find(&demands[i].name);
 
 		lane->has_work = lane->claimed == demands[i].most;
+		/* There may be some before those that were claimed. */
+		if (!lane->has_work && demands[i].after_start != DT_NOBEGIN)
+		{
+			lane_has_new_work(lane);
+			continue;
+		}
 		/* What was seen and cannot be claimed is locked. */
 		if (lane->was_seen)
 			*look_again_at = monotonic_now() + LOCKED_RETRY;
@@ -271,6 +281,7 @@ submission_claimed(List *claimed)
 		Lane	   *lane = lane_find(&row->lane);
 		Request    *request;
 
+		lane_claimed(lane, row->start, row->id);
 		if (row->expired)
 		{
 			stat_count(NameStr(row->lane.server), COUNT_EXPIRED, 1);
@@ -468,7 +479,7 @@ put_back(Request *request, bool free_of_charge)
 		outcome->next_attempt_at =
 			Min(GetCurrentTimestamp() + submission_backoff(outcome->attempt),
 				request->end_time);
-	request->job.lane->has_work = true;
+	lane_has_new_work(request->job.lane);
 }
 
 /*

@@ -821,7 +821,8 @@ look_at_table(void)
 	{
 		Lane	   *lane = lane_find(lfirst(cell));
 
-		lane->has_work = lane->was_seen = true;
+		lane_has_new_work(lane);
+		lane->was_seen = true;
 	}
 
 	due = queue_next_due();

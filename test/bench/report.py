@@ -109,7 +109,8 @@ class Report:
                 lines.append(f"| {point} | {what} | {number(reached)}{unit} | {relation} {number(aim)}{unit} |"
                              f" {'met' if is_met else '**missed**'} |")
             lines.append("")
-        return "\n".join(lines)
+        with open(f"{os.path.dirname(__file__)}/notes.md", encoding="utf-8") as file:
+            return "\n".join(lines) + "\n" + file.read()
 
 
 def plot(title, figures):
