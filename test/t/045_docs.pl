@@ -1,0 +1,194 @@
+# The documentation says what there is: the reference what the catalog, the validator and the settings say; the README the
+# same where it repeats it; the pictures the statuses; and all files one version.
+
+use strict;
+use warnings;
+
+use Cwd qw(abs_path);
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use ScreenshotTaskTest;
+use JSON::PP;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $top = abs_path("$FindBin::RealBin/../..");
+my $node = ScreenshotTaskTest->start_new('main');
+
+sub file { return slurp_file("$top/$_[0]") }
+
+my %page = map { $_ => file($_) } 'README.md', 'docs/reference.md', 'docs/operation.md';
+
+# ---------------------------------------------------------------------- What is generated
+# The settings are those of a server that sets none.
+{
+	local $ENV{PGHOST} = $node->host;
+	local $ENV{PGPORT} = $node->port;
+	local $ENV{PGDATABASE} = 'postgres';
+	my ($generated, $errors) = run_command([ "$top/docs/generate", '--print' ]);
+
+	is($errors, '', 'docs/generate has a part for everything');
+	is_deeply([ split /\n/, $generated, -1 ], [ split /\n/, $page{'docs/reference.md'} =~ s/\n\z//r, -1 ],
+		'docs/reference.md is what docs/generate writes');
+}
+unlike($page{'docs/reference.md'}, qr/\| *\|\n(?!\| ---)/, 'nothing is without a comment');
+
+# ------------------------------------------------------------------------------- Parameters
+# What is written by hand about a function speaks of all its parameters.
+for my $function ($node->rows(q{SELECT proname, proargnames FROM pg_proc JOIN pg_depend ON objid = pg_proc.oid AND classid = 'pg_proc'::regclass AND deptype = 'e'
+	JOIN pg_extension AS e ON refobjid = e.oid AND extname = 'screenshot_task'
+	WHERE proname NOT IN ('screenshot_task_stat', 'screenshot_task_worker') AND proargnames IS NOT NULL}))
+{
+	my ($prose) = $page{'docs/reference.md'} =~ /^<!-- function $function->{proname} -->\n.*?^<!-- end -->\n(.*?)(?=^<!--|\z)/ms;
+	my ($section) = $page{'docs/reference.md'} =~ /^## Calls\n(.*?)^<!--/ms;
+	my ($following) = $page{'docs/reference.md'} =~ /^### Following\n(.*?)^<!--/ms;
+	# A preview has the parameters of the call before it.
+	my ($before) = $function->{proname} eq 'preview_screenshot_task' ? $page{'docs/reference.md'} =~ /^<!-- function create_screenshot_task -->(.*?)^<!-- function/ms : '';
+
+	is_deeply([ grep { "$prose $section $following $before" !~ /`$_`/ && !/^(?:url|body)$/ } @{ $function->{proargnames} } ], [],
+		"all parameters of $function->{proname} are described");
+}
+for my $parameter ($node->try('CREATE TABLE a (i int); CREATE TRIGGER t AFTER INSERT ON a FOR EACH ROW EXECUTE FUNCTION screenshot_task_trigger(\'x\'); INSERT INTO a VALUES (1)')
+	->{error}{hint} =~ /(\w+)(?=[,.])/g)
+{
+	my ($section) = $page{'docs/reference.md'} =~ /^### The trigger\n(.*?)^### /ms;
+
+	like($section, qr/`$parameter`/, "the trigger's parameter $parameter is described");
+}
+
+# ---------------------------------------------------------------------------------- Options
+# A table of Markdown: of each row its cells, without backquotes.
+sub rows_of
+{
+	my ($text, $heading) = @_;
+	my ($table) = $text =~ /^\| \Q$heading\E \|.*\n\|[ -|]+\n((?:\|.*\n)+)/m or return;
+
+	return map { [ map { s/`//gr } (split / *\| */, $_, -1)[ 1 .. tr/|// - 1 ] ] } split /\n/, $table;
+}
+
+sub hint_of
+{
+	my ($sql) = @_;
+	my ($names) = $node->try($sql)->{error}{hint} =~ /^Valid options in this context are: (.*)/;
+
+	return split /, /, $names;
+}
+
+my @server_options = hint_of(q{CREATE SERVER s FOREIGN DATA WRAPPER tencent_cloud OPTIONS (x '1')});
+my ($server_table, $mapping_table) =
+  map { [ rows_of($_, 'option | default | allowed') ] } split /^Options of a user mapping/m, $page{'docs/reference.md'};
+is_deeply([ map { $_->[0] } @$server_table ], \@server_options, 'all options of servers are described, in order');
+is_deeply([ map { $_->[0] } @$mapping_table ], [ hint_of(q{CREATE SERVER s FOREIGN DATA WRAPPER tencent_cloud; CREATE USER MAPPING FOR PUBLIC SERVER s OPTIONS (x '1')}) ],
+	'and those of user mappings');
+
+# Defaults and limits are accepted, and what is beyond the limits is not.
+sub accepts
+{
+	my ($option, $value) = @_;
+
+	return !$node->try("BEGIN; CREATE SERVER s2 FOREIGN DATA WRAPPER tencent_cloud OPTIONS ($option " . literal($value) . '); ROLLBACK')->{error};
+}
+for my $row (@$server_table)
+{
+	my ($option, $default, $allowed) = @$row;
+
+	ok(accepts($option, $default), "$option: the default is accepted") if $default ne 'none';
+	if ($allowed =~ /^(\d+)(m?s?) to (\d+)(h?)$/)
+	{
+		ok(accepts($option, $_), "$option: $_ is accepted") for "$1$2", "$3$4";
+		ok(!accepts($option, $_), "$option: $_ is not") for ($1 - 1) . $2, ($3 + 1) . $4;
+	}
+	elsif ($allowed =~ /^[\w-]+(?:, [\w-]+)+$/ && $default ne 'none')
+	{
+		my ($detail) = $node->try("CREATE SERVER s2 FOREIGN DATA WRAPPER tencent_cloud OPTIONS ($option 'x')")->{error}{detail};
+
+		is_deeply([ split /, /, $allowed ], [ $detail =~ /"([^"]+)"/g ], "$option: the values are those that are allowed");
+	}
+}
+$node->safe_psql('postgres', q{CREATE SERVER plain FOREIGN DATA WRAPPER tencent_cloud; CREATE USER MAPPING FOR PUBLIC SERVER plain OPTIONS (secret_id 'i', secret_key 'k')});
+my ($preview) = $node->rows(q{SELECT * FROM preview_screenshot_task('s', 'd', 'a', now() + interval '1 h', 1, server => 'plain')});
+my %default = map { @$_[ 0, 1 ] } @$server_table;
+is($preview->{url}, "$default{endpoint}/", 'the default endpoint is the one that is used');
+ok((grep { $_ eq "X-TC-Language: $default{language}" } @{ $preview->{headers} }), 'and the default language');
+
+my %readme_default = map { @$_[ 0, 1 ] } rows_of($page{'README.md'}, 'server option | default');
+is_deeply(\%readme_default, { %default, ca_file => "the system's" }, 'the README has the same options, with the same defaults');
+
+# --------------------------------------------------------------------------------- Settings
+my %settings = map { @$_[ 0, 1 ] } rows_of($page{'docs/reference.md'}, 'setting | default | allowed');
+my %readme_settings = map { @$_[ 0, 1 ] } rows_of($page{'README.md'}, 'setting | default');
+is_deeply([ sort keys %settings ], [ map { $_->{name} } $node->rows(q{SELECT name FROM pg_settings WHERE name LIKE 'screenshot\_task.%' ORDER BY name COLLATE "C"}) ],
+	'all settings are described');
+is_deeply(\%readme_settings, { map { $_ => $settings{$_} eq '' ? 'none' : $settings{$_} } keys %settings }, 'the README has the same settings, with the same defaults');
+
+# ---------------------------------------------------------------- Statuses, states, functions
+my @statuses = map { $_->{s} } $node->rows('SELECT unnest(enum_range(NULL::screenshot_task_status)) AS s');
+for my $name ('README.md', 'docs/operation.md')
+{
+	is_deeply([ map { $_->[0] } rows_of($page{$name}, 'status | what it means | what to do') ], \@statuses, "$name: all statuses, and no others");
+}
+my ($state_comment) = $node->rows(q{SELECT col_description('screenshot_task_worker'::regclass, attnum) AS c FROM pg_attribute WHERE attrelid = 'screenshot_task_worker'::regclass AND attname = 'state'});
+is_deeply([ sort map { $_->[0] } rows_of($page{'docs/operation.md'}, 'state | what it means | what to do') ],
+	[ sort map { s/:.*//r } split /; /, $state_comment->{c} ], 'docs/operation.md: all states of a worker, and no others');
+
+my @functions = map { $_->{proname} } $node->rows(q{SELECT proname FROM pg_proc JOIN pg_depend ON objid = pg_proc.oid AND classid = 'pg_proc'::regclass AND deptype = 'e'
+	JOIN pg_extension AS e ON refobjid = e.oid AND extname = 'screenshot_task'});
+is_deeply([ grep { $page{'README.md'} !~ /\b$_\b/ } grep { !/_insert$|_validator$/ } @functions ], [], 'the README names all functions');
+my %columns = map { $_->{a} => 1 } $node->rows(q{SELECT attname AS a FROM pg_attribute WHERE attrelid = 'screenshot_task_request'::regclass AND attnum > 0});
+is_deeply([ sort grep { $page{'README.md'} !~ /`$_`/ } keys %columns ], [], 'and all columns of the table');
+
+# What looks like one of ours is one of ours.
+my %known = map { $_ => 1 } @functions, @statuses, keys %columns, @server_options, 'screenshot_task', 'screenshot_tasks', 'screenshot_task_status', 'screenshot_task_request',
+  map { $_->{n} } $node->rows(q{SELECT relname AS n FROM pg_class WHERE relname LIKE 'screenshot%' UNION ALL SELECT substr(name, 17) FROM pg_settings WHERE name LIKE 'screenshot%'});
+for my $name (sort keys %page)
+{
+	my %said = map { $_ => 1 } $page{$name} =~ /(?<![\w.\/])(\w*screenshot_tasks?\w*)/g, $page{$name} =~ /(?<=screenshot_task\.)(\w+)(?= |`|,)/g;
+	is_deeply([ sort grep { !$known{$_} } keys %said ], [], "$name: names nothing that there is not");
+}
+
+# -------------------------------------------------------------------------------- Pictures
+my $life = file('docs/life-of-a-request.svg');
+is_deeply([ sort $life =~ /class="status"[^>]*>(\w+)</g ], [ sort @statuses ], 'the picture of a request has all statuses, once, and no others');
+my $processes = file('docs/processes.svg');
+my @types = ('screenshot_task launcher', 'screenshot_task worker');
+ok($node->poll_query_until('postgres', q{SELECT array_agg(DISTINCT backend_type ORDER BY backend_type) = '{screenshot_task launcher,screenshot_task worker}'
+	FROM pg_stat_activity WHERE backend_type LIKE 'screenshot%'}), 'the processes are a launcher and a worker');
+is_deeply([ sort $processes =~ /class="process"[^>]*>(screenshot_task \w+)</g ], \@types, 'as in the picture of them');
+for my $picture (qw(life-of-a-request processes))
+{
+	ok((grep { /\(\Q$picture.svg\E\)/ } $page{'docs/operation.md'}), "docs/operation.md shows $picture.svg");
+}
+
+# ----------------------------------------------------------------------------------- Links
+# Files and headings that the pages link to are there.
+sub anchors { return map { lc =~ s/[^\w -]//gr =~ s/ /-/gr } $_[0] =~ /^#+ (.*)/mg }
+for my $name (sort keys %page)
+{
+	my ($dir) = $name =~ m{^(.*/)?};
+	my @broken;
+
+	for my $link (grep { !/^https?:/ } $page{$name} =~ /\]\(([^)\s]+)\)/g)
+	{
+		my ($to, $anchor) = split /#/, $link, 2;
+		my $target = $to eq '' ? $name : ($dir // '') . $to;
+		1 while $target =~ s{[^/]+/\.\./}{};
+		push @broken, $link if !-e "$top/$target" || defined $anchor && !grep { $_ eq $anchor } anchors(file($target));
+	}
+	is_deeply(\@broken, [], "$name: no link is broken");
+}
+
+# --------------------------------------------------------------------------------- Versions
+my $version = $node->safe_psql('postgres', q{SELECT extversion FROM pg_extension WHERE extname = 'screenshot_task'});
+my $meta    = decode_json(file('META.json'));
+my $provided = $meta->{provides}{screenshot_task};
+is((file('screenshot_task.control') =~ /^default_version = '(.*)'/m)[0], $version, 'the control file has the version that is installed');
+is($meta->{version},     "$version.0", 'as does META.json');
+is($provided->{version}, "$version.0", 'and what it provides');
+is((file('CHANGELOG.md') =~ /^## (\S+)/m)[0], $version, 'and the first entry of CHANGELOG.md');
+ok(-e "$top/$provided->{file}" && $provided->{file} eq "screenshot_task--$version.sql", 'its file is there');
+ok(-e "$top/$provided->{docfile}", 'as is its documentation');
+my $changes = file('CHANGELOG.md');
+is_deeply([ grep { $changes !~ /`$_`/ } grep { !/_insert$|_validator$/ } @functions ], [], 'CHANGELOG.md has all functions');
+is_deeply([ grep { $changes !~ /`$_`/ } keys %settings ], [], 'and all settings');
+
+done_testing();

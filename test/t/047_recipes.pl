@@ -1,0 +1,126 @@
+# The recipes of the README, run as they stand there.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use ScreenshotTaskTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $api  = LiveApi->new;
+my $node = ScreenshotTaskTest->start_new('main', 'screenshot_task.reconcile_grace' => '100ms');
+
+# The SQL under a heading.
+sub recipe
+{
+	my ($heading) = @_;
+	my ($section) = slurp_file("$FindBin::RealBin/../../README.md") =~ /^#+ \Q$heading\E\n(.*?)(?=^#|\z)/ms
+	  or die "the README has no section $heading";
+
+	return join "\n", $section =~ /^```sql\n(.*?)^```$/msg;
+}
+
+sub app
+{
+	my ($sql) = @_;
+
+	return $node->try($sql, user => 'app');
+}
+
+sub requests_of { return $node->table("stream_name = '$_[0]'") }
+
+sub statuses_of { return [ map { $_->{status} } requests_of($_[0]) ] }
+
+$node->add_server('tencent_live', $api, requests_per_second => 200, request_timeout => '2s');
+$node->safe_psql('postgres', 'CREATE ROLE app LOGIN; GRANT USAGE ON FOREIGN SERVER tencent_live TO app; GRANT INSERT ON screenshot_task_request TO app; GRANT CREATE ON SCHEMA public TO app;
+	CREATE TABLE event (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, stream text, starts_at timestamptz, ends_at timestamptz); ALTER TABLE event OWNER TO app');
+
+# -------------------------------------------------------------------- Asked twice, done once
+my $twice = recipe('Asked twice, done once') =~ s/2026-12-01/2999-12-01/gr;
+app(q{INSERT INTO event (stream, starts_at, ends_at) SELECT 'scheduled ' || i, now() + '1 h', now() + '2 h' FROM generate_series(1, 3) AS i;
+	INSERT INTO event (stream, starts_at, ends_at) VALUES ('over', now() - interval '2 h', now() - interval '1 h')});
+my $first = app($twice);
+is($first->{error}{message}, undef, 'the recipe for asking twice runs');
+my $second = app($twice);
+is($second->{error}{message}, undef, 'and once more');
+is_deeply($second->{rows}, $first->{rows}, 'the id is the same');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM screenshot_task_request'), 4, 'and there is a request for each event that is not over, and one by hand');
+ok($node->wait_for_table("status = 'created'", where => "reference LIKE 'event %' AND stream_name LIKE 'scheduled%'"), 'their tasks are created');
+is(scalar $api->ledger(event => 'create'), 3, 'once each');
+app('DELETE FROM event');
+
+# -------------------------------------------------------- When an event is deleted or moved
+is(app(recipe('When an event is deleted or moved'))->{error}{message}, undef, 'the recipe for what is deleted or moved runs');
+
+sub book
+{
+	my ($stream, $from) = @_;
+
+	app("INSERT INTO event (stream, starts_at, ends_at) VALUES ('$stream', now() + interval '$from', now() + interval '$from' + interval '1 h')");
+	return (requests_of($stream))[0];
+}
+
+# One whose task exists is stopped, and only at the commit.
+book('deleted', '1 h');
+ok($node->wait_for_table("status = 'created'", where => "stream_name = 'deleted'"), 'an event has a task');
+app("BEGIN; DELETE FROM event WHERE stream = 'deleted'; ROLLBACK");
+is(scalar $api->ledger(event => 'stop'), 0, 'a rollback stops nothing');
+is(app("DELETE FROM event WHERE stream = 'deleted'")->{error}{message}, undef, 'it is deleted');
+is_deeply([ map { $_->{task_id} } $api->ledger(event => 'stop') ], [ (requests_of('deleted'))[0]{task_id} ], 'and its task is stopped');
+
+# One that waits is cancelled, and a rollback undoes that.
+book('far', '30 d');
+app("BEGIN; DELETE FROM event WHERE stream = 'far'; SET CONSTRAINTS ALL IMMEDIATE; ROLLBACK");
+is_deeply(statuses_of('far'), ['pending'], 'a rollback cancels nothing');
+app("DELETE FROM event WHERE stream = 'far'");
+is_deeply(statuses_of('far'), ['cancelled'], 'one that waits is cancelled');
+
+# One that is moved, there and back: a task for where it is, and none for where it was.
+book('moved', '1 h');
+ok($node->wait_for_table("status = 'created'", where => "stream_name = 'moved'"), 'an event has a task');
+for my $by ('1 h', '-1 h')
+{
+	is(app("UPDATE event SET starts_at = starts_at + interval '$by', ends_at = ends_at + interval '$by' WHERE stream = 'moved'")->{error}{message}, undef, "it is moved by $by");
+	ok($node->wait_for_table("status = 'created'", where => "stream_name = 'moved'"), 'and has a task again');
+}
+my @moved = requests_of('moved');
+my %stopped = map { $_->{task_id} => 1 } $api->ledger(event => 'stop');
+is_deeply([ map { $stopped{ $_->{task_id} } // 0 } @moved ], [ 1, 1, 0 ], 'of its three tasks the first two are stopped');
+is($node->safe_psql('postgres', "SELECT screenshot_request FROM event WHERE stream = 'moved'"), $moved[2]{id}, 'and the row has the number of the last');
+
+# Twice in one transaction: nothing is sent for what was never committed.
+app("BEGIN; UPDATE event SET ends_at = ends_at + interval '1 min' WHERE stream = 'moved'; UPDATE event SET ends_at = ends_at + interval '1 min' WHERE stream = 'moved'; COMMIT");
+ok($node->wait_for_table("status IN ('created', 'cancelled')", where => "stream_name = 'moved'"), 'it is moved twice at once');
+is_deeply(statuses_of('moved'), [qw(created created created cancelled created)], 'and what was requested in between is cancelled');
+
+# Other columns change nothing; one that is over has nothing to stop.
+my $stops = () = $api->ledger(event => 'stop');
+app("ALTER TABLE event ADD title text; UPDATE event SET title = 'x' WHERE stream = 'moved'");
+is(scalar requests_of('moved'), 5, 'another column is no reason');
+$node->safe_psql('postgres', "UPDATE screenshot_task_request SET start_time = start_time - interval '1 d', end_time = end_time - interval '1 d' WHERE stream_name = 'moved'");
+is(app("DELETE FROM event WHERE stream = 'moved'")->{error}{message}, undef, 'one whose tasks are over is deleted');
+is(scalar(() = $api->ledger(event => 'stop')), $stops, 'and nothing is stopped');
+
+# One that is being sent is waited for.
+$api->order(fault => 'delay=1.5', stream => 'just now', action => 'CreateScreenshotTask');
+book('just now', '1 h');
+ok($node->poll_query_until('postgres', q{SELECT status = 'sending' FROM screenshot_task_request WHERE stream_name = 'just now'}), 'one is being sent');
+is(app("DELETE FROM event WHERE stream = 'just now'")->{error}{message}, undef, 'while it is deleted');
+is(scalar $api->ledger(event => 'stop', task_id => (requests_of('just now'))[0]{task_id}), 1, 'its task is waited for, and stopped');
+
+# One that is in doubt and left to a person is cancelled, with a warning; one whose row is gone is let be.
+$node->safe_psql('postgres', q{ALTER SERVER tencent_live OPTIONS (ADD in_doubt 'hold')});
+$api->order(fault => 'close', stream => 'doubtful', action => 'CreateScreenshotTask');
+book('doubtful', '1 h');
+ok($node->wait_for_table("status = 'in_doubt' AND next_attempt_at IS NULL", where => "stream_name = 'doubtful'"), 'one is in doubt');
+my $warning;
+$node->psql('postgres', "DELETE FROM event WHERE stream = 'doubtful'", stderr => \$warning, extra_params => [ '-U', 'app' ]);
+like($warning, qr/WARNING:  screenshot task request \d+ was in doubt: its task may exist/, 'its deletion says so');
+is_deeply(statuses_of('doubtful'), ['cancelled'], 'and cancels it');
+book('forgotten', '30 d');
+$node->safe_psql('postgres', "DELETE FROM screenshot_task_request WHERE stream_name = 'forgotten'");
+is(app("DELETE FROM event WHERE stream = 'forgotten'")->{error}{message}, undef, 'one whose request is gone is deleted');
+
+done_testing();
