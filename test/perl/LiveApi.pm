@@ -65,6 +65,11 @@ sub stop
 	return;
 }
 
+# It answers nothing, until it goes on.
+sub pause { return kill 'STOP', $_[0]->{pid} }
+
+sub go_on { return kill 'CONT', $_[0]->{pid} }
+
 sub endpoint { return "https://127.0.0.1:$_[0]->{port}" }
 
 # The metadata service, with option --metadata; what it is to do from now on; and what it was asked.
@@ -198,6 +203,7 @@ sub end_process
 	my ($signal, $pid) = @_;
 
 	kill $signal, $pid if $signal;
+	kill 'CONT', $pid if $signal;
 	waitpid $pid, 0;
 	delete $running{$pid};
 	return;
