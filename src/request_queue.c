@@ -19,7 +19,7 @@
  *
  * The statements run as the owner of the table, in a security-restricted
  * operation, since the owner may have put triggers on it.  What these set is
- * undone before the commit, and policies that the owner forces on itself are
+ * undone after each one, and policies that the owner forces on itself are
  * not for the worker.
  *
  *-------------------------------------------------------------------------
@@ -366,7 +366,6 @@ static Statement *const statements[] = {
 /* What queue_begin() switched, for queue_commit() to switch back */
 static Oid	saved_user;
 static int	saved_context;
-static int	guc_level;
 static char *schema_in_use = NULL;	/* that the statements are prepared for */
 static MemoryContext caller_context;	/* for what outlives the transaction */
 static bool row_by_row;
@@ -496,7 +495,6 @@ queue_begin(const char *activity, bool one_by_one)
 						   SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_RESTRICTED_OPERATION |
 						   SECURITY_NOFORCE_RLS);
-	guc_level = NewGUCNestLevel();
 	/* No trigger may be deferred in a security-restricted operation. */
 	AfterTriggerSetState(&all_immediate);
 	if (SPI_connect() != SPI_OK_CONNECT)
@@ -511,7 +509,6 @@ void
 queue_commit(void)
 {
 	SPI_finish();
-	AtEOXact_GUC(false, guc_level);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	SetUserIdAndSecContext(saved_user, saved_context);
@@ -613,11 +610,13 @@ use_schema(const char *schema)
 }
 
 /*
- * Run a statement, and return how many rows it gave or changed.
+ * Run a statement, and return how many rows it gave or changed.  What a
+ * trigger sets is undone at once: the next statement may have to be prepared.
  */
 static int
 run(Statement *statement, const Datum *args, const char *nulls)
 {
+	int			level = NewGUCNestLevel();
 	int			result;
 
 	if (statement->plan == NULL)
@@ -639,6 +638,7 @@ run(Statement *statement, const Datum *args, const char *nulls)
 	if (result < 0)
 		elog(ERROR, "could not execute \"%s\": %s", statement->text,
 			 SPI_result_code_string(result));
+	AtEOXact_GUC(false, level);
 	return (int) SPI_processed;
 }
 
