@@ -386,6 +386,9 @@ reload(void)
 	lanes_end_pauses();
 	not_before = 0;
 	stuck_retry_at = Min(stuck_retry_at, monotonic_now());
+	/* It may be more often from now on. */
+	sweep_at = Min(sweep_at, monotonic_now() +
+				   screenshot_task_sweep_interval * US_PER_SECOND);
 	refusals_end(MONOTONIC_NEVER);
 	look = true;
 }

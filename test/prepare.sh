@@ -129,6 +129,8 @@ find_missing() {
 		needs curl command -v curl
 		needs perl command -v prove
 		needs libipc-run-perl perl -MIPC::Run -e 1
+		needs prometheus command -v promtool
+		needs prometheus-postgres-exporter command -v prometheus-postgres-exporter
 	fi
 	if [ "$1" = for-bench ]; then
 		needs nginx command -v nginx
@@ -153,10 +155,14 @@ put_restraint() {
 	"${as_root[@]}" tee "$1" >/dev/null
 }
 
-# Debian's packages start the servers that they bring; PostgreSQL's makes a cluster "main" for that.  The second file
-# does nothing once this script is gone.
-restrain_server_packages() {
-	put_restraint "$createcluster_folder/screenshot_task.conf" <<-END
+is_missing() {
+	[[ " ${missing[*]} " == *" $1 "* ]]
+}
+
+# Debian's packages start their servers; that of PostgreSQL also makes a cluster "main", and starts all clusters that
+# do not run.  The second file does nothing once this script is gone.
+restrain_packages() {
+	! is_missing "postgresql-$pg_version" || put_restraint "$createcluster_folder/screenshot_task.conf" <<-END
 		create_main_cluster = false
 	END
 	[ ! -e /usr/sbin/policy-rc.d ] || return 0
@@ -168,10 +174,18 @@ restrain_server_packages() {
 	"${as_root[@]}" chmod 755 /usr/sbin/policy-rc.d
 }
 
+# Nor are those that only tests need to be started with the machine.
+disable_services() {
+	local service
+	for service in prometheus prometheus-postgres-exporter; do
+		! is_missing "$service" || "${as_root[@]}" update-rc.d "$service" disable
+	done
+}
+
 lift_restraints() {
 	[ ${#apt_restraints[@]} -gt 0 ] || return 0
 	"${as_root[@]}" rm -f "${apt_restraints[@]}"
-	"${as_root[@]}" rmdir --ignore-fail-on-non-empty "$createcluster_folder"
+	[ ! -d "$createcluster_folder" ] || "${as_root[@]}" rmdir --ignore-fail-on-non-empty "$createcluster_folder"
 	apt_restraints=()
 }
 
@@ -187,8 +201,8 @@ install_missing() {
 	become_root || die "these packages are missing, and there is neither root nor sudo to install them: ${missing[*]}"
 	say "Installing with apt-get, which may take a minute or two: ${missing[*]}"
 	end_well
-	[[ ! " ${missing[*]} " =~ \ (postgresql-$pg_version|nginx)\  ]] || restrain_server_packages
-	output=$({ apt update || true; apt install --no-install-recommends --no-remove "${missing[@]}"; } 2>&1) || {
+	restrain_packages
+	output=$({ apt update || true; apt install --no-install-recommends --no-remove "${missing[@]}" && disable_services; } 2>&1) || {
 		printf '%s\n' "$output" >&2
 		die "could not install: ${missing[*]}"
 	}
