@@ -177,7 +177,7 @@ restrain_packages() {
 # Nor are those that only tests need to be started with the machine.
 disable_services() {
 	local service
-	for service in prometheus prometheus-postgres-exporter; do
+	for service in prometheus prometheus-postgres-exporter nginx; do
 		! is_missing "$service" || "${as_root[@]}" update-rc.d "$service" disable
 	done
 }
