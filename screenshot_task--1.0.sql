@@ -373,6 +373,23 @@ CREATE TRIGGER screenshot_task_request_update
 COMMENT ON TRIGGER screenshot_task_request_update ON @extschema@.screenshot_task_request IS
 'keeps a request that was made here one that was made here';
 
+CREATE FUNCTION @extschema@.screenshot_task_request_news()
+RETURNS pg_catalog.trigger
+AS 'MODULE_PATHNAME', 'screenshot_task_request_news'
+LANGUAGE C;
+
+REVOKE ALL ON FUNCTION @extschema@.screenshot_task_request_news() FROM PUBLIC;
+
+COMMENT ON FUNCTION @extschema@.screenshot_task_request_news() IS
+'has those look, at commit, who wait for a request';
+
+CREATE TRIGGER screenshot_task_request_news
+	AFTER UPDATE OR DELETE OR TRUNCATE ON @extschema@.screenshot_task_request
+	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.screenshot_task_request_news();
+
+COMMENT ON TRIGGER screenshot_task_request_news ON @extschema@.screenshot_task_request IS
+'has those look, at commit, who wait for a request';
+
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.screenshot_task_request', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.screenshot_task_request_id_seq', '');
 

@@ -663,7 +663,6 @@ run_transaction(dlist_head *finished, bool go_on)
 	reconcile_committed();
 	submission_claimed(claimed);
 	submission_end_claim();
-	tell_news(place);
 	if (state == QUEUE_GONE && dispatch_jobs() == 0)
 		leave_database();
 	return TRANSACTION_DONE;
