@@ -304,7 +304,7 @@ COMMENT ON INDEX @extschema@.screenshot_task_request_sending IS
 CREATE INDEX screenshot_task_request_finished
 	ON @extschema@.screenshot_task_request
 	USING btree ((CASE WHEN status OPERATOR(pg_catalog.=) 'created'::@extschema@.screenshot_task_status
-				  THEN GREATEST(finished_at, end_time) ELSE finished_at END))
+				  THEN GREATEST(finished_at, end_time) ELSE finished_at END), id)
 	WHERE finished_at IS NOT NULL;
 COMMENT ON INDEX @extschema@.screenshot_task_request_finished IS
 'finished requests, by when they were finished, or their task ended';
