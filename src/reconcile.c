@@ -31,6 +31,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "activity.h"
 #include "compat.h"
 #include "dispatch.h"
 #include "live_api.h"
@@ -88,11 +89,32 @@ typedef struct Inquiry
 	bool		concluded;		/* in the transaction under way */
 } Inquiry;
 
+/* What became of a request in doubt, in the transaction under way */
+typedef enum ConclusionKind
+{
+	FOUND,
+	NOT_FOUND,					/* twice, and is sent again */
+	SENT_AGAIN,					/* by the server's option */
+	LEFT_TO_PERSON
+} ConclusionKind;
+
+typedef struct Conclusion
+{
+	ConclusionKind kind;
+	int64		id;
+	NameData	server;
+	char		message[256];	/* clipped; may be empty */
+} Conclusion;
+
+static List *conclusions = NIL; /* of Conclusion */
 static dlist_head inquiries = DLIST_STATIC_INIT(inquiries);
 static int	n_inquiries = 0;
 static MonotonicUs due_at = 0;	/* the next request to be asked about */
 static MonotonicUs slot_at = 0; /* the next slot, if there was none */
 
+static void note(const DoubtfulRequest *request, ConclusionKind kind,
+				 const char *message);
+static void tell(const Conclusion *conclusion);
 static void start_inquiries(void);
 static bool is_asked_about(const DoubtfulRequest *request);
 static bool apply_policy(const DoubtfulRequest *request,
@@ -188,12 +210,70 @@ reconcile_work(void)
 }
 
 /*
+ * Note what became of a request, to be told of once it is on disk.
+ */
+static void
+note(const DoubtfulRequest *request, ConclusionKind kind, const char *message)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+	Conclusion *conclusion = palloc0(sizeof(Conclusion));
+
+	conclusion->kind = kind;
+	conclusion->id = request->id;
+	conclusion->server = request->lane.server;
+	if (message != NULL)
+		strlcpy(conclusion->message, message, sizeof(conclusion->message));
+	conclusions = lappend(conclusions, conclusion);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+tell(const Conclusion *conclusion)
+{
+	long long	id = (long long) conclusion->id;
+	const char *server = NameStr(conclusion->server);
+
+	activity_note_news();
+	switch (conclusion->kind)
+	{
+		case FOUND:
+			stat_count(server, COUNT_FOUND, 1);
+			ereport(LOG,
+					(errmsg("screenshot task request %lld was in doubt, and has been found to be created",
+							id)));
+			break;
+		case NOT_FOUND:
+			stat_count(server, COUNT_RESENT, 1);
+			ereport(LOG,
+					(errmsg("screenshot task request %lld was in doubt, was not found twice, and is sent again",
+							id)));
+			break;
+		case SENT_AGAIN:
+			stat_count(server, COUNT_RESENT, 1);
+			break;
+		case LEFT_TO_PERSON:
+			ereport(LOG,
+					(errmsg("screenshot task request %lld stays in doubt: DescribeScreenshotTask is refused",
+							id),
+					 errdetail_internal("%s", conclusion->message),
+					 errhint("Look whether the task exists, then call resolve_screenshot_task_request().")));
+			break;
+	}
+}
+
+/*
  * What was concluded is on disk.
  */
 void
 reconcile_committed(void)
 {
 	dlist_mutable_iter iter;
+	ListCell   *cell;
+
+	foreach(cell, conclusions)
+		tell(lfirst(cell));
+	list_free_deep(conclusions);
+	conclusions = NIL;
 
 	dlist_foreach_modify(iter, &inquiries)
 	{
@@ -217,6 +297,8 @@ reconcile_aborted(void)
 
 	dlist_foreach(iter, &inquiries)
 		dlist_container(Inquiry, node, iter.cur)->concluded = false;
+	list_free_deep(conclusions);
+	conclusions = NIL;
 	due_at = 0;
 }
 
@@ -305,10 +387,12 @@ apply_policy(const DoubtfulRequest *request, const LiveServer *options)
 										   (long long) request->id));
 			return true;
 		case IN_DOUBT_RESEND:
-			queue_send_again(request,
-							 "was in doubt, and sent again by the server's option in_doubt");
-			lane_has_new_work(lane_find(&request->lane));
-			stat_count(NameStr(request->lane.server), COUNT_RESENT, 1);
+			if (queue_send_again(request,
+								 "was in doubt, and sent again by the server's option in_doubt"))
+			{
+				lane_has_new_work(lane_find(&request->lane));
+				note(request, SENT_AGAIN, NULL);
+			}
 			return true;
 		case IN_DOUBT_RECONCILE:
 			break;
@@ -562,15 +646,11 @@ conclude(Inquiry *inquiry)
 									 inquiry->message));
 			break;
 		case INQUIRY_REFUSED:
-			queue_leave_to_person(request,
-								  psprintf("in doubt, and DescribeScreenshotTask is refused (%s): look whether the task exists, then call resolve_screenshot_task_request(%lld, its TaskId), or with NULL if there is none",
-										   inquiry->message,
-										   (long long) request->id));
-			ereport(LOG,
-					(errmsg("screenshot task request %lld stays in doubt: DescribeScreenshotTask is refused",
-							(long long) request->id),
-					 errdetail_internal("%s", inquiry->message),
-					 errhint("Look whether the task exists, then call resolve_screenshot_task_request().")));
+			if (queue_leave_to_person(request,
+									  psprintf("in doubt, and DescribeScreenshotTask is refused (%s): look whether the task exists, then call resolve_screenshot_task_request(%lld, its TaskId), or with NULL if there is none",
+											   inquiry->message,
+											   (long long) request->id)))
+				note(request, LEFT_TO_PERSON, inquiry->message);
 			break;
 		default:
 			break;
@@ -607,12 +687,10 @@ conclude_listed(Inquiry *inquiry)
 			not_found(inquiry, other);
 			continue;
 		}
-		queue_adopt_task(other, ((FoundTask *) linitial(unclaimed))->task_id);
-		stat_count(NameStr(other->lane.server), COUNT_FOUND, 1);
+		if (queue_adopt_task(other,
+							 ((FoundTask *) linitial(unclaimed))->task_id))
+			note(other, FOUND, NULL);
 		unclaimed = list_delete_first(unclaimed);
-		ereport(LOG,
-				(errmsg("screenshot task request %lld was in doubt, and has been found to be created",
-						(long long) other->id)));
 	}
 }
 
@@ -678,11 +756,9 @@ not_found(const Inquiry *inquiry, const DoubtfulRequest *request)
 						 screenshot_task_reconcile_spacing * INT64CONST(1000));
 		return;
 	}
-	queue_send_again(request,
-					 "was in doubt: DescribeScreenshotTask did not list the task, asked twice");
+	if (!queue_send_again(request,
+						  "was in doubt: DescribeScreenshotTask did not list the task, asked twice"))
+		return;
 	lane_has_new_work(inquiry->job.lane);
-	stat_count(NameStr(request->lane.server), COUNT_RESENT, 1);
-	ereport(LOG,
-			(errmsg("screenshot task request %lld was in doubt, was not found twice, and is sent again",
-					(long long) request->id)));
+	note(request, NOT_FOUND, NULL);
 }

@@ -19,7 +19,6 @@
 #include "refusal.h"
 
 #define REFUSED_FOR			(60 * US_PER_SECOND)
-#define LOCKED_FOR			US_PER_SECOND
 
 /* With more, nothing is chosen until some have ended */
 #define MAX_REFUSALS		1000
@@ -50,12 +49,12 @@ refusal_note(int64 id, const char *reason)
 }
 
 /*
- * Note that a request is locked by somebody.
+ * Note that a request is locked by somebody, and pass it over for so long.
  */
 void
-refusal_note_lock(int64 id)
+refusal_note_lock(int64 id, MonotonicUs how_long)
 {
-	pass_over(id, LOCKED_FOR);
+	pass_over(id, how_long);
 }
 
 static void

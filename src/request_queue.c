@@ -62,6 +62,10 @@
 
 #define TABLE_NAME		"screenshot_task_request"
 
+/* A row that is locked is passed over; longer, if to ask costs a request */
+#define LOCKED_FOR			US_PER_SECOND
+#define DOUBT_LOCKED_FOR	(20 * US_PER_SECOND)
+
 /*
  * Most changes take two statements: one chooses rows and locks them, the other
  * changes them.  So it is known which row was to be changed if a trigger of
@@ -112,7 +116,7 @@ static Statement orphans_statement = {
 	" sent_at = LEAST(sent_at + interval '7 s', pg_catalog.clock_timestamp()),"
 	" error_code = NULL, error_message = $2"
 	BY_ID("sending")
-	" RETURNING id",
+	" RETURNING id, server",
 	3, {INT8ARRAYOID, TEXTOID, TIMESTAMPTZOID}, NULL
 };
 
@@ -157,7 +161,7 @@ static Statement expire_statement = {
 	"UPDATE %1$s SET status = 'expired',"
 	" finished_at = pg_catalog.clock_timestamp(), error_message = $2"
 	BY_ID("pending")
-	" RETURNING id, reference, status::pg_catalog.text, task_id, server",
+	" RETURNING id, server, reference, status::pg_catalog.text, task_id",
 	2, {INT8ARRAYOID, TEXTOID}, NULL
 };
 
@@ -361,8 +365,6 @@ static Statement *const statements[] = {
 	&count_statement, &choose_old, &remove_statement
 };
 
-#define ORPHAN_MESSAGE \
-	"the worker ended while the request was under way; whether a task was created is to be found out"
 
 /* What queue_begin() switched, for queue_commit() to switch back */
 static Oid	saved_user;
@@ -399,7 +401,9 @@ static void write_finished(FinishedRequest **finished, int n_finished);
 static int	compare_ids(const void *a, const void *b);
 static void take_claimed(int n, void *arg);
 static void take_expired(int n, void *arg);
-static void notify_returned(int n, void *arg);
+static void take_changed(int n, void *arg);
+static void take_out_of_doubt(int n, void *arg);
+static void notify_of(int n, int column);
 static ClaimedRequest *read_claimed(HeapTuple tuple, TupleDesc desc,
 									bool expired);
 static void read_body(ClaimedRequest *request, HeapTuple tuple,
@@ -408,7 +412,7 @@ static Datum text_or_null(const char *value, bool *isnull);
 static TimestampTz first_time(Statement *statement);
 static bool are_alike(const DoubtfulRequest *a, const DoubtfulRequest *b);
 static List *read_doubtful(int n);
-static void leave_doubt(const DoubtfulRequest *request, const char *status,
+static bool leave_doubt(const DoubtfulRequest *request, const char *status,
 						TimestampTz next_attempt_at, const char *task_id,
 						const char *message, int misses);
 
@@ -802,10 +806,11 @@ change_alone(Statement *statement, int64 id, Datum *args, const char *nulls,
 /*
  * The requests that a worker before this one was sending when it ended: they
  * may have become tasks, or not, which is to be asked at the given time.
- * To be called before this worker sends any.  Returns how many there were.
+ * To be called before this worker sends any.  Adds those that are in doubt now
+ * to *doubtful, a list of ChangedRequest, and returns how many there are.
  */
 int
-queue_orphans_to_doubt(TimestampTz ask_at)
+queue_orphans_to_doubt(TimestampTz ask_at, List **doubtful)
 {
 	Datum		args[2];
 	int			n;
@@ -817,7 +822,7 @@ queue_orphans_to_doubt(TimestampTz ask_at)
 										  n * sizeof(int64));
 		memcpy(orphans_left, ids, n * sizeof(int64));
 		n_orphans_left = n;
-		queue_left_orphans_to_doubt(ask_at);
+		queue_left_orphans_to_doubt(ask_at, doubtful);
 	}
 	return n;
 }
@@ -826,7 +831,7 @@ queue_orphans_to_doubt(TimestampTz ask_at)
  * Those of them that were refused to be changed, and are no longer.
  */
 void
-queue_left_orphans_to_doubt(TimestampTz ask_at)
+queue_left_orphans_to_doubt(TimestampTz ask_at, List **doubtful)
 {
 	int64	   *ids = palloc((n_orphans_left + 1) * sizeof(int64));
 	int			n = 0;
@@ -836,7 +841,7 @@ queue_left_orphans_to_doubt(TimestampTz ask_at)
 	Datum		lock_args[1];
 	Datum		args[3] = {
 		(Datum) 0,
-		CStringGetTextDatum(ORPHAN_MESSAGE),
+		CStringGetTextDatum(QUEUE_ORPHAN_MESSAGE),
 		TimestampTzGetDatum(ask_at)
 	};
 
@@ -854,9 +859,10 @@ queue_left_orphans_to_doubt(TimestampTz ask_at)
 		if (was_returned(ids[i], n_found))
 			ids[n_locked++] = ids[i];
 		else
-			refusal_note_lock(ids[i]);
+			refusal_note_lock(ids[i], LOCKED_FOR);
 	}
-	change(&orphans_statement, ids, n_locked, args, NULL, NULL, NULL);
+	change(&orphans_statement, ids, n_locked, args, NULL, take_changed,
+		   doubtful);
 	for (int i = 0; i < n_orphans_left; i++)
 	{
 		if (refusal_holds(orphans_left[i]))
@@ -914,7 +920,7 @@ first_time(Statement *statement)
 /*
  * Expire at most so many ready requests whose end has passed, which may be
  * those of a server that is paused.  Adds them to *expired, a list of
- * ExpiredRequest.  Returns how many were found.
+ * ChangedRequest.  Returns how many were found.
  */
 int
 queue_expire(int most, List **expired)
@@ -936,41 +942,50 @@ queue_expire(int most, List **expired)
 static void
 take_expired(int n, void *arg)
 {
-	List	  **expired = arg;
-	MemoryContext old;
+	notify_of(n, 3);
+	take_changed(n, arg);
+}
 
-	notify_returned(n, NULL);
-	old = MemoryContextSwitchTo(caller_context);
+/*
+ * Add rows that a change returned with id and server to the List of
+ * ChangedRequest that "arg" points to.
+ */
+static void
+take_changed(int n, void *arg)
+{
+	List	  **changed = arg;
+	MemoryContext old = MemoryContextSwitchTo(caller_context);
+
 	for (int i = 0; i < n; i++)
 	{
-		ExpiredRequest *request = palloc(sizeof(ExpiredRequest));
+		ChangedRequest *request = palloc(sizeof(ChangedRequest));
 		bool		isnull;
 
 		request->id = returned_number(i);
 		request->server = *DatumGetName(SPI_getbinval(SPI_tuptable->vals[i],
-													  SPI_tuptable->tupdesc, 5,
+													  SPI_tuptable->tupdesc, 2,
 													  &isnull));
-		*expired = lappend(*expired, request);
+		*changed = lappend(*changed, request);
 	}
 	MemoryContextSwitchTo(old);
 }
 
 /*
- * Notify those who listen of the requests that a change returned with id,
- * reference, status and task_id, as far as they are finished.
+ * Notify those who listen of the rows that a change returned with the id, and
+ * from a certain column on reference, status and task_id, as far as they are
+ * finished.
  */
 static void
-notify_returned(int n, void *arg)
+notify_of(int n, int column)
 {
-	(void) arg;
 	for (int i = 0; i < n; i++)
 	{
 		HeapTuple	tuple = SPI_tuptable->vals[i];
 		TupleDesc	desc = SPI_tuptable->tupdesc;
 
-		notify_result(returned_number(i), SPI_getvalue(tuple, desc, 2),
-					  SPI_getvalue(tuple, desc, 3),
-					  SPI_getvalue(tuple, desc, 4));
+		notify_result(returned_number(i), SPI_getvalue(tuple, desc, column),
+					  SPI_getvalue(tuple, desc, column + 1),
+					  SPI_getvalue(tuple, desc, column + 2));
 	}
 }
 
@@ -1360,7 +1375,7 @@ write_finished(FinishedRequest **finished, int n_finished)
 	}
 
 	n = run(&finish_statement, args, NULL);
-	notify_returned(n, NULL);
+	notify_of(n, 2);
 	for (int i = 0; i < n_finished; i++)
 	{
 		FinishedRequest *request = finished[i];
@@ -1539,22 +1554,24 @@ queue_drop_claimed(const DoubtfulRequest *request, List *tasks)
 }
 
 /*
- * A request in doubt has a task.
+ * A request in doubt has a task.  Returns whether it was changed: it may have
+ * been already, or be locked.
  */
-void
+bool
 queue_adopt_task(const DoubtfulRequest *request, const char *task_id)
 {
-	leave_doubt(request, "created", 0, task_id,
-				"was in doubt, and found by DescribeScreenshotTask", 0);
+	return leave_doubt(request, "created", 0, task_id,
+					   "was in doubt, and found by DescribeScreenshotTask", 0);
 }
 
 /*
- * A request in doubt has no task, and is pending again.
+ * A request in doubt has no task, and is pending again.  Returns whether it was
+ * changed.
  */
-void
+bool
 queue_send_again(const DoubtfulRequest *request, const char *message)
 {
-	leave_doubt(request, "pending", 0, NULL, message, 0);
+	return leave_doubt(request, "pending", 0, NULL, message, 0);
 }
 
 /*
@@ -1581,15 +1598,16 @@ queue_count_miss(const DoubtfulRequest *request, TimestampTz at)
 }
 
 /*
- * A request stays in doubt until somebody says what became of it.
+ * A request stays in doubt until somebody says what became of it.  Returns
+ * whether it was changed.
  */
-void
+bool
 queue_leave_to_person(const DoubtfulRequest *request, const char *message)
 {
-	leave_doubt(request, "in_doubt", 0, NULL, message, 0);
+	return leave_doubt(request, "in_doubt", 0, NULL, message, 0);
 }
 
-static void
+static bool
 leave_doubt(const DoubtfulRequest *request, const char *status,
 			TimestampTz next_attempt_at, const char *task_id,
 			const char *message, int misses)
@@ -1599,12 +1617,13 @@ leave_doubt(const DoubtfulRequest *request, const char *status,
 	bool		isnull;
 	int			n;
 	int64	   *ids;
+	int			n_changed = 0;
 
 	args[2] = Int64GetDatum(request->id);
 	args[3] = Int32GetDatum(request->attempt);
 	ids = choose(&choose_in_doubt, args, &n);
 	if (n == 0)
-		refusal_note_lock(request->id);
+		refusal_note_lock(request->id, DOUBT_LOCKED_FOR);
 
 	args[1] = CStringGetTextDatum(status);
 	args[2] = TimestampTzGetDatum(next_attempt_at);
@@ -1617,7 +1636,18 @@ leave_doubt(const DoubtfulRequest *request, const char *status,
 	if (isnull)
 		nulls[4] = 'n';
 	args[5] = Int32GetDatum(misses);
-	change(&leave_doubt_statement, ids, n, args, nulls, notify_returned, NULL);
+	change(&leave_doubt_statement, ids, n, args, nulls, take_out_of_doubt,
+		   &n_changed);
+	return n_changed > 0;
+}
+
+static void
+take_out_of_doubt(int n, void *arg)
+{
+	int		   *n_changed = arg;
+
+	notify_of(n, 2);
+	*n_changed += n;
 }
 
 static Datum

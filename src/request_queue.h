@@ -67,12 +67,15 @@ typedef struct LaneDemand
 #define QUEUE_EXPIRED_MESSAGE \
 	"end_time passed before the request could be sent"
 
-/* A request that has expired */
-typedef struct ExpiredRequest
+#define QUEUE_ORPHAN_MESSAGE \
+	"the worker ended while the request was under way; whether a task was created is to be found out"
+
+/* A request whose status has changed, to be told of after the commit */
+typedef struct ChangedRequest
 {
 	int64		id;
 	NameData	server;
-} ExpiredRequest;
+} ChangedRequest;
 
 /* A place among the finished requests, from the oldest on */
 typedef struct OldRequest
@@ -171,8 +174,8 @@ extern QueueState queue_begin(const char *activity, bool one_by_one);
 extern void queue_commit(void);
 extern void queue_abort(void);
 
-extern int	queue_orphans_to_doubt(TimestampTz ask_at);
-extern void queue_left_orphans_to_doubt(TimestampTz ask_at);
+extern int	queue_orphans_to_doubt(TimestampTz ask_at, List **doubtful);
+extern void queue_left_orphans_to_doubt(TimestampTz ask_at, List **doubtful);
 extern int	queue_wake_waiting(int most);
 extern TimestampTz queue_next_due(void);
 extern int	queue_expire(int most, List **expired);
@@ -192,14 +195,14 @@ extern List *queue_find_doubtful(int most);
 extern TimestampTz queue_next_doubtful_due(void);
 extern List *queue_find_alike(const DoubtfulRequest *request);
 extern List *queue_drop_claimed(const DoubtfulRequest *request, List *tasks);
-extern void queue_adopt_task(const DoubtfulRequest *request,
+extern bool queue_adopt_task(const DoubtfulRequest *request,
 							 const char *task_id);
-extern void queue_send_again(const DoubtfulRequest *request,
+extern bool queue_send_again(const DoubtfulRequest *request,
 							 const char *message);
 extern void queue_ask_later(const DoubtfulRequest *request, TimestampTz at,
 							const char *message);
 extern void queue_count_miss(const DoubtfulRequest *request, TimestampTz at);
-extern void queue_leave_to_person(const DoubtfulRequest *request,
+extern bool queue_leave_to_person(const DoubtfulRequest *request,
 								  const char *message);
 
 #endif							/* SCREENSHOT_TASK_REQUEST_QUEUE_H */

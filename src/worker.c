@@ -76,6 +76,12 @@
 #define LOOK_SHARE			10
 #define MAX_LOOK_PAUSE		(10 * US_PER_MS)
 
+/*
+ * How soon a change of a server, a mapping or a role ends pauses again: any
+ * role may change its own password as often as it likes.
+ */
+#define CHANGE_REST			(5 * US_PER_SECOND)
+
 /* How long another worker waits for requests under way, at the most */
 #define PATIENCE			(10 * US_PER_SECOND)
 
@@ -96,13 +102,17 @@ static MonotonicUs give_up_at = MONOTONIC_NEVER;	/* and gets it then */
 static bool look = true;		/* is there news in the table? */
 static MonotonicUs heed_wake_at = 0;	/* the next time that somebody says so */
 static bool catalog_changed = false;	/* has something that may end pauses? */
+static MonotonicUs heed_change_at = 0;	/* the next time that it has */
 static bool careful = false;	/* has a transaction failed? */
 static int	failures = 0;		/* of transactions, in a row */
 static MonotonicUs not_before = 0;	/* the next transaction */
 static MonotonicUs sweep_at = 0;
 static MonotonicUs due_at = MONOTONIC_NEVER;	/* the next waiting request */
 static MonotonicUs count_at = 0;	/* the pending requests */
-static List *expired = NIL;		/* in the transaction under way */
+
+/* In the transaction under way: lists of ChangedRequest */
+static List *expired = NIL;
+static List *doubtful = NIL;	/* left by the worker before this one */
 static MonotonicUs stuck_retry_at = MONOTONIC_NEVER;
 static MonotonicUs stuck_since = 0;	/* 0: nothing is */
 
@@ -141,8 +151,9 @@ static void write_outcomes(dlist_head *finished);
 static void log_unwritten(const FinishedRequest *outcome);
 static void keep_locked(dlist_head *finished);
 static void forget_requests(dlist_head *finished);
+static void heed_catalog_change(void);
 static void look_at_table(void);
-static void tell_of_expired(void);
+static void tell_of_changed(void);
 static void tell_of_held_requests(int n);
 
 static MonotonicUs next_event(void);
@@ -216,6 +227,7 @@ screenshot_task_worker_main(Datum database)
 			look = true;
 		if (take_wanted_count(place) && activity_is_uncounted())
 			count_at = activity_count_at();
+		heed_catalog_change();
 		heed_request_to_yield();
 		if (has_database_work(monotonic_now()))
 			work_on_database();
@@ -464,8 +476,9 @@ begin_work(void)
 		if (worker_must_leave(place) || worker_is_asked_to_yield(place))
 			proc_exit(0);
 	}
-	n = queue_orphans_to_doubt(after_grace());
+	n = queue_orphans_to_doubt(after_grace(), &doubtful);
 	queue_commit();
+	tell_of_changed();
 	MemoryContextReset(cycle_context);
 
 	if (n > 0)
@@ -639,7 +652,7 @@ run_transaction(dlist_head *finished, bool go_on)
 		MemoryContextReset(cycle_context);
 		MemoryContextSwitchTo(cycle_context);
 		again = false;
-		expired = NIL;
+		expired = doubtful = NIL;
 		PG_TRY();
 		{
 			state = queue_begin("working on screenshot task requests",
@@ -695,7 +708,7 @@ run_transaction(dlist_head *finished, bool go_on)
 	}
 	else
 		keep_locked(finished);
-	tell_of_expired();
+	tell_of_changed();
 	forget_requests(finished);
 	reconcile_committed();
 	submission_claimed(claimed);
@@ -818,6 +831,21 @@ forget_requests(dlist_head *finished)
 }
 
 /*
+ * End pauses, if something has changed that may be a reason to.
+ */
+static void
+heed_catalog_change(void)
+{
+	MonotonicUs now = monotonic_now();
+
+	if (!catalog_changed || heed_change_at > now)
+		return;
+	catalog_changed = false;
+	heed_change_at = now + CHANGE_REST;
+	lanes_end_pauses();
+}
+
+/*
  * See what is new in the table, if it is time to.
  */
 static void
@@ -829,11 +857,7 @@ look_at_table(void)
 	TimestampTz wall;
 	ListCell   *cell;
 
-	if (catalog_changed)
-	{
-		catalog_changed = false;
-		lanes_end_pauses();
-	}
+	heed_catalog_change();
 	if (refusals_end_at() <= now)
 	{
 		refusals_end(now);
@@ -845,7 +869,7 @@ look_at_table(void)
 	if (activity_count_at() <= now)
 		count_at = now;
 
-	queue_left_orphans_to_doubt(after_grace());
+	queue_left_orphans_to_doubt(after_grace(), &doubtful);
 
 	if (sweep_at <= now)
 	{
@@ -878,22 +902,30 @@ look_at_table(void)
 }
 
 /*
- * Requests that have expired, and stand so on disk.
+ * Requests have expired, or are in doubt, and stand so on disk.
  */
 static void
-tell_of_expired(void)
+tell_of_changed(void)
 {
 	ListCell   *cell;
 
 	foreach(cell, expired)
 	{
-		ExpiredRequest *request = lfirst(cell);
+		ChangedRequest *request = lfirst(cell);
 
 		stat_count(NameStr(request->server), COUNT_EXPIRED, 1);
 		fault_log(FAULT_EXPIRED, NameStr(request->server), request->id, NULL,
 				  QUEUE_EXPIRED_MESSAGE, NULL);
 	}
-	expired = NIL;
+	foreach(cell, doubtful)
+	{
+		ChangedRequest *request = lfirst(cell);
+
+		stat_count(NameStr(request->server), COUNT_IN_DOUBT, 1);
+		fault_log(FAULT_IN_DOUBT, NameStr(request->server), request->id, NULL,
+				  QUEUE_ORPHAN_MESSAGE, NULL);
+	}
+	expired = doubtful = NIL;
 }
 
 /*
@@ -926,6 +958,8 @@ next_event(void)
 		next = 0;
 	if (has_wake(place))
 		next = Min(next, heed_wake_at);
+	if (catalog_changed)
+		next = Min(next, heed_change_at);
 	if (may_begin_more())
 	{
 		next = Min(next, reconcile_next_event(now));

@@ -132,6 +132,16 @@ ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activi
 $node->safe_psql('postgres', "SELECT cancel_screenshot_task_request($far)");
 is($for_far->end->{rows}[0][1], 'cancelled', 'and cancelled meanwhile');
 
+# Who waits is in nobody's way, and learns that a request is gone.
+$node->safe_psql('postgres', insert_sql(stream_name => 'removed', start_time => \q{now() + interval '11 days'}, end_time => \q{now() + interval '11 days 1 h'}));
+my $removed = id_of('removed');
+my $for_removed = $node->begin("$wait($removed, '2 h')");
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Extension' AND query LIKE '%2 h%' AND pid <> pg_backend_pid()}), 'one is waited for');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE query LIKE '%2 h%' AND pid <> pg_backend_pid() AND relation IS NOT NULL}), 0,
+	'who waits holds no lock on a table');
+$node->safe_psql('postgres', q{BEGIN; SET LOCAL lock_timeout = '60s'; LOCK TABLE screenshot_task_request; } . "DELETE FROM screenshot_task_request WHERE id = $removed; COMMIT");
+is($for_removed->end->{error}{message}, "there is no screenshot task request $removed of yours", 'a request that is removed is not waited for any longer');
+
 push @sent,
   { id => $wrong + 0, reference => qq{quo"te \\ \t} . "\x{e9}\x{4e2d}", status => 'failed', task_id => undef },
   { id => $far + 0,  reference => undef, status => 'cancelled', task_id => undef },

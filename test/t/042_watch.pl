@@ -84,6 +84,33 @@ is($node->try(call_sql(stream_name => 'called'))->{error}, undef, 'a call');
 is($node->try(call_sql(stream_name => 'wrong 1'))->{error}{sqlstate}, '22023', 'and one that fails');
 is_deeply([ @{ stat_of('tencent_live', 'postgres') }{qw(calls failed_calls)} ], [ 2, 1 ], 'are counted');
 
+# What a worker was sending when it ended is in doubt: counted, with a line in the log for each.
+$api->order(fault => 'hang,create', stream => 'orphan *', times => 0, action => 'CreateScreenshotTask');
+my $stat_before = stat_of('second');
+my $log_before  = $node->log_size;
+$node->safe_psql('postgres', insert_sql(rows => 2, stream_name => \"'orphan ' || i", server => 'second'));
+ok($api->wait_for_requests(1, stream_name => 'orphan 1', action => 'CreateScreenshotTask'), 'a worker is sending');
+$node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM screenshot_task_worker WHERE datname = 'postgres'});
+ok($node->wait_for_table("status = 'created'", where => "stream_name LIKE 'orphan %'"), 'what it was sending is found in the end');
+my $stat_after = stat_of('second');
+cmp_ok($stat_after->{in_doubt} - $stat_before->{in_doubt}, '>=', 1, 'and is counted as having been in doubt');
+is($stat_after->{in_doubt} - $stat_before->{in_doubt} - ($stat_after->{found} - $stat_before->{found}) - ($stat_after->{resent} - $stat_before->{resent}), 0,
+	'until it was found, or sent again');
+my ($orphan) = map { $_->{id} } $node->table("stream_name = 'orphan 1'");
+like($node->log_text($log_before), qr/screenshot task request $orphan is in doubt\n.*DETAIL:  the worker ended while the request was under way/, 'with a line in the log');
+ok(wait_until(sub { worker()->{in_doubt} == 0 }), 'none is in doubt any more');
+
+# What is pending on a server that is not reached is shown as such; and a new worker knows nothing of its pauses.
+$node->add_server('absent', $api, endpoint => 'https://127.0.0.1:1');
+$node->safe_psql('postgres', insert_sql(rows => 3, stream_name => \"'absent ' || i", server => 'absent'));
+ok(wait_until(sub { my $w = worker(); $w->{pauses} == 1 && $w->{pending} == 3 && $w->{state} eq 'paused' }), 'pending on a server that is not reached');
+is(worker()->{drain}, undef, 'for nobody knows how long');
+$node->safe_psql('postgres', q{SELECT cancel_screenshot_task_request(id) FROM screenshot_task_request WHERE server = 'absent'});
+my $paused_worker = worker()->{pid};
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($paused_worker)");
+ok(wait_until(sub { my $w = worker(); ($w->{pid} // $paused_worker) != $paused_worker && $w->{pauses} == 0 && $w->{pending} == 0 && $w->{state} eq 'idle' }), 'a new worker has no pauses');
+like(worker()->{last_error}, qr/127\.0\.0\.1:1/, 'and tells what went wrong for the last one');
+
 # A backlog: what is pending, how old, how long it takes; and what is paused and why.
 $node->set('screenshot_task.enabled' => 'off');
 $node->safe_psql('postgres', insert_sql(rows => 300, stream_name => \"'backlog ' || i")
@@ -100,7 +127,7 @@ ok(wait_until(sub { my $w = worker(); $w->{state} eq 'paused' && $w->{pauses} ==
 like(worker()->{paused}, qr/^server "tencent_live" until 20\S+ \S+: could not connect to "127\.0\.0\.1:1"/, 'which, until when, and why');
 is(worker('other')->{pauses}, 0, 'and nothing of it elsewhere');
 $node->safe_psql('postgres', q{ALTER SERVER tencent_live OPTIONS (SET endpoint '} . $api->endpoint . q{', SET requests_per_second '1000')});
-ok($node->wait_for_table(q{status IN ('created', 'failed', 'expired') OR stream_name LIKE 'far %'}), 'and the backlog drains');
+ok($node->wait_for_table(q{status <> 'pending' AND status <> 'sending' OR stream_name LIKE 'far %'}), 'and the backlog drains');
 ok(wait_until(sub { my $w = worker(); $w->{pauses} == 0 && !defined $w->{paused} && $w->{pending} == 5 }), 'to what must wait');
 
 # A worker that ends is followed by another; what was counted stays.
