@@ -2,6 +2,9 @@
 #
 #   make && make install          needs PostgreSQL 15 to 18, libcurl 7.80, OpenSSL 3
 #   make installcheck             needs a running server; test/check brings its own
+#   make dist                     what is committed, as a distribution for PGXN
+#
+# Debian packages are made by packaging/deb.
 
 MODULE_big = screenshot_task
 OBJS = \
@@ -59,10 +62,16 @@ PKG_CONFIG ?= pkg-config
 PG_CPPFLAGS += -isystem $(shell $(PG_CONFIG) --includedir-server) \
 	$(shell $(PKG_CONFIG) --cflags libcurl libcrypto)
 PG_CFLAGS = -Wall -Wextra
-SHLIB_LINK = $(shell $(PKG_CONFIG) --libs libcurl libcrypto)
+# What a server lacks is missed when the library is loaded, and not in the middle of a session.
+SHLIB_LINK = -Wl,-z,now $(shell $(PKG_CONFIG) --libs libcurl libcrypto)
 
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
 # PGXS tracks no headers.
 $(OBJS): $(wildcard $(srcdir)/src/*.h)
+
+.PHONY: dist
+dist: distribution = $(shell sed -n 's/^   "\(name\|version\)": "\(.*\)",$$/\2/p' $(srcdir)/META.json | paste -sd -)
+dist:
+	git -C $(srcdir) archive --format=zip --prefix=$(distribution)/ --output=$(CURDIR)/$(distribution).zip HEAD

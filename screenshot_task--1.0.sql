@@ -139,6 +139,17 @@ CREATE TYPE @extschema@.screenshot_task_status AS ENUM (
 COMMENT ON TYPE @extschema@.screenshot_task_status IS
 'pending: to be sent; sending: on its way; created: the task exists; failed: refused for good; in_doubt: perhaps created; expired: its end passed before it could be sent; cancelled: by a person';
 
+-- What a dump does not restore: generated columns are computed anew.  The
+-- function only looks immutable: its value is that of the moment at which the
+-- row is written, and is stored.
+CREATE FUNCTION @extschema@.screenshot_task_request_origin(stamp pg_catalog.int8)
+RETURNS pg_catalog.int8
+AS 'MODULE_PATHNAME', 'screenshot_task_request_origin'
+LANGUAGE C IMMUTABLE;
+
+COMMENT ON FUNCTION @extschema@.screenshot_task_request_origin(pg_catalog.int8) IS
+'digest of this cluster and database if the stamp is the current transaction''s, else 0; for a column of screenshot_task_request';
+
 CREATE TABLE @extschema@.screenshot_task_request (
 	id pg_catalog.int8 GENERATED ALWAYS AS IDENTITY,
 	stream_name pg_catalog.text NOT NULL,
@@ -163,7 +174,10 @@ CREATE TABLE @extschema@.screenshot_task_request (
 	error_code pg_catalog.text,
 	error_message pg_catalog.text,
 	misses pg_catalog.int4 NOT NULL DEFAULT 0,
-	origin pg_catalog.int8,
+	role pg_catalog.oid,
+	stamp pg_catalog.int8,
+	origin pg_catalog.int8 NOT NULL
+		GENERATED ALWAYS AS (@extschema@.screenshot_task_request_origin(stamp)) STORED,
 	CONSTRAINT screenshot_task_request_pkey PRIMARY KEY (id),
 	CONSTRAINT stream_name_must_not_be_empty
 		CHECK (stream_name OPERATOR(pg_catalog.<>) ''::pg_catalog.text),
@@ -215,7 +229,7 @@ COMMENT ON COLUMN @extschema@.screenshot_task_request.server IS
 COMMENT ON COLUMN @extschema@.screenshot_task_request.reference IS
 'key of the caller''s own, unique for each role: makes enqueueing idempotent';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.requested_by IS
-'role that made the request, and whose user mapping it is sent with; set by the extension';
+'name of the role that made the request; set by the extension';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.requested_at IS
 'start of the transaction that made the request; set by the extension';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.status IS
@@ -238,13 +252,17 @@ COMMENT ON COLUMN @extschema@.screenshot_task_request.error_message IS
 'what went wrong, and what to do';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.misses IS
 'of a request in doubt: how often DescribeScreenshotTask did not list its task; after the second time it is sent again';
+COMMENT ON COLUMN @extschema@.screenshot_task_request.role IS
+'OID of the role that made the request, and whose user mapping it is sent with; set by the extension';
+COMMENT ON COLUMN @extschema@.screenshot_task_request.stamp IS
+'digest of the transaction that wrote the row; set by the extension';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.origin IS
-'digest of the cluster and database in which the request was made: a copy of it elsewhere is not sent; set by the extension';
+'digest of the cluster and database in which the request was made, 0 if it came in a dump: what was not made here is not sent';
 
 -- what may be sent at once, in the order in which it is sent
 CREATE INDEX screenshot_task_request_ready
 	ON @extschema@.screenshot_task_request
-	USING btree (origin, server, requested_by, (COALESCE(start_time, requested_at)), id)
+	USING btree (origin, server, role, (COALESCE(start_time, requested_at)), id)
 	WHERE status OPERATOR(pg_catalog.=) 'pending'::@extschema@.screenshot_task_status
 	AND next_attempt_at IS NULL;
 COMMENT ON INDEX @extschema@.screenshot_task_request_ready IS
@@ -293,18 +311,29 @@ COMMENT ON INDEX @extschema@.screenshot_task_request_finished IS
 
 CREATE UNIQUE INDEX screenshot_task_request_reference_key
 	ON @extschema@.screenshot_task_request
-	USING btree (requested_by, reference)
+	USING btree (role, reference)
 	WHERE reference IS NOT NULL;
 COMMENT ON INDEX @extschema@.screenshot_task_request_reference_key IS
 'a reference is unique for each role';
 
--- roles see the requests that are theirs
+-- roles see the requests that are theirs.  A role keeps its OID when it is
+-- renamed, and one of the same name that is made after it has another.  The OID
+-- in a row that came in a dump may be that of another cluster's role.
+CREATE FUNCTION @extschema@.screenshot_task_role()
+RETURNS pg_catalog.oid
+AS 'MODULE_PATHNAME', 'screenshot_task_role'
+LANGUAGE C STABLE PARALLEL RESTRICTED;
+
+COMMENT ON FUNCTION @extschema@.screenshot_task_role() IS
+'OID of the current role; for the policy of screenshot_task_request';
+
 ALTER TABLE @extschema@.screenshot_task_request ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY screenshot_task_request_own
 	ON @extschema@.screenshot_task_request
-	USING (requested_by OPERATOR(pg_catalog.=) CURRENT_USER)
-	WITH CHECK (requested_by OPERATOR(pg_catalog.=) CURRENT_USER);
+	USING (role OPERATOR(pg_catalog.=) @extschema@.screenshot_task_role()
+		   AND (origin OPERATOR(pg_catalog.<>) 0::pg_catalog.int8
+				OR requested_by OPERATOR(pg_catalog.=) CURRENT_USER));
 COMMENT ON POLICY screenshot_task_request_own ON @extschema@.screenshot_task_request IS
 'a role sees its own requests';
 
@@ -326,6 +355,23 @@ CREATE TRIGGER screenshot_task_request_insert
 
 COMMENT ON TRIGGER screenshot_task_request_insert ON @extschema@.screenshot_task_request IS
 'sets the columns of a new request that are the extension''s, and wakes the worker at commit';
+
+CREATE FUNCTION @extschema@.screenshot_task_request_update()
+RETURNS pg_catalog.trigger
+AS 'MODULE_PATHNAME', 'screenshot_task_request_update'
+LANGUAGE C;
+
+REVOKE ALL ON FUNCTION @extschema@.screenshot_task_request_update() FROM PUBLIC;
+
+COMMENT ON FUNCTION @extschema@.screenshot_task_request_update() IS
+'keeps a request that was made here one that was made here';
+
+CREATE TRIGGER screenshot_task_request_update
+	BEFORE UPDATE ON @extschema@.screenshot_task_request
+	FOR EACH ROW EXECUTE FUNCTION @extschema@.screenshot_task_request_update();
+
+COMMENT ON TRIGGER screenshot_task_request_update ON @extschema@.screenshot_task_request IS
+'keeps a request that was made here one that was made here';
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.screenshot_task_request', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.screenshot_task_request_id_seq', '');
@@ -393,7 +439,7 @@ AS 'MODULE_PATHNAME', 'adopt_screenshot_task_requests'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION @extschema@.adopt_screenshot_task_requests() IS
-'has requests sent from here that were made in another cluster or database, and came in a dump or a copy; returns how many';
+'has requests sent from here that came in a dump or a copy of a database; returns how many';
 
 CREATE FUNCTION @extschema@.screenshot_task_trigger()
 RETURNS pg_catalog.trigger
@@ -518,10 +564,10 @@ COMMENT ON COLUMN @extschema@.screenshot_task_worker.pid IS 'process of the work
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.state IS
 'sending: requests are on their way; busy: it will have something to do within a second; idle: not so; paused: there are requests, and all it can do is wait for a pause to end; disabled: by screenshot_task.enabled; waiting for its turn: there are not enough slots for workers; kept out: by a command on the database; not running';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.in_flight IS 'requests that are on their way, or whose outcome is not written down yet';
-COMMENT ON COLUMN @extschema@.screenshot_task_worker.pending IS 'requests that are to be sent, as last counted, less those sent since; counted when something was inserted and at each sweep, but so seldom that it takes no more than 0.2 % of the time';
+COMMENT ON COLUMN @extschema@.screenshot_task_worker.pending IS 'requests that are to be sent, as last counted, less those sent since; counted at commits, at sweeps, and after this was read, but so seldom that it takes no more than 0.2 % of the time';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.waiting IS 'those of them that may not be sent yet';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.in_doubt IS 'requests that are in doubt, as last counted';
-COMMENT ON COLUMN @extschema@.screenshot_task_worker.held IS 'requests that were made in another cluster or database, and are not sent; more than 1,000 of a kind are not counted';
+COMMENT ON COLUMN @extschema@.screenshot_task_worker.held IS 'requests that came in a dump or a copy of a database, and are not sent; more than 1,000 of a kind are not counted';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.oldest_age IS 'how long ago the oldest request was made that may be sent';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.drain_time IS 'how long it takes to send what may be sent, at the rate of the last ten seconds; null: not known';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.pauses IS 'how many servers, and roles on servers, are paused';

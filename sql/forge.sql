@@ -25,7 +25,7 @@ COPY screenshot_task_request (stream_name, domain_name, app_name, start_time, en
 copied	d	a	2999-07-10 12:00Z	2999-07-10 13:00Z	1	regress_screenshot_other	created
 \.
 -- a pretended restore
-COPY screenshot_task_request (stream_name, domain_name, app_name, start_time, end_time, template_id, requested_by, status, origin) FROM stdin;
+COPY screenshot_task_request (stream_name, domain_name, app_name, start_time, end_time, template_id, requested_by, status, stamp) FROM stdin;
 restored	d	a	2999-07-10 12:00Z	2999-07-10 13:00Z	1	regress_screenshot_other	created	815
 \.
 RESET ROLE;
@@ -38,19 +38,20 @@ UPDATE screenshot_task_request SET requested_by = 'regress_screenshot_other';
 INSERT INTO screenshot_task_request
 	(stream_name, domain_name, app_name, start_time, end_time, template_id, reference)
 	VALUES ('s', 'd', 'a', '2999-07-10 12:00Z', '2999-07-10 13:00Z', 1, 'inserted')
-	ON CONFLICT (requested_by, reference) WHERE reference IS NOT NULL
+	ON CONFLICT (role, reference) WHERE reference IS NOT NULL
 	DO UPDATE SET requested_by = 'regress_screenshot_other';
 MERGE INTO screenshot_task_request USING (SELECT) AS nothing ON true
 	WHEN MATCHED THEN UPDATE SET requested_by = 'regress_screenshot_other';
 RESET ROLE;
 GRANT UPDATE, DELETE ON screenshot_task_request TO regress_screenshot_app;
 SET ROLE regress_screenshot_app;
-UPDATE screenshot_task_request SET requested_by = 'regress_screenshot_other';
+UPDATE screenshot_task_request SET role = 'regress_screenshot_other'::regrole;
+UPDATE screenshot_task_request SET requested_by = 'regress_screenshot_other', stamp = 815, origin = DEFAULT;
 INSERT INTO screenshot_task_request
 	(stream_name, domain_name, app_name, start_time, end_time, template_id, reference)
 	VALUES ('s', 'd', 'a', '2999-07-10 12:00Z', '2999-07-10 13:00Z', 1, 'inserted')
-	ON CONFLICT (requested_by, reference) WHERE reference IS NOT NULL
-	DO UPDATE SET requested_by = 'regress_screenshot_other';
+	ON CONFLICT (role, reference) WHERE reference IS NOT NULL
+	DO UPDATE SET role = 'regress_screenshot_other'::regrole;
 WITH touched AS (UPDATE screenshot_task_request SET stream_name = 'taken' WHERE stream_name = 'the victim''s' RETURNING *)
 	SELECT count(*) FROM touched;
 WITH gone AS (DELETE FROM screenshot_task_request WHERE stream_name = 'the victim''s' RETURNING *)
@@ -123,14 +124,14 @@ CREATE TABLE rule_bait (stream_name text);
 ALTER TABLE rule_bait OWNER TO regress_screenshot_app;
 CREATE RULE forge AS ON INSERT TO rule_bait DO INSTEAD
 	INSERT INTO screenshot_task_request
-	(id, stream_name, domain_name, app_name, start_time, end_time, template_id, requested_by, requested_at, origin)
+	(id, stream_name, domain_name, app_name, start_time, end_time, template_id, requested_by, requested_at, stamp)
 	OVERRIDING SYSTEM VALUE
 	VALUES (1000000, NEW.stream_name, 'd', 'a', '2999-07-10 12:00Z', '2999-07-10 13:00Z', 1,
 			'regress_screenshot_other', '2000-01-01', 815);
 INSERT INTO rule_bait VALUES ('restored by the owner');
 
 -- What there is, and of whom: nothing that the victim did not do
-SELECT stream_name, requested_by, status, attempts, task_id, origin = 815 AS forged, requested_at < '2001-01-01' AS long_ago
+SELECT stream_name, requested_by, status, attempts, task_id, stamp = 815 AS forged, requested_at < '2001-01-01' AS long_ago
 FROM screenshot_task_request ORDER BY stream_name COLLATE "C";
 
 TRUNCATE screenshot_task_request;

@@ -51,7 +51,7 @@ ALTER TABLE screenshot_task_request DISABLE TRIGGER screenshot_task_request_inse
 -- It cannot pass a row off for one from a dump, nor request for another, nor
 -- take the number of a request to come.
 INSERT INTO screenshot_task_request
-	(stream_name, domain_name, app_name, start_time, end_time, template_id, server, status, task_id, origin)
+	(stream_name, domain_name, app_name, start_time, end_time, template_id, server, status, task_id, stamp)
 	VALUES ('forged', 'd', 'a', '2999-07-10 12:00Z', '2999-07-10 13:00Z', 1, 'granted', 'created', 'a task', 815);
 INSERT INTO screenshot_task_request
 	(id, stream_name, domain_name, app_name, start_time, end_time, template_id, server,

@@ -69,12 +69,12 @@ SELECT status, next_attempt_at <= clock_timestamp() AS is_asked_about, finished_
 ROLLBACK;
 RESET ROLE;
 
--- what was made elsewhere is held until it is adopted, by its role or by the owner
+-- what was made elsewhere is held until it is adopted, by its role or by the owner, and as long as there is no such role
 INSERT INTO screenshot_task_request
-	(stream_name, domain_name, app_name, start_time, end_time, template_id, requested_by, requested_at, status, origin)
+	(stream_name, domain_name, app_name, start_time, end_time, template_id, requested_by, requested_at, status, stamp)
 	SELECT role || ' ' || status, 'd', 'a', now() + interval '30 days', now() + interval '30 days 1 hour', 1,
 		role::name, now(), status, 815
-	FROM unnest(ARRAY['regress_screenshot_app', 'nobody']) AS role,
+	FROM unnest(ARRAY['regress_screenshot_app', 'pg_monitor', 'nobody']) AS role,
 		unnest(enum_range(NULL::screenshot_task_status)) AS status;
 SELECT min(id) AS held FROM screenshot_task_request WHERE stream_name = 'regress_screenshot_app pending' \gset
 SELECT statement, regexp_replace(outcome(format(statement, :held)), 'request \d+', 'request N') AS said FROM unnest(ARRAY[

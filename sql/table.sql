@@ -53,23 +53,23 @@ copied too	d	a	2999-07-10 12:00	2999-07-10 13:00	2	\N	\N
 SELECT split_part(stream_name, ' ', 1) AS what, status, requested_by = CURRENT_USER AS by_me, count(*)
 FROM screenshot_task_request GROUP BY 1, 2, 3 ORDER BY 1;
 
--- A row that names its origin comes from a dump.  Loaded by the owner, it
+-- A row that has a stamp comes from a dump.  Loaded by the owner, it
 -- stays what it was, and is not for this cluster to send.
 TRUNCATE screenshot_task_request;
 INSERT INTO screenshot_task_request (stream_name, domain_name, app_name, start_time, end_time, template_id)
 	VALUES ('own', 'd', 'a', '2999-07-10 12:00', '2999-07-10 13:00', 1);
 COPY screenshot_task_request
 	(id, stream_name, domain_name, app_name, start_time, end_time, template_id,
-	 requested_by, requested_at, status, attempts, task_id, origin) FROM stdin;
+	 requested_by, requested_at, status, attempts, task_id, stamp) FROM stdin;
 1000001	pending there	d	a	2999-07-10 12:00	2999-07-10 13:00	1	somebody	2998-01-01	pending	1	\N	815
 1000002	created there	d	a	2999-07-10 12:00	2999-07-10 13:00	1	somebody	2998-01-01	created	1	a task	815
 \.
 INSERT INTO screenshot_task_request
 	(id, stream_name, domain_name, app_name, start_time, end_time, template_id,
-	 requested_by, requested_at, origin)
+	 requested_by, requested_at, stamp)
 	OVERRIDING SYSTEM VALUE
 	SELECT 1000003, 'pending here', 'd', 'a', '2999-07-10 12:00', '2999-07-10 13:00', 1,
-		'somebody', '2998-01-01', origin
+		'somebody', '2998-01-01', stamp
 	FROM screenshot_task_request WHERE stream_name = 'own';
 SELECT stream_name, status, attempts, task_id, requested_by = CURRENT_USER AS by_me,
 	extract(year FROM requested_at) AS requested, origin = own_origin AS to_be_sent_from_here
@@ -77,4 +77,16 @@ FROM screenshot_task_request,
 	(SELECT origin FROM screenshot_task_request WHERE stream_name = 'own') AS own (own_origin)
 WHERE id > 1000000 ORDER BY id;
 
+TRUNCATE screenshot_task_request;
+
+-- The server is looked for in each transaction, those of one message too, which
+-- begin at the same time.
+CREATE SERVER brief FOREIGN DATA WRAPPER tencent_cloud;
+PREPARE brief AS INSERT INTO screenshot_task_request (stream_name, domain_name, app_name, start_time, end_time, template_id, server)
+	VALUES ('s', 'd', 'a', '2999-07-10 12:00', '2999-07-10 13:00', 1, 'brief');
+BEGIN\; EXECUTE brief\; COMMIT\; BEGIN\; DROP SERVER brief\; COMMIT\; BEGIN\; EXECUTE brief\; COMMIT;
+\echo :LAST_ERROR_SQLSTATE
+ROLLBACK;
+SELECT count(*) FROM screenshot_task_request WHERE server = 'brief';
+DEALLOCATE brief;
 TRUNCATE screenshot_task_request;

@@ -2,8 +2,8 @@
 -- A table of another version than the library
 --
 \set SHOW_CONTEXT never
-CREATE TABLE older (LIKE screenshot_task_request INCLUDING DEFAULTS);
-CREATE TABLE newer (LIKE screenshot_task_request INCLUDING DEFAULTS, more text DEFAULT 'of a later version');
+CREATE TABLE older (LIKE screenshot_task_request INCLUDING DEFAULTS INCLUDING GENERATED);
+CREATE TABLE newer (LIKE screenshot_task_request INCLUDING DEFAULTS INCLUDING GENERATED, more text DEFAULT 'of a later version');
 DO $$
 BEGIN
 	-- without its last column, as a version before that would have made it

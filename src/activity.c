@@ -7,9 +7,10 @@
  * when that has changed, before it waits.  The view screenshot_task_worker
  * shows it.
  *
- * Pending requests are counted when the worker looks at its table, but so
- * seldom that it spends no more than a fraction of its time on it; meanwhile
- * what it claims is taken off.
+ * Pending requests are counted when the worker looks at its table, and when
+ * somebody sees a count that there was news after; but so seldom that the
+ * worker spends no more than a fraction of its time on it.  Meanwhile what it
+ * claims is taken off.
  *
  *-------------------------------------------------------------------------
  */
@@ -94,6 +95,21 @@ age_claims(MonotonicUs now)
 }
 
 /*
+ * There may be requests that have not been counted.
+ */
+void
+activity_note_news(void)
+{
+	mine.uncounted = true;
+}
+
+bool
+activity_is_uncounted(void)
+{
+	return mine.uncounted;
+}
+
+/*
  * When the pending requests may be counted again.
  */
 MonotonicUs
@@ -109,6 +125,7 @@ void
 activity_set_counts(int64 ready, int64 waiting, int64 in_doubt,
 					TimestampTz oldest, int64 took)
 {
+	mine.uncounted = false;
 	mine.ready = ready;
 	mine.waiting = waiting;
 	mine.in_doubt = in_doubt;
@@ -191,6 +208,8 @@ screenshot_task_worker(PG_FUNCTION_ARGS)
 		if (!OidIsValid(status.database) || !status.confirmed)
 			continue;
 		read_activity(place, &activity);
+		if (activity.uncounted)
+			want_count(place);
 
 		values[0] = ObjectIdGetDatum(status.database);
 		values[1] = Int32GetDatum(status.worker_pid);

@@ -21,6 +21,7 @@ typedef struct Activity
 	bool		busy;			/* has it something to do? */
 	bool		disabled;		/* by the setting screenshot_task.enabled */
 	int			in_flight;		/* requests claimed and not written down */
+	bool		uncounted;		/* is there news since they were counted: */
 	int64		ready;			/* pending requests that may be sent */
 	int64		waiting;		/* pending requests that may not, yet */
 	int64		in_doubt;
@@ -34,6 +35,8 @@ typedef struct Activity
 
 extern void activity_note_error(const char *text);
 extern void activity_note_claimed(int n);
+extern void activity_note_news(void);
+extern bool activity_is_uncounted(void);
 extern MonotonicUs activity_count_at(void);
 extern void activity_set_counts(int64 ready, int64 waiting, int64 in_doubt,
 								TimestampTz oldest, int64 took);

@@ -84,9 +84,9 @@ static RateTable *rate_table(void);
 static void send_and_wait(const LiveServer *server, const LiveRequest *request,
 						  Call *call);
 static void describe_call(void *arg);
-pg_attribute_noreturn()
-static void raise_failure(const LiveServer *server, const char *action,
-						  const LiveAnswer *answer);
+pg_noreturn static void raise_failure(const LiveServer *server,
+									  const char *action,
+									  const LiveAnswer *answer);
 
 /* The most slots that a call lets pass by */
 #define MAX_TURNS			3

@@ -6,6 +6,11 @@
  * The only place that looks at PG_VERSION_NUM.  Each entry gives the older
  * servers the newest form, and says since when that is PostgreSQL's own.
  *
+ * test/versions runs the tests with 15, 17 and 18, which Debian's releases
+ * have.  16 is between: whatever differs here, it has in one of the forms that
+ * are tested, that of 15 for what is new since 17 or 18, and that of 17 for
+ * what is new since 16.
+ *
  *-------------------------------------------------------------------------
  */
 #ifndef SCREENSHOT_TASK_COMPAT_H
@@ -68,6 +73,11 @@
 /* 17: the number of a PGPROC follows from its address */
 #if PG_VERSION_NUM < 170000
 #define GetNumberFromPGProc(proc) ((proc)->pgprocno)
+#endif
+
+/* 18: goes before the declaration of a function that does not return */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn pg_attribute_noreturn()
 #endif
 
 /* 18: generated columns need not be stored */

@@ -71,8 +71,7 @@ static const char *parse_line(char *line, bool *in_section,
 							  Credentials *credentials);
 static char *trim(char *text);
 static void fetch_role(const RoleWish *wish);
-pg_attribute_noreturn()
-static void raise_role_failure(const char *problem);
+pg_noreturn static void raise_role_failure(const char *problem);
 
 /*
  * The credentials with which a role sends to a server, for a session.
@@ -347,7 +346,7 @@ find_file(void)
 {
 	const char *named = getenv(FILE_VARIABLE);
 	char		home[MAXPGPATH];
-	char	   *path;
+	char		path[MAXPGPATH + sizeof(HOME_FILE)] = "";
 
 	if (named != NULL && named[0] != '\0')
 	{
@@ -359,15 +358,16 @@ find_file(void)
 		return pstrdup(named);
 	}
 
-	path = get_home_path(home) ? psprintf("%s/%s", home, HOME_FILE) : NULL;
-	if (path != NULL && file_exists(path))
-		return path;
+	if (get_home_path(home))
+		snprintf(path, sizeof(path), "%s/%s", home, HOME_FILE);
+	if (path[0] != '\0' && file_exists(path))
+		return pstrdup(path);
 	if (file_exists(SYSTEM_FILE))
 		return pstrdup(SYSTEM_FILE);
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
 			 errmsg("there is no credentials file"),
-			 path != NULL ?
+			 path[0] != '\0' ?
 			 errdetail("Neither \"%s\" nor \"%s\" exists.", path, SYSTEM_FILE) :
 			 errdetail("\"%s\" does not exist.", SYSTEM_FILE),
 			 errhint("Make one of them, or start the PostgreSQL server with the environment variable %s.",

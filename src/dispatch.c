@@ -19,6 +19,9 @@
 #include "dispatch.h"
 #include "statistics.h"
 
+/* What part of the jobs is kept for servers that have few */
+#define RESERVED_PART	5
+
 static HttpClient *client;
 static dlist_head to_start = DLIST_STATIC_INIT(to_start);
 static int	n_jobs = 0;
@@ -47,6 +50,15 @@ int
 dispatch_room(void)
 {
 	return http_max_transfers(client) - n_jobs;
+}
+
+/*
+ * How many of them one server may have: the rest is for servers that have few.
+ */
+int
+dispatch_spare(void)
+{
+	return dispatch_room() - http_max_transfers(client) / RESERVED_PART;
 }
 
 /*

@@ -5,11 +5,20 @@
  *	  woken for it
  *
  * The trigger makes the row what a new request is, whatever the statement
- * said: by whom and when, pending, and of this cluster and database.
+ * said: by whom and when, and pending.
  *
- * A row that names its origin comes from a dump.  It is for the table's owner
- * to load, and is kept as it is, except that it is nobody's to send: what was
- * pending when the dump was made may have been sent since.
+ * A row that comes from a dump is kept as it is, except that it is nobody's to
+ * send: what was pending when the dump was made may have been sent since.
+ * That must hold with triggers disabled, too, and in the database that the
+ * dump was made of.  So each row is stamped with the transaction that writes
+ * it, and the column that says whether a request was made here is generated
+ * from that: it does if the stamp is that of the transaction which is writing
+ * the row.  A dump has the stamp, and no transaction has it again.  What a
+ * transaction deletes and puts back itself nobody has seen before.
+ *
+ * An UPDATE writes the row anew, and computes the column anew, since there are
+ * triggers before it.  So there is a trigger that stamps again what was made
+ * here.
  *
  *-------------------------------------------------------------------------
  */
@@ -24,6 +33,7 @@
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -39,15 +49,13 @@
 /* How often a reference may be found to be taken, by a row that then is gone */
 #define MAX_TURNS			10
 
-/* The origin of rows that came from a dump */
-#define ORIGIN_RESTORED		INT64CONST(0)
-
 /*
  * A start this much after the API's window opens is safe from the difference
  * between its clock and ours.
  */
 #define WINDOW_MARGIN		(2 * USECS_PER_SEC)
 
+static void check_columns(Relation relation);
 static HeapTuple restored_row(HeapTuple tuple, TupleDesc desc);
 static HeapTuple new_row(Relation relation, HeapTuple tuple);
 static int64 next_id(Relation relation);
@@ -59,8 +67,36 @@ static SPIPlanPtr prepare(SPIPlanPtr *plan, char **plan_schema,
 						  const char *schema, const char *text, int nargs,
 						  Oid *argtypes);
 
+PG_FUNCTION_INFO_V1(screenshot_task_request_origin);
+PG_FUNCTION_INFO_V1(screenshot_task_role);
 PG_FUNCTION_INFO_V1(screenshot_task_request_insert);
+PG_FUNCTION_INFO_V1(screenshot_task_request_update);
 PG_FUNCTION_INFO_V1(enqueue_screenshot_task);
+
+/*
+ * screenshot_task_request_origin(stamp): where a row that is being written was
+ * made
+ */
+Datum
+screenshot_task_request_origin(PG_FUNCTION_ARGS)
+{
+	FullTransactionId transaction = GetTopFullTransactionIdIfAny();
+
+	if (PG_ARGISNULL(0) || !FullTransactionIdIsValid(transaction) ||
+		PG_GETARG_INT64(0) != request_stamp(transaction))
+		PG_RETURN_INT64(ORIGIN_RESTORED);
+	PG_RETURN_INT64(request_origin());
+}
+
+/*
+ * screenshot_task_role() returns the current role
+ */
+Datum
+screenshot_task_role(PG_FUNCTION_ARGS)
+{
+	(void) fcinfo;
+	PG_RETURN_OID(GetUserId());
+}
 
 /*
  * BEFORE INSERT on screenshot_task_request
@@ -81,14 +117,8 @@ screenshot_task_request_insert(PG_FUNCTION_ARGS)
 				 errmsg("screenshot_task_request_insert must be fired BEFORE INSERT FOR EACH ROW")));
 
 	desc = RelationGetDescr(trigger->tg_relation);
-	if (desc->natts < Natts_request)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s\" lacks columns of this version of screenshot_task",
-						RelationGetRelationName(trigger->tg_relation)),
-				 errhint("Run ALTER EXTENSION screenshot_task UPDATE.")));
-
-	(void) heap_getattr(trigger->tg_trigtuple, Anum_request_origin, desc,
+	check_columns(trigger->tg_relation);
+	(void) heap_getattr(trigger->tg_trigtuple, Anum_request_stamp, desc,
 						&isnull);
 	if (!isnull)
 	{
@@ -98,7 +128,7 @@ screenshot_task_request_insert(PG_FUNCTION_ARGS)
 					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					 errmsg("only the owner of table \"%s\" may restore requests",
 							RelationGetRelationName(trigger->tg_relation)),
-					 errdetail("A row that names its origin is one of a dump: to make a request of it might send it a second time."),
+					 errdetail("A row that has a stamp is one of a dump: to make a request of it might send it a second time."),
 					 errhint("Leave the column out, or have the owner load the dump.")));
 		return PointerGetDatum(restored_row(trigger->tg_trigtuple, desc));
 	}
@@ -108,13 +138,85 @@ screenshot_task_request_insert(PG_FUNCTION_ARGS)
 								   trigger->tg_trigtuple));
 }
 
+/*
+ * BEFORE UPDATE on screenshot_task_request
+ */
+Datum
+screenshot_task_request_update(PG_FUNCTION_ARGS)
+{
+	static int	columns[] = {Anum_request_stamp, Anum_request_requested_by};
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	Datum		values[lengthof(columns)];
+	bool		nulls[lengthof(columns)] = {false};
+	NameData	role_name;
+	char	   *name;
+	TupleDesc	desc;
+	Datum		origin;
+	Datum		role;
+	bool		isnull;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
+		!TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("screenshot_task_request_update must be fired BEFORE UPDATE FOR EACH ROW")));
+
+	desc = RelationGetDescr(trigger->tg_relation);
+	check_columns(trigger->tg_relation);
+	origin = heap_getattr(trigger->tg_trigtuple, Anum_request_origin, desc,
+						  &isnull);
+	if (isnull || DatumGetInt64(origin) != request_origin())
+		return PointerGetDatum(trigger->tg_newtuple);
+
+	values[0] = Int64GetDatum(request_stamp(GetTopFullTransactionId()));
+	role = heap_getattr(trigger->tg_newtuple, Anum_request_role, desc,
+						&isnull);
+	/* It may have been renamed, or dropped. */
+	name = isnull ? NULL : GetUserNameFromId(DatumGetObjectId(role), true);
+	if (name != NULL)
+	{
+		namestrcpy(&role_name, name);
+		values[1] = NameGetDatum(&role_name);
+	}
+	return PointerGetDatum(heap_modify_tuple_by_cols(trigger->tg_newtuple,
+													 desc,
+													 name == NULL ? 1 : 2,
+													 columns, values, nulls));
+}
+
+/*
+ * Check that a table has the columns that this library knows.
+ */
+static void
+check_columns(Relation relation)
+{
+	if (RelationGetDescr(relation)->natts < Natts_request)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" lacks columns of this version of screenshot_task",
+						RelationGetRelationName(relation)),
+				 errhint("Run ALTER EXTENSION screenshot_task UPDATE.")));
+}
+
+/*
+ * What a dump says, but for the role, whose OID may be another one here.
+ */
 static HeapTuple
 restored_row(HeapTuple tuple, TupleDesc desc)
 {
-	int			columns[] = {Anum_request_origin};
-	Datum		values[] = {Int64GetDatum(ORIGIN_RESTORED)};
-	bool		nulls[] = {false};
+	int			columns[] = {Anum_request_role};
+	Datum		values[1];
+	bool		nulls[1];
+	Oid			role = InvalidOid;
+	Datum		name = heap_getattr(tuple, Anum_request_requested_by, desc,
+									&nulls[0]);
 
+	if (!nulls[0])
+		role = get_role_oid(NameStr(*DatumGetName(name)), true);
+	values[0] = ObjectIdGetDatum(role);
+	nulls[0] = !OidIsValid(role);
 	return heap_modify_tuple_by_cols(tuple, desc, lengthof(columns), columns,
 									 values, nulls);
 }
@@ -125,7 +227,7 @@ new_row(Relation relation, HeapTuple tuple)
 	static int	columns[] = {
 		Anum_request_id,
 		Anum_request_requested_by, Anum_request_requested_at,
-		Anum_request_status, Anum_request_origin,
+		Anum_request_status, Anum_request_stamp, Anum_request_role,
 		Anum_request_next_attempt_at, Anum_request_attempts,
 		Anum_request_misses,
 		Anum_request_sent_at, Anum_request_finished_at,
@@ -148,7 +250,7 @@ new_row(Relation relation, HeapTuple tuple)
 		check_texts(tuple, desc);
 
 	memset(nulls, true, sizeof(nulls));
-	memset(nulls, false, 5 * sizeof(bool));
+	memset(nulls, false, 6 * sizeof(bool));
 	namestrcpy(&role_name, GetUserNameFromId(role, false));
 
 	/* Nobody but the owner may take an id that others are to get. */
@@ -158,10 +260,11 @@ new_row(Relation relation, HeapTuple tuple)
 	values[1] = NameGetDatum(&role_name);
 	values[2] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
 	values[3] = pending_status(TupleDescAttr(desc, Anum_request_status - 1)->atttypid);
-	values[4] = Int64GetDatum(request_origin());
-	nulls[5] = !first_attempt_at(tuple, desc, &values[5]);
-	nulls[6] = nulls[7] = false;
-	values[6] = values[7] = Int32GetDatum(0);
+	values[4] = Int64GetDatum(request_stamp(GetTopFullTransactionId()));
+	values[5] = ObjectIdGetDatum(role);
+	nulls[6] = !first_attempt_at(tuple, desc, &values[6]);
+	nulls[7] = nulls[8] = false;
+	values[7] = values[8] = Int32GetDatum(0);
 	return heap_modify_tuple_by_cols(tuple, desc, lengthof(columns), columns,
 									 values, nulls);
 }
@@ -191,12 +294,13 @@ check_server_once(const char *server, Oid role)
 {
 	static NameData last_server;
 	static Oid	last_role = InvalidOid;
-	static TimestampTz last_transaction = 0;
+	static FullTransactionId last_transaction = {0};
 	static CommandId last_command = 0;
-	TimestampTz transaction = GetCurrentTransactionStartTimestamp();
+	FullTransactionId transaction = GetTopFullTransactionId();
 	CommandId	command = GetCurrentCommandId(false);
 
-	if (last_transaction == transaction && last_command == command &&
+	if (FullTransactionIdEquals(last_transaction, transaction) &&
+		last_command == command &&
 		last_role == role && strcmp(NameStr(last_server), server) == 0)
 		return;
 	check_live_server(server, role);
@@ -321,7 +425,7 @@ enqueue_screenshot_task(PG_FUNCTION_ARGS)
 					   " domain_name, app_name, end_time, template_id,"
 					   " start_time, stream_type, extension, server, reference)"
 					   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
-					   " ON CONFLICT (requested_by, reference)"
+					   " ON CONFLICT (role, reference)"
 					   " WHERE reference IS NOT NULL DO NOTHING"
 					   " RETURNING id",
 					   N_ARGS, argtypes);
@@ -337,8 +441,8 @@ enqueue_screenshot_task(PG_FUNCTION_ARGS)
 
 		/* The role has a request of this reference, or had one just now. */
 		plan = prepare(&find_plan, &find_schema, schema,
-					   "SELECT id FROM %s.screenshot_task_request"
-					   " WHERE requested_by OPERATOR(pg_catalog.=) CURRENT_USER"
+					   "SELECT id FROM %1$s.screenshot_task_request"
+					   " WHERE role OPERATOR(pg_catalog.=) %1$s.screenshot_task_role()"
 					   " AND reference OPERATOR(pg_catalog.=) $1",
 					   1, &argtypes[ARG_REFERENCE]);
 		SPI_execute_plan(plan, &args[ARG_REFERENCE], NULL, false, 0);

@@ -72,6 +72,7 @@
 typedef struct ClientSocket
 {
 	int			fd;
+	int			local_port;		/* 0: not looked up, or not bound */
 	bool		watched;		/* is there a transfer on it? */
 } ClientSocket;
 
@@ -86,13 +87,16 @@ struct HttpClient
 	int			max_sockets;
 	int			max_transfers;
 	int			n_transfers;	/* transfers that are under way */
+	bool		has_new;		/* have some been added that libcurl has not
+								 * begun? */
+	dlist_head	unused;			/* of HttpTransfer.node: to be used again */
 	dlist_head	left;			/* written, not yet known to have left */
 	dlist_head	done;			/* ended, not yet handed out */
 };
 
 struct HttpTransfer
 {
-	dlist_node	node;			/* in done, if in_done */
+	dlist_node	node;			/* in done, if in_done; in unused */
 	dlist_node	left_node;		/* in left, if in_left */
 	bool		in_left;
 	bool		under_way;		/* known to the multi handle? */
@@ -110,6 +114,7 @@ struct HttpTransfer
 	int			socket;			/* that it is written to; -1: not known */
 
 	MonotonicUs leave_by;
+	bool		connected;		/* was there a connection, TLS aside? */
 	bool		sent;			/* was libcurl let through to write? */
 	bool		repeated;		/* did libcurl try to write once more? */
 	bool		lapsed;
@@ -142,7 +147,8 @@ static int	on_socket(CURL *easy, curl_socket_t fd, int what, void *arg,
 					  void *socket_arg);
 static int	on_new_socket(void *arg, curl_socket_t fd, curlsocktype purpose);
 static int	on_close_socket(void *arg, curl_socket_t fd);
-static int	find_socket(const HttpClient *client, int local_port);
+static int	find_socket(HttpClient *client, int local_port);
+static int	find_local_port(int fd);
 static int	on_timer(CURLM *multi, long timeout_ms, void *arg);
 static int	before_writing(void *arg, char *remote_ip, char *local_ip,
 						   int remote_port, int local_port);
@@ -203,6 +209,7 @@ http_client_create(int max_transfers)
 	client->max_sockets = 2 * max_transfers;
 	client->sockets = MemoryContextAlloc(TopMemoryContext,
 										 client->max_sockets * sizeof(ClientSocket));
+	dlist_init(&client->unused);
 	dlist_init(&client->left);
 	dlist_init(&client->done);
 
@@ -283,23 +290,21 @@ initialize_libcurl(void)
 const char *
 http_parse_endpoint(const char *url, HttpEndpoint *endpoint)
 {
-	CURLU	   *parts = curl_url();
+	CURLU	   *parts;
 	const char *problem;
 
+	/* Versions of libcurl differ in what they say of this. */
+	if (strstr(url, "://") == NULL)
+		return "has no scheme";
+
+	parts = curl_url();
 	if (parts == NULL)
 		return "could not be read: out of memory";
-	switch (curl_url_set(parts, CURLUPART_URL, url, CURLU_NON_SUPPORT_SCHEME))
-	{
-		case CURLUE_OK:
-			problem = check_endpoint(parts, endpoint);
-			break;
-		case CURLUE_BAD_SCHEME:
-			problem = "has no scheme";
-			break;
-		default:
-			problem = "is not a URL";
-			break;
-	}
+	if (curl_url_set(parts, CURLUPART_URL, url,
+					 CURLU_NON_SUPPORT_SCHEME) == CURLUE_OK)
+		problem = check_endpoint(parts, endpoint);
+	else
+		problem = "is not a URL";
 	curl_url_cleanup(parts);
 	return problem;
 }
@@ -365,7 +370,7 @@ url_part(CURLU *parts, CURLUPart part, char *out, size_t size)
 }
 
 /*
- * Start a request.
+ * Start a request.  It is on its way with the next http_wait().
  *
  * *transfer is the caller's until http_release(), and is set before anything
  * can raise an error, so that a caller who releases it on every path leaks
@@ -386,7 +391,6 @@ http_start(HttpClient *client, const HttpRequest *request,
 	*transfer = make_transfer(client);
 	set_options(*transfer);
 	set_request(*transfer, request);
-	give_up_closed_sockets(client);
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &saved);
@@ -400,7 +404,7 @@ http_start(HttpClient *client, const HttpRequest *request,
 						curl_multi_strerror(result))));
 	(*transfer)->under_way = true;
 	client->n_transfers++;
-	drive(client, false);
+	client->has_new = true;
 }
 
 /*
@@ -432,6 +436,9 @@ give_up_closed_sockets(HttpClient *client)
 /*
  * Make a transfer that has no request yet.
  *
+ * Its memory may have been another's: it is large, and to have it from malloc
+ * each time costs more than all else that is allocated for a request.
+ *
  * An easy handle is for one transfer alone: libcurl 7.88 goes on using what
  * it has freed, of the headers of the answer before, if it is used again and
  * the first header line of an answer is folded.
@@ -446,9 +453,13 @@ make_transfer(HttpClient *client)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
 				 errmsg("could not create a libcurl handle")));
-	transfer = MemoryContextAllocExtended(TopMemoryContext,
-										  sizeof(HttpTransfer),
-										  MCXT_ALLOC_NO_OOM);
+	if (dlist_is_empty(&client->unused))
+		transfer = MemoryContextAllocExtended(TopMemoryContext,
+											  sizeof(HttpTransfer),
+											  MCXT_ALLOC_NO_OOM);
+	else
+		transfer = dlist_container(HttpTransfer, node,
+								   dlist_pop_head_node(&client->unused));
 	if (transfer == NULL)
 	{
 		curl_easy_cleanup(easy);
@@ -621,6 +632,12 @@ drive(HttpClient *client, bool sockets_ready)
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &saved);
 
+	/* Whatever libcurl is called for, it may begin what is new. */
+	if (client->has_new)
+	{
+		client->has_new = false;
+		give_up_closed_sockets(client);
+	}
 	if (sockets_ready)
 		n_events = epoll_wait(client->epoll_fd, events, lengthof(events), 0);
 	for (int i = 0; i < n_events; i++)
@@ -780,8 +797,8 @@ http_reply(HttpTransfer *transfer, HttpReply *reply)
 }
 
 /*
- * Is it by libcurl's code TLS that failed?  Its times alone do not tell: they
- * may be missing of a connection that was made and given up at one go.
+ * Is it by libcurl's code TLS that failed?  Of a connection that was made and
+ * given up at one go nothing else tells.
  */
 static bool
 is_tls_failure(CURLcode result)
@@ -802,11 +819,9 @@ describe_failure(HttpTransfer *transfer)
 	const char *words = transfer->curl_error[0] != '\0' ?
 		transfer->curl_error : curl_easy_strerror(transfer->result);
 	curl_off_t	looked_up = 0;
-	curl_off_t	connected = 0;
 	const char *phase;
 
 	curl_easy_getinfo(transfer->easy, CURLINFO_NAMELOOKUP_TIME_T, &looked_up);
-	curl_easy_getinfo(transfer->easy, CURLINFO_CONNECT_TIME_T, &connected);
 
 	if (transfer->lapsed)
 	{
@@ -830,7 +845,7 @@ describe_failure(HttpTransfer *transfer)
 		phase = "could not negotiate TLS with";
 	else if (looked_up == 0)
 		phase = "could not look up";
-	else if (connected == 0)
+	else if (!transfer->connected)
 		phase = "could not connect to";
 	else
 		phase = "could not negotiate TLS with";
@@ -886,7 +901,7 @@ http_release(HttpTransfer *transfer)
 		pfree(transfer->body);
 	if (transfer->host != NULL)
 		pfree(transfer->host);
-	pfree(transfer);
+	dlist_push_head(&client->unused, &transfer->node);
 }
 
 /* ---------------------------------------------------------------- callbacks
@@ -895,14 +910,20 @@ http_release(HttpTransfer *transfer)
 
 /*
  * libcurl wants a socket watched, or no longer.
+ *
+ * On a socket that is connected, what a transfer waits for first is the peer's
+ * part of TLS.  libcurl's own times do not tell in all of its versions whether
+ * a connection that TLS failed on had been made.
  */
 static int
 on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg)
 {
 	HttpClient *client = arg;
 	struct epoll_event event = {0};
+	struct sockaddr_storage peer;
+	socklen_t	peer_len = sizeof(peer);
+	HttpTransfer *transfer = NULL;
 
-	(void) easy;
 	for (int i = 0; i < client->n_sockets; i++)
 	{
 		if (client->sockets[i].fd == fd)
@@ -915,6 +936,11 @@ on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg)
 		(void) curl_multi_assign(client->multi, fd, NULL);
 		return 0;
 	}
+
+	(void) curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &transfer);
+	if (transfer != NULL &&
+		getpeername(fd, (struct sockaddr *) &peer, &peer_len) == 0)
+		transfer->connected = true;
 
 	event.data.fd = fd;
 	if (what & CURL_POLL_IN)
@@ -948,6 +974,7 @@ on_new_socket(void *arg, curl_socket_t fd, curlsocktype purpose)
 	if (client->n_sockets < client->max_sockets)
 	{
 		client->sockets[client->n_sockets].fd = fd;
+		client->sockets[client->n_sockets].local_port = 0;
 		client->sockets[client->n_sockets].watched = false;
 		client->n_sockets++;
 	}
@@ -973,27 +1000,41 @@ on_close_socket(void *arg, curl_socket_t fd)
  * The socket of a client that is bound to a local port; -1 if there is none.
  */
 static int
-find_socket(const HttpClient *client, int local_port)
+find_socket(HttpClient *client, int local_port)
 {
 	for (int i = 0; i < client->n_sockets; i++)
 	{
-		union
-		{
-			struct sockaddr any;
-			struct sockaddr_in v4;
-			struct sockaddr_in6 v6;
-		}			address;
-		socklen_t	len = sizeof(address);
+		ClientSocket *socket = &client->sockets[i];
 
-		if (getsockname(client->sockets[i].fd, &address.any, &len) != 0)
-			continue;
-		if ((address.any.sa_family == AF_INET &&
-			 ntohs(address.v4.sin_port) == local_port) ||
-			(address.any.sa_family == AF_INET6 &&
-			 ntohs(address.v6.sin6_port) == local_port))
-			return client->sockets[i].fd;
+		if (socket->local_port == 0)
+			socket->local_port = find_local_port(socket->fd);
+		if (socket->local_port == local_port)
+			return socket->fd;
 	}
 	return -1;
+}
+
+/*
+ * The local port that a socket is bound to; 0 if it is to none.
+ */
+static int
+find_local_port(int fd)
+{
+	union
+	{
+		struct sockaddr any;
+		struct sockaddr_in v4;
+		struct sockaddr_in6 v6;
+	}			address;
+	socklen_t	len = sizeof(address);
+
+	if (getsockname(fd, &address.any, &len) != 0)
+		return 0;
+	if (address.any.sa_family == AF_INET)
+		return ntohs(address.v4.sin_port);
+	if (address.any.sa_family == AF_INET6)
+		return ntohs(address.v6.sin6_port);
+	return 0;
 }
 
 /*
@@ -1074,9 +1115,10 @@ seek_body(void *arg, curl_off_t offset, int origin)
  * A header of the answer: counted, and no more, unless it says what time it
  * is.
  *
- * A connection is kept for the next request only if one has been answered on
- * it: over HTTP/2 a time-out ends the stream alone, and a connection on which
- * nothing comes any more would be kept for ever.
+ * A connection is kept for the next request only if an answer's headers, with
+ * the empty line at their end, have come on it.  Over HTTP/2 a time-out ends
+ * the stream alone, and a connection on which nothing comes any more would be
+ * kept for ever; so would be, by libcurl 8.14, one that nghttp2 has given up.
  */
 static size_t
 on_header(char *data, size_t size, size_t nitems, void *arg)
@@ -1091,8 +1133,9 @@ on_header(char *data, size_t size, size_t nitems, void *arg)
 		memcpy(transfer->date, data + 5, date_len);
 		transfer->date[date_len] = '\0';
 	}
+
 	/* What is asked by GET is not asked again soon. */
-	if (transfer->header_len == 0 && transfer->body_len > 0)
+	if (len == 2 && memcmp(data, "\r\n", 2) == 0 && transfer->body_len > 0)
 		(void) curl_easy_setopt(transfer->easy, CURLOPT_FORBID_REUSE, 0L);
 	transfer->header_len += len;
 	if (transfer->header_len > HTTP_MAX_ANSWER)

@@ -22,6 +22,7 @@
 #include "postgres.h"
 
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -39,8 +40,19 @@
  */
 #define KNOWN_FOR			(40 * US_PER_SECOND)
 
+/*
+ * How long requests are looked for only behind those that were claimed before.
+ * One before them may have been locked by somebody.
+ */
+#define START_OVER_AFTER	US_PER_SECOND
+
 #define MIN_PAUSE			(5 * US_PER_SECOND)
 #define MAX_PAUSE			(300 * US_PER_SECOND)
+
+/* As many requests a server may have under way while others, which may not be
+ * answered, have all that is not reserved.  It has its 20 a second with them if
+ * it answers within 200 ms. */
+#define FEW_IN_FLIGHT		4
 
 /* longer than credentials take to be fetched, or not */
 #define WAIT_FOR_SET		((ROLE_FETCH_TIMEOUT + 3000) * US_PER_MS)
@@ -77,11 +89,12 @@ lane_find(const LaneName *name)
 	{
 		lane = dlist_container(Lane, node, iter.cur);
 		if (strcmp(NameStr(lane->name.server), NameStr(name->server)) == 0 &&
-			strcmp(NameStr(lane->name.role), NameStr(name->role)) == 0)
+			lane->name.role == name->role)
 			return lane;
 	}
 	lane = MemoryContextAllocZero(TopMemoryContext, sizeof(Lane));
 	lane->name = *name;
+	snprintf(NameStr(lane->role_name), NAMEDATALEN, "%u", name->role);
 	lane->server = find_server(&lane->name.server);
 	dlist_push_tail(&lanes, &lane->node);
 	return lane;
@@ -118,7 +131,8 @@ bool
 lane_resolve(Lane *lane)
 {
 	MemoryContext old;
-	Oid			role;
+	Oid			role = lane->name.role;
+	char	   *role_name;
 	RoleWish	wish;
 	RoleState	state;
 
@@ -130,7 +144,13 @@ lane_resolve(Lane *lane)
 											  ALLOCSET_SMALL_SIZES);
 	old = MemoryContextSwitchTo(lane->context);
 	being_resolved = lane;
-	role = get_role_oid(NameStr(lane->name.role), false);
+	role_name = GetUserNameFromId(role, true);
+	if (role_name == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the role that made the requests, of OID %u, was dropped; cancel_screenshot_task_request() ends them",
+						role)));
+	namestrcpy(&lane->role_name, role_name);
 	lane->options = get_live_server(NameStr(lane->name.server), role);
 	role_wish(&wish, lane->options);
 	wish.newer_than = lane->newer_than;
@@ -321,13 +341,47 @@ is_first_refusal(Lane *lane, MonotonicUs signed_at, const LiveAnswer *answer)
 }
 
 /*
+ * A lane has requests that may be claimed, and that may go before others.
+ */
+void
+lane_has_new_work(Lane *lane)
+{
+	lane->has_work = true;
+	lane_start_over(lane);
+}
+
+/*
+ * Look for the requests of a lane from the first one on.
+ */
+void
+lane_start_over(Lane *lane)
+{
+	lane->after_start = DT_NOBEGIN;
+	lane->after_id = 0;
+	lane->start_over_at = monotonic_now() + START_OVER_AFTER;
+}
+
+/*
+ * A request of a lane has been claimed, and with it those that go before it.
+ */
+void
+lane_claimed(Lane *lane, TimestampTz start, int64 id)
+{
+	if (start < lane->after_start ||
+		(start == lane->after_start && id < lane->after_id))
+		return;
+	lane->after_start = start;
+	lane->after_id = id;
+}
+
+/*
  * May requests of a lane be claimed now?
  */
 bool
-lane_may_claim(const Lane *lane, MonotonicUs now)
+lane_may_claim(const Lane *lane, MonotonicUs now, int spare)
 {
 	return lane->has_work && not_before(lane) <= now &&
-		lane_room(lane, now) > 0;
+		lane_room(lane, now, spare) > 0;
 }
 
 /*
@@ -367,9 +421,12 @@ lane_paused_until(const Lane *lane)
 
 /*
  * How many more requests of a lane may be under way.
+ *
+ * "spare" is how many more of all servers may be, but for those of servers that
+ * have few.  It is negative if some of these have made use of that.
  */
 int
-lane_room(const Lane *lane, MonotonicUs now)
+lane_room(const Lane *lane, MonotonicUs now, int spare)
 {
 	const Server *server = lane->server;
 	int			most = server->max_in_flight;
@@ -378,6 +435,7 @@ lane_room(const Lane *lane, MonotonicUs now)
 		most = 1;
 	else if (server->known_until < now)
 		most = server->n_left + 1;
+	most = Min(most, Max(server->in_flight + spare, FEW_IN_FLIGHT));
 	return Max(most - server->in_flight, 0);
 }
 
@@ -397,7 +455,7 @@ lane_pause(Lane *lane, const char *reason)
 	pause = start_pause(&lane->pause, reason);
 	ereport(LOG,
 			(errmsg("screenshot tasks of role %s for server \"%s\" are paused for %d s",
-					quote_identifier(NameStr(lane->name.role)),
+					quote_identifier(NameStr(lane->role_name)),
 					NameStr(lane->name.server), (int) (pause / US_PER_SECOND)),
 			 errdetail_internal("%s", reason),
 			 errhint("The pause ends at any change of the server or the user mapping, and at a reload.")));
@@ -468,7 +526,7 @@ lanes_describe_pauses(MonotonicUs now, StringInfo lines)
 			continue;
 		appendStringInfo(lines, "%srole %s on server \"%s\"",
 						 n > 0 ? "\n" : "",
-						 quote_identifier(NameStr(lane->name.role)),
+						 quote_identifier(NameStr(lane->role_name)),
 						 NameStr(lane->name.server));
 		describe_pause(&lane->pause, lines);
 		n++;
@@ -544,7 +602,7 @@ lanes_end_pauses(void)
  * told by the end of a request.
  */
 MonotonicUs
-lanes_next_chance(MonotonicUs now)
+lanes_next_chance(MonotonicUs now, int spare)
 {
 	MonotonicUs next = MONOTONIC_NEVER;
 	dlist_iter	iter;
@@ -553,7 +611,7 @@ lanes_next_chance(MonotonicUs now)
 	{
 		Lane	   *lane = dlist_container(Lane, node, iter.cur);
 
-		if (lane->has_work && lane_room(lane, now) > 0)
+		if (lane->has_work && lane_room(lane, now, spare) > 0)
 			next = Min(next, not_before(lane));
 	}
 	return next;

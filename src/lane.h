@@ -47,9 +47,13 @@ typedef struct Lane
 {
 	dlist_node	node;
 	LaneName	name;
+	NameData	role_name;		/* when it was last resolved, for the log */
 	Server	   *server;
 	bool		has_work;		/* may there be requests to claim? */
 	bool		was_seen;		/* were there, with none claimed since? */
+	TimestampTz after_start;	/* Requests before this one, in the order of */
+	int64		after_id;		/* their start and id, were claimed, */
+	MonotonicUs start_over_at;	/* but look again for others then. */
 	MonotonicUs slot_at;		/* when the account's limit lets more through */
 	Pause		pause;
 
@@ -82,8 +86,11 @@ extern void lane_note_answer(Lane *lane, RateKey key, MonotonicUs signed_at,
 extern void lanes_forget_options(void);
 
 extern bool lanes_have_work(void);
-extern bool lane_may_claim(const Lane *lane, MonotonicUs now);
-extern int	lane_room(const Lane *lane, MonotonicUs now);
+extern void lane_has_new_work(Lane *lane);
+extern void lane_start_over(Lane *lane);
+extern void lane_claimed(Lane *lane, TimestampTz start, int64 id);
+extern bool lane_may_claim(const Lane *lane, MonotonicUs now, int spare);
+extern int	lane_room(const Lane *lane, MonotonicUs now, int spare);
 extern MonotonicUs lane_paused_until(const Lane *lane);
 extern void lane_pause(Lane *lane, const char *reason);
 
@@ -92,6 +99,6 @@ extern void server_answered(Server *server);
 
 extern void lanes_end_pauses(void);
 extern int	lanes_describe_pauses(MonotonicUs now, StringInfo lines);
-extern MonotonicUs lanes_next_chance(MonotonicUs now);
+extern MonotonicUs lanes_next_chance(MonotonicUs now, int spare);
 
 #endif							/* SCREENSHOT_TASK_LANE_H */

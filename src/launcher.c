@@ -11,6 +11,9 @@
  *
  * A worker that ends for another reason is started again, later and later.
  *
+ * More databases than have places in shared memory are looked into little by
+ * little, as others are found to need none.
+ *
  * Where there are more such databases than slots for background workers, they
  * take turns: a worker that is idle, or else one that has had its turn, makes
  * room for the one that has been waiting longest.
@@ -27,6 +30,7 @@
 #include "access/xact.h"
 #include "catalog/pg_database.h"
 #include "miscadmin.h"
+#include "nodes/pg_list.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
@@ -70,9 +74,17 @@ static Attempt attempts[MAX_DATABASES];
 static MonotonicUs full_until = 0;	/* no slot may be free before */
 static bool full_was_logged = false;
 
+/* Databases have been given places up to this one, by OID; none after it, if
+ * there are more */
+static Oid	last_found = InvalidOid;
+static bool all_are_found = false;
+static bool lack_was_logged = false;
+
 PGDLLEXPORT void screenshot_task_launcher_main(Datum arg);
 
+static void find_more_databases(void);
 static void find_databases(void);
+static List *list_databases(void);
 static MonotonicUs keep_workers(void);
 static MonotonicUs worker_wanted_at(const Attempt *attempt,
 									const DatabaseStatus *status);
@@ -120,7 +132,6 @@ screenshot_task_launcher_main(Datum arg)
 	announce_launcher();
 	wait_event = WaitEventExtensionNew("ScreenshotTaskLauncher");
 
-	find_databases();
 	for (;;)
 	{
 		MonotonicUs next;
@@ -134,6 +145,7 @@ screenshot_task_launcher_main(Datum arg)
 			full_was_logged = false;
 		}
 
+		find_more_databases();
 		next = keep_workers();
 		timeout = monotonic_wait_ms(monotonic_now(), next);
 		(void) WaitLatch(MyLatch,
@@ -145,16 +157,74 @@ screenshot_task_launcher_main(Datum arg)
 }
 
 /*
- * Give every database that may have the extension a place.
+ * If there are databases without a place, and places are free now, look for
+ * them.
+ */
+static void
+find_more_databases(void)
+{
+	int			n_free;
+	int			n_unknown;
+
+	if (all_are_found && !place_was_refused())
+		return;
+	count_places(&n_free, &n_unknown);
+	if (n_free > 0)
+		find_databases();
+	else if (n_unknown == 0 && !lack_was_logged && !place_was_refused())
+	{
+		log_lack_of_places();
+		lack_was_logged = true;
+	}
+}
+
+/*
+ * Give every database that may have the extension a place: all those that come
+ * after the last one found, as long as there are places.
  */
 static void
 find_databases(void)
 {
+	MemoryContext context = CurrentMemoryContext;
+	List	   *databases;
+	ListCell   *cell;
+
+	/* Who is refused from now on is looked for once these are through. */
+	if (last_found == InvalidOid)
+		forget_refused_places();
+	StartTransactionCommand();
+	databases = list_databases();
+	all_are_found = true;
+	foreach(cell, databases)
+	{
+		if (lfirst_oid(cell) <= last_found)
+			continue;
+		all_are_found = give_place(lfirst_oid(cell));
+		if (!all_are_found)
+			break;
+		last_found = lfirst_oid(cell);
+	}
+	if (all_are_found)
+	{
+		last_found = InvalidOid;
+		lack_was_logged = false;
+	}
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+	pgstat_report_stat(true);
+}
+
+/*
+ * The databases that may have the extension, by OID.
+ */
+static List *
+list_databases(void)
+{
 	Relation	catalog;
 	TableScanDesc scan;
 	HeapTuple	tuple;
+	List	   *databases = NIL;
 
-	StartTransactionCommand();
 	(void) GetTransactionSnapshot();
 	catalog = table_open(DatabaseRelationId, AccessShareLock);
 	scan = table_beginscan_catalog(catalog, 0, NULL);
@@ -163,12 +233,12 @@ find_databases(void)
 		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
 
 		if (database->datallowconn && !database->datistemplate)
-			(void) database_place(database->oid);
+			databases = lappend_oid(databases, database->oid);
 	}
 	table_endscan(scan);
 	table_close(catalog, AccessShareLock);
-	CommitTransactionCommand();
-	pgstat_report_stat(true);
+	list_sort(databases, list_oid_cmp);
+	return databases;
 }
 
 /*
@@ -382,6 +452,8 @@ start(int place, const DatabaseStatus *status)
 		(void) take_wake(place);
 		set_unwanted(place);
 		attempt->waiting_since = 0;
+		/* Another database may have its place. */
+		SetLatch(MyLatch);
 		return false;
 	}
 	attempt->started_at = now;

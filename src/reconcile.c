@@ -307,7 +307,7 @@ apply_policy(const DoubtfulRequest *request, const LiveServer *options)
 		case IN_DOUBT_RESEND:
 			queue_send_again(request,
 							 "was in doubt, and sent again by the server's option in_doubt");
-			lane_find(&request->lane)->has_work = true;
+			lane_has_new_work(lane_find(&request->lane));
 			stat_count(NameStr(request->lane.server), COUNT_RESENT, 1);
 			return true;
 		case IN_DOUBT_RECONCILE:
@@ -680,7 +680,7 @@ not_found(const Inquiry *inquiry, const DoubtfulRequest *request)
 	}
 	queue_send_again(request,
 					 "was in doubt: DescribeScreenshotTask did not list the task, asked twice");
-	inquiry->job.lane->has_work = true;
+	lane_has_new_work(inquiry->job.lane);
 	stat_count(NameStr(request->lane.server), COUNT_RESENT, 1);
 	ereport(LOG,
 			(errmsg("screenshot task request %lld was in doubt, was not found twice, and is sent again",

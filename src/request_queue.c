@@ -19,7 +19,7 @@
  *
  * The statements run as the owner of the table, in a security-restricted
  * operation, since the owner may have put triggers on it.  What these set is
- * undone before the commit, and policies that the owner forces on itself are
+ * undone after each one, and policies that the owner forces on itself are
  * not for the worker.
  *
  *-------------------------------------------------------------------------
@@ -78,6 +78,13 @@ typedef struct Statement
 	SPIPlanPtr	plan;			/* NULL: not prepared for schema_in_use */
 } Statement;
 
+/*
+ * Rows of ids.  As text, a status makes no partial index of use: that of the
+ * rows being sent may look small, and be full of dead ones.
+ */
+#define BY_ID(status) \
+	" WHERE id = ANY ($1) AND status::pg_catalog.text = '" status "'"
+
 static Statement choose_orphans = {
 	"SELECT id FROM %1$s"
 	" WHERE origin = $1 AND status = 'sending' AND id <> ALL ($2)",
@@ -87,12 +94,12 @@ static Statement choose_orphans = {
 /* Never waits: a role could make the others wait with it. */
 static Statement lock_sending = {
 	"SELECT id FROM %1$s"
-	" WHERE id = ANY ($1) AND status = 'sending' FOR UPDATE SKIP LOCKED",
+	BY_ID("sending") " FOR UPDATE SKIP LOCKED",
 	1, {INT8ARRAYOID}, NULL
 };
 
 static Statement find_sending = {
-	"SELECT id FROM %1$s WHERE id = ANY ($1) AND status = 'sending'",
+	"SELECT id FROM %1$s" BY_ID("sending"),
 	1, {INT8ARRAYOID}, NULL
 };
 
@@ -104,7 +111,7 @@ static Statement orphans_statement = {
 	"UPDATE %1$s SET status = 'in_doubt', next_attempt_at = $3,"
 	" sent_at = LEAST(sent_at + interval '7 s', pg_catalog.clock_timestamp()),"
 	" error_code = NULL, error_message = $2"
-	" WHERE id = ANY ($1) AND status = 'sending'"
+	BY_ID("sending")
 	" RETURNING id",
 	3, {INT8ARRAYOID, TEXTOID, TIMESTAMPTZOID}, NULL
 };
@@ -119,7 +126,7 @@ static Statement choose_waiting = {
 
 static Statement wake_statement = {
 	"UPDATE %1$s SET next_attempt_at = NULL"
-	" WHERE id = ANY ($1) AND status = 'pending'"
+	BY_ID("pending")
 	" RETURNING id",
 	1, {INT8ARRAYOID}, NULL
 };
@@ -149,7 +156,7 @@ static Statement choose_expired = {
 static Statement expire_statement = {
 	"UPDATE %1$s SET status = 'expired',"
 	" finished_at = pg_catalog.clock_timestamp(), error_message = $2"
-	" WHERE id = ANY ($1) AND status = 'pending'"
+	BY_ID("pending")
 	" RETURNING id, reference, status::pg_catalog.text, task_id, server",
 	2, {INT8ARRAYOID, TEXTOID}, NULL
 };
@@ -157,35 +164,42 @@ static Statement expire_statement = {
 /* One step of an index for each lane, however many requests a lane has. */
 static Statement lanes_statement = {
 	"WITH RECURSIVE lane AS ("
-	" (SELECT server, requested_by FROM %1$s"
+	" (SELECT server, role FROM %1$s"
 	"  WHERE origin = $1 AND status = 'pending' AND next_attempt_at IS NULL"
-	"  AND id <> ALL ($2) ORDER BY server, requested_by LIMIT 1)"
+	"  AND id <> ALL ($2) ORDER BY server, role LIMIT 1)"
 	" UNION ALL"
-	" SELECT next.server, next.requested_by FROM lane, LATERAL"
-	" (SELECT server, requested_by FROM %1$s AS t"
+	" SELECT next.server, next.role FROM lane, LATERAL"
+	" (SELECT server, role FROM %1$s AS t"
 	"  WHERE origin = $1 AND status = 'pending' AND next_attempt_at IS NULL"
 	"  AND id <> ALL ($2)"
-	"  AND (t.server, t.requested_by) > (lane.server, lane.requested_by)"
-	"  ORDER BY server, requested_by LIMIT 1) AS next)"
-	" SELECT server, requested_by FROM lane",
+	"  AND (t.server, t.role) > (lane.server, lane.role)"
+	"  ORDER BY server, role LIMIT 1) AS next)"
+	" SELECT server, role FROM lane",
 	2, {INT8OID, INT8ARRAYOID}, NULL
 };
 
-/* The soonest requests of all the lanes, and no more of any than it takes. */
+/*
+ * The soonest requests of all the lanes, and no more of any than it takes.
+ * Each lane's are a run of its index, from where it is told to begin: what
+ * was claimed before may still be there, dead, as long as anybody might see it.
+ */
 static Statement choose_ready = {
 	"SELECT ready.id"
 	" FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4),"
-	"  pg_catalog.unnest($5)) AS lane(server, requested_by, most),"
+	"  pg_catalog.unnest($5), pg_catalog.unnest($7), pg_catalog.unnest($8))"
+	"  AS lane(server, role, most, after_start, after_id),"
 	" LATERAL (SELECT t.id, COALESCE(t.start_time, t.requested_at) AS starts"
 	"  FROM %1$s AS t"
 	"  WHERE t.origin = $1 AND t.status = 'pending' AND t.id <> ALL ($2)"
 	"  AND t.next_attempt_at IS NULL"
-	"  AND t.server = lane.server AND t.requested_by = lane.requested_by"
+	"  AND t.server = lane.server AND t.role = lane.role"
+	"  AND (COALESCE(t.start_time, t.requested_at), t.id)"
+	"   > (lane.after_start, lane.after_id)"
 	"  ORDER BY COALESCE(t.start_time, t.requested_at), t.id"
 	"  LIMIT lane.most FOR UPDATE SKIP LOCKED) AS ready"
-	" ORDER BY ready.starts LIMIT $6",
-	6, {INT8OID, INT8ARRAYOID, NAMEARRAYOID, NAMEARRAYOID, INT4ARRAYOID,
-	INT4OID}, NULL
+	" ORDER BY ready.starts, ready.id LIMIT $6",
+	8, {INT8OID, INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID, INT4ARRAYOID,
+	INT4OID, TIMESTAMPTZARRAYOID, INT8ARRAYOID}, NULL
 };
 
 static Statement claim_statement = {
@@ -200,9 +214,9 @@ static Statement claim_statement = {
 	" sent_at = CASE WHEN " HAS_ENDED
 	"  THEN sent_at ELSE pg_catalog.clock_timestamp() END,"
 	" misses = 0"
-	" WHERE id = ANY ($1) AND status = 'pending'"
+	BY_ID("pending")
 	" RETURNING id, attempts, status::pg_catalog.text, server,"
-	" requested_by, stream_name, domain_name, app_name, end_time,"
+	" role, stream_name, domain_name, app_name, end_time,"
 	" template_id, start_time, stream_type, extension, requested_at,"
 	" reference",
 	2, {INT8ARRAYOID, TEXTOID}, NULL
@@ -255,29 +269,31 @@ static Statement remove_statement = {
 	1, {INT8ARRAYOID}, NULL
 };
 
+/*
+ * The arrays are in the order of the ids, so that width_bucket() finds the
+ * place of an id.  A join with them would be gone through once for each row:
+ * of a table that is thought to be empty, all is read first.
+ */
+#define OF_ROW(array) "(" array ")[pg_catalog.width_bucket(id, $1)]"
+
 static Statement finish_statement = {
-	"UPDATE %1$s AS t SET status = r.status::%2$s,"
-	" attempts = t.attempts - r.refund,"
-	" sent_at = r.sent_at, next_attempt_at = r.next_attempt_at,"
-	" finished_at = CASE WHEN r.status IN ('created', 'failed')"
+	"UPDATE %1$s SET status = " OF_ROW("$4") "::%2$s,"
+	" attempts = attempts - " OF_ROW("$3") ","
+	" sent_at = " OF_ROW("$5") ", next_attempt_at = " OF_ROW("$6") ","
+	" finished_at = CASE WHEN " OF_ROW("$4") " IN ('created', 'failed')"
 	"  THEN pg_catalog.clock_timestamp() END,"
-	" task_id = r.task_id, request_id = r.request_id,"
-	" error_code = r.error_code, error_message = r.error_message"
-	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2),"
-	"  pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5),"
-	"  pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8),"
-	"  pg_catalog.unnest($9), pg_catalog.unnest($10))"
-	"  AS r(id, attempt, refund, status, sent_at, next_attempt_at,"
-	"  task_id, request_id, error_code, error_message)"
-	" WHERE t.id = r.id AND t.status = 'sending' AND t.attempts = r.attempt"
-	" RETURNING t.id, t.reference, t.status::pg_catalog.text, t.task_id",
+	" task_id = " OF_ROW("$7") ", request_id = " OF_ROW("$8") ","
+	" error_code = " OF_ROW("$9") ", error_message = " OF_ROW("$10")
+	BY_ID("sending")
+	" AND attempts = " OF_ROW("$2")
+	" RETURNING id, reference, status::pg_catalog.text, task_id",
 	10, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID,
 		TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
 	TEXTARRAYOID, TEXTARRAYOID}, NULL
 };
 
 #define DOUBTFUL_COLUMNS \
-	"id, attempts, server, requested_by, stream_name, domain_name, app_name," \
+	"id, attempts, server, role, stream_name, domain_name, app_name," \
 	" template_id, start_time, end_time, sent_at, status = 'sending'," \
 	" next_attempt_at <= pg_catalog.clock_timestamp(), requested_at, misses"
 
@@ -329,7 +345,7 @@ static Statement leave_doubt_statement = {
 	" task_id = $4, error_message = COALESCE($5, error_message),"
 	" error_code = CASE WHEN $2 = 'created' THEN NULL ELSE error_code END,"
 	" misses = misses + $6"
-	" WHERE id = ANY ($1) AND status = 'in_doubt'"
+	BY_ID("in_doubt")
 	" RETURNING id, reference, status::pg_catalog.text, task_id",
 	6, {INT8ARRAYOID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, INT4OID},
 	NULL
@@ -350,7 +366,6 @@ static Statement *const statements[] = {
 /* What queue_begin() switched, for queue_commit() to switch back */
 static Oid	saved_user;
 static int	saved_context;
-static int	guc_level;
 static char *schema_in_use = NULL;	/* that the statements are prepared for */
 static MemoryContext caller_context;	/* for what outlives the transaction */
 static bool row_by_row;
@@ -380,6 +395,7 @@ static bool was_returned(int64 id, int n_rows);
 static int64 returned_number(int row);
 static int	lock_finished(FinishedRequest **finished, int n_finished);
 static void write_finished(FinishedRequest **finished, int n_finished);
+static int	compare_ids(const void *a, const void *b);
 static void take_claimed(int n, void *arg);
 static void take_expired(int n, void *arg);
 static void notify_returned(int n, void *arg);
@@ -407,6 +423,20 @@ request_origin(void)
 	return (int64) hash_combine64(hash_bytes_extended((unsigned char *) &cluster,
 													  sizeof(cluster), 0),
 								  hash_bytes_uint32_extended(MyDatabaseId, 0));
+}
+
+/*
+ * Mark of a row that was written by a transaction, of this cluster and
+ * database.
+ */
+int64
+request_stamp(FullTransactionId transaction)
+{
+	uint64		number = U64FromFullTransactionId(transaction);
+
+	return (int64) hash_combine64((uint64) request_origin(),
+								  hash_bytes_extended((unsigned char *) &number,
+													  sizeof(number), 0));
 }
 
 /*
@@ -465,7 +495,6 @@ queue_begin(const char *activity, bool one_by_one)
 						   SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_RESTRICTED_OPERATION |
 						   SECURITY_NOFORCE_RLS);
-	guc_level = NewGUCNestLevel();
 	/* No trigger may be deferred in a security-restricted operation. */
 	AfterTriggerSetState(&all_immediate);
 	if (SPI_connect() != SPI_OK_CONNECT)
@@ -480,7 +509,6 @@ void
 queue_commit(void)
 {
 	SPI_finish();
-	AtEOXact_GUC(false, guc_level);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	SetUserIdAndSecContext(saved_user, saved_context);
@@ -582,11 +610,13 @@ use_schema(const char *schema)
 }
 
 /*
- * Run a statement, and return how many rows it gave or changed.
+ * Run a statement, and return how many rows it gave or changed.  What a
+ * trigger sets is undone at once: the next statement may have to be prepared.
  */
 static int
 run(Statement *statement, const Datum *args, const char *nulls)
 {
+	int			level = NewGUCNestLevel();
 	int			result;
 
 	if (statement->plan == NULL)
@@ -608,6 +638,7 @@ run(Statement *statement, const Datum *args, const char *nulls)
 	if (result < 0)
 		elog(ERROR, "could not execute \"%s\": %s", statement->text,
 			 SPI_result_code_string(result));
+	AtEOXact_GUC(false, level);
 	return (int) SPI_processed;
 }
 
@@ -984,7 +1015,7 @@ queue_count(QueueCounts *counts)
 }
 
 /*
- * How many requests that are not finished were made elsewhere.  Thousands are
+ * How many requests that are not finished came in a dump or a copy.  Thousands are
  * not counted further.
  */
 int
@@ -1018,9 +1049,9 @@ queue_find_lanes(void)
 		lane->server = *DatumGetName(SPI_getbinval(SPI_tuptable->vals[i],
 												   SPI_tuptable->tupdesc, 1,
 												   &isnull));
-		lane->role = *DatumGetName(SPI_getbinval(SPI_tuptable->vals[i],
-												 SPI_tuptable->tupdesc, 2,
-												 &isnull));
+		lane->role = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i],
+													SPI_tuptable->tupdesc, 2,
+													&isnull));
 		lanes = lappend(lanes, lane);
 	}
 	MemoryContextSwitchTo(old);
@@ -1029,7 +1060,7 @@ queue_find_lanes(void)
 
 /*
  * Claim requests: those that start soonest among the lanes, at most "most" of
- * them, and of each lane at most what it demands.
+ * them, and of each lane at most what it demands, from where it says.
  *
  * Returns a list of ClaimedRequest.  They are this worker's to send as soon
  * as the transaction has committed, and not before.  *n_chosen is how many
@@ -1041,7 +1072,9 @@ queue_claim(const LaneDemand *demands, int n_demands, int most, int *n_chosen)
 	Datum	   *servers = palloc(n_demands * sizeof(Datum));
 	Datum	   *roles = palloc(n_demands * sizeof(Datum));
 	Datum	   *mosts = palloc(n_demands * sizeof(Datum));
-	Datum		args[6];
+	Datum	   *starts = palloc(n_demands * sizeof(Datum));
+	int64	   *after_ids = palloc(n_demands * sizeof(int64));
+	Datum		args[8];
 	List	   *claimed = NIL;
 	int64	   *ids;
 	int			n;
@@ -1049,19 +1082,26 @@ queue_claim(const LaneDemand *demands, int n_demands, int most, int *n_chosen)
 	for (int i = 0; i < n_demands; i++)
 	{
 		servers[i] = NameGetDatum(&demands[i].name.server);
-		roles[i] = NameGetDatum(&demands[i].name.role);
+		roles[i] = ObjectIdGetDatum(demands[i].name.role);
 		mosts[i] = Int32GetDatum(demands[i].most);
+		starts[i] = TimestampTzGetDatum(demands[i].after_start);
+		after_ids[i] = demands[i].after_id;
 	}
 	args[2] = PointerGetDatum(construct_array(servers, n_demands, NAMEOID,
 											  NAMEDATALEN, false,
 											  TYPALIGN_CHAR));
-	args[3] = PointerGetDatum(construct_array(roles, n_demands, NAMEOID,
-											  NAMEDATALEN, false,
-											  TYPALIGN_CHAR));
+	args[3] = PointerGetDatum(construct_array(roles, n_demands, OIDOID,
+											  sizeof(Oid), true,
+											  TYPALIGN_INT));
 	args[4] = PointerGetDatum(construct_array(mosts, n_demands, INT4OID,
 											  sizeof(int32), true,
 											  TYPALIGN_INT));
 	args[5] = Int32GetDatum(most);
+	args[6] = PointerGetDatum(construct_array(starts, n_demands,
+											  TIMESTAMPTZOID, sizeof(int64),
+											  FLOAT8PASSBYVAL,
+											  TYPALIGN_DOUBLE));
+	args[7] = make_id_array(after_ids, n_demands);
 	ids = choose(&choose_ready, args, &n);
 
 	args[1] = CStringGetTextDatum(QUEUE_EXPIRED_MESSAGE);
@@ -1105,6 +1145,7 @@ static ClaimedRequest *
 read_claimed(HeapTuple tuple, TupleDesc desc, bool expired)
 {
 	ClaimedRequest *request = palloc0(sizeof(ClaimedRequest));
+	Datum		start;
 	bool		isnull;
 
 	request->id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
@@ -1112,9 +1153,13 @@ read_claimed(HeapTuple tuple, TupleDesc desc, bool expired)
 	request->expired = expired;
 	request->lane.server = *DatumGetName(SPI_getbinval(tuple, desc, 4,
 													   &isnull));
-	request->lane.role = *DatumGetName(SPI_getbinval(tuple, desc, 5, &isnull));
+	request->lane.role = DatumGetObjectId(SPI_getbinval(tuple, desc, 5, &isnull));
 	request->end_time = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 9,
 														  &isnull));
+	start = SPI_getbinval(tuple, desc, 11, &isnull);
+	if (isnull)
+		start = SPI_getbinval(tuple, desc, 14, &isnull);
+	request->start = DatumGetTimestampTz(start);
 	if (!request->expired)
 		read_body(request, tuple, desc);
 	return request;
@@ -1249,6 +1294,7 @@ write_finished(FinishedRequest **finished, int n_finished)
 	int			lower_bounds[1] = {1};
 	int			n;
 
+	qsort(finished, n_finished, sizeof(FinishedRequest *), compare_ids);
 	for (int column = 0; column < N_COLUMNS; column++)
 	{
 		values[column] = palloc(n_finished * sizeof(Datum));
@@ -1306,6 +1352,15 @@ write_finished(FinishedRequest **finished, int n_finished)
 					 errdetail("A trigger left it out of an UPDATE. It is tried again each minute."),
 					 errhint("Look at the triggers on screenshot_task_request.")));
 	}
+}
+
+static int
+compare_ids(const void *a, const void *b)
+{
+	int64		id_a = (*(FinishedRequest *const *) a)->id;
+	int64		id_b = (*(FinishedRequest *const *) b)->id;
+
+	return (id_a > id_b) - (id_a < id_b);
 }
 
 /*
@@ -1397,7 +1452,7 @@ read_doubtful(int n)
 		request->id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
 		request->attempt = DatumGetInt32(SPI_getbinval(tuple, desc, 2, &isnull));
 		request->lane.server = *DatumGetName(SPI_getbinval(tuple, desc, 3, &isnull));
-		request->lane.role = *DatumGetName(SPI_getbinval(tuple, desc, 4, &isnull));
+		request->lane.role = DatumGetObjectId(SPI_getbinval(tuple, desc, 4, &isnull));
 		request->stream_name = SPI_getvalue(tuple, desc, 5);
 		request->domain_name = SPI_getvalue(tuple, desc, 6);
 		request->app_name = SPI_getvalue(tuple, desc, 7);

@@ -8,6 +8,7 @@
 #ifndef SCREENSHOT_TASK_REQUEST_QUEUE_H
 #define SCREENSHOT_TASK_REQUEST_QUEUE_H
 
+#include "access/transam.h"
 #include "datatype/timestamp.h"
 #include "lib/stringinfo.h"
 #include "nodes/pg_list.h"
@@ -38,6 +39,8 @@ enum
 	Anum_request_error_code,
 	Anum_request_error_message,
 	Anum_request_misses,
+	Anum_request_role,
+	Anum_request_stamp,
 	Anum_request_origin,
 	Natts_request = Anum_request_origin
 };
@@ -46,7 +49,7 @@ enum
 typedef struct LaneName
 {
 	NameData	server;
-	NameData	role;
+	Oid			role;
 } LaneName;
 
 /* A lane to claim requests of */
@@ -54,6 +57,8 @@ typedef struct LaneDemand
 {
 	LaneName	name;
 	int			most;			/* requests, of this lane */
+	TimestampTz after_start;	/* that come after this one */
+	int64		after_id;
 } LaneDemand;
 
 /* Nothing is sent later than this before its end, in microseconds */
@@ -85,6 +90,7 @@ typedef struct ClaimedRequest
 	int32		attempt;
 	bool		expired;		/* nothing to send: its end has passed */
 	LaneName	lane;
+	TimestampTz start;			/* its place among the ready ones, with id */
 	TimestampTz end_time;
 	char	   *body;			/* of CreateScreenshotTask; NULL: see problem */
 	char	   *problem;		/* why there is no body */
@@ -139,7 +145,11 @@ typedef struct FoundTask
 	int64		start_time;		/* Unix seconds */
 } FoundTask;
 
+/* The origin of rows that came from a dump */
+#define ORIGIN_RESTORED		INT64CONST(0)
+
 extern int64 request_origin(void);
+extern int64 request_stamp(FullTransactionId transaction);
 
 /* What queue_begin() found */
 typedef enum QueueState

@@ -292,19 +292,30 @@ get_live_server(const char *name, Oid role)
 	return server;
 }
 
+/*
+ * The options of a server that has none.  URLs are taken apart once.
+ */
 static void
 set_server_defaults(LiveServer *server)
 {
-	memset(server, 0, sizeof(*server));
-	(void) set_endpoint(server, DEFAULT_ENDPOINT);
-	server->language = DEFAULT_LANGUAGE;
-	server->requests_per_second = 20;
-	server->connect_timeout = 5 * 1000;
-	server->request_timeout = 30 * 1000;
-	server->max_in_flight = 32;
-	server->in_doubt = IN_DOUBT_RECONCILE;
-	server->credentials = FROM_USER_MAPPING;
-	(void) set_metadata_endpoint(server, DEFAULT_METADATA);
+	static LiveServer defaults;
+	static bool are_set = false;
+
+	if (!are_set)
+	{
+		memset(&defaults, 0, sizeof(defaults));
+		(void) set_endpoint(&defaults, DEFAULT_ENDPOINT);
+		defaults.language = DEFAULT_LANGUAGE;
+		defaults.requests_per_second = 20;
+		defaults.connect_timeout = 5 * 1000;
+		defaults.request_timeout = 30 * 1000;
+		defaults.max_in_flight = 32;
+		defaults.in_doubt = IN_DOUBT_RECONCILE;
+		defaults.credentials = FROM_USER_MAPPING;
+		(void) set_metadata_endpoint(&defaults, DEFAULT_METADATA);
+		are_set = true;
+	}
+	*server = defaults;
 }
 
 /*

@@ -55,6 +55,7 @@ typedef struct DatabasePlace
 								 * under the lock */
 	pg_atomic_uint32 wake;		/* is there something new? */
 	pg_atomic_uint32 worker_proc;	/* PGPROC number, or NOBODY */
+	pg_atomic_uint32 want_count;	/* is it to count its requests? */
 	ConditionVariable news;		/* some requests have changed their status */
 	Activity	activity;		/* under the lock: of its worker */
 } DatabasePlace;
@@ -63,6 +64,7 @@ typedef struct SharedState
 {
 	pg_atomic_uint32 launcher_proc; /* PGPROC number, or NOBODY */
 	ConditionVariable worker_left;	/* some worker has ended */
+	pg_atomic_uint32 refused;	/* has a database been refused a place? */
 	DatabasePlace databases[MAX_DATABASES];
 	/* The rate limits follow, at RATE_TABLE_OFFSET, the credentials, and the
 	 * statistics. */
@@ -85,6 +87,8 @@ static void request_memory(void);
 static void start_up(void);
 static void withdraw_worker(int code, Datum place);
 static void withdraw_launcher(int code, Datum arg);
+static int	take_place(Oid database);
+static bool is_free(DatabasePlace *place);
 static void wake_process(pg_atomic_uint32 *proc);
 
 /*
@@ -131,6 +135,7 @@ start_up(void)
 		memset(state, 0, sizeof(SharedState));
 		pg_atomic_init_u32(&state->launcher_proc, NOBODY);
 		ConditionVariableInit(&state->worker_left);
+		pg_atomic_init_u32(&state->refused, 0);
 		for (int i = 0; i < MAX_DATABASES; i++)
 		{
 			pg_atomic_init_u32(&state->databases[i].wake, 0);
@@ -139,6 +144,7 @@ start_up(void)
 			pg_atomic_init_u32(&state->databases[i].idle, 0);
 			pg_atomic_init_u32(&state->databases[i].yield, 0);
 			pg_atomic_init_u32(&state->databases[i].worker_proc, NOBODY);
+			pg_atomic_init_u32(&state->databases[i].want_count, 0);
 			ConditionVariableInit(&state->databases[i].news);
 		}
 		rate_table_init(shared_rate_table(), RATE_WINDOWS);
@@ -244,6 +250,26 @@ tell_news(int place)
 }
 
 /*
+ * Have the worker at a place count its requests, if there is one.
+ */
+void
+want_count(int place)
+{
+	if (pg_atomic_exchange_u32(&state->databases[place].want_count, 1) == 0)
+		wake_process(&state->databases[place].worker_proc);
+}
+
+/*
+ * Is the worker at a place to, since this was last asked?
+ */
+bool
+take_wanted_count(int place)
+{
+	return pg_atomic_read_u32(&state->databases[place].want_count) != 0 &&
+		pg_atomic_exchange_u32(&state->databases[place].want_count, 0) != 0;
+}
+
+/*
  * Tell others what the worker at a place is doing.
  */
 void
@@ -268,10 +294,31 @@ read_activity(int place, Activity *activity)
 /*
  * The place of a database, taken for it if it has none.
  *
- * Returns -1, having said so in the log, if all places are taken.
+ * Returns -1 if all places are taken, and says so in the log, once until
+ * forget_refused_places().
  */
 int
 database_place(Oid database)
+{
+	int			place = take_place(database);
+
+	if (place < 0 && pg_atomic_exchange_u32(&state->refused, 1) == 0)
+		log_lack_of_places();
+	return place;
+}
+
+/*
+ * The same, without a word.  For the launcher, which may be asking for one that
+ * needs none: returns whether there is a place.
+ */
+bool
+give_place(Oid database)
+{
+	return take_place(database) >= 0;
+}
+
+static int
+take_place(Oid database)
 {
 	int			place = -1;
 	int			unused = -1;
@@ -284,9 +331,7 @@ database_place(Oid database)
 			place = i;
 		else if (unused < 0 && !OidIsValid(state->databases[i].database))
 			unused = i;
-		else if (unwanted < 0 && state->databases[i].unwanted &&
-				 state->databases[i].worker_pid == 0 &&
-				 pg_atomic_read_u32(&state->databases[i].holds) == 0)
+		else if (unwanted < 0 && is_free(&state->databases[i]))
 			unwanted = i;
 	}
 	if (unused < 0)
@@ -305,18 +350,72 @@ database_place(Oid database)
 		pg_atomic_write_u32(&state->databases[place].worker_proc, NOBODY);
 	}
 	LWLockRelease(lock);
-
-	if (place < 0)
-		ereport(LOG,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("screenshot_task serves no more than %d databases of a cluster",
-						MAX_DATABASES)));
 	return place;
 }
 
 /*
+ * May another database have a place?  Under the lock.
+ */
+static bool
+is_free(DatabasePlace *place)
+{
+	return !OidIsValid(place->database) ||
+		(place->unwanted && place->worker_pid == 0 &&
+		 pg_atomic_read_u32(&place->wake) == 0 &&
+		 pg_atomic_read_u32(&place->holds) == 0);
+}
+
+/*
+ * How many places there are for other databases, and how many are of databases
+ * of which it is not known whether they have the extension.
+ */
+void
+count_places(int *n_free, int *n_unknown)
+{
+	*n_free = *n_unknown = 0;
+	LWLockAcquire(lock, LW_SHARED);
+	for (int i = 0; i < MAX_DATABASES; i++)
+	{
+		if (is_free(&state->databases[i]))
+			(*n_free)++;
+		else if (!state->databases[i].confirmed)
+			(*n_unknown)++;
+	}
+	LWLockRelease(lock);
+}
+
+void
+log_lack_of_places(void)
+{
+	ereport(LOG,
+			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+			 errmsg("screenshot_task serves no more than %d databases of a cluster",
+					MAX_DATABASES),
+			 errdetail("Others are looked for when one of these is dropped, or its extension is.")));
+}
+
+/*
+ * Was there no place for the database of some session?
+ */
+bool
+place_was_refused(void)
+{
+	return pg_atomic_read_u32(&state->refused) != 0;
+}
+
+/*
+ * The launcher is going to look for databases that have none.
+ */
+void
+forget_refused_places(void)
+{
+	pg_atomic_write_u32(&state->refused, 0);
+}
+
+/*
  * Tell the worker at a place that there is something new; the launcher, if
- * it has no worker.
+ * it has no worker.  What is told before the worker has taken it costs no
+ * wake-up more.
  *
  * May be called while a transaction commits: cannot fail, takes no lock but
  * that of a condition variable.
@@ -324,11 +423,13 @@ database_place(Oid database)
 void
 wake_database(int place)
 {
-	pg_atomic_write_u32(&state->databases[place].wake, 1);
-	pg_memory_barrier();
-	wake_process(&state->databases[place].worker_proc);
-	if (pg_atomic_read_u32(&state->databases[place].worker_proc) == NOBODY)
+	DatabasePlace *database = &state->databases[place];
+	bool		is_news = pg_atomic_exchange_u32(&database->wake, 1) == 0;
+
+	if (pg_atomic_read_u32(&database->worker_proc) == NOBODY)
 		wake_process(&state->launcher_proc);
+	else if (is_news)
+		wake_process(&database->worker_proc);
 	/* It may have been a request that somebody waits for. */
 	tell_news(place);
 }
@@ -542,6 +643,15 @@ bool
 take_wake(int place)
 {
 	return pg_atomic_exchange_u32(&state->databases[place].wake, 0) != 0;
+}
+
+/*
+ * Is there news, that is still to be taken?
+ */
+bool
+has_wake(int place)
+{
+	return pg_atomic_read_u32(&state->databases[place].wake) != 0;
 }
 
 /*

@@ -15,8 +15,11 @@
 #include "rate_limit.h"
 #include "statistics.h"
 
-/* The most databases of a cluster that can have requests */
+/* The most databases of a cluster that can have requests; a build for a test
+ * has fewer */
+#ifndef MAX_DATABASES
 #define MAX_DATABASES		512
+#endif
 
 /* A database's place in shared memory, as far as the launcher looks at it */
 typedef struct DatabaseStatus
@@ -53,9 +56,15 @@ extern void release_database(int place);
 extern int	find_place(Oid database);
 extern ConditionVariable *news_of(int place);
 extern void read_activity(int place, Activity *activity);
+extern void want_count(int place);
 
 /* by the launcher */
 extern void announce_launcher(void);
+extern void count_places(int *n_free, int *n_unknown);
+extern bool give_place(Oid database);
+extern void log_lack_of_places(void);
+extern bool place_was_refused(void);
+extern void forget_refused_places(void);
 extern void read_database(int place, DatabaseStatus *status);
 extern void set_unwanted(int place);
 extern void ask_to_yield(int place);
@@ -64,11 +73,13 @@ extern void ask_to_yield(int place);
 extern int	announce_worker(Oid database);
 extern void confirm_extension(int place);
 extern bool take_wake(int place);
+extern bool has_wake(int place);
 extern bool worker_must_leave(int place);
 extern int	note_held_requests(int place, int n);
 extern void set_idle(int place, bool idle);
 extern bool worker_is_asked_to_yield(int place);
 extern void yield_slot(int place, MonotonicUs next_look);
+extern bool take_wanted_count(int place);
 extern void publish_activity(int place, const Activity *activity);
 extern void tell_news(int place);
 

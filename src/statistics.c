@@ -325,6 +325,7 @@ screenshot_task_stat_reset(PG_FUNCTION_ARGS)
 	StatTable  *table;
 	int			n = 0;
 
+	(void) fcinfo;
 	require_shared_state();
 	table = shared_stat_table();
 	LWLockAcquire(shared_stat_lock(), LW_EXCLUSIVE);

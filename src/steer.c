@@ -19,6 +19,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -82,9 +83,8 @@ static void update_request(const LockedRequest *request,
 static void finish(const Caller *caller);
 static bool is(const LockedRequest *request, const char *status);
 static void refuse_held(const LockedRequest *request, const char *verb);
-pg_attribute_noreturn()
-static void refuse(const LockedRequest *request, const char *verb,
-				   const char *hint);
+pg_noreturn static void refuse(const LockedRequest *request,
+							   const char *verb, const char *hint);
 
 PG_FUNCTION_INFO_V1(cancel_screenshot_task_request);
 PG_FUNCTION_INFO_V1(retry_screenshot_task_request);
@@ -225,8 +225,8 @@ resolve_screenshot_task_request(PG_FUNCTION_ARGS)
 Datum
 adopt_screenshot_task_requests(PG_FUNCTION_ARGS)
 {
-	Oid			argtypes[2] = {INT8OID, NAMEARRAYOID};
-	Datum		args[2];
+	Oid			argtypes[3] = {INT8OID, OIDARRAYOID, INT8OID};
+	Datum		args[3];
 	Caller		caller;
 	char	   *table;
 	Oid			owner = begin(fcinfo, &table, &caller);
@@ -235,7 +235,8 @@ adopt_screenshot_task_requests(PG_FUNCTION_ARGS)
 	args[0] = Int64GetDatum(request_origin());
 	args[1] = PointerGetDatum(find_roles_with_held_requests(table, caller.user,
 															owner));
-	SPI_execute_with_args(psprintf("UPDATE %s SET origin = $1,"
+	args[2] = Int64GetDatum(request_stamp(GetTopFullTransactionId()));
+	SPI_execute_with_args(psprintf("UPDATE %s SET stamp = $3, role = " REQUEST_ROLE ","
 								   " status = CASE WHEN status::pg_catalog.text OPERATOR(pg_catalog.=) 'sending'"
 								   "  THEN 'in_doubt' ELSE status END,"
 								   " next_attempt_at = CASE"
@@ -247,8 +248,8 @@ adopt_screenshot_task_requests(PG_FUNCTION_ARGS)
 								   "  THEN 'was being sent when it was copied from elsewhere; whether a task was created is to be found out'"
 								   "  ELSE error_message END"
 								   " WHERE status::pg_catalog.text OPERATOR(pg_catalog.=) ANY ('{pending,sending,in_doubt}'::pg_catalog.text[])"
-								   " AND (origin IS NULL OR origin OPERATOR(pg_catalog.<>) $1)"
-								   " AND requested_by OPERATOR(pg_catalog.=) ANY ($2)",
+								   " AND origin OPERATOR(pg_catalog.<>) $1"
+								   " AND " REQUEST_ROLE " OPERATOR(pg_catalog.=) ANY ($2)",
 								   table),
 						  lengthof(args), argtypes, args, NULL, false, 0);
 	n = SPI_processed;
@@ -258,7 +259,7 @@ adopt_screenshot_task_requests(PG_FUNCTION_ARGS)
 }
 
 /*
- * The roles of held requests that the caller may steer: a name[].
+ * The roles of held requests that the caller may steer: an oid[].
  */
 static ArrayType *
 find_roles_with_held_requests(const char *table, Oid caller, Oid owner)
@@ -268,9 +269,9 @@ find_roles_with_held_requests(const char *table, Oid caller, Oid owner)
 	Datum	   *roles;
 	int			n = 0;
 
-	SPI_execute_with_args(psprintf("SELECT DISTINCT requested_by FROM %s"
+	SPI_execute_with_args(psprintf("SELECT DISTINCT " REQUEST_ROLE " FROM %s"
 								   " WHERE status::pg_catalog.text OPERATOR(pg_catalog.=) ANY ('{pending,sending,in_doubt}'::pg_catalog.text[])"
-								   " AND (origin IS NULL OR origin OPERATOR(pg_catalog.<>) $1)",
+								   " AND origin OPERATOR(pg_catalog.<>) $1",
 								   table),
 						  lengthof(args), argtypes, args, NULL, false, 0);
 	roles = palloc((SPI_processed + 1) * sizeof(Datum));
@@ -280,11 +281,14 @@ find_roles_with_held_requests(const char *table, Oid caller, Oid owner)
 		Datum		role = SPI_getbinval(SPI_tuptable->vals[i],
 										 SPI_tuptable->tupdesc, 1, &isnull);
 
-		if (may_steer(caller, owner, NameStr(*DatumGetName(role))))
+		if (!isnull && may_steer(caller, owner, DatumGetObjectId(role)))
 			roles[n++] = role;
+		else if (isnull && may_steer(caller, owner, InvalidOid))
+			ereport(WARNING,
+					(errmsg("some screenshot task requests stay held: the roles that made them do not exist"),
+					 errhint("Create the roles that \"requested_by\" names and adopt again, or cancel the requests.")));
 	}
-	return construct_array(roles, n, NAMEOID, NAMEDATALEN, false,
-						   TYPALIGN_CHAR);
+	return construct_array(roles, n, OIDOID, sizeof(Oid), true, TYPALIGN_INT);
 }
 
 /*
@@ -338,23 +342,26 @@ find_request(LockedRequest *request, Oid caller, Oid owner, const char *lock)
 	};
 	TupleDesc	desc;
 	HeapTuple	tuple;
+	Datum		role;
 	bool		isnull;
 
-	SPI_execute_with_args(psprintf("SELECT status, task_id, requested_by,"
+	SPI_execute_with_args(psprintf("SELECT status, task_id, " REQUEST_ROLE ","
 								   " end_time OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp(),"
-								   " origin IS NULL OR origin OPERATOR(pg_catalog.<>) $2,"
+								   " origin OPERATOR(pg_catalog.<>) $2,"
 								   " status::pg_catalog.text OPERATOR(pg_catalog.=) 'cancelled'"
 								   "  AND error_message OPERATOR(pg_catalog.=) '" CANCELLED_IN_DOUBT "',"
 								   " reference"
 								   " FROM %s WHERE id OPERATOR(pg_catalog.=) $1 %s",
 								   request->table, lock),
 						  lengthof(args), argtypes, args, NULL, false, 1);
-	if (SPI_processed == 0 ||
-		!may_steer(caller, owner,
-				   SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3)))
+	if (SPI_processed == 0)
 		return false;
 	tuple = SPI_tuptable->vals[0];
 	desc = SPI_tuptable->tupdesc;
+	role = SPI_getbinval(tuple, desc, 3, &isnull);
+	if (!may_steer(caller, owner,
+				   isnull ? InvalidOid : DatumGetObjectId(role)))
+		return false;
 	request->status = SPI_getvalue(tuple, desc, 1);
 	request->task_id = SPI_getvalue(tuple, desc, 2);
 	request->has_ended = DatumGetBool(SPI_getbinval(tuple, desc, 4, &isnull));
@@ -416,14 +423,12 @@ find_request_table(Oid schema, Oid *owner)
 }
 
 /*
- * May a role steer the requests of another?  Members may, and the owner of the
- * table.
+ * May the caller steer requests of a role?  Members may, and the owner of the
+ * table.  InvalidOid stands for a role that does not exist.
  */
 bool
-may_steer(Oid caller, Oid owner, const char *requested_by)
+may_steer(Oid caller, Oid owner, Oid role)
 {
-	Oid			role = get_role_oid(requested_by, true);
-
 	return has_privs_of_role(caller, owner) ||
 		(OidIsValid(role) && has_privs_of_role(caller, role));
 }
@@ -478,7 +483,7 @@ refuse_held(const LockedRequest *request, const char *verb)
 	if (request->is_held)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("screenshot task request %lld cannot be %s: it was made in another cluster or database",
+				 errmsg("screenshot task request %lld cannot be %s: it came in a dump or a copy of a database",
 						(long long) request->id, verb),
 				 errhint("adopt_screenshot_task_requests() makes it one of this database.")));
 }

@@ -8,9 +8,16 @@
 #ifndef SCREENSHOT_TASK_STEER_H
 #define SCREENSHOT_TASK_STEER_H
 
+/* The role of a request, if it exists.  In one that came in a dump its OID may
+ * be that of another cluster's role. */
+#define REQUEST_ROLE \
+	"(SELECT r.oid FROM pg_catalog.pg_roles AS r WHERE" \
+	" CASE WHEN origin OPERATOR(pg_catalog.=) 0::pg_catalog.int8" \
+	"  THEN r.rolname OPERATOR(pg_catalog.=) requested_by" \
+	"  ELSE r.oid OPERATOR(pg_catalog.=) role END)"
+
 extern Oid	find_request_table(Oid schema, Oid *owner);
-extern bool may_steer(Oid caller, Oid owner, const char *requested_by);
-pg_attribute_noreturn()
-extern void no_such_request(int64 id);
+extern bool may_steer(Oid caller, Oid owner, Oid role);
+pg_noreturn extern void no_such_request(int64 id);
 
 #endif							/* SCREENSHOT_TASK_STEER_H */

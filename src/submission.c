@@ -73,7 +73,8 @@ submission_may_claim(MonotonicUs now)
 		return false;
 	dlist_foreach(iter, &lanes)
 	{
-		if (lane_may_claim(dlist_container(Lane, node, iter.cur), now))
+		if (lane_may_claim(dlist_container(Lane, node, iter.cur), now,
+						   dispatch_spare()))
 			return true;
 	}
 	return false;
@@ -103,7 +104,7 @@ submission_claim(MonotonicUs *look_again_at)
 	{
 		Lane	   *lane = dlist_container(Lane, node, iter.cur);
 
-		if (lane_may_claim(lane, now))
+		if (lane_may_claim(lane, now, dispatch_spare()))
 			(void) lane_resolve(lane);
 	}
 	share_room(now);
@@ -121,11 +122,13 @@ submission_claim(MonotonicUs *look_again_at)
 }
 
 /*
- * Set the demand of each lane: lanes of one server share its room.
+ * Set the demand of each lane: servers share what is to spare, and lanes of one
+ * server its room.
  */
 static void
 share_room(MonotonicUs now)
 {
+	int			spare = dispatch_spare();
 	dlist_iter	iter;
 
 	dlist_foreach(iter, &lanes)
@@ -139,10 +142,13 @@ share_room(MonotonicUs now)
 	{
 		Lane	   *lane = dlist_container(Lane, node, iter.cur);
 
-		if (!lane_may_claim(lane, now))
+		if (!lane_may_claim(lane, now, dispatch_spare()))
 			continue;
-		lane->server->room = lane_room(lane, now);
-		lane->server->sharers++;
+		if (lane->server->sharers++ == 0)
+		{
+			lane->server->room = lane_room(lane, now, spare);
+			spare -= lane->server->room;
+		}
 	}
 	dlist_foreach(iter, &lanes)
 	{
@@ -150,7 +156,7 @@ share_room(MonotonicUs now)
 		Server	   *server = lane->server;
 
 		lane->demand = 0;
-		if (!lane_may_claim(lane, now))
+		if (!lane_may_claim(lane, now, dispatch_spare()))
 			continue;
 		lane->demand = (server->room + server->sharers - 1) / server->sharers;
 		server->room -= lane->demand;
@@ -185,6 +191,10 @@ claim_for_account(Lane *first, MonotonicUs *look_again_at)
 			continue;
 		demands[n_demands].name = lane->name;
 		demands[n_demands].most = lane->demand;
+		if (lane->start_over_at <= monotonic_now())
+			lane_start_over(lane);
+		demands[n_demands].after_start = lane->after_start;
+		demands[n_demands].after_id = lane->after_id;
 		wanted += lane->demand;
 		n_demands++;
 		lane->demand = 0;
@@ -231,6 +241,12 @@ note_claimed(List *claimed, const LaneDemand *demands, int n_demands,
 		Lane	   *lane = lane_find(&demands[i].name);
 
 		lane->has_work = lane->claimed == demands[i].most;
+		/* There may be some before those that were claimed. */
+		if (!lane->has_work && demands[i].after_start != DT_NOBEGIN)
+		{
+			lane_has_new_work(lane);
+			continue;
+		}
 		/* What was seen and cannot be claimed is locked. */
 		if (lane->was_seen)
 			*look_again_at = monotonic_now() + LOCKED_RETRY;
@@ -265,6 +281,7 @@ submission_claimed(List *claimed)
 		Lane	   *lane = lane_find(&row->lane);
 		Request    *request;
 
+		lane_claimed(lane, row->start, row->id);
 		if (row->expired)
 		{
 			stat_count(NameStr(row->lane.server), COUNT_EXPIRED, 1);
@@ -462,7 +479,7 @@ put_back(Request *request, bool free_of_charge)
 		outcome->next_attempt_at =
 			Min(GetCurrentTimestamp() + submission_backoff(outcome->attempt),
 				request->end_time);
-	request->job.lane->has_work = true;
+	lane_has_new_work(request->job.lane);
 }
 
 /*

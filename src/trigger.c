@@ -319,7 +319,7 @@ build_insert(const char *schema, Relation relation, const Source *sources,
 		appendStringInfo(&names, "%s%s", separator, parameters[i].name);
 	}
 	return psprintf("INSERT INTO %s.screenshot_task_request (%s) VALUES (%s)"
-					" ON CONFLICT (requested_by, reference)"
+					" ON CONFLICT (role, reference)"
 					" WHERE reference IS NOT NULL DO NOTHING",
 					quote_identifier(schema), names.data, values.data);
 }

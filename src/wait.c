@@ -36,7 +36,7 @@
 typedef struct Sight
 {
 	HeapTupleHeader row;		/* in the caller's memory */
-	NameData	requested_by;
+	Oid			role;			/* whose it is; InvalidOid: of one that is gone */
 	bool		is_over;		/* does nothing become of it by itself? */
 	bool		is_mine;		/* made or changed by this transaction */
 	bool		is_held;
@@ -83,10 +83,10 @@ wait_for_screenshot_task(PG_FUNCTION_ARGS)
 
 	(void) find_request_table(schema, &owner);
 	/* One in doubt that is left to a person has no next attempt. */
-	statement = psprintf("SELECT t, t.xmin, t.requested_by,"
+	statement = psprintf("SELECT t, t.xmin, " REQUEST_ROLE ","
 						 " t.status::pg_catalog.text OPERATOR(pg_catalog.=) ANY ('{created,failed,expired,cancelled}'::pg_catalog.text[])"
 						 " OR t.status::pg_catalog.text OPERATOR(pg_catalog.=) 'in_doubt' AND t.next_attempt_at IS NULL,"
-						 " t.origin IS NULL OR t.origin OPERATOR(pg_catalog.<>) $2"
+						 " t.origin OPERATOR(pg_catalog.<>) $2"
 						 " FROM %s.screenshot_task_request AS t"
 						 " WHERE t.id OPERATOR(pg_catalog.=) $1",
 						 quote_identifier(get_namespace_name(schema)));
@@ -191,7 +191,7 @@ look(const char *statement, int64 id, Oid owner, Sight *sight)
 	PopActiveSnapshot();
 	AtEOXact_GUC(false, guc_level);
 	SetUserIdAndSecContext(caller, security_context);
-	return found && may_steer(caller, owner, NameStr(sight->requested_by));
+	return found && may_steer(caller, owner, sight->role);
 }
 
 static void
@@ -207,7 +207,9 @@ read_sight(HeapTuple tuple, TupleDesc desc, MemoryContext context,
 														   &isnull));
 	sight->is_mine =
 		TransactionIdIsCurrentTransactionId(DatumGetTransactionId(SPI_getbinval(tuple, desc, 2, &isnull)));
-	sight->requested_by = *DatumGetName(SPI_getbinval(tuple, desc, 3, &isnull));
+	sight->role = DatumGetObjectId(SPI_getbinval(tuple, desc, 3, &isnull));
+	if (isnull)
+		sight->role = InvalidOid;
 	sight->is_over = DatumGetBool(SPI_getbinval(tuple, desc, 4, &isnull));
 	sight->is_held = DatumGetBool(SPI_getbinval(tuple, desc, 5, &isnull));
 	MemoryContextSwitchTo(old);
@@ -229,7 +231,7 @@ refuse_hopeless(int64 id, const Sight *sight)
 	if (sight->is_held)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("cannot wait for screenshot task request %lld: it was made in another cluster or database",
+				 errmsg("cannot wait for screenshot task request %lld: it came in a dump or a copy of a database",
 						(long long) id),
 				 errdetail("It is held, and not sent."),
 				 errhint("adopt_screenshot_task_requests() makes it one of this database.")));

@@ -74,6 +74,14 @@
 #define LOCKED_RETRY		US_PER_SECOND	/* a row */
 #define BUSY_RETRY			(100 * US_PER_MS)	/* the table */
 
+/*
+ * Looks at the table that follow each other take at most one part in so many
+ * of the time, up to a pause: commits may come faster than they can be looked
+ * at, one by one.
+ */
+#define LOOK_SHARE			10
+#define MAX_LOOK_PAUSE		(10 * US_PER_MS)
+
 /* How long another worker waits for requests under way, at the most */
 #define PATIENCE			(10 * US_PER_SECOND)
 
@@ -92,6 +100,7 @@ static MemoryContext cycle_context; /* reset before each transaction */
 static bool yielding = false;	/* does another worker need the slot? */
 static MonotonicUs give_up_at = MONOTONIC_NEVER;	/* and gets it then */
 static bool look = true;		/* is there news in the table? */
+static MonotonicUs heed_wake_at = 0;	/* the next time that somebody says so */
 static bool catalog_changed = false;	/* has something that may end pauses? */
 static bool careful = false;	/* has a transaction failed? */
 static int	failures = 0;		/* of transactions, in a row */
@@ -209,8 +218,10 @@ screenshot_task_worker_main(Datum database)
 			proc_exit(0);
 		if (ConfigReloadPending)
 			reload();
-		if (take_wake(place))
+		if (heed_wake_at <= monotonic_now() && take_wake(place))
 			look = true;
+		if (take_wanted_count(place) && activity_is_uncounted())
+			count_at = activity_count_at();
 		heed_request_to_yield();
 		if (has_database_work(monotonic_now()))
 			work_on_database();
@@ -406,7 +417,8 @@ begin_work(void)
 			leave_database();
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 LOCKED_RETRY / US_PER_MS, PG_WAIT_EXTENSION);
+						 LOCKED_RETRY / US_PER_MS,
+						 WaitEventExtensionNew("ScreenshotTaskLocked"));
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 		if (worker_must_leave(place) || worker_is_asked_to_yield(place))
@@ -458,7 +470,8 @@ has_database_work(MonotonicUs now)
 	if (not_before > now)
 		return false;
 	return !dlist_is_empty(&outcomes) || look || sweep_at <= now ||
-		due_at <= now || removal_at <= now || count_at <= now || refusals_end_at() <= now || may_send(now);
+		due_at <= now || removal_at <= now || count_at <= now ||
+		refusals_end_at() <= now || may_send(now);
 }
 
 /*
@@ -499,6 +512,7 @@ work_on_database(void)
 			case TRANSACTION_FAILED:
 				careful = true;
 				look = true;
+				removal_at = 0;
 				/* At once for the first time: row by row it may go well. */
 				if (failures++ > 0)
 					not_before = monotonic_now() + submission_backoff(failures);
@@ -791,7 +805,9 @@ look_at_table(void)
 	}
 	if (!look && due_at > now && sweep_at > now)
 		return;
-	count_at = activity_count_at();
+	activity_note_news();
+	if (activity_count_at() <= now)
+		count_at = now;
 
 	queue_left_orphans_to_doubt(after_grace());
 
@@ -808,7 +824,8 @@ look_at_table(void)
 	{
 		Lane	   *lane = lane_find(lfirst(cell));
 
-		lane->has_work = lane->was_seen = true;
+		lane_has_new_work(lane);
+		lane->was_seen = true;
 	}
 
 	due = queue_next_due();
@@ -820,6 +837,8 @@ look_at_table(void)
 	else						/* it was not made ready: it is locked */
 		due_at = now + LOCKED_RETRY;
 	look = more;
+	heed_wake_at = monotonic_now() +
+		Min((monotonic_now() - now) * (LOOK_SHARE - 1), MAX_LOOK_PAUSE);
 }
 
 /*
@@ -877,16 +896,16 @@ remove_old(void)
 }
 
 /*
- * Say so, once, if there are requests that were made elsewhere.
+ * Say so, once, if there are requests that came in a dump or a copy.
  */
 static void
 tell_of_held_requests(int n)
 {
 	if (note_held_requests(place, n) == 0 && n > 0)
 		ereport(WARNING,
-				(errmsg("%d screenshot task requests%s are held: they were made in another cluster or database",
+				(errmsg("%d screenshot task requests%s are held: they came in a dump or a copy of a database",
 						n, n >= 1000 ? " or more" : ""),
-				 errdetail("They came in a dump or a copy, and are not sent: what they ask for may have been done where they were made."),
+				 errdetail("They are not sent: what they ask for may have been done where they were made, or here since."),
 				 errhint("adopt_screenshot_task_requests() has them sent from here.")));
 }
 
@@ -905,11 +924,13 @@ next_event(void)
 		next = Min(next, give_up_at);
 	if (look || !dlist_is_empty(&outcomes))
 		next = 0;
+	if (has_wake(place))
+		next = Min(next, heed_wake_at);
 	if (may_begin_more())
 	{
 		next = Min(next, reconcile_next_event(now));
 		if (screenshot_task_enabled && dispatch_room() > 0)
-			next = Min(next, lanes_next_chance(now));
+			next = Min(next, lanes_next_chance(now, dispatch_spare()));
 	}
 	next = Max(next, not_before);
 	next = Min(next, renewal_next_event());

@@ -1,11 +1,11 @@
 # shellcheck shell=bash
 #
-# What test/check and test/demo share: the packages that are missing, a folder for everything temporary, an
+# What the scripts beside it share: the packages that are missing, a folder for everything temporary, an
 # unprivileged user, a build of the extension, private clusters, and the end of it all.
 #
 # To be sourced.  Then, in this order:
 #
-#   install_missing for-demo|for-tests
+#   install_missing for-demo|for-tests|for-trees|for-packages|for-bench
 #   start_work                        from here on the work folder is removed at the end, whatever ends the script
 #   copy_tree NAME                    the checkout without build products, as $work/NAME
 #   build NAME [VARIABLE=VALUE...]    make there
@@ -100,6 +100,18 @@ clang_of_postgres() {
 
 find_missing() {
 	missing=()
+	case $1 in
+		for-trees)
+			needs debootstrap command -v debootstrap
+			return
+			;;
+		for-packages)
+			needs dpkg-dev command -v dpkg-buildpackage
+			needs debhelper command -v dh
+			needs postgresql-server-dev-all command -v pg_buildext
+			return
+			;;
+	esac
 	needs gcc command -v gcc
 	needs libc6-dev test -e /usr/include/stdio.h
 	needs make command -v make
@@ -119,6 +131,13 @@ find_missing() {
 		needs libipc-run-perl perl -MIPC::Run -e 1
 		needs prometheus command -v promtool
 		needs prometheus-postgres-exporter command -v prometheus-postgres-exporter
+	fi
+	if [ "$1" = for-bench ]; then
+		needs nginx command -v nginx
+		needs libnginx-mod-http-perl test -e /usr/lib/nginx/modules/ngx_http_perl_module.so
+		needs nodejs command -v node
+		needs npm command -v npm
+		needs python3-psycopg2 /usr/bin/python3 -c 'import psycopg2'
 	fi
 }
 
@@ -140,8 +159,8 @@ is_missing() {
 	[[ " ${missing[*]} " == *" $1 "* ]]
 }
 
-# Debian's packages start their servers; that of PostgreSQL also makes a cluster "main", and starts all clusters that
-# do not run.  The second file does nothing once this script is gone.
+# Debian's packages start the servers that they bring; PostgreSQL's makes a cluster "main" for that.  The second file
+# does nothing once this script is gone.
 restrain_packages() {
 	! is_missing "postgresql-$pg_version" || put_restraint "$createcluster_folder/screenshot_task.conf" <<-END
 		create_main_cluster = false
@@ -233,11 +252,13 @@ run() {
 	return "$status"
 }
 
+build_products=(--exclude-vcs --exclude='*.o' --exclude='*.bc' --exclude='*.so' --exclude=__pycache__
+	--exclude=./results --exclude=./tmp_check --exclude='./regression.*')
+
 copy_tree() {
 	local tree=$work/$1
 	"${as_runner[@]}" mkdir "$tree"
-	tar -C "$top" --exclude-vcs --exclude='*.o' --exclude='*.bc' --exclude='*.so' --exclude=__pycache__ \
-		--exclude=./results --exclude=./tmp_check --exclude='./regression.*' -cf - . |
+	tar -C "$top" "${build_products[@]}" -cf - . |
 		"${as_runner[@]}" tar -C "$tree" --no-same-owner -xf -
 	"${as_runner[@]}" chmod -R u+rwX "$tree"
 }
@@ -286,13 +307,13 @@ stop_cluster() {
 
 # The end ---------------------------------------------------------------------
 
-# Processes that a step left behind are those whose current folder is in the work folder.
-processes_at_work() {
+# Processes that a step left behind are those whose current folder is in the folder that it worked in.
+processes_in() {
 	local cwd pid
 	for cwd in /proc/[0-9]*/cwd; do
 		pid=${cwd#/proc/}
 		pid=${pid%/cwd}
-		if [[ $(readlink "$cwd" 2>/dev/null)/ == "$work"/* ]]; then
+		if [[ $(readlink "$cwd" 2>/dev/null)/ == "$1"/* ]]; then
 			echo "$pid"
 		fi
 	done
@@ -302,7 +323,7 @@ end_processes() {
 	local signal pids
 	for signal in TERM KILL; do
 		for _ in {1..20}; do
-			pids=$(processes_at_work)
+			pids=$(processes_in "$1")
 			[ -n "$pids" ] || return 0
 			# shellcheck disable=SC2086
 			kill -s "$signal" $pids 2>/dev/null || true
@@ -323,7 +344,7 @@ clean_up() {
 	for cluster in "${clusters[@]}"; do
 		stop_cluster "$cluster" immediate >/dev/null 2>&1 || true
 	done
-	end_processes
+	end_processes "$work"
 	if [ -n "$keep_logs" ]; then
 		find "$work" -mindepth 1 -maxdepth 1 ! -name logs -exec rm -rf {} +
 	else

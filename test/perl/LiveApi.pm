@@ -19,6 +19,7 @@ use File::Copy qw(copy);
 use JSON::PP;
 use List::Util qw(max);
 use POSIX qw(WNOHANG);
+use PostgreSQL::Test::Cluster ();
 use PostgreSQL::Test::Utils ();
 use Time::HiRes qw(sleep);
 
@@ -31,8 +32,10 @@ our @account = (SECRET_ID, SECRET_KEY);
 sub new
 {
 	my ($class, @options) = @_;
+	# A port that nobody else is given, as one of the kernel's choice may be while the stand-in is stopped.
 	my $self = bless {
 		dir     => PostgreSQL::Test::Utils::tempdir('live_api'),
+		port    => PostgreSQL::Test::Cluster::get_free_port(),
 		options => \@options
 	}, $class;
 
@@ -40,18 +43,16 @@ sub new
 	return $self;
 }
 
-# Start it; again on the same port, with the same ledger, if it was stopped.
+# Start it; again with the same ledger, if it was stopped.
 sub start
 {
 	my ($self) = @_;
-	my @port = $self->{port} ? ('--port', $self->{port}) : ();
 
 	unlink "$self->{dir}/port";
-	$self->{pid} = spawn([ '/usr/bin/python3', PROGRAM, '--dir', $self->{dir}, @port, @{ $self->{options} } ],
+	$self->{pid} = spawn([ '/usr/bin/python3', PROGRAM, '--dir', $self->{dir}, '--port', $self->{port}, @{ $self->{options} } ],
 		"$self->{dir}/stdout", "$self->{dir}/stderr");
 	wait_until(sub { -e "$self->{dir}/port" || waitpid($self->{pid}, WNOHANG) != 0 });
 	-e "$self->{dir}/port" or die "the stand-in did not start: " . $self->complaints;
-	($self->{port}) = PostgreSQL::Test::Utils::slurp_file("$self->{dir}/port") =~ /(\d+)/;
 	return;
 }
 
@@ -63,6 +64,11 @@ sub stop
 	end_process('TERM', delete $self->{pid});
 	return;
 }
+
+# It answers nothing, until it goes on.
+sub pause { return kill 'STOP', $_[0]->{pid} }
+
+sub go_on { return kill 'CONT', $_[0]->{pid} }
 
 sub endpoint { return "https://127.0.0.1:$_[0]->{port}" }
 
@@ -197,6 +203,7 @@ sub end_process
 	my ($signal, $pid) = @_;
 
 	kill $signal, $pid if $signal;
+	kill 'CONT', $pid if $signal;
 	waitpid $pid, 0;
 	delete $running{$pid};
 	return;

@@ -31,11 +31,13 @@ my %settings = (
 	max_worker_processes             => 20,
 	autovacuum                       => 'off');
 
-# Make a server and start it, with the extension in database postgres.
+# Make a server and start it, with the extension in database postgres.  Given are settings; and `install_path`, if it is
+# of another PostgreSQL.
 sub start_new
 {
 	my ($class, $name, %conf) = @_;
-	my $node = $class->new($name);
+	my @install = exists $conf{install_path} ? (install_path => delete $conf{install_path}) : ();
+	my $node = $class->new($name, @install);
 	my %all  = (%settings, %conf);
 
 	$node->init(extra => [ '--encoding=UTF8', '--locale=C' ]);

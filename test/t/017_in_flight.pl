@@ -71,6 +71,18 @@ ok($silent->wait_for_requests(125, outcome => 'hang'), 'a server with as many re
 $node->safe_psql('postgres', insert_sql(server => 'other', stream_name => 'other'));
 ok($node->wait_for_table("status = 'created'", where => "server = 'other'"), 'does not hold up another');
 
+# Nor do several of them, which together could have all that can be under way.
+for my $n (1 .. 8)
+{
+	$node->add_server("silent$n", $silent, request_timeout => '10min', requests_per_second => 1000);
+	$node->safe_psql('postgres', insert_sql(server => "silent$n", rows => 60, stream_name => \"'fault:hang#silent ' || i"));
+}
+ok(wait_until(sub { $silent->requests(outcome => 'hang') >= 125 + 8 * 4 }), 'servers with many requests under way');
+sleep 2;
+$node->safe_psql('postgres', insert_sql(server => 'other', rows => 30, stream_name => \"'beside ' || i"));
+ok($node->wait_for_table("status = 'created'", where => "stream_name LIKE 'beside %'"), 'do not hold up another');
+cmp_ok($silent->requests(outcome => 'hang') + $api->requests(outcome => 'hang'), '>=', 200, 'and have all that is not kept for it');
+
 done_testing();
 
 # Does the worker take something as a reason to look at the table, and come to rest again?

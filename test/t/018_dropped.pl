@@ -66,11 +66,17 @@ for my $name (sort keys %losses)
 is($node->try(
 		'BEGIN; SET ROLE app;' . insert_sql(server => 'good', stream_name => 'role') . 'RESET ROLE; DROP OWNED BY app; DROP ROLE app; COMMIT')->{error},
 	undef, 'role: it requests something, and is dropped');
-ok($node->wait_for_log(qr/LOG:  screenshot tasks of role app for server "good" are paused for 5 s\n.*DETAIL:  role "app" does not exist\n/),
+ok($node->wait_for_log(qr/LOG:  screenshot tasks of role app for server "good" are paused for 5 s\n.*DETAIL:  the role that made the requests, of OID \d+, was dropped; cancel_screenshot_task_request\(\) ends them\n/),
 	'role: the log says that it is gone');
 is(($node->table("stream_name = 'role'"))[0]{status}, 'pending', 'role: its request is pending');
-$node->safe_psql('postgres', "CREATE ROLE app; GRANT USAGE ON FOREIGN SERVER good TO app; CREATE USER MAPPING FOR app SERVER good $mapping");
-ok($node->wait_for_table("status = 'created'", where => "stream_name = 'role'"), 'role: once there is one of that name again, it is sent');
+$node->safe_psql('postgres', "CREATE ROLE app; GRANT USAGE ON FOREIGN SERVER good TO app; GRANT INSERT ON screenshot_task_request TO app; CREATE USER MAPPING FOR app SERVER good $mapping");
+$node->safe_psql('postgres', 'SET ROLE app;' . insert_sql(server => 'good', stream_name => 'anew'));
+ok($node->wait_for_table("status = 'created'", where => "stream_name = 'anew'"), 'role: one of that name is there again, and sends');
+is(($node->table("stream_name = 'role'"))[0]{status}, 'pending', 'role: but not what another one requested');
+$node->safe_psql('postgres', "UPDATE screenshot_task_request SET role = 'app'::regrole WHERE stream_name = 'role'");
+$node->reload;
+ok($node->wait_for_table("status = 'created'", where => "stream_name = 'role'"), 'role: unless the owner of the table says so');
+is($api->ledger(stream_name => 'role'), 1, 'role: once');
 
 is($api->complaints, '', 'the stand-in has nothing to complain of');
 

@@ -36,12 +36,14 @@ fails_with("DELETE FROM screenshot_task_request WHERE stream_name = 'vacuumed 1'
 $node->safe_psql('postgres', 'DROP TABLE note');
 
 # A row is deleted, or the table truncated, in flight: the task exists, and its TaskId goes to the log.
-my @gone = fly('deleted', 5);
+my @gone = fly_until_told('deleted', 5);
 $node->safe_psql('postgres', "DELETE FROM screenshot_task_request WHERE stream_name IN ('deleted 1', 'deleted 2')");
+$api->go_on;
 ends_well('deleted', 3, 3 .. 5);
 is_logged($_) for @gone[0, 1];
-@gone = fly('truncated', 3);
+@gone = fly_until_told('truncated', 3);
 $node->safe_psql('postgres', 'TRUNCATE screenshot_task_request');
+$api->go_on;
 is_logged($_) for @gone;
 is($node->worker_pid, $worker, 'it is the same worker');
 
@@ -129,13 +131,15 @@ ok(wait_until(sub { my ($pid) = running(); defined $pid && $pid != $worker }), '
 # The extension stays where it is; its table goes only with it.
 fails_with('CREATE SCHEMA elsewhere; ALTER EXTENSION screenshot_task SET SCHEMA elsewhere', '0A000');
 fails_with('DROP TABLE screenshot_task_request CASCADE', '2BP01');
-@gone = fly('dropped', 3);
+@gone = fly_until_told('dropped', 3);
 $node->safe_psql('postgres', 'DROP EXTENSION screenshot_task CASCADE');
+$api->go_on;
 is_logged($_) for @gone;
 ok(wait_until(sub { !running() }), 'without the extension there is no worker');
 recreate();
-@gone = fly('table', 3);
+@gone = fly_until_told('table', 3);
 $node->safe_psql('postgres', 'ALTER EXTENSION screenshot_task DROP TABLE screenshot_task_request; DROP TABLE screenshot_task_request CASCADE');
+$api->go_on;
 is_logged($_) for @gone;
 ok(wait_until(sub { !running() }), 'without the table there is no worker');
 $node->safe_psql('postgres', 'DROP EXTENSION IF EXISTS screenshot_task CASCADE');
@@ -228,7 +232,7 @@ is($api->complaints, '', 'the stand-in has nothing to complain of');
 
 done_testing();
 
-# Send requests, whose answers take a second and a half from here.  Returns their rows.
+# Send requests, whose answers take a second and a half from here.
 sub fly
 {
 	my ($what, $n, $before) = @_;
@@ -236,6 +240,16 @@ sub fly
 	$api->order(fault => 'delay=1.5', stream => "$what *", times => $n);
 	$node->safe_psql('postgres', ($before // '') . insert_sql(stream_name => \"'$what ' || i", rows => $n));
 	wait_until(sub { grep({ ($_->{stream_name} // '') =~ /^$what \d+$/ } $api->requests) >= $n }) or die "$what did not fly";
+	return;
+}
+
+# Send requests that are answered only once the stand-in goes on.  Returns their rows.
+sub fly_until_told
+{
+	my ($what, $n) = @_;
+
+	fly($what, $n);
+	$api->pause;
 	return map { my $i = $_; $node->table("stream_name = '$what $i'") } 1 .. $n;
 }
 

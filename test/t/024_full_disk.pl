@@ -10,6 +10,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use File::Temp ();
+use IPC::Run ();
 use POSIX ();
 use Test::More;
 
@@ -22,7 +23,7 @@ BEGIN
 	if (!$disk)
 	{
 		# The directory stays empty outside of the namespace.
-		$ENV{SMALL_DISK} = File::Temp::tempdir('/tmp/small_disk.XXXXXX');
+		$ENV{SMALL_DISK} = File::Temp::tempdir('small_disk.XXXXXX', TMPDIR => 1);
 		system 'unshare', '-rm', 'sh', '-ec',
 		  'mount -t tmpfs -o size="$2",mode=700 none "$1"; shift 2; exec unshare -U "$@"', 'sh', $ENV{SMALL_DISK}, SIZE,
 		  "--map-user=$<", '--map-group=' . ($( + 0), $^X, $FindBin::RealBin . '/' . $FindBin::RealScript;
@@ -65,7 +66,7 @@ fly('result');
 fill();
 ok(wait_until(sub { $node->log_text =~ /\[$worker\] ERROR:  could not .*: No space left on device/ || $node->log_text =~ /PANIC:  .*No space left on device/ }), 'the worker runs out of space');
 make_room();
-$node->psql('postgres', "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'");
+attempt("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'");
 $old->end;
 all_is_well('a full disk');
 is($node->safe_psql('postgres', "SELECT max(attempts) FROM screenshot_task_request"), 1, 'by one attempt each')
@@ -74,8 +75,8 @@ is($node->safe_psql('postgres', "SELECT max(attempts) FROM screenshot_task_reque
 # A log that cannot be written: the server panics, and does not come up again until there is room.
 fly('panic');
 fill();
-$node->psql('postgres', 'SELECT pg_switch_wal(); CREATE TABLE t AS SELECT i FROM generate_series(1, 1000000) AS i') for 1 .. 8;
-$node->psql('postgres', "SELECT pg_logical_emit_message(false, '', repeat('x', 1000000))") for 1 .. 20;
+attempt('SELECT pg_switch_wal()', 'CREATE TABLE t AS SELECT i FROM generate_series(1, 1000000) AS i') for 1 .. 8;
+attempt("SELECT pg_logical_emit_message(false, '', repeat('x', 1000000))") for 1 .. 20;
 ok(wait_until(sub { $node->log_text =~ /PANIC:  could not .*: No space left on device/ }), 'the server panics');
 make_room();
 all_is_well('a panic');
@@ -83,6 +84,15 @@ is($api->complaints, '', 'the stand-in has nothing to complain of');
 $node->stop('immediate') if $node->poll_query_until('postgres', 'SELECT true');
 
 done_testing();
+
+# Run commands on a server that may not be there.  Its psql may not live to read them from a pipe.
+sub attempt
+{
+	my (@sql) = @_;
+
+	return IPC::Run::run([ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('postgres'), map { ('-c', $_) } @sql ],
+		'>', \my $out, '2>', \my $err);
+}
 
 # Send requests, half of which take a while to be answered
 sub fly
@@ -114,8 +124,8 @@ sub all_is_well
 {
 	my ($what) = @_;
 
-	$node->psql('postgres', 'SELECT 1') == 0 or sleep 2;
-	if ($node->psql('postgres', 'SELECT 1') != 0)
+	attempt('SELECT 1') or sleep 2;
+	if (!attempt('SELECT 1'))
 	{
 		PostgreSQL::Test::Utils::system_log('pg_ctl', '-D', $node->data_dir, '-l', $node->logfile, '-m', 'immediate', 'stop');
 		PostgreSQL::Test::Utils::system_log('pg_ctl', '-D', $node->data_dir, '-l', $node->logfile, '-w', 'start');

@@ -2,7 +2,8 @@
 # reports.
 #
 # The endpoint is a name of a look-up that fails, in a process that has no other threads.  Its threads are watched
-# from /proc, while it looks the name up again and again.
+# from /proc, while it looks the name up again and again.  Versions of libcurl start a thread for each look-up, or
+# keep a few.
 
 use strict;
 use warnings;
@@ -56,14 +57,15 @@ is($api->complaints, '', 'the stand-in has nothing to complain of');
 
 done_testing();
 
-# Catch a thread of a process, in a look-up, and see which signals it blocks.  Provoke, if that is given, look-ups.
+# Catch threads of a process, in look-ups, and see which signals they block: ten of them, or few very often.  Provoke,
+# if that is given, look-ups.
 sub check_threads
 {
 	my ($what, $pid, $provoke) = @_;
-	my %caught;
+	my (%caught, @masks);
 	my $give_up = time + $PostgreSQL::Test::Utils::timeout_default;
 
-	until (keys %caught >= 10 || time > $give_up)
+	until (keys %caught >= 10 || @masks >= 1000 || time > $give_up)
 	{
 		$provoke->() if $provoke;
 		for (1 .. 500)
@@ -71,15 +73,16 @@ sub check_threads
 			for my $task (glob "/proc/$pid/task/*")
 			{
 				next if $task =~ m{/$pid\z};
-				my $mask = mask("$task/status", 'SigBlk');
-				$caught{$task} = $mask if defined $mask;
+				my $mask = mask("$task/status", 'SigBlk') // next;
+				$caught{$task} = 1;
+				push @masks, $mask;
 			}
 		}
 	}
-	cmp_ok(scalar keys %caught, '>=', 10, "$what: ten threads were caught in a look-up");
+	cmp_ok(scalar @masks, '>=', 10, "$what: threads were caught in a look-up");
 	for my $signal (@handled)
 	{
-		is(scalar(grep { !blocks($_, $signal) } values %caught), 0, "$what: SIG$signal is blocked in all of them");
+		is(scalar(grep { !blocks($_, $signal) } @masks), 0, "$what: SIG$signal is blocked in all of them");
 	}
 	return;
 }

@@ -14,7 +14,7 @@ my %conf = ('screenshot_task.sweep_interval' => '1s', 'screenshot_task.reconcile
 my $from = ScreenshotTaskTest->start_new('from', %conf);
 my $into = ScreenshotTaskTest->start_new('into', %conf);
 my $dump = PostgreSQL::Test::Utils::tempdir . '/dump.sql';
-my $held = qr/WARNING:  (\d+) screenshot task requests are held: they were made in another cluster or database\n.*DETAIL:  They came in a dump or a copy.*\n.*HINT:  adopt_screenshot_task_requests\(\) has them sent from here\.\n/;
+my $held = qr/WARNING:  (\d+) screenshot task requests are held: they came in a dump or a copy of a database\n.*DETAIL:  They are not sent: .*\n.*HINT:  adopt_screenshot_task_requests\(\) has them sent from here\.\n/;
 my @columns = qw(id stream_name server reference requested_by requested_at status attempts sent_at finished_at task_id request_id error_code error_message);
 my $columns = join ', ', @columns;
 
@@ -43,6 +43,7 @@ is_deeply([ $into->rows("SELECT $columns FROM screenshot_task_request ORDER BY i
 is_deeply([ $into->rows(q{SELECT has_table_privilege('app', 'screenshot_task_request', 'INSERT') AS i, has_server_privilege('app', 'tencent_live', 'USAGE') AS u}) ],
 	[ $from->rows('SELECT true AS i, true AS u') ], 'another cluster: the grants are there');
 ok($into->wait_for_log($held), 'another cluster: the log says that requests are held');
+ok($into->poll_query_until('postgres', q{SELECT held = 4 AND pending = 0 FROM screenshot_task_worker WHERE datname = 'postgres'}), 'another cluster: so does screenshot_task_worker');
 my $offset = $into->log_size;
 my $requests = $api->requests + 0;
 $into->safe_psql('postgres', insert_sql(stream_name => 'new'));
@@ -55,6 +56,7 @@ unlike($into->log_text($offset), $held, 'another cluster: it says so once');
 # Adopted: sent from there, and what may have been made is found out about.  Here the one in doubt was not made.
 $from->stop;
 is($into->safe_psql('postgres', 'SELECT adopt_screenshot_task_requests()'), 4, 'four requests are adopted');
+ok($into->poll_query_until('postgres', q{SELECT held = 0 FROM screenshot_task_worker WHERE datname = 'postgres'}), 'and none is held any more');
 $into->safe_psql('postgres', "UPDATE screenshot_task_request SET next_attempt_at = now() WHERE stream_name = 'doubtful'");
 ok($into->wait_for_table("status = 'created'", where => "stream_name IN ('pending', 'doubtful', 'sending')"), 'adopted ones are created');
 is($api->ledger(stream_name => $_), 1, "$_: one task") for 'pending', 'doubtful', 'sending', 'made', 'made for app';
@@ -75,7 +77,7 @@ restore($into, 'postgres');
 is_deeply([ $into->rows("SELECT $columns FROM screenshot_task_request ORDER BY id") ], \@before, 'into the same database: what was created is created');
 
 # An ordinary role cannot pretend a restore.
-my $row = "INSERT INTO screenshot_task_request (stream_name, domain_name, app_name, end_time, template_id, status, task_id, requested_by, origin)"
+my $row = "INSERT INTO screenshot_task_request (stream_name, domain_name, app_name, end_time, template_id, status, task_id, requested_by, stamp)"
   . " VALUES ('pretended', 'd', 'a', now() + interval '1 h', 1, 'created', 'x', 'postgres', 815)";
 my $error = $into->try("SET ROLE app; $row")->{error};
 is_deeply([ @$error{qw(sqlstate message)} ], [ '42501', 'only the owner of table "screenshot_task_request" may restore requests' ], 'a role inserts a row as a restore would');
@@ -90,6 +92,42 @@ $into->safe_psql('copy', "UPDATE screenshot_task_request SET next_attempt_at = n
 $into->safe_psql('copy', insert_sql(stream_name => 'in the copy'));
 ok($into->wait_for_table("status = 'created'", dbname => 'copy', where => "stream_name = 'in the copy'"), 'a copy: a new request is sent');
 is($api->requests(action => 'CreateScreenshotTask', stream_name => 'far'), 0, 'a copy: what was pending is not');
+# It does not matter how a dump is loaded, and what became of the rows before: what was pending in it and is created is
+# not sent again, and what else is in the table goes on.
+for my $way ([ 'triggers disabled', 'TRUNCATE screenshot_task_request', '--disable-triggers' ],
+	[ 'some deleted, triggers disabled', "DELETE FROM screenshot_task_request WHERE stream_name LIKE 'twice %'", '--disable-triggers' ],
+	[ 'session_replication_role', "DELETE FROM screenshot_task_request WHERE stream_name LIKE 'twice %'" ],
+	[ 'triggers enabled', "DELETE FROM screenshot_task_request WHERE stream_name LIKE 'twice %'" ])
+{
+	my ($name, $empty, @options) = @$way;
+	my $twice = "twice $name";
+	my $other = "other $name";
+
+	$into->safe_psql('postgres', 'TRUNCATE screenshot_task_request');
+	$into->set('screenshot_task.enabled' => 'off');
+	$into->safe_psql('postgres', insert_sql(stream_name => $twice));
+	PostgreSQL::Test::Utils::system_or_bail('pg_dump', '-d', $into->connstr('postgres'), '-f', "$dump.data", '--data-only', @options);
+	$into->set('screenshot_task.enabled' => 'on');
+	ok($into->wait_for_table("status = 'created'"), "$name: what was pending in the dump is created");
+	$into->set('screenshot_task.enabled' => 'off');
+	$into->safe_psql('postgres', insert_sql(stream_name => $other)) if $empty =~ /DELETE/;
+	$into->safe_psql('postgres', $empty);
+	{
+		local $ENV{PGOPTIONS} = '-c session_replication_role=replica' if $name =~ /session/;
+		restore($into, 'postgres', "$dump.data");
+	}
+	# Neither a rewrite of the table nor a change of a row is a restore.
+	$into->safe_psql('postgres', 'VACUUM FULL screenshot_task_request');
+	$into->safe_psql('postgres', 'VACUUM FREEZE screenshot_task_request');
+	$into->safe_psql('postgres', 'UPDATE screenshot_task_request SET extension = stream_name');
+	$into->safe_psql('postgres', insert_sql(stream_name => $other)) if $empty =~ /TRUNCATE/;
+	$into->set('screenshot_task.enabled' => 'on');
+	ok($into->wait_for_table("status = 'created'", where => "stream_name = '$other'"), "$name: another is sent");
+	is($into->safe_psql('postgres', 'BEGIN; SELECT adopt_screenshot_task_requests(); ROLLBACK'), 1, "$name: one is held");
+	is_deeply([ map { $_->{status} } $into->table("stream_name = '$twice'") ], ['pending'], "$name: it is pending, as in the dump");
+	is($api->requests(action => 'CreateScreenshotTask', stream_name => $twice), 1, "$name: and was not sent again");
+}
+
 is($api->complaints, '', 'the stand-in has nothing to complain of');
 
 done_testing();

@@ -72,6 +72,16 @@ returns('a RENAME that is undone');
 is_deeply([ map { $_->{status} } $node->table("stream_name = 'fault:hang#kept'", dbname => 'kept') ], [ ('in_doubt') x 3 ],
 	'what was under way before all that is in doubt');
 
+# What a savepoint undoes keeps nobody out, though the transaction goes on; and one may do as much as it likes.
+my $outer = $node->begin('BEGIN; SAVEPOINT a; SAVEPOINT b; ALTER DATABASE kept RENAME TO other; RELEASE b; ROLLBACK TO a; SELECT pg_advisory_lock(7); SELECT pg_sleep(600)');
+ok($node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted)"), 'a RENAME is undone to a savepoint');
+returns('a RENAME that is undone to a savepoint');
+$node->safe_psql('postgres', "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'");
+$outer->end;
+make_database("many_$_") for 1 .. 10;
+is($node->try('BEGIN;' . join('', map { "ALTER DATABASE many_$_ RENAME TO renamed_$_;" } 1 .. 10) . 'COMMIT')->{error}, undef, 'ten are renamed in one transaction');
+ok($node->worker_pid("renamed_$_"), "the worker of number $_ is back") for 1, 10;
+
 # Who may not, does not make it leave.
 my $pid = $node->worker_pid('kept');
 for my $sql ('DROP DATABASE kept', 'ALTER DATABASE kept RENAME TO other', 'ALTER DATABASE kept SET TABLESPACE elsewhere',

@@ -66,6 +66,41 @@ for my $stream (sort keys %sent_with)
 		"$stream: as its own request");
 }
 
+# A role that is renamed is the same role.
+my $referred = insert_sql(stream_name => 'renamed', reference => 'a reference') =~ s{;\s*\z}{}r . ' ON CONFLICT DO NOTHING RETURNING id';
+$node->set('screenshot_task.enabled' => 'off');
+is($node->try($referred, user => 'victim')->{error}, undef, 'a role requests');
+$node->safe_psql('postgres', 'ALTER ROLE victim RENAME TO heir');
+is_deeply($node->try($referred, user => 'heir')->{rows}, [], 'renamed, it has its references');
+is_deeply($node->try("SELECT stream_name FROM screenshot_task_request WHERE reference = 'a reference'", user => 'heir')->{rows}, [ ['renamed'] ], 'and sees its requests');
+$node->set('screenshot_task.enabled' => 'on');
+ok($node->wait_for_table("status = 'created'", where => "stream_name = 'renamed'"), 'they are sent');
+is_deeply([ map { $_->{requested_by} } $node->table("stream_name = 'renamed'") ], ['heir'], 'and named after it as it is now');
+is_deeply([ map { $_->{headers}{authorization} =~ m{Credential=(\w+)/} } $api->requests(stream_name => 'renamed') ], [ $key{victim}[0] ], 'with its credentials');
+$node->safe_psql('postgres', 'ALTER ROLE heir RENAME TO victim');
+
+# One of the same name that is made later is another: it neither has the requests nor are they sent with its credentials.
+my $make = "CREATE ROLE brief LOGIN; GRANT INSERT ON screenshot_task_request TO brief; GRANT USAGE ON FOREIGN SERVER tencent_live TO brief;"
+  . 'CREATE USER MAPPING FOR brief SERVER tencent_live OPTIONS (' . ScreenshotTaskTest::account_options(@{ $key{public} }) . ')';
+my $early = insert_sql(stream_name => 'early', reference => 'a reference');
+$node->set('screenshot_task.enabled' => 'off');
+$node->safe_psql('postgres', $make);
+is($node->try($early, user => 'brief')->{error}, undef, 'a role requests');
+$node->safe_psql('postgres', "DROP OWNED BY brief; DROP ROLE brief; $make");
+my $early_id = ($node->table("stream_name = 'early'"))[0]{id};
+is_deeply($node->try('SELECT count(*) FROM screenshot_task_request', user => 'brief')->{rows}, [ [0] ], 'dropped and made anew, it has none');
+is($node->try("SELECT $_($early_id)", user => 'brief')->{error}{message}, "there is no screenshot task request $early_id of yours", "$_: none of its own")
+  for qw(cancel_screenshot_task_request retry_screenshot_task_request);
+my $offset = $node->log_size;
+is($node->try($early =~ s/early/late/r, user => 'brief')->{error}, undef, 'it requests by the same reference');
+$node->set('screenshot_task.enabled' => 'on');
+ok($node->wait_for_table("status = 'created'", where => "stream_name = 'late'"), 'and that is sent');
+ok($node->wait_for_log(qr/paused for 5 s\n.*DETAIL:  the role that made the requests, of OID \d+, was dropped; cancel_screenshot_task_request\(\) ends them\n/, $offset),
+	'the log says what the other waits for');
+is_deeply([ $api->requests(stream_name => 'early') ], [], 'it is not sent');
+is($node->safe_psql('postgres', "SELECT cancel_screenshot_task_request($early_id)"), 't', 'and is for the owner to cancel');
+is_deeply([ map { [ @$_{qw(requested_by status attempts)} ] } $node->table("stream_name = 'early'") ], [ [ 'brief', 'cancelled', 0 ] ], 'as the request of whom it was');
+
 # A request that somebody has locked is not to be felt by another.
 my $id     = ($node->table("stream_name = 'own'"))[0]{id};
 my $holder = $node->begin("BEGIN; SELECT FROM screenshot_task_request WHERE id = $id FOR UPDATE; SELECT pg_advisory_lock(1); SELECT pg_sleep(60);");

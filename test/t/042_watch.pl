@@ -130,7 +130,8 @@ is($lines + $more->(), 30, 'is told of in full before the worker ends');
 $node->start;
 
 # Who may see what.
-is($node->try('SELECT count(*) FROM screenshot_task_worker', user => 'watcher')->{rows}[0][0], 2, 'pg_monitor sees the workers') if wait_until(sub { $node->safe_psql('postgres', 'SELECT count(*) FROM screenshot_task_worker') == 2 });
+ok($node->poll_query_until('postgres', 'SELECT count(*) = 2 FROM screenshot_task_worker'), 'after a restart all workers are there again');
+is($node->try('SELECT count(*) FROM screenshot_task_worker', user => 'watcher')->{rows}[0][0], 2, 'pg_monitor sees them');
 is($node->try('SELECT count(*) FROM screenshot_task_stat', user => 'watcher')->{error}, undef, 'and the statistics');
 is($node->try('SELECT count(*) FROM screenshot_task_request', user => 'watcher')->{rows}[0][0], 0, 'but no requests');
 for my $denied ([ watcher => 'SELECT screenshot_task_stat_reset()' ], map { [ nobody => $_ ] } 'TABLE screenshot_task_worker', 'TABLE screenshot_task_stat',

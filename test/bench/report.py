@@ -1,0 +1,142 @@
+"""What was measured: printed as it comes, and written as Markdown and plots in the end."""
+
+import os
+import platform
+import re
+import statistics
+import subprocess
+from html import escape
+
+PARTS = {
+    "drain": "Drain, the limit lifted",
+    "others": "Against what people use instead",
+    "latency": "Latency, from commit to arrival",
+    "enqueue": "Enqueueing",
+    "flat": "Flat, as the table grows",
+    "limit": "At the account's limit",
+    "call": "The call",
+    "idle": "Idle",
+}
+
+
+def number(x):
+    """In three digits, or all of those before the point."""
+    if x == 0 or abs(x) >= 100:
+        return f"{x:,.0f}"
+    return f"{x:.3g}"
+
+
+def first_line(*command):
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          encoding="utf-8").stdout.splitlines()[0]
+
+
+def machine():
+    """What was measured on, and with."""
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        model = re.search(r"^model name\s*: (.*)$", file.read(), re.MULTILINE)
+    with open("/proc/meminfo", encoding="utf-8") as file:
+        memory = int(file.readline().split()[1]) / 1024 / 1024
+    with open("/etc/os-release", encoding="utf-8") as file:
+        release = re.search(r'^PRETTY_NAME="(.*)"$', file.read(), re.MULTILINE)
+    return ", ".join([
+        f"{os.cpu_count()} cores of {model[1] if model else platform.machine()}", f"{memory:.0f} GiB",
+        release[1] if release else platform.system(), f"Linux {platform.release()}",
+        "PostgreSQL " + first_line(f"{os.environ['BINDIR']}/postgres", "--version").split()[2],
+        "libcurl " + first_line("pkg-config", "--modversion", "libcurl"),
+        first_line("nginx", "-v").split(": ")[1].replace("/", " "),
+        "Node.js " + first_line("node", "--version").lstrip("v")])
+
+
+class Report:
+    def __init__(self):
+        self.parts = {}
+        self.part = None
+        self.load = []
+
+    def begin(self, part):
+        self.part = part
+        self.parts[part] = {"figures": [], "targets": []}
+        self.load.append(os.getloadavg()[0])
+
+    def figures(self, what, unit, runs, cpu=None):
+        """The same, measured several times; with the CPU seconds that one took."""
+        runs = list(runs)
+        median = statistics.median(runs)
+        us = statistics.median(cpu) * 1e6 if cpu else None
+        self.parts[self.part]["figures"].append((what, unit, runs, us))
+        print(f"  {what.replace('*', ''):66} {number(median):>8} {unit:11}"
+              f" {number(min(runs)) + ' to ' + number(max(runs)) if len(runs) > 1 else '':20}"
+              f" {f'{us:.0f} us' if us else ''}", flush=True)
+
+    def target(self, point, what, reached, relation, aim, unit=""):
+        met = reached >= aim if relation == "at least" else reached <= aim
+        self.parts[self.part]["targets"].append((point, what, reached, relation, aim, unit, met))
+        print(f"  {f'{point}. {what}':66} {number(reached) + unit:>8}   {relation} {number(aim)}{unit}:"
+              f" {'met' if met else 'MISSED'}", flush=True)
+
+    def sum(self):
+        met = [target[-1] for part in self.parts.values() for target in part["targets"]]
+        return f"{sum(met)} of {len(met)} targets are met."
+
+    def write(self, folder, command):
+        os.makedirs(folder, exist_ok=True)
+        with open(f"{folder}/benchmark.md", "w", encoding="utf-8") as file:
+            file.write(self.markdown(command))
+        for part in self.parts:
+            with open(f"{folder}/benchmark_{part}.svg", "w", encoding="utf-8") as file:
+                file.write(plot(PARTS[part], self.parts[part]["figures"]))
+
+    def markdown(self, command):
+        lines = [
+            "# Benchmark", "",
+            f"Made by `{command}`, on {machine()}.", "",
+            "Everything is on one machine, over loopback and TLS, the peer an nginx that does not look at what it is sent;"
+            " fsync and synchronous_commit are on. Figures are medians, with the lowest and the highest of the runs. Every"
+            " target is a ratio of what was measured in the same run, in turns. CPU is that of all processes but the"
+            " peer. The load of the machine was"
+            f" {min(self.load):.1f} to {max(self.load):.1f} as the parts began.", "",
+            self.sum(), ""]
+        for name, part in self.parts.items():
+            lines += [f"## {PARTS[name]}", "", f"![{PARTS[name]}](benchmark_{name}.svg)", "",
+                      "| | median | | lowest to highest | runs | CPU |", "|---|--:|---|---|--:|--:|"]
+            for what, unit, runs, us in part["figures"]:
+                spread = f"{number(min(runs))} to {number(max(runs))}" if len(runs) > 1 else ""
+                lines.append(f"| {what} | {number(statistics.median(runs))} | {unit} | {spread} | {len(runs)} |"
+                             f" {f'{us:.0f} µs' if us else ''} |")
+            lines += ["", "| point | target | reached | aim | |", "|--:|---|--:|---|---|"]
+            for point, what, reached, relation, aim, unit, is_met in part["targets"]:
+                lines.append(f"| {point} | {what} | {number(reached)}{unit} | {relation} {number(aim)}{unit} |"
+                             f" {'met' if is_met else '**missed**'} |")
+            lines.append("")
+        with open(f"{os.path.dirname(__file__)}/notes.md", encoding="utf-8") as file:
+            return "\n".join(lines) + "\n" + file.read()
+
+
+def plot(title, figures):
+    """Bars, of each unit to a scale of its own; a line from the lowest run to the highest."""
+    row, label_width, bar_width, width = 24, 430, 380, 960
+    height = 48 + row * len(figures)
+    most = {}
+    for _, unit, runs, _ in figures:
+        most[unit] = max(most.get(unit, 0), *runs)
+    out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
+           ' font-family="sans-serif" font-size="13">',
+           f'<rect width="{width}" height="{height}" fill="#fff"/>',
+           f'<text x="12" y="26" font-size="16" font-weight="bold">{escape(title)}</text>']
+    for i, (what, unit, runs, _) in enumerate(figures):
+        y = 44 + row * i
+        scale = bar_width / (most[unit] or 1)
+        median = statistics.median(runs)
+        ours = what.startswith("**")
+        out.append(f'<text x="{label_width}" y="{y + 14}" text-anchor="end"{" font-weight=" + chr(34) + "bold" + chr(34) if ours else ""}>'
+                   f'{escape(what.strip("*"))}</text>')
+        out.append(f'<rect x="{label_width + 10}" y="{y + 3}" width="{median * scale:.1f}" height="14"'
+                   f' fill="{"#1f6feb" if ours else "#9aa4b2"}"/>')
+        if len(runs) > 1:
+            out.append(f'<line x1="{label_width + 10 + min(runs) * scale:.1f}" x2="{label_width + 10 + max(runs) * scale:.1f}"'
+                       f' y1="{y + 10}" y2="{y + 10}" stroke="#111" stroke-width="1.5"/>')
+        end = max(median, max(runs)) * scale
+        out.append(f'<text x="{label_width + 16 + end:.1f}" y="{y + 14}">{number(median)} {escape(unit)}</text>')
+    out.append("</svg>\n")
+    return "\n".join(out)
