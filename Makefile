@@ -23,6 +23,7 @@ OBJS = \
 	src/rate_limit.o \
 	src/reconcile.o \
 	src/refusal.o \
+	src/removal.o \
 	src/renewal.o \
 	src/request_queue.o \
 	src/role_answer.o \

@@ -304,7 +304,7 @@ COMMENT ON INDEX @extschema@.screenshot_task_request_sending IS
 CREATE INDEX screenshot_task_request_finished
 	ON @extschema@.screenshot_task_request
 	USING btree ((CASE WHEN status OPERATOR(pg_catalog.=) 'created'::@extschema@.screenshot_task_status
-				  THEN GREATEST(finished_at, end_time) ELSE finished_at END))
+				  THEN GREATEST(finished_at, end_time) ELSE finished_at END), id)
 	WHERE finished_at IS NOT NULL;
 COMMENT ON INDEX @extschema@.screenshot_task_request_finished IS
 'finished requests, by when they were finished, or their task ended';
@@ -372,6 +372,23 @@ CREATE TRIGGER screenshot_task_request_update
 
 COMMENT ON TRIGGER screenshot_task_request_update ON @extschema@.screenshot_task_request IS
 'keeps a request that was made here one that was made here';
+
+CREATE FUNCTION @extschema@.screenshot_task_request_news()
+RETURNS pg_catalog.trigger
+AS 'MODULE_PATHNAME', 'screenshot_task_request_news'
+LANGUAGE C;
+
+REVOKE ALL ON FUNCTION @extschema@.screenshot_task_request_news() FROM PUBLIC;
+
+COMMENT ON FUNCTION @extschema@.screenshot_task_request_news() IS
+'has those look, at commit, who wait for a request';
+
+CREATE TRIGGER screenshot_task_request_news
+	AFTER UPDATE OR DELETE OR TRUNCATE ON @extschema@.screenshot_task_request
+	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.screenshot_task_request_news();
+
+COMMENT ON TRIGGER screenshot_task_request_news ON @extschema@.screenshot_task_request IS
+'has those look, at commit, who wait for a request';
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.screenshot_task_request', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.screenshot_task_request_id_seq', '');

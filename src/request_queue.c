@@ -94,7 +94,7 @@ static Statement choose_orphans = {
 /* Never waits: a role could make the others wait with it. */
 static Statement lock_sending = {
 	"SELECT id FROM %1$s"
-	BY_ID("sending") " FOR UPDATE SKIP LOCKED",
+	BY_ID("sending") " FOR NO KEY UPDATE SKIP LOCKED",
 	1, {INT8ARRAYOID}, NULL
 };
 
@@ -120,7 +120,7 @@ static Statement choose_waiting = {
 	"SELECT id FROM %1$s"
 	" WHERE origin = $1 AND status = 'pending' AND id <> ALL ($2)"
 	" AND next_attempt_at <= pg_catalog.clock_timestamp()"
-	" ORDER BY next_attempt_at LIMIT $3 FOR UPDATE SKIP LOCKED",
+	" ORDER BY next_attempt_at LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED",
 	3, {INT8OID, INT8ARRAYOID, INT4OID}, NULL
 };
 
@@ -149,7 +149,7 @@ static Statement choose_expired = {
 	" AND next_attempt_at IS NULL"
 	" AND COALESCE(start_time, requested_at) <= pg_catalog.clock_timestamp()"
 	" AND " HAS_ENDED
-	" LIMIT $3 FOR UPDATE SKIP LOCKED",
+	" LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED",
 	3, {INT8OID, INT8ARRAYOID, INT4OID}, NULL
 };
 
@@ -196,7 +196,7 @@ static Statement choose_ready = {
 	"  AND (COALESCE(t.start_time, t.requested_at), t.id)"
 	"   > (lane.after_start, lane.after_id)"
 	"  ORDER BY COALESCE(t.start_time, t.requested_at), t.id"
-	"  LIMIT lane.most FOR UPDATE SKIP LOCKED) AS ready"
+	"  LIMIT lane.most FOR NO KEY UPDATE SKIP LOCKED) AS ready"
 	" ORDER BY ready.starts, ready.id LIMIT $6",
 	8, {INT8OID, INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID, INT4ARRAYOID,
 	INT4OID, TIMESTAMPTZARRAYOID, INT8ARRAYOID}, NULL
@@ -255,17 +255,18 @@ static Statement count_statement = {
 	" ELSE finished_at END"
 #define FINISHED "status IN ('created', 'failed', 'expired', 'cancelled')"
 
+/* A run of that index, from behind what was removed before */
 static Statement choose_old = {
-	"SELECT id FROM %1$s"
+	"SELECT id, " KEPT_FROM " FROM %1$s"
 	" WHERE finished_at IS NOT NULL AND " FINISHED
-	" AND $1 IS NOT NULL AND id <> ALL ($2)"
+	" AND (" KEPT_FROM ", id) > ($1, $2)"
 	" AND " KEPT_FROM " < pg_catalog.clock_timestamp() - interval '1 s' * $3"
-	" ORDER BY " KEPT_FROM " LIMIT $4 FOR UPDATE SKIP LOCKED",
-	4, {INT8OID, INT8ARRAYOID, FLOAT8OID, INT4OID}, NULL
+	" ORDER BY " KEPT_FROM ", id LIMIT $4 FOR UPDATE SKIP LOCKED",
+	4, {TIMESTAMPTZOID, INT8OID, FLOAT8OID, INT4OID}, NULL
 };
 
 static Statement remove_statement = {
-	"DELETE FROM %1$s WHERE id = ANY ($1) AND " FINISHED " RETURNING id",
+	"DELETE FROM %1$s WHERE id = ANY ($1) AND " FINISHED,
 	1, {INT8ARRAYOID}, NULL
 };
 
@@ -334,7 +335,7 @@ static Statement choose_in_doubt = {
 	"SELECT id FROM %1$s"
 	" WHERE origin = $1 AND id <> ALL ($2)"
 	" AND id = $3 AND attempts = $4 AND status = 'in_doubt'"
-	" FOR UPDATE SKIP LOCKED",
+	" FOR NO KEY UPDATE SKIP LOCKED",
 	4, {INT8OID, INT8ARRAYOID, INT8OID, INT4OID}, NULL
 };
 
@@ -974,22 +975,43 @@ notify_returned(int n, void *arg)
 }
 
 /*
- * Remove at most so many requests that were finished over so many seconds
- * ago, and whose task, if there is one, has ended.  Returns how many were
- * found.
+ * Choose and lock at most so many requests that were finished over so many
+ * seconds ago, and whose task, if there is one, has ended: the oldest that come
+ * after *after, which becomes the last of them.  Returns how many there are.
  */
 int
-queue_remove_old(int64 age, int most)
+queue_choose_old(int64 age, OldRequest *after, int most, int64 *ids)
 {
-	Datum		args[4];
-	int			n;
-	int64	   *ids;
+	Datum		args[4] = {
+		TimestampTzGetDatum(after->kept_from),
+		Int64GetDatum(after->id),
+		Float8GetDatum((double) age),
+		Int32GetDatum(most)
+	};
+	int			n = run(&choose_old, args, NULL);
 
-	args[2] = Float8GetDatum((double) age);
-	args[3] = Int32GetDatum(most);
-	ids = choose(&choose_old, args, &n);
-	change(&remove_statement, ids, n, args, NULL, NULL, NULL);
+	for (int i = 0; i < n; i++)
+	{
+		bool		isnull;
+
+		ids[i] = after->id = returned_number(i);
+		after->kept_from =
+			DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[i],
+											  SPI_tuptable->tupdesc, 2,
+											  &isnull));
+	}
 	return n;
+}
+
+/*
+ * Remove requests that have been chosen for it.
+ */
+void
+queue_remove(const int64 *ids, int n)
+{
+	Datum		args[1] = {make_id_array(ids, n)};
+
+	(void) run(&remove_statement, args, NULL);
 }
 
 /*

@@ -74,6 +74,13 @@ typedef struct ExpiredRequest
 	NameData	server;
 } ExpiredRequest;
 
+/* A place among the finished requests, from the oldest on */
+typedef struct OldRequest
+{
+	TimestampTz kept_from;		/* when it was finished, or its task ended */
+	int64		id;
+} OldRequest;
+
 /* What is to be sent, and to be found out about */
 typedef struct QueueCounts
 {
@@ -169,7 +176,9 @@ extern void queue_left_orphans_to_doubt(TimestampTz ask_at);
 extern int	queue_wake_waiting(int most);
 extern TimestampTz queue_next_due(void);
 extern int	queue_expire(int most, List **expired);
-extern int	queue_remove_old(int64 age, int most);
+extern int	queue_choose_old(int64 age, OldRequest *after, int most,
+							 int64 *ids);
+extern void queue_remove(const int64 *ids, int n);
 extern void queue_count(QueueCounts *counts);
 extern int	queue_count_held(void);
 extern List *queue_find_lanes(void);

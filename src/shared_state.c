@@ -417,8 +417,7 @@ forget_refused_places(void)
  * it has no worker.  What is told before the worker has taken it costs no
  * wake-up more.
  *
- * May be called while a transaction commits: cannot fail, takes no lock but
- * that of a condition variable.
+ * May be called while a transaction commits: cannot fail, takes no lock.
  */
 void
 wake_database(int place)
@@ -430,8 +429,6 @@ wake_database(int place)
 		wake_process(&state->launcher_proc);
 	else if (is_news)
 		wake_process(&database->worker_proc);
-	/* It may have been a request that somebody waits for. */
-	tell_news(place);
 }
 
 static void

@@ -4,38 +4,48 @@
  *	  Waiting for what becomes of a request
  *
  * A session that waits sleeps on a condition variable of its database, which
- * is broadcast by every commit that may have changed a request: the worker's,
- * and those that cancel, retry or resolve one.  In between it looks at the
- * request with a snapshot of the moment, whatever the isolation level of its
- * transaction, and holds none while it sleeps.
+ * is broadcast by every commit that changed requests: the worker's, and those
+ * of whoever cancels, retries, resolves or removes some.  In between it looks
+ * at the request with a snapshot of the moment, whatever the isolation level
+ * of its transaction.
+ *
+ * While it sleeps it holds neither that snapshot nor a lock on the table,
+ * which others may need, and what is waited for most of all: so the row is
+ * read straight from the table, as a catalog would be.  The statement that
+ * called has a snapshot of its own, which PostgreSQL holds until it ends.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/heapam.h"
 #include "access/htup_details.h"
+#include "access/table.h"
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
+#include "commands/trigger.h"
 #include "fmgr.h"
-#include "funcapi.h"
 #include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "monotonic.h"
 #include "request_queue.h"
 #include "shared_state.h"
 #include "steer.h"
+#include "wake.h"
 
 /* A request as it is now */
 typedef struct Sight
 {
-	HeapTupleHeader row;		/* in the caller's memory */
+	Datum		row;			/* in the caller's memory */
 	Oid			role;			/* whose it is; InvalidOid: of one that is gone */
 	bool		is_over;		/* does nothing become of it by itself? */
 	bool		is_mine;		/* made or changed by this transaction */
@@ -43,12 +53,12 @@ typedef struct Sight
 } Sight;
 
 static MonotonicUs read_deadline(FunctionCallInfo fcinfo);
-static bool look(const char *statement, int64 id, Oid owner, Sight *sight);
-static void read_sight(HeapTuple tuple, TupleDesc desc, MemoryContext context,
-					   Sight *sight);
+static bool look(Oid schema, int64 id, Sight *sight);
+static void read_sight(HeapTuple tuple, TupleDesc desc, Sight *sight);
 static void refuse_hopeless(int64 id, const Sight *sight);
 
 PG_FUNCTION_INFO_V1(wait_for_screenshot_task);
+PG_FUNCTION_INFO_V1(screenshot_task_request_news);
 
 /*
  * wait_for_screenshot_task(request_id, timeout) returns the request once
@@ -59,9 +69,7 @@ wait_for_screenshot_task(PG_FUNCTION_ARGS)
 {
 	static uint32 wait_event = 0;
 	Oid			schema = get_func_namespace(fcinfo->flinfo->fn_oid);
-	Oid			owner;
 	MonotonicUs deadline;
-	const char *statement;
 	int64		id;
 	int			place;
 	Sight		sight = {0};
@@ -80,16 +88,6 @@ wait_for_screenshot_task(PG_FUNCTION_ARGS)
 				 errhint("Wait for it on the primary.")));
 	if (wait_event == 0)
 		wait_event = WaitEventExtensionNew("ScreenshotTaskResult");
-
-	(void) find_request_table(schema, &owner);
-	/* One in doubt that is left to a person has no next attempt. */
-	statement = psprintf("SELECT t, t.xmin, " REQUEST_ROLE ","
-						 " t.status::pg_catalog.text OPERATOR(pg_catalog.=) ANY ('{created,failed,expired,cancelled}'::pg_catalog.text[])"
-						 " OR t.status::pg_catalog.text OPERATOR(pg_catalog.=) 'in_doubt' AND t.next_attempt_at IS NULL,"
-						 " t.origin OPERATOR(pg_catalog.<>) $2"
-						 " FROM %s.screenshot_task_request AS t"
-						 " WHERE t.id OPERATOR(pg_catalog.=) $1",
-						 quote_identifier(get_namespace_name(schema)));
 	place = database_place(MyDatabaseId);
 	if (place < 0)
 		ereport(ERROR,
@@ -101,9 +99,8 @@ wait_for_screenshot_task(PG_FUNCTION_ARGS)
 	for (;;)
 	{
 		MonotonicUs now;
-		long		left;
 
-		if (!look(statement, id, owner, &sight))
+		if (!look(schema, id, &sight))
 			no_such_request(id);
 		if (sight.is_over)
 			break;
@@ -111,8 +108,9 @@ wait_for_screenshot_task(PG_FUNCTION_ARGS)
 		now = monotonic_now();
 		if (now >= deadline)
 			break;
-		left = monotonic_wait_ms(now, deadline);
-		(void) ConditionVariableTimedSleep(news_of(place), left, wait_event);
+		(void) ConditionVariableTimedSleep(news_of(place),
+										   monotonic_wait_ms(now, deadline),
+										   wait_event);
 	}
 	ConditionVariableCancelSleep();
 
@@ -121,7 +119,7 @@ wait_for_screenshot_task(PG_FUNCTION_ARGS)
 				(errmsg("screenshot task request %lld is returned as it is now",
 						(long long) id),
 				 errdetail("The transaction is REPEATABLE READ or SERIALIZABLE: its queries still see the request as it was when it began.")));
-	PG_RETURN_HEAPTUPLEHEADER(sight.row);
+	PG_RETURN_DATUM(sight.row);
 }
 
 /*
@@ -150,69 +148,86 @@ read_deadline(FunctionCallInfo fcinfo)
 }
 
 /*
- * Look at a request as it is now, as the owner of the table.  Returns false if
- * there is none, or none that the caller may know of.
+ * Look at a request as it is now.  Returns false if there is none, or none
+ * that the caller may know of.
  */
 static bool
-look(const char *statement, int64 id, Oid owner, Sight *sight)
+look(Oid schema, int64 id, Sight *sight)
 {
-	Oid			argtypes[2] = {INT8OID, INT8OID};
-	Datum		args[2] = {
-		Int64GetDatum(id),
-		Int64GetDatum(request_origin())
-	};
-	MemoryContext context = CurrentMemoryContext;
-	Oid			caller;
-	int			security_context;
-	int			guc_level;
+	Oid			owner;
+	Oid			table = find_request_table(schema, &owner);
+	Relation	relation = try_table_open(table, AccessShareLock);
+	Snapshot	snapshot;
+	SysScanDesc scan;
+	ScanKeyData key;
+	HeapTuple	tuple;
 	bool		found;
 
-	GetUserIdAndSecContext(&caller, &security_context);
-	guc_level = NewGUCNestLevel();
-	(void) set_config_option("search_path", "pg_catalog, pg_temp",
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-							 true, 0, false);
-	SetUserIdAndSecContext(owner, security_context |
-						   SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_RESTRICTED_OPERATION |
-						   SECURITY_NOFORCE_RLS);
+	if (relation == NULL)
+		return false;
 	/* What an earlier command of this transaction did is to be seen. */
 	CommandCounterIncrement();
-	PushActiveSnapshot(GetLatestSnapshot());
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	SPI_execute_with_args(statement, lengthof(args), argtypes, args, NULL,
-						  true, 1);
-	found = SPI_processed > 0;
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	ScanKeyInit(&key, Anum_request_id, BTEqualStrategyNumber, F_INT8EQ,
+				Int64GetDatum(id));
+	scan = systable_beginscan(relation,
+							  get_relname_relid("screenshot_task_request_pkey",
+												schema),
+							  true, snapshot, 1, &key);
+	tuple = systable_getnext(scan);
+	found = HeapTupleIsValid(tuple);
 	if (found)
-		read_sight(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, context,
-				   sight);
-	SPI_finish();
-	PopActiveSnapshot();
-	AtEOXact_GUC(false, guc_level);
-	SetUserIdAndSecContext(caller, security_context);
-	return found && may_steer(caller, owner, sight->role);
+		read_sight(tuple, RelationGetDescr(relation), sight);
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(relation, AccessShareLock);
+	return found && may_steer(GetUserId(), owner, sight->role);
 }
 
 static void
-read_sight(HeapTuple tuple, TupleDesc desc, MemoryContext context,
-		   Sight *sight)
+read_sight(HeapTuple tuple, TupleDesc desc, Sight *sight)
 {
-	MemoryContext old = MemoryContextSwitchTo(context);
 	bool		isnull;
+	bool		has_next_attempt;
+	int64		origin;
+	Datum		value;
+	char	   *status;
 
-	if (sight->row != NULL)
-		pfree(sight->row);
-	sight->row = DatumGetHeapTupleHeaderCopy(SPI_getbinval(tuple, desc, 1,
-														   &isnull));
+	if (DatumGetPointer(sight->row) != NULL)
+		pfree(DatumGetPointer(sight->row));
+	sight->row = heap_copy_tuple_as_datum(tuple, desc);
+
+	(void) heap_getattr(tuple, Anum_request_next_attempt_at, desc, &isnull);
+	has_next_attempt = !isnull;
+	status = DatumGetCString(DirectFunctionCall1(enum_out,
+												 heap_getattr(tuple,
+															  Anum_request_status,
+															  desc, &isnull)));
+	/* One in doubt that is left to a person has no next attempt. */
+	if (strcmp(status, "in_doubt") == 0)
+		sight->is_over = !has_next_attempt;
+	else
+		sight->is_over = strcmp(status, "pending") != 0 &&
+			strcmp(status, "sending") != 0;
 	sight->is_mine =
-		TransactionIdIsCurrentTransactionId(DatumGetTransactionId(SPI_getbinval(tuple, desc, 2, &isnull)));
-	sight->role = DatumGetObjectId(SPI_getbinval(tuple, desc, 3, &isnull));
-	if (isnull)
-		sight->role = InvalidOid;
-	sight->is_over = DatumGetBool(SPI_getbinval(tuple, desc, 4, &isnull));
-	sight->is_held = DatumGetBool(SPI_getbinval(tuple, desc, 5, &isnull));
-	MemoryContextSwitchTo(old);
+		TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
+
+	origin = DatumGetInt64(heap_getattr(tuple, Anum_request_origin, desc,
+										&isnull));
+	sight->is_held = isnull || origin != request_origin();
+	/* See REQUEST_ROLE. */
+	if (isnull || origin == ORIGIN_RESTORED)
+	{
+		value = heap_getattr(tuple, Anum_request_requested_by, desc, &isnull);
+		sight->role = get_role_oid(NameStr(*DatumGetName(value)), true);
+	}
+	else
+	{
+		value = heap_getattr(tuple, Anum_request_role, desc, &isnull);
+		sight->role = isnull ||
+			GetUserNameFromId(DatumGetObjectId(value), true) == NULL ?
+			InvalidOid : DatumGetObjectId(value);
+	}
 }
 
 /*
@@ -235,4 +250,19 @@ refuse_hopeless(int64 id, const Sight *sight)
 						(long long) id),
 				 errdetail("It is held, and not sent."),
 				 errhint("adopt_screenshot_task_requests() makes it one of this database.")));
+}
+
+/*
+ * AFTER UPDATE OR DELETE OR TRUNCATE on screenshot_task_request: those who wait
+ * are to look.
+ */
+Datum
+screenshot_task_request_news(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("screenshot_task_request_news must be called as a trigger")));
+	tell_news_at_commit();
+	return PointerGetDatum(NULL);
 }

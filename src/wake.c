@@ -40,6 +40,7 @@ static ProcessUtility_hook_type previous_utility = NULL;
 
 static int	marked_level = 0;	/* 0: this transaction is not marked */
 static int	marked_place = -1;	/* of this database, in shared memory */
+static int	news_place = -1;	/* the same, if requests were changed */
 static bool committed = false;	/* has the transaction that was marked? */
 static int	new_place = -1;		/* of a database that it made or altered */
 
@@ -96,11 +97,23 @@ wake_at_commit(void)
 		marked_level = Min(marked_level, level);
 }
 
+/*
+ * Have those look who wait for requests of this database, if the current
+ * transaction commits.  If it was in a subtransaction that is undone, they look
+ * in vain.
+ */
+void
+tell_news_at_commit(void)
+{
+	if (shared_state_available())
+		news_place = find_place(MyDatabaseId);
+}
+
 static void
 at_transaction_end(XactEvent event, void *arg)
 {
 	(void) arg;
-	if (marked_level == 0 && new_place < 0)
+	if (marked_level == 0 && new_place < 0 && news_place < 0)
 		return;
 	switch (event)
 	{
@@ -114,6 +127,7 @@ at_transaction_end(XactEvent event, void *arg)
 		case XACT_EVENT_PREPARE:
 			marked_level = 0;
 			new_place = -1;
+			news_place = -1;
 			break;
 		default:
 			break;
@@ -137,7 +151,9 @@ at_release(ResourceReleasePhase phase, bool is_commit, bool is_top_level,
 		wake_database(marked_place);
 	if (new_place >= 0)
 		wake_database(new_place);
-	new_place = -1;
+	if (news_place >= 0)
+		tell_news(news_place);
+	new_place = news_place = -1;
 }
 
 static void
@@ -220,7 +236,10 @@ at_utility(PlannedStmt *statement, const char *query_string,
 								context, params, environment, dest,
 								completion);
 	if ((commits_prepared || grants_server) && has_extension())
+	{
 		wake_at_commit();
+		tell_news_at_commit();
+	}
 	/* What it was copied from may have the extension; or it may be served now,
 	 * being no template any more. */
 	if (shared_state_available())

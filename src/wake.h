@@ -10,5 +10,6 @@
 
 extern void wake_init(void);
 extern void wake_at_commit(void);
+extern void tell_news_at_commit(void);
 
 #endif							/* SCREENSHOT_TASK_WAKE_H */

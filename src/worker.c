@@ -46,6 +46,7 @@
 #include "lane.h"
 #include "reconcile.h"
 #include "refusal.h"
+#include "removal.h"
 #include "renewal.h"
 #include "request_queue.h"
 #include "screenshot_task.h"
@@ -59,13 +60,6 @@
 
 /* The most rows that one statement makes ready, or expires */
 #define MAX_ROWS			1000
-
-/*
- * The most old requests that are removed at a time, and how long others come
- * first then
- */
-#define MAX_REMOVED			200
-#define REMOVAL_REST		(100 * US_PER_MS)
 
 /* The most outcomes that are set aside before nothing more is sent */
 #define MAX_STUCK			1000
@@ -107,7 +101,6 @@ static int	failures = 0;		/* of transactions, in a row */
 static MonotonicUs not_before = 0;	/* the next transaction */
 static MonotonicUs sweep_at = 0;
 static MonotonicUs due_at = MONOTONIC_NEVER;	/* the next waiting request */
-static MonotonicUs removal_at = 0;	/* of old requests */
 static MonotonicUs count_at = 0;	/* the pending requests */
 static List *expired = NIL;		/* in the transaction under way */
 static MonotonicUs stuck_retry_at = MONOTONIC_NEVER;
@@ -129,6 +122,8 @@ static void begin_work(void);
 static TimestampTz after_grace(void);
 static void leave_database(void);
 
+static void do_what_can_wait(void);
+static void count_requests(void);
 static void tell_activity(void);
 static void log_storms_at_exit(int code, Datum arg);
 static bool has_nothing_in_hand(void);
@@ -147,9 +142,7 @@ static void log_unwritten(const FinishedRequest *outcome);
 static void keep_locked(dlist_head *finished);
 static void forget_requests(dlist_head *finished);
 static void look_at_table(void);
-static void count_requests(void);
 static void tell_of_expired(void);
-static void remove_old(void);
 static void tell_of_held_requests(int n);
 
 static MonotonicUs next_event(void);
@@ -237,12 +230,58 @@ screenshot_task_worker_main(Datum database)
 		/* Nothing leaves that a termination has come before. */
 		CHECK_FOR_INTERRUPTS();
 		dispatch_start();
+		do_what_can_wait();
 		if (dispatch_jobs() == 0)
 			pgstat_report_stat(true);
 		fault_log_storms(monotonic_now());
 		tell_activity();
 		dispatch_wait(Min(next_event(), fault_log_next_event()), wait_event);
 	}
+}
+
+/*
+ * What requests to be sent need not wait for has transactions of its own, once
+ * they are on their way.
+ */
+static void
+do_what_can_wait(void)
+{
+	MonotonicUs now = monotonic_now();
+
+	MemoryContextReset(cycle_context);
+	MemoryContextSwitchTo(cycle_context);
+	if (count_at <= now)
+		count_requests();
+	if (removal_next_event() <= now && !yielding)
+		removal_run();
+}
+
+/*
+ * Count what is not finished, for others to see.
+ */
+static void
+count_requests(void)
+{
+	MonotonicUs began = monotonic_now();
+	QueueCounts counts;
+
+	count_at = MONOTONIC_NEVER;
+	PG_TRY();
+	{
+		if (queue_begin("counting screenshot task requests", false) == QUEUE_OPEN)
+		{
+			queue_count(&counts);
+			queue_commit();
+			activity_set_counts(counts.ready, counts.waiting, counts.in_doubt,
+								counts.oldest, monotonic_now() - began);
+		}
+	}
+	PG_CATCH();
+	{
+		/* It was for information alone, and will be tried again. */
+		(void) recover_from_error();
+	}
+	PG_END_TRY();
 }
 
 /*
@@ -390,6 +429,7 @@ reload(void)
 	sweep_at = Min(sweep_at, monotonic_now() +
 				   screenshot_task_sweep_interval * US_PER_SECOND);
 	refusals_end(MONOTONIC_NEVER);
+	removal_begin(true);
 	look = true;
 }
 
@@ -470,7 +510,7 @@ has_database_work(MonotonicUs now)
 	if (not_before > now)
 		return false;
 	return !dlist_is_empty(&outcomes) || look || sweep_at <= now ||
-		due_at <= now || removal_at <= now || count_at <= now ||
+		due_at <= now ||
 		refusals_end_at() <= now || may_send(now);
 }
 
@@ -512,7 +552,6 @@ work_on_database(void)
 			case TRANSACTION_FAILED:
 				careful = true;
 				look = true;
-				removal_at = 0;
 				/* At once for the first time: row by row it may go well. */
 				if (failures++ > 0)
 					not_before = monotonic_now() + submission_backoff(failures);
@@ -617,8 +656,6 @@ run_transaction(dlist_head *finished, bool go_on)
 						claimed = submission_claim(&look_again_at);
 						due_at = Min(due_at, look_again_at);
 					}
-					remove_old();
-					count_requests();
 				}
 				if (claimed != NIL)
 					CRASH_POINT("claim-before-commit");
@@ -654,7 +691,7 @@ run_transaction(dlist_head *finished, bool go_on)
 		dlist_foreach(iter, finished)
 			log_unwritten(&dlist_container(Request, node, iter.cur)->outcome);
 		look = false;
-		sweep_at = due_at = removal_at = count_at = MONOTONIC_NEVER;
+		sweep_at = due_at = count_at = MONOTONIC_NEVER;
 	}
 	else
 		keep_locked(finished);
@@ -663,7 +700,6 @@ run_transaction(dlist_head *finished, bool go_on)
 	reconcile_committed();
 	submission_claimed(claimed);
 	submission_end_claim();
-	tell_news(place);
 	if (state == QUEUE_GONE && dispatch_jobs() == 0)
 		leave_database();
 	return TRANSACTION_DONE;
@@ -816,7 +852,7 @@ look_at_table(void)
 		tell_of_held_requests(queue_count_held());
 		more = queue_expire(MAX_ROWS, &expired) == MAX_ROWS;
 		sweep_at = now + screenshot_task_sweep_interval * US_PER_SECOND;
-		removal_at = now;
+		removal_begin(false);
 	}
 	more |= queue_wake_waiting(MAX_ROWS) == MAX_ROWS;
 	reconcile_look();
@@ -842,23 +878,6 @@ look_at_table(void)
 }
 
 /*
- * Count what is not finished, for others to see, if it is time to.
- */
-static void
-count_requests(void)
-{
-	MonotonicUs began = monotonic_now();
-	QueueCounts counts;
-
-	if (count_at > began)
-		return;
-	count_at = MONOTONIC_NEVER;
-	queue_count(&counts);
-	activity_set_counts(counts.ready, counts.waiting, counts.in_doubt,
-						counts.oldest, monotonic_now() - began);
-}
-
-/*
  * Requests that have expired, and stand so on disk.
  */
 static void
@@ -875,24 +894,6 @@ tell_of_expired(void)
 				  QUEUE_EXPIRED_MESSAGE, NULL);
 	}
 	expired = NIL;
-}
-
-/*
- * Remove some of the requests that need not be kept any longer, if it is time
- * to.
- */
-static void
-remove_old(void)
-{
-	MonotonicUs now = monotonic_now();
-
-	if (removal_at > now)
-		return;
-	removal_at = MONOTONIC_NEVER;
-	if (screenshot_task_retention >= 0 &&
-		queue_remove_old(screenshot_task_retention * INT64CONST(60),
-						 MAX_REMOVED) == MAX_REMOVED)
-		removal_at = now + REMOVAL_REST;
 }
 
 /*
@@ -916,8 +917,7 @@ static MonotonicUs
 next_event(void)
 {
 	MonotonicUs now = monotonic_now();
-	MonotonicUs next = Min(Min(sweep_at, due_at),
-						   Min(Min(removal_at, count_at), refusals_end_at()));
+	MonotonicUs next = Min(Min(sweep_at, due_at), refusals_end_at());
 
 	/* Once that has passed, it is an outcome set aside that is waited for. */
 	if (give_up_at > now)
@@ -933,6 +933,7 @@ next_event(void)
 			next = Min(next, lanes_next_chance(now, dispatch_spare()));
 	}
 	next = Max(next, not_before);
+	next = Min(next, Min(removal_next_event(), count_at));
 	next = Min(next, renewal_next_event());
 	return Min(next, stuck_retry_at);
 }

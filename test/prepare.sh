@@ -159,8 +159,8 @@ is_missing() {
 	[[ " ${missing[*]} " == *" $1 "* ]]
 }
 
-# Debian's packages start the servers that they bring; PostgreSQL's makes a cluster "main" for that.  The second file
-# does nothing once this script is gone.
+# Debian's packages start their servers; that of PostgreSQL also makes a cluster "main", and starts all clusters that
+# do not run.  The second file does nothing once this script is gone.
 restrain_packages() {
 	! is_missing "postgresql-$pg_version" || put_restraint "$createcluster_folder/screenshot_task.conf" <<-END
 		create_main_cluster = false
@@ -177,7 +177,7 @@ restrain_packages() {
 # Nor are those that only tests need to be started with the machine.
 disable_services() {
 	local service
-	for service in prometheus prometheus-postgres-exporter; do
+	for service in prometheus prometheus-postgres-exporter nginx; do
 		! is_missing "$service" || "${as_root[@]}" update-rc.d "$service" disable
 	done
 }

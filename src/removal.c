@@ -1,0 +1,234 @@
+/*-------------------------------------------------------------------------
+ *
+ * removal.c
+ *	  Removing finished requests that need not be kept any longer
+ *
+ * Each sweep begins a pass over the requests that are older than the setting
+ * screenshot_task.retention allows, from the oldest on, in batches with a
+ * pause between them.  A batch has a transaction of its own, and is of so many
+ * as can be removed in little time: others refer to requests by foreign keys,
+ * and put triggers on the table, and the requests to be sent must not wait for
+ * what those do.  A lock is waited for no longer than that either.
+ *
+ * A batch that fails is tried again in parts, down to the requests that cannot
+ * be removed, which are passed over.  The log says how many there were in a
+ * pass, and the next one is an hour away then.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "access/xact.h"
+#include "libpq/pqsignal.h"
+#include "miscadmin.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/timestamp.h"
+
+#include "activity.h"
+#include "compat.h"
+#include "removal.h"
+#include "request_queue.h"
+#include "screenshot_task.h"
+
+/* The most requests of a batch, and what it should take at the most */
+#define MAX_BATCH			200
+#define BATCH_TIME			(50 * US_PER_MS)
+#define LOCK_TIMEOUT		"50ms"
+
+/* How long others come first, between batches; and after a pass in vain */
+#define REST				(100 * US_PER_MS)
+#define SHORT_REST			(10 * US_PER_MS)	/* after a small one */
+#define LONG_REST			(3600 * US_PER_SECOND)
+
+static MonotonicUs next_at = MONOTONIC_NEVER;	/* the next batch */
+static MonotonicUs not_before = 0;	/* the next pass */
+static OldRequest last;			/* that was removed, or passed over */
+static int	batch = MAX_BATCH;	/* as many as were removed in that time */
+static int	n_left = 0;			/* passed over, in this pass */
+static char first_problem[256];	/* why, clipped */
+
+static int	remove_batch(void);
+static void ignore_cancel(void);
+static bool try_to_remove(const int64 *ids, int n);
+static void note_problem(const char *message);
+static void end_pass(void);
+
+/*
+ * Begin a pass, if it is time to, or if "again" says so.
+ */
+void
+removal_begin(bool again)
+{
+	if (again)
+		not_before = 0;
+	if (screenshot_task_retention < 0 || not_before > monotonic_now())
+		return;
+	last.kept_from = DT_NOBEGIN;
+	last.id = 0;
+	n_left = 0;
+	next_at = 0;
+}
+
+/*
+ * When there next is something to do; never, if no pass is under way.
+ */
+MonotonicUs
+removal_next_event(void)
+{
+	return next_at;
+}
+
+/*
+ * Remove a batch, in a transaction.
+ *
+ * An error is logged, and ends the pass.  The current memory context is for
+ * what is needed meanwhile.
+ */
+void
+removal_run(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile int n = 0;
+
+	PG_TRY();
+	{
+		switch (queue_begin("removing old screenshot task requests", false))
+		{
+			case QUEUE_OPEN:
+				n = remove_batch();
+				queue_commit();
+				break;
+			case QUEUE_BUSY:
+				n = batch;
+				break;
+			case QUEUE_GONE:
+				break;
+		}
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		MemoryContextSwitchTo(context);
+		note_problem(CopyErrorData()->message);
+		EmitErrorReport();
+		queue_abort();
+		FlushErrorState();
+		ignore_cancel();
+		RESUME_INTERRUPTS();
+		n = 0;
+		n_left++;
+	}
+	PG_END_TRY();
+
+	if (n > 0)
+		next_at = monotonic_now() + (n == MAX_BATCH ? REST : SHORT_REST);
+	else
+		end_pass();
+}
+
+/*
+ * Remove a batch.  Returns how many were found; 0 ends the pass.
+ */
+static int
+remove_batch(void)
+{
+	MonotonicUs began = monotonic_now();
+	OldRequest	before = last;
+	int64		ids[MAX_BATCH];
+	int			n = queue_choose_old(screenshot_task_retention * INT64CONST(60),
+									 &last, batch, ids);
+	int			level = NewGUCNestLevel();
+	bool		removed;
+
+	/* SIGINT tells of a lock's time-out.  Otherwise it is ignored. */
+	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_SUSET,
+							 PGC_S_OVERRIDE, GUC_ACTION_SAVE, true, 0, false);
+	pqsignal(SIGINT, StatementCancelHandler);
+	removed = n == 0 || try_to_remove(ids, n);
+	ignore_cancel();
+	AtEOXact_GUC(false, level);
+
+	if (!removed && n > 1)
+	{
+		last = before;
+		batch = Max(n / 4, 1);
+	}
+	else if (!removed)
+		n_left++;
+	else if (monotonic_now() - began > BATCH_TIME)
+		batch = Max(batch / 2, 1);
+	else
+		batch = Min(batch * 2, MAX_BATCH);
+	return n;
+}
+
+static void
+ignore_cancel(void)
+{
+	pqsignal(SIGINT, SIG_IGN);
+	QueryCancelPending = false;
+}
+
+/*
+ * Remove requests, all or none, in a subtransaction.  Returns whether they are
+ * removed.
+ */
+static bool
+try_to_remove(const int64 *ids, int n)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool done = false;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		queue_remove(ids, n);
+		ReleaseCurrentSubTransaction();
+		done = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		note_problem(error->message);
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return done;
+}
+
+static void
+note_problem(const char *message)
+{
+	if (n_left == 0)
+		strlcpy(first_problem, message, sizeof(first_problem));
+}
+
+static void
+end_pass(void)
+{
+	next_at = MONOTONIC_NEVER;
+	if (n_left == 0)
+		return;
+	not_before = monotonic_now() + LONG_REST;
+	ereport(LOG,
+			(errmsg_plural("%d old screenshot task request could not be removed",
+						   "%d old screenshot task requests could not be removed",
+						   n_left, n_left),
+			 errdetail_internal("%s", first_problem),
+			 errhint("Look at the foreign keys that refer to screenshot_task_request, and at its triggers. It is tried again in an hour, and at a reload.")));
+	activity_note_error(first_problem);
+}
