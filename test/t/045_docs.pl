@@ -146,6 +146,10 @@ for my $name (sort keys %page)
 	is_deeply([ sort grep { !$known{$_} } keys %said ], [], "$name: names nothing that there is not");
 }
 
+# Wait events are known to nobody until there is a wait: those that a test waits for, and that of wait_for_screenshot_task().
+my %waits = map { ("ScreenshotTask$_" => 1) } 'Result', slurp_file("$FindBin::RealBin/050_wait_events.pl") =~ /^waits(?:_while)?\('(\w+)'/mg;
+is_deeply([ sort map { $_->[0] } rows_of($page{'docs/reference.md'}, 'wait event') ], [ sort keys %waits ], 'all wait events are described');
+
 # -------------------------------------------------------------------------------- Pictures
 my $life = file('docs/life-of-a-request.svg');
 is_deeply([ sort $life =~ /class="status"[^>]*>(\w+)</g ], [ sort @statuses ], 'the picture of a request has all statuses, once, and no others');
