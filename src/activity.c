@@ -39,11 +39,11 @@ static Activity mine;			/* this worker's */
 static Activity published;
 static MonotonicUs next_count_at = 0;
 
-static double claims = 0;		/* of late, the later the more they count */
-static double weight = 0;		/* of the time in which they were made */
-static MonotonicUs claims_at = 0;	/* when these two were last brought up */
+static double answers = 0;		/* of late, the later the more they count */
+static double weight = 0;		/* of the time in which they came */
+static MonotonicUs answers_at = 0;	/* when these two were last brought up */
 
-static void age_claims(MonotonicUs now);
+static void age_answers(MonotonicUs now);
 static void clip(char *to, const char *from);
 static const char *state_of(const DatabaseStatus *status,
 							const Activity *activity);
@@ -62,36 +62,70 @@ activity_note_error(const char *text)
 }
 
 /*
+ * Start to give an account of what is done at a place.  What went wrong for
+ * the worker before this one is worth knowing.
+ */
+void
+activity_start(int place)
+{
+	DatabaseStatus status;
+
+	read_activity(place, &status, &published);
+	memcpy(mine.last_error, published.last_error, sizeof(mine.last_error));
+	mine.last_error_at = published.last_error_at;
+}
+
+/*
  * Note that so many requests have been claimed.
  */
 void
 activity_note_claimed(int n)
 {
 	mine.ready = Max(mine.ready - n, 0);
-	age_claims(monotonic_now());
-	claims += n;
 }
 
 /*
- * Let past claims count for less, as time passes.
+ * Note that one of them has been put back.
+ */
+void
+activity_note_put_back(bool waits)
+{
+	if (waits)
+		mine.waiting++;
+	else
+		mine.ready++;
+}
+
+/*
+ * Note that one of them has had an answer.
+ */
+void
+activity_note_answered(void)
+{
+	age_answers(monotonic_now());
+	answers++;
+}
+
+/*
+ * Let past answers count for less, as time passes.
  */
 static void
-age_claims(MonotonicUs now)
+age_answers(MonotonicUs now)
 {
-	if (claims_at == 0)
+	if (answers_at == 0)
 	{
 		/* The first ones are those of a second. */
 		weight = 1;
 	}
 	else
 	{
-		double		seconds = (double) (now - claims_at) / US_PER_SECOND;
+		double		seconds = (double) (now - answers_at) / US_PER_SECOND;
 		double		fade = exp(-seconds / RATE_SPAN);
 
-		claims *= fade;
+		answers *= fade;
 		weight = weight * fade + RATE_SPAN * (1 - fade);
 	}
-	claims_at = now;
+	answers_at = now;
 }
 
 /*
@@ -134,11 +168,14 @@ activity_set_counts(int64 ready, int64 waiting, int64 in_doubt,
 }
 
 /*
- * There is nothing to be sent.
+ * Are there requests that may be sent?
  */
 void
-activity_nothing_ready(void)
+activity_set_work(bool has_work)
 {
+	mine.has_work = has_work;
+	if (has_work)
+		return;
 	mine.ready = 0;
 	mine.oldest = 0;
 }
@@ -165,10 +202,10 @@ activity_publish(int place, bool busy, int in_flight)
 	mine.in_flight = in_flight;
 	if (mine.ready == 0)
 	{
-		claims = weight = 0;
-		claims_at = 0;
+		answers = weight = 0;
+		answers_at = 0;
 	}
-	mine.per_second = weight > 0 ? claims / weight : 0;
+	mine.per_second = weight > 0 ? answers / weight : 0;
 	if (memcmp(&mine, &published, sizeof(Activity)) == 0)
 		return;
 	publish_activity(place, &mine);
@@ -204,10 +241,9 @@ screenshot_task_worker(PG_FUNCTION_ARGS)
 		Datum		values[14];
 		bool		nulls[lengthof(values)] = {false};
 
-		read_database(place, &status);
+		read_activity(place, &status, &activity);
 		if (!OidIsValid(status.database) || !status.confirmed)
 			continue;
-		read_activity(place, &activity);
 		if (activity.uncounted)
 			want_count(place);
 
@@ -249,7 +285,7 @@ state_of(const DatabaseStatus *status, const Activity *activity)
 		return "sending";
 	if (activity->disabled)
 		return "disabled";
-	if (activity->n_paused > 0 && activity->ready > 0)
+	if (activity->n_paused > 0 && activity->has_work)
 		return "paused";
 	return activity->busy ? "busy" : "idle";
 }

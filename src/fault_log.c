@@ -35,7 +35,7 @@ typedef struct Kind
 	MonotonicUs ends_at;		/* the time in which they are counted */
 	int			n;				/* in that time */
 	int64		last_id;
-	char		last_request_id[64];
+	char		last_detail[256];	/* clipped */
 } Kind;
 
 static Kind kinds[MAX_KINDS];
@@ -56,30 +56,27 @@ fault_log(Fault fault, const char *server, int64 id, const char *error_code,
 {
 	Kind	   *kind = find_kind(fault, server, or_empty(error_code),
 								 digest(or_empty(message)));
-	char	   *detail;
-	char	   *summary;
+	char	   *detail = psprintf("%s%s%s%s%s", or_empty(error_code),
+								  error_code != NULL && message != NULL ? ": " : "",
+								  or_empty(message),
+								  request_id != NULL ? ", RequestId " : "",
+								  or_empty(request_id));
+	char	   *summary = psprintf("request %lld %s: %s", (long long) id,
+								   name_of(fault), detail);
+	bool		is_storm = kind != NULL && kind->n >= MAX_LINES;
 
+	activity_note_error(summary);
 	if (kind != NULL)
 	{
 		kind->n++;
 		kind->last_id = id;
-		strlcpy(kind->last_request_id, or_empty(request_id),
-				sizeof(kind->last_request_id));
-		if (kind->n > MAX_LINES)
-			return;
+		strlcpy(kind->last_detail, detail, sizeof(kind->last_detail));
 	}
-	detail = psprintf("%s%s%s%s%s", or_empty(error_code),
-					  error_code != NULL && message != NULL ? ": " : "",
-					  or_empty(message),
-					  request_id != NULL ? ", RequestId " : "",
-					  or_empty(request_id));
-	ereport(LOG,
-			(errmsg("screenshot task request %lld %s", (long long) id,
-					name_of(fault)),
-			 errdetail_internal("%s", detail)));
-	summary = psprintf("request %lld %s: %s", (long long) id, name_of(fault),
-					   detail);
-	activity_note_error(summary);
+	if (!is_storm)
+		ereport(LOG,
+				(errmsg("screenshot task request %lld %s", (long long) id,
+						name_of(fault)),
+				 errdetail_internal("%s", detail)));
 	pfree(summary);
 	pfree(detail);
 }
@@ -94,7 +91,7 @@ find_kind(Fault fault, const char *server, const char *error_code,
 {
 	Kind	   *kind;
 
-	fault_log_storms(monotonic_now());
+	fault_log_storms(false);
 	for (int i = 0; i < n_kinds; i++)
 	{
 		kind = &kinds[i];
@@ -146,11 +143,13 @@ fault_log_next_event(void)
 }
 
 /*
- * Say how many more faults there were of each kind whose time is over.
+ * Say how many more faults there were of each kind whose time is over, or of
+ * all.
  */
 void
-fault_log_storms(MonotonicUs now)
+fault_log_storms(bool all)
 {
+	MonotonicUs now = monotonic_now();
 	int			n_left = 0;
 
 	for (int i = 0; i < n_kinds; i++)
@@ -158,7 +157,7 @@ fault_log_storms(MonotonicUs now)
 		Kind	   *kind = &kinds[i];
 		int			more = kind->n - MAX_LINES;
 
-		if (kind->ends_at > now)
+		if (kind->ends_at > now && !all)
 		{
 			kinds[n_left++] = *kind;
 			continue;
@@ -169,13 +168,9 @@ fault_log_storms(MonotonicUs now)
 				(errmsg_plural("%d more screenshot task request for server \"%s\" %s",
 							   "%d more screenshot task requests for server \"%s\" %s",
 							   more, more, kind->server, name_of(kind->fault)),
-				 errdetail_internal("%s%sthe last was request %lld%s%s",
-									kind->error_code,
-									kind->error_code[0] != '\0' ? ": " : "",
+				 errdetail_internal("The last was request %lld: %s",
 									(long long) kind->last_id,
-									kind->last_request_id[0] != '\0' ?
-									", RequestId " : "",
-									kind->last_request_id)));
+									kind->last_detail)));
 		/* It may not be over. */
 		kind->n = MAX_LINES;
 		kind->ends_at = now + STORM_TIME;

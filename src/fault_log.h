@@ -22,6 +22,6 @@ extern void fault_log(Fault fault, const char *server, int64 id,
 					  const char *error_code, const char *message,
 					  const char *request_id);
 extern MonotonicUs fault_log_next_event(void);
-extern void fault_log_storms(MonotonicUs now);
+extern void fault_log_storms(bool all);
 
 #endif							/* SCREENSHOT_TASK_FAULT_LOG_H */

@@ -43,6 +43,12 @@
 /* longer than a connection takes by default, at the most */
 #define HOLD_TIME		(6 * US_PER_SECOND)
 
+/* How much later than it meant to somebody who waits may come */
+#define WAITER_GRACE	(20 * US_PER_MS)
+
+/* When to see what of the tickets that were left to them is still there */
+#define LEFT_GRACE		(5 * US_PER_MS)
+
 /* A window that was not used for so long has nothing to remember. */
 #define FORGET_AFTER	(HOLD_TIME + 2 * PERIOD)
 
@@ -63,6 +69,8 @@ struct RateWindow
 	MonotonicUs last_used;
 	MonotonicUs paused_until;	/* by the API's word */
 	int			cursor;			/* where to look first */
+	MonotonicUs wanted_until;	/* somebody waits for a ticket until then */
+	bool		was_ahead;		/* did who takes them ahead take the last? */
 	ConditionVariable released; /* a slot came free before its time */
 	RateSlot	slots[MAX_SLOTS];
 };
@@ -80,6 +88,8 @@ static void forget_all(RateTable *table, RateWindow *window, RateKey key);
 static int	take_slots(RateWindow *window, int n_slots, int per_slot,
 					   int wanted, MonotonicUs now, MonotonicUs horizon,
 					   RateTicket *tickets);
+static int	count_free(const RateWindow *window, int n_slots, int per_slot,
+					   MonotonicUs by, MonotonicUs *first_at);
 static MonotonicUs slot_free_at(const RateSlot *slot, int per_slot);
 
 /*
@@ -130,6 +140,10 @@ rate_key(const char *secret_id, const char *action)
  * Returns how many there were, and in *retry_at when asking again is worth
  * it if there were fewer.  Every ticket must be ended by rate_left() or
  * rate_release(); one whose process dies ends by itself.
+ *
+ * Who takes tickets ahead would leave none to those who wait for the moment,
+ * and so gets half of them while anybody does; of a single one each gets every
+ * other.
  */
 int
 rate_acquire(RateTable *table, RateKey key, int per_second, int wanted,
@@ -153,10 +167,24 @@ rate_acquire(RateTable *table, RateKey key, int per_second, int wanted,
 		*retry_at = window->paused_until;
 	else
 	{
+		MonotonicUs first_at = MONOTONIC_NEVER;
+		int			most = wanted;
+
+		if (horizon > 0 && window->wanted_until > now)
+		{
+			int			n_free = count_free(window, n_slots, per_slot,
+											now + horizon, &first_at);
+
+			most = Min(wanted, (window->was_ahead ? n_free : n_free + 1) / 2);
+		}
 		window->last_used = now;
-		n_taken = take_slots(window, n_slots, per_slot, wanted,
+		n_taken = take_slots(window, n_slots, per_slot, most,
 							 Max(now, window->paused_until), horizon, tickets);
-		if (n_taken < wanted)
+		if (n_taken > 0)
+			window->was_ahead = horizon > 0;
+		if (most < wanted && first_at != MONOTONIC_NEVER)
+			*retry_at = Max(now, first_at) + LEFT_GRACE;
+		else if (n_taken < wanted)
 		{
 			/* A ticket that is held is expected to leave at once. */
 			for (int i = 0; i < n_slots; i++)
@@ -167,6 +195,8 @@ rate_acquire(RateTable *table, RateKey key, int per_second, int wanted,
 
 				*retry_at = Min(*retry_at, free_at - horizon);
 			}
+			if (horizon == 0)
+				window->wanted_until = Max(now, *retry_at) + WAITER_GRACE;
 		}
 	}
 	SpinLockRelease(&window->mutex);
@@ -221,6 +251,29 @@ take_slots(RateWindow *window, int n_slots, int per_slot, int wanted,
 	}
 	window->cursor = i;
 	return n_taken;
+}
+
+/*
+ * How many tickets of a window whose mutex is held are free by a certain time,
+ * and in *first_at since when; never, if there are none.
+ */
+static int
+count_free(const RateWindow *window, int n_slots, int per_slot,
+		   MonotonicUs by, MonotonicUs *first_at)
+{
+	int			n = 0;
+
+	for (int i = 0; i < n_slots; i++)
+	{
+		const RateSlot *slot = &window->slots[i];
+		MonotonicUs free_at = slot_free_at(slot, per_slot);
+
+		if (free_at > by)
+			continue;
+		n += slot->used < per_slot ? per_slot - slot->used : per_slot;
+		*first_at = Min(*first_at, free_at);
+	}
+	return n;
 }
 
 /*
@@ -395,6 +448,8 @@ forget_all(RateTable *table, RateWindow *window, RateKey key)
 	window->last_used = 0;
 	window->paused_until = 0;
 	window->cursor = 0;
+	window->wanted_until = 0;
+	window->was_ahead = false;
 	for (int i = 0; i < MAX_SLOTS; i++)
 	{
 		RateSlot   *slot = &window->slots[i];

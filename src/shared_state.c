@@ -90,6 +90,7 @@ static void withdraw_launcher(int code, Datum arg);
 static int	take_place(Oid database);
 static bool is_free(DatabasePlace *place);
 static void wake_process(pg_atomic_uint32 *proc);
+static void read_status(DatabasePlace *database, DatabaseStatus *status);
 
 /*
  * Ask for the shared memory.  To be called as the library is preloaded.
@@ -281,12 +282,14 @@ publish_activity(int place, const Activity *activity)
 }
 
 /*
- * What the worker at a place, or the last that was there, was doing.
+ * What the worker at a place, or the last that was there, was doing, and what
+ * else is known of the place.
  */
 void
-read_activity(int place, Activity *activity)
+read_activity(int place, DatabaseStatus *status, Activity *activity)
 {
 	LWLockAcquire(lock, LW_SHARED);
+	read_status(&state->databases[place], status);
 	*activity = state->databases[place].activity;
 	LWLockRelease(lock);
 }
@@ -526,9 +529,17 @@ withdraw_launcher(int code, Datum arg)
 void
 read_database(int place, DatabaseStatus *status)
 {
-	DatabasePlace *database = &state->databases[place];
-
 	LWLockAcquire(lock, LW_SHARED);
+	read_status(&state->databases[place], status);
+	LWLockRelease(lock);
+}
+
+/*
+ * The same, with the lock held.
+ */
+static void
+read_status(DatabasePlace *database, DatabaseStatus *status)
+{
 	status->database = database->database;
 	status->worker_pid = database->worker_pid;
 	status->confirmed = database->confirmed;
@@ -540,7 +551,6 @@ read_database(int place, DatabaseStatus *status)
 	status->yielded = database->yielded;
 	status->next_look = database->next_look;
 	status->n_held = (int) pg_atomic_read_u32(&database->held_requests);
-	LWLockRelease(lock);
 }
 
 /*

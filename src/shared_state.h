@@ -55,7 +55,8 @@ extern void release_database(int place);
 
 extern int	find_place(Oid database);
 extern ConditionVariable *news_of(int place);
-extern void read_activity(int place, Activity *activity);
+extern void read_activity(int place, DatabaseStatus *status,
+						  Activity *activity);
 extern void want_count(int place);
 
 /* by the launcher */

@@ -502,12 +502,23 @@ submission_written(const Request *request)
 	const char *server = NameStr(request->job.lane->server->name);
 
 	if (strcmp(outcome->status, "created") == 0)
+	{
 		stat_count(server, COUNT_CREATED, 1);
+		activity_note_answered();
+	}
 	else if (strcmp(outcome->status, "pending") == 0)
+	{
 		stat_count(server, COUNT_POSTPONED, 1);
+		activity_note_put_back(outcome->next_attempt_at != 0);
+	}
 	else
 	{
 		bool		failed = strcmp(outcome->status, "failed") == 0;
+
+		if (failed)
+			activity_note_answered();
+		else
+			activity_note_news();
 
 		stat_count(server, failed ? COUNT_FAILED : COUNT_IN_DOUBT, 1);
 		fault_log(failed ? FAULT_FAILED : FAULT_IN_DOUBT, server, outcome->id,

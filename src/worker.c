@@ -202,6 +202,7 @@ screenshot_task_worker_main(Datum database)
 	wait_event = WaitEventExtensionNew("ScreenshotTaskWorker");
 
 	before_shmem_exit(log_storms_at_exit, (Datum) 0);
+	activity_start(place);
 	(void) take_wake(place);
 	begin_work();
 	for (;;)
@@ -233,7 +234,7 @@ screenshot_task_worker_main(Datum database)
 		do_what_can_wait();
 		if (dispatch_jobs() == 0)
 			pgstat_report_stat(true);
-		fault_log_storms(monotonic_now());
+		fault_log_storms(false);
 		tell_activity();
 		dispatch_wait(Min(next_event(), fault_log_next_event()), wait_event);
 	}
@@ -300,8 +301,7 @@ tell_activity(void)
 	activity_set_pauses(lanes_describe_pauses(monotonic_now(), &pauses),
 						pauses.data);
 	pfree(pauses.data);
-	if (!look && !lanes_have_work())
-		activity_nothing_ready();
+	activity_set_work(look || lanes_have_work());
 	activity_publish(place, !idle, dispatch_jobs() + n_stuck);
 }
 
@@ -310,7 +310,7 @@ log_storms_at_exit(int code, Datum arg)
 {
 	(void) code;
 	(void) arg;
-	fault_log_storms(MONOTONIC_NEVER - 1);
+	fault_log_storms(true);
 }
 
 /*

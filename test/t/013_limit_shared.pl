@@ -9,7 +9,7 @@ use lib "$FindBin::RealBin/../perl";
 use ScreenshotTaskTest;
 use Test::More;
 
-my %accounts = map { $_ => [ "AKID$_", "secretKeyOf$_" ] } qw(SHARED FIVE REFUSED);
+my %accounts = map { $_ => [ "AKID$_", "secretKeyOf$_" ] } qw(SHARED FIVE REFUSED BACKLOG);
 my $api      = LiveApi->new(map { ('--account', join ':', @$_) } values %accounts);
 my $node     = ScreenshotTaskTest->start_new('main');
 
@@ -42,6 +42,24 @@ ok($node->wait_for_table("status = 'created'"), 'a limit of five: all requests a
 is($api->requests(secret_id => 'AKIDFIVE', outcome => 'TaskId'), 21, 'a limit of five: twenty-one have arrived');
 is($api->most_in_a_second(secret_id => 'AKIDFIVE'), 5, 'a limit of five: no more than five in a second');
 
+# A backlog of the table leaves sessions their part, few or many, and all of the limit is used.
+$node->add_server('backlog', $api, account => $accounts{BACKLOG});
+for my $callers (1, 8)
+{
+	my $what = "a backlog, and $callers calling";
+
+	$node->safe_psql('postgres', insert_sql(rows => 400, server => 'backlog', stream_name => "row beside $callers"));
+	ok($api->wait_for_requests(40, stream_name => "row beside $callers"), "$what: it is being sent");
+	my @calls = map { $node->begin(call_sql(server => 'backlog', stream_name => "call beside $callers") x 5) } 1 .. $callers;
+	is_deeply([ grep { defined } map { $_->end->{error} } @calls ], [], "$what: no call fails");
+	my $rows = () = $api->requests(stream_name => "row beside $callers");
+	cmp_ok($rows, '<', 400, "$what: the backlog is not through when they are");
+	cmp_ok($rows, '>', 40, "$what: but has gone on");
+	$node->safe_psql('postgres', "SELECT cancel_screenshot_task_request(id) FROM screenshot_task_request WHERE server = 'backlog' AND status = 'pending'");
+	ok($node->wait_for_table(q{status IN ('created', 'cancelled')}), "$what: the rest is cancelled");
+}
+is($api->most_in_a_second(secret_id => 'AKIDBACKLOG'), 20, 'a backlog, and sessions: the limit is used and kept');
+
 # The API refuses a call by its limit: the session's next call, and the worker, wait for a second at least.
 $node->add_server('refused', $api, account => $accounts{REFUSED});
 my @order = (fault => 'error=RequestLimitExceeded', secret_id => 'AKIDREFUSED');
@@ -50,7 +68,7 @@ my $result = $node->try(call_sql(server => 'refused', stream_name => 'refused ca
 	  . insert_sql(server => 'refused', stream_name => 'row after')
 	  . call_sql(server => 'refused', stream_name => 'call after'));
 is($result->{error}{sqlstate}, '53400', 'a call that is refused by the limit fails');
-ok($node->wait_for_table("status = 'created'"), 'the request of the table does not');
+ok($node->wait_for_table("status = 'created'", where => "server = 'refused'"), 'the request of the table does not');
 my ($refused) = $api->requests(stream_name => 'refused call');
 for my $stream ('row after', 'call after')
 {

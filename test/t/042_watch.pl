@@ -116,7 +116,7 @@ my $offset = $node->log_size;
 $node->safe_psql('postgres', insert_sql(rows => 150, stream_name => \"'storm ' || i"));
 ok(wait_until(sub { $node->log_text($offset) =~ /more screenshot task requests? for server "tencent_live" failed/ }), 'a storm is summed up');
 ok($node->wait_for_table("status = 'failed'", where => "stream_name LIKE 'storm %'"), 'all have failed');
-my $more = sub { my ($n, $log) = (0, $node->log_text($offset)); $n += $1 while $log =~ /(\d+) more screenshot task requests? for server "tencent_live" failed\n.*InvalidParameter.Storm: the last was request \d+, RequestId \S+/g; return $n };
+my $more = sub { my ($n, $log) = (0, $node->log_text($offset)); $n += $1 while $log =~ /(\d+) more screenshot task requests? for server "tencent_live" failed\n.*DETAIL:  The last was request \d+: InvalidParameter.Storm: ordered by a test, RequestId \S+/g; return $n };
 ok(wait_until(sub { $more->() == 140 }), 'with how many there were');
 is(scalar(() = $node->log_text($offset) =~ /screenshot task request \d+ failed\n.*DETAIL:  InvalidParameter.Storm: ordered by a test, RequestId \S+/g), 10, 'after some that have a line each');
 
