@@ -150,6 +150,15 @@ for my $name (sort keys %page)
 my %waits = map { ("ScreenshotTask$_" => 1) } 'Result', slurp_file("$FindBin::RealBin/050_wait_events.pl") =~ /^waits(?:_while)?\('(\w+)'/mg;
 is_deeply([ sort map { $_->[0] } rows_of($page{'docs/reference.md'}, 'wait event') ], [ sort keys %waits ], 'all wait events are described');
 
+# What the log says is in the library, but for what is filled in: the words between these are.
+my $library = slurp_file($node->config_data('--pkglibdir') . '/screenshot_task.so') =~ s/%s//gr;
+for my $line (rows_of($page{'docs/operation.md'}, 'line | level | what to do'))
+{
+	my @words = grep { length > 12 } map { s/^ | $//gr } split /\b[NSR]\b|512|"|\.\.\.|, /, $line->[0];
+
+	is_deeply([ grep { index($library, $_) < 0 } @words ], [], "docs/operation.md: $line->[0]");
+}
+
 # -------------------------------------------------------------------------------- Pictures
 my $life = file('docs/life-of-a-request.svg');
 is_deeply([ sort $life =~ /class="status"[^>]*>(\w+)</g ], [ sort @statuses ], 'the picture of a request has all statuses, once, and no others');
