@@ -584,7 +584,7 @@ COMMENT ON COLUMN @extschema@.screenshot_task_worker.in_flight IS 'requests that
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.pending IS 'requests that are to be sent, as last counted, less those sent since; counted at commits, at sweeps, and after this was read, but so seldom that it takes no more than 0.2 % of the time';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.waiting IS 'those of them that may not be sent yet';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.in_doubt IS 'requests that are in doubt, as last counted';
-COMMENT ON COLUMN @extschema@.screenshot_task_worker.held IS 'requests that were made in another cluster or database, and are not sent; more than 1,000 of a kind are not counted';
+COMMENT ON COLUMN @extschema@.screenshot_task_worker.held IS 'requests that came in a dump or a copy of a database, and are not sent; more than 1,000 of a kind are not counted';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.oldest_age IS 'how long ago the oldest request was made that may be sent';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.drain_time IS 'how long it takes to send what may be sent, at the rate of the last ten seconds; null: not known';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.pauses IS 'how many servers, and roles on servers, are paused';

@@ -123,7 +123,7 @@ for my $n (1 .. 3)
 is_deeply([ $node->rows('SELECT DISTINCT setting FROM seen') ], [ { setting => 'on 0 read committed pg_catalog, pg_temp' } ], 'each transaction finds the settings as they should be');
 
 # A sweep that is to be sooner is.
-$node->safe_psql('postgres', 'COPY screenshot_task_request (stream_name, domain_name, app_name, end_time, template_id, requested_by, requested_at, origin)'
+$node->safe_psql('postgres', 'COPY screenshot_task_request (stream_name, domain_name, app_name, end_time, template_id, requested_by, requested_at, stamp)'
 	  . q{ FROM PROGRAM $$printf 'copied\td\ta\t2999-07-10 13:00Z\t1\tpostgres\t2999-07-10 12:30Z\t1\n'$$});
 $node->set('screenshot_task.sweep_interval' => '1s');
 ok(wait_until(sub { $node->log_text =~ /1 screenshot task requests are held/ }), 'a shorter screenshot_task.sweep_interval holds from the reload on');

@@ -37,7 +37,7 @@ unlike($page{'docs/reference.md'}, qr/\| *\|\n(?!\| ---)/, 'nothing is without a
 # What is written by hand about a function speaks of all its parameters.
 for my $function ($node->rows(q{SELECT proname, proargnames FROM pg_proc JOIN pg_depend ON objid = pg_proc.oid AND classid = 'pg_proc'::regclass AND deptype = 'e'
 	JOIN pg_extension AS e ON refobjid = e.oid AND extname = 'screenshot_task'
-	WHERE proname NOT IN ('screenshot_task_stat', 'screenshot_task_worker') AND proargnames IS NOT NULL}))
+	WHERE proname NOT IN ('screenshot_task_stat', 'screenshot_task_worker', 'screenshot_task_request_origin') AND proargnames IS NOT NULL}))
 {
 	my ($prose) = $page{'docs/reference.md'} =~ /^<!-- function $function->{proname} -->\n.*?^<!-- end -->\n(.*?)(?=^<!--|\z)/ms;
 	my ($section) = $page{'docs/reference.md'} =~ /^## Calls\n(.*?)^<!--/ms;
@@ -133,7 +133,7 @@ is_deeply([ sort map { $_->[0] } rows_of($page{'docs/operation.md'}, 'state | wh
 
 my @functions = map { $_->{proname} } $node->rows(q{SELECT proname FROM pg_proc JOIN pg_depend ON objid = pg_proc.oid AND classid = 'pg_proc'::regclass AND deptype = 'e'
 	JOIN pg_extension AS e ON refobjid = e.oid AND extname = 'screenshot_task'});
-is_deeply([ grep { $page{'README.md'} !~ /\b$_\b/ } grep { !/_insert$|_validator$/ } @functions ], [], 'the README names all functions');
+is_deeply([ grep { $page{'README.md'} !~ /\b$_\b/ } grep { !/_request_(?:insert|update|origin|news)$|_role$|_validator$/ } @functions ], [], 'the README names all functions');
 my %columns = map { $_->{a} => 1 } $node->rows(q{SELECT attname AS a FROM pg_attribute WHERE attrelid = 'screenshot_task_request'::regclass AND attnum > 0});
 is_deeply([ sort grep { $page{'README.md'} !~ /`$_`/ } keys %columns ], [], 'and all columns of the table');
 
@@ -144,6 +144,19 @@ for my $name (sort keys %page)
 {
 	my %said = map { $_ => 1 } $page{$name} =~ /(?<![\w.\/])(\w*screenshot_tasks?\w*)/g, $page{$name} =~ /(?<=screenshot_task\.)(\w+)(?= |`|,)/g;
 	is_deeply([ sort grep { !$known{$_} } keys %said ], [], "$name: names nothing that there is not");
+}
+
+# Wait events are known to nobody until there is a wait: those that a test waits for, and that of wait_for_screenshot_task().
+my %waits = map { ("ScreenshotTask$_" => 1) } 'Result', slurp_file("$FindBin::RealBin/050_wait_events.pl") =~ /^waits(?:_while)?\('(\w+)'/mg;
+is_deeply([ sort map { $_->[0] } rows_of($page{'docs/reference.md'}, 'wait event') ], [ sort keys %waits ], 'all wait events are described');
+
+# What the log says is in the library, but for what is filled in: the words between these are.
+my $library = slurp_file($node->config_data('--pkglibdir') . '/screenshot_task.so') =~ s/%s//gr;
+for my $line (rows_of($page{'docs/operation.md'}, 'line | level | what to do'))
+{
+	my @words = grep { length > 12 } map { s/^ | $//gr } split /\b[NSR]\b|512|"|\.\.\.|, /, $line->[0];
+
+	is_deeply([ grep { index($library, $_) < 0 } @words ], [], "docs/operation.md: $line->[0]");
 }
 
 # -------------------------------------------------------------------------------- Pictures
@@ -188,7 +201,7 @@ is((file('CHANGELOG.md') =~ /^## (\S+)/m)[0], $version, 'and the first entry of 
 ok(-e "$top/$provided->{file}" && $provided->{file} eq "screenshot_task--$version.sql", 'its file is there');
 ok(-e "$top/$provided->{docfile}", 'as is its documentation');
 my $changes = file('CHANGELOG.md');
-is_deeply([ grep { $changes !~ /`$_`/ } grep { !/_insert$|_validator$/ } @functions ], [], 'CHANGELOG.md has all functions');
+is_deeply([ grep { $changes !~ /`$_`/ } grep { !/_request_(?:insert|update|origin|news)$|_role$|_validator$/ } @functions ], [], 'CHANGELOG.md has all functions');
 is_deeply([ grep { $changes !~ /`$_`/ } keys %settings ], [], 'and all settings');
 
 done_testing();
