@@ -80,6 +80,23 @@ SELECT count(*) FROM request;
 COMMIT;
 SELECT count(*) FROM request;
 
-DROP TABLE event, schedule, deferred;
+-- Constants are read at each firing: "now" is the start of each transaction,
+-- and a time without a zone is one of the zone at the time.
+TRUNCATE screenshot_task_request;
+CREATE TABLE live (stream_name text);
+CREATE TRIGGER screenshots AFTER INSERT ON live
+	FOR EACH ROW EXECUTE FUNCTION screenshot_task_trigger(
+		'start_time:=now', 'end_time:=tomorrow', 'domain_name:=d', 'app_name:=a', 'template_id:=1');
+INSERT INTO live VALUES ('now');
+INSERT INTO live VALUES ('and now');
+SELECT count(DISTINCT start_time) AS starts, bool_and(start_time = requested_at) AS at_once FROM screenshot_task_request;
+TRUNCATE screenshot_task_request;
+INSERT INTO deferred VALUES ('in UTC');
+SET TimeZone = 'Asia/Shanghai';
+INSERT INTO deferred VALUES ('in Shanghai');
+SET TimeZone = 'UTC';
+SELECT stream_name, start_time, end_time FROM request;
+
+DROP TABLE event, schedule, deferred, live;
 DROP VIEW request;
 TRUNCATE screenshot_task_request;

@@ -5,14 +5,16 @@
  *
  * The trigger becomes an INSERT into screenshot_task_request, with the values
  * of the row's columns as parameters of their own types, so that PostgreSQL's
- * rules of assignment say which column fits which parameter.  Constants stand
- * in it as literals, so that the same rules read them.  It runs as whoever
- * fired the trigger, and needs that role's right to insert.
+ * rules of assignment say which column fits which parameter.  Constants are
+ * read at each firing, since "now" is then another time, and so may be a time
+ * without a zone.  It runs as whoever fired the trigger, and needs that role's
+ * right to insert.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -30,19 +32,20 @@ typedef struct Parameter
 {
 	const char *name;
 	bool		required;
+	Oid			type;			/* that a constant is read as */
 } Parameter;
 
 static const Parameter parameters[] = {
-	{"stream_name", true},
-	{"domain_name", true},
-	{"app_name", true},
-	{"end_time", true},
-	{"template_id", true},
-	{"start_time", false},
-	{"stream_type", false},
-	{"extension", false},
-	{"server", false},
-	{"reference", false},
+	{"stream_name", true, TEXTOID},
+	{"domain_name", true, TEXTOID},
+	{"app_name", true, TEXTOID},
+	{"end_time", true, TIMESTAMPTZOID},
+	{"template_id", true, INT8OID},
+	{"start_time", false, TIMESTAMPTZOID},
+	{"stream_type", false, INT4OID},
+	{"extension", false, TEXTOID},
+	{"server", false, NAMEOID},
+	{"reference", false, TEXTOID},
 };
 
 #define N_PARAMETERS	((int) lengthof(parameters))
@@ -76,9 +79,10 @@ static void take_columns_of_same_name(const Trigger *trigger,
 static char *list_columns(Relation relation);
 static char *list_parameters(void);
 static char *build_insert(const char *schema, Relation relation,
-						  const Source *sources, int *columns,
+						  const Source *sources, int *given,
 						  Oid *argtypes, int *nargs);
 static void check_column(Relation relation, int column);
+static Datum read_constant(const char *constant, Oid type);
 static SPIPlanPtr get_plan(Oid trigger, const char *text, int nargs,
 						   const Oid *argtypes);
 
@@ -92,7 +96,7 @@ screenshot_task_trigger(PG_FUNCTION_ARGS)
 {
 	TriggerData *data = (TriggerData *) fcinfo->context;
 	Source		sources[N_PARAMETERS];
-	int			columns[N_PARAMETERS];
+	int			given[N_PARAMETERS];
 	Oid			argtypes[N_PARAMETERS];
 	Datum		args[N_PARAMETERS];
 	char		nulls[N_PARAMETERS];
@@ -117,13 +121,16 @@ screenshot_task_trigger(PG_FUNCTION_ARGS)
 
 	read_arguments(data->tg_trigger, relation, sources);
 	text = build_insert(get_namespace_name(get_func_namespace(fcinfo->flinfo->fn_oid)),
-						relation, sources, columns, argtypes, &nargs);
+						relation, sources, given, argtypes, &nargs);
 	for (int i = 0; i < nargs; i++)
 	{
-		bool		isnull;
+		const Source *source = &sources[given[i]];
+		bool		isnull = false;
 
-		args[i] = SPI_getbinval(row, RelationGetDescr(relation), columns[i],
-								&isnull);
+		args[i] = source->constant != NULL ?
+			read_constant(source->constant, argtypes[i]) :
+			SPI_getbinval(row, RelationGetDescr(relation), source->column,
+						  &isnull);
 		nulls[i] = isnull ? 'n' : ' ';
 	}
 	SPI_execute_plan(get_plan(data->tg_trigger->tgoid, text, nargs, argtypes),
@@ -285,12 +292,12 @@ list_parameters(void)
 }
 
 /*
- * Write the INSERT; and into "columns" and "argtypes" which columns, of which
- * types, its parameters are.
+ * Write the INSERT; and into "given" and "argtypes" which parameters its own
+ * are, and of which types.
  */
 static char *
 build_insert(const char *schema, Relation relation, const Source *sources,
-			 int *columns, Oid *argtypes, int *nargs)
+			 int *given, Oid *argtypes, int *nargs)
 {
 	StringInfoData names;
 	StringInfoData values;
@@ -303,20 +310,18 @@ build_insert(const char *schema, Relation relation, const Source *sources,
 		const char *separator = names.len > 0 ? ", " : "";
 
 		if (sources[i].constant != NULL)
-			appendStringInfo(&values, "%s%s", separator,
-							 quote_literal_cstr(sources[i].constant));
+			argtypes[*nargs] = parameters[i].type;
 		else if (sources[i].column > 0)
 		{
 			check_column(relation, sources[i].column);
-			columns[*nargs] = sources[i].column;
 			argtypes[*nargs] = SPI_gettypeid(RelationGetDescr(relation),
 											 sources[i].column);
-			(*nargs)++;
-			appendStringInfo(&values, "%s$%d", separator, *nargs);
 		}
 		else
 			continue;
+		given[(*nargs)++] = i;
 		appendStringInfo(&names, "%s%s", separator, parameters[i].name);
+		appendStringInfo(&values, "%s$%d", separator, *nargs);
 	}
 	return psprintf("INSERT INTO %s.screenshot_task_request (%s) VALUES (%s)"
 					" ON CONFLICT (role, reference)"
@@ -340,6 +345,17 @@ check_column(Relation relation, int column)
 				 errmsg("a screenshot task cannot take a parameter from the virtual generated column \"%s\"",
 						NameStr(attribute->attname)),
 				 errhint("Make it a STORED generated column.")));
+}
+
+static Datum
+read_constant(const char *constant, Oid type)
+{
+	Oid			input;
+	Oid			element;
+
+	getTypeInputInfo(type, &input, &element);
+	return OidInputFunctionCall(input, unconstify(char *, constant), element,
+								-1);
 }
 
 /*
