@@ -46,10 +46,14 @@ typedef struct LockedRequest
 	char	   *status;
 	char	   *task_id;		/* NULL: none */
 	char	   *reference;		/* NULL: none */
+	char	   *server;
 	bool		has_ended;		/* has its end_time passed? */
 	bool		is_held;		/* was it made elsewhere, and not adopted? */
 	bool		was_in_doubt;	/* when it was cancelled? */
 } LockedRequest;
+
+/* What the functions of the install script take without an argument */
+#define DEFAULT_SERVER		"tencent_live"
 
 /* When the API takes a request: six days before its start, and less than seven
  * before its end */
@@ -80,6 +84,7 @@ static ArrayType *find_roles_with_held_requests(const char *table, Oid caller,
 												Oid owner);
 static void update_request(const LockedRequest *request,
 						   const char *assignments, const char *task_id);
+static char *write_stop(const LockedRequest *request, const char *task_id);
 static void finish(const Caller *caller);
 static bool is(const LockedRequest *request, const char *status);
 static void refuse_held(const LockedRequest *request, const char *verb);
@@ -124,13 +129,15 @@ cancel_screenshot_task_request(PG_FUNCTION_ARGS)
 		ereport(NOTICE,
 				(errmsg("the task of screenshot task request %lld is created already",
 						(long long) request.id),
-				 errhint("stop_screenshot_task('%s') ends it.",
-						 request.task_id)));
+				 errhint("%s ends it.",
+						 write_stop(&request,
+									quote_literal_cstr(request.task_id)))));
 	else if (is(&request, "sending"))
 		ereport(NOTICE,
 				(errmsg("screenshot task request %lld is being sent",
 						(long long) request.id),
-				 errhint("Wait until it is created, then end its task with stop_screenshot_task().")));
+				 errhint("Wait until it is created, then end its task with %s.",
+						 write_stop(&request, "task_id"))));
 	if (cancelled)
 	{
 		notify_result(request.id, request.reference, "cancelled", NULL);
@@ -138,6 +145,18 @@ cancel_screenshot_task_request(PG_FUNCTION_ARGS)
 	}
 	finish(&caller);
 	PG_RETURN_BOOL(cancelled);
+}
+
+/*
+ * The call that ends a request's task.
+ */
+static char *
+write_stop(const LockedRequest *request, const char *task_id)
+{
+	if (strcmp(request->server, DEFAULT_SERVER) == 0)
+		return psprintf("stop_screenshot_task(%s)", task_id);
+	return psprintf("stop_screenshot_task(%s, %s)", task_id,
+					quote_literal_cstr(request->server));
 }
 
 /*
@@ -350,7 +369,7 @@ find_request(LockedRequest *request, Oid caller, Oid owner, const char *lock)
 								   " origin OPERATOR(pg_catalog.<>) $2,"
 								   " status::pg_catalog.text OPERATOR(pg_catalog.=) 'cancelled'"
 								   "  AND error_message OPERATOR(pg_catalog.=) '" CANCELLED_IN_DOUBT "',"
-								   " reference"
+								   " reference, server"
 								   " FROM %s WHERE id OPERATOR(pg_catalog.=) $1 %s",
 								   request->table, lock),
 						  lengthof(args), argtypes, args, NULL, false, 1);
@@ -369,6 +388,7 @@ find_request(LockedRequest *request, Oid caller, Oid owner, const char *lock)
 	request->was_in_doubt =
 		DatumGetBool(SPI_getbinval(tuple, desc, 6, &isnull)) && !isnull;
 	request->reference = SPI_getvalue(tuple, desc, 7);
+	request->server = SPI_getvalue(tuple, desc, 8);
 	return true;
 }
 
