@@ -44,7 +44,10 @@ REVOKE regress_screenshot_app FROM regress_screenshot_other;
 -- one in doubt that is left to a person
 UPDATE screenshot_task_request SET status = 'in_doubt', finished_at = NULL WHERE id = :far;
 SET ROLE regress_screenshot_app;
-SELECT :said AS said FROM (VALUES ('SELECT resolve_screenshot_task_request(%s, '''')')) AS v (statement);
+SELECT statement, :said AS said FROM unnest(ARRAY[
+	'SELECT resolve_screenshot_task_request(%s, '''')',
+	'SELECT resolve_screenshot_task_request(%s, repeat(''x'', 255))',
+	'SELECT resolve_screenshot_task_request(%s, repeat(''x'', 256))']) AS statement;
 SELECT resolve_screenshot_task_request(:far, 'the-task');
 SELECT status, task_id, error_message, finished_at IS NOT NULL AS finished
 	FROM screenshot_task_request WHERE id = :far;

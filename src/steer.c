@@ -33,6 +33,7 @@
 #include "utils/syscache.h"
 
 #include "compat.h"
+#include "live_api.h"
 #include "notice.h"
 #include "request_queue.h"
 #include "steer.h"
@@ -222,6 +223,11 @@ resolve_screenshot_task_request(PG_FUNCTION_ARGS)
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("task_id must not be empty"),
 					 errhint("NULL says that no task was created, and has the request sent again.")));
+		if (strlen(task_id) > LIVE_MAX_TASK_ID)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("task_id must not be longer than %d bytes",
+							LIVE_MAX_TASK_ID)));
 		update_request(&request,
 					   "status = 'created', next_attempt_at = NULL,"
 					   " finished_at = pg_catalog.clock_timestamp(),"
