@@ -20,6 +20,7 @@
 
 #include "access/htup_details.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -408,6 +409,11 @@ begin(FunctionCallInfo fcinfo, char **table, Caller *caller)
 	Oid			schema = get_func_namespace(fcinfo->flinfo->fn_oid);
 	Oid			owner;
 
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot steer screenshot task requests during recovery"),
+				 errhint("Do it on the primary.")));
 	(void) find_request_table(schema, &owner);
 	GetUserIdAndSecContext(&caller->user, &caller->security_context);
 	/* What runs as the owner finds nothing that the caller made. */
