@@ -201,7 +201,9 @@ CREATE TABLE @extschema@.screenshot_task_request (
 	CONSTRAINT template_id_must_not_be_negative
 		CHECK (template_id OPERATOR(pg_catalog.>=) 0::pg_catalog.int8),
 	CONSTRAINT stream_type_must_be_0_or_1
-		CHECK (stream_type OPERATOR(pg_catalog.=) 0 OR stream_type OPERATOR(pg_catalog.=) 1)
+		CHECK (stream_type OPERATOR(pg_catalog.=) 0 OR stream_type OPERATOR(pg_catalog.=) 1),
+	CONSTRAINT reference_must_be_at_most_1024_bytes
+		CHECK (pg_catalog.octet_length(reference) OPERATOR(pg_catalog.<=) 1024)
 );
 
 COMMENT ON TABLE @extschema@.screenshot_task_request IS
@@ -227,7 +229,7 @@ COMMENT ON COLUMN @extschema@.screenshot_task_request.extension IS
 COMMENT ON COLUMN @extschema@.screenshot_task_request.server IS
 'foreign server of the wrapper tencent_cloud that the request goes to';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.reference IS
-'key of the caller''s own, unique for each role: makes enqueueing idempotent';
+'key of the caller''s own, unique for each role, of at most 1,024 bytes: makes enqueueing idempotent';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.requested_by IS
 'name of the role that made the request; set by the extension';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.requested_at IS

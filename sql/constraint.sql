@@ -19,4 +19,6 @@ FROM (VALUES
 	($$start_time => now() + '1 hour', end_time => now() + '26 hours'$$),
 	($$start_time => '2999-07-10 12:00:00.9', end_time => '2999-07-11 12:00'$$),
 	($$start_time => '2999-07-10 12:00', end_time => '2999-07-11 12:00:00.1'$$),
+	($$reference => repeat('e', 1024)$$), ($$reference => repeat('e', 1025)$$),
+	($$reference => (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 300) AS i)$$),
 	($$server => 'nowhere'$$)) AS t (given);

@@ -44,7 +44,10 @@ REVOKE regress_screenshot_app FROM regress_screenshot_other;
 -- one in doubt that is left to a person
 UPDATE screenshot_task_request SET status = 'in_doubt', finished_at = NULL WHERE id = :far;
 SET ROLE regress_screenshot_app;
-SELECT :said AS said FROM (VALUES ('SELECT resolve_screenshot_task_request(%s, '''')')) AS v (statement);
+SELECT statement, :said AS said FROM unnest(ARRAY[
+	'SELECT resolve_screenshot_task_request(%s, '''')',
+	'SELECT resolve_screenshot_task_request(%s, repeat(''x'', 255))',
+	'SELECT resolve_screenshot_task_request(%s, repeat(''x'', 256))']) AS statement;
 SELECT resolve_screenshot_task_request(:far, 'the-task');
 SELECT status, task_id, error_message, finished_at IS NOT NULL AS finished
 	FROM screenshot_task_request WHERE id = :far;
@@ -55,6 +58,20 @@ SET client_min_messages = warning;
 SELECT cancel_screenshot_task_request(:far);
 RESET client_min_messages;
 RESET ROLE;
+
+-- one that has a task, or may have soon: how to end it, on whichever server
+BEGIN;
+INSERT INTO screenshot_task_request (id, stream_name, domain_name, app_name, start_time, end_time, template_id)
+	OVERRIDING SYSTEM VALUE VALUES (815, 'far', 'd', 'a', now() + interval '30 days', now() + interval '30 days 1 hour', 1);
+UPDATE screenshot_task_request SET status = 'created', task_id = 'it''s' WHERE id = 815;
+SELECT cancel_screenshot_task_request(815);
+UPDATE screenshot_task_request SET server = 'Europe''s' WHERE id = 815;
+SELECT cancel_screenshot_task_request(815);
+UPDATE screenshot_task_request SET status = 'sending', task_id = NULL WHERE id = 815;
+SELECT cancel_screenshot_task_request(815);
+UPDATE screenshot_task_request SET server = DEFAULT WHERE id = 815;
+SELECT cancel_screenshot_task_request(815);
+ROLLBACK;
 
 -- one that is cancelled while it is in doubt is in doubt again when it is retried: it may have a task
 UPDATE screenshot_task_request SET status = 'in_doubt', task_id = NULL, finished_at = NULL, next_attempt_at = NULL WHERE id = :far;

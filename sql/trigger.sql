@@ -80,6 +80,46 @@ SELECT count(*) FROM request;
 COMMIT;
 SELECT count(*) FROM request;
 
-DROP TABLE event, schedule, deferred;
+-- Constants are read at each firing: "now" is the start of each transaction,
+-- and a time without a zone is one of the zone at the time.
+TRUNCATE screenshot_task_request;
+CREATE TABLE live (stream_name text);
+CREATE TRIGGER screenshots AFTER INSERT ON live
+	FOR EACH ROW EXECUTE FUNCTION screenshot_task_trigger(
+		'start_time:=now', 'end_time:=tomorrow', 'domain_name:=d', 'app_name:=a', 'template_id:=1');
+INSERT INTO live VALUES ('now');
+INSERT INTO live VALUES ('and now');
+SELECT count(DISTINCT start_time) AS starts, bool_and(start_time = requested_at) AS at_once FROM screenshot_task_request;
+TRUNCATE screenshot_task_request;
+INSERT INTO deferred VALUES ('in UTC');
+SET TimeZone = 'Asia/Shanghai';
+INSERT INTO deferred VALUES ('in Shanghai');
+SET TimeZone = 'UTC';
+SELECT stream_name, start_time, end_time FROM request;
+
+-- A session keeps one plan for all triggers that are alike, and no more than 64
+-- of others.
+CREATE VIEW plans AS SELECT count(*) FROM pg_backend_memory_contexts WHERE name = 'CachedPlanSource';
+CREATE FUNCTION fire_often(statement text) RETURNS bigint LANGUAGE plpgsql SET client_min_messages = warning AS $$
+DECLARE
+	before bigint := (TABLE plans);
+BEGIN
+	FOR i IN 1 .. 200 LOOP
+		EXECUTE replace($1, '%', i::text);
+		EXECUTE 'INSERT INTO brief VALUES (''s'')';
+		DROP TABLE brief;
+		EXECUTE 'DROP DOMAIN IF EXISTS brief_' || i;
+	END LOOP;
+	RETURN (TABLE plans) - before;
+END
+$$;
+\set brief 'CREATE TRIGGER screenshots AFTER INSERT ON brief FOR EACH ROW EXECUTE FUNCTION screenshot_task_trigger(''start_time:=now'', ''end_time:=tomorrow'', ''domain_name:=d%'', ''app_name:=a'', ''template_id:=1'')'
+SELECT fire_often('CREATE TEMP TABLE brief (stream_name text); ' || :'brief') < 10 AS one;
+SELECT fire_often('CREATE DOMAIN brief_% AS text; CREATE TEMP TABLE brief (stream_name brief_%); ' || :'brief') <= 80 AS some;
+SELECT count(*) FROM request;
+
+DROP FUNCTION fire_often;
+DROP VIEW plans;
+DROP TABLE event, schedule, deferred, live;
 DROP VIEW request;
 TRUNCATE screenshot_task_request;

@@ -41,6 +41,7 @@ typedef struct Call
 	const char *server;
 	RateTicket	ticket;
 	HttpTransfer *transfer;
+	bool		sent;			/* was an attempt? */
 	bool		refused;		/* was an attempt refused, for its token? */
 } Call;
 
@@ -72,6 +73,9 @@ static void read_request_id(const HttpReply *reply, LiveAnswer *answer,
 static void read_page(const HttpReply *reply, LiveAnswer *answer, void *arg);
 static void perform(const char *server_name, const char *action, char *body,
 					ReplyReader read, void *arg, LiveAnswer *answer);
+static void try_tokens(const LiveServer *server, Call *call, char *body,
+					   ReplyReader read, void *arg, LiveAnswer *answer);
+static void count_call(const char *server, bool failed);
 static MonotonicUs try_turns(const LiveServer *server, MonotonicUs newer_than,
 							 Call *call, char *body, ReplyReader read,
 							 void *arg, LiveAnswer *answer);
@@ -460,7 +464,6 @@ perform(const char *server_name, const char *action, char *body,
 {
 	LiveServer *server = get_live_server(server_name, GetUserId());
 	Call	   *call = palloc0(sizeof(Call));
-	MonotonicUs newer_than;
 	ErrorContextCallback context;
 
 	if (client == NULL)
@@ -473,21 +476,49 @@ perform(const char *server_name, const char *action, char *body,
 	context.previous = error_context_stack;
 	error_context_stack = &context;
 
-	newer_than = try_turns(server, 0, call, body, read, arg, answer);
+	PG_TRY();
+	{
+		try_tokens(server, call, body, read, arg, answer);
+	}
+	PG_CATCH();
+	{
+		/* What ends from outside counts if it may be carried out. */
+		if (call->sent)
+			count_call(call->server, true);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+
+	error_context_stack = context.previous;
+	count_call(server->name, answer->outcome != LIVE_DONE);
+	if (answer->outcome != LIVE_DONE)
+		raise_failure(server, action, answer);
+}
+
+static void
+count_call(const char *server, bool failed)
+{
+	stat_count(server, COUNT_CALLS, 1);
+	if (failed)
+		stat_count(server, COUNT_FAILED_CALLS, 1);
+}
+
+/*
+ * Send one request; and if its token is refused, another with the one that
+ * there may be by now.  Nothing was done with the old.
+ */
+static void
+try_tokens(const LiveServer *server, Call *call, char *body,
+		   ReplyReader read, void *arg, LiveAnswer *answer)
+{
+	MonotonicUs newer_than = try_turns(server, 0, call, body, read, arg,
+									   answer);
+
 	if (answer->error_code != NULL &&
 		strcmp(answer->error_code, LIVE_TOKEN_FAILURE) == 0)
 	{
-		/* There may be a new token by now.  Nothing was done with the old. */
 		call->refused = true;
 		(void) try_turns(server, newer_than, call, body, read, arg, answer);
-	}
-
-	error_context_stack = context.previous;
-	stat_count(server->name, COUNT_CALLS, 1);
-	if (answer->outcome != LIVE_DONE)
-	{
-		stat_count(server->name, COUNT_FAILED_CALLS, 1);
-		raise_failure(server, action, answer);
 	}
 }
 
@@ -555,7 +586,10 @@ try_once(const LiveServer *server, const Credentials *credentials,
 	PG_FINALLY();
 	{
 		if (call->transfer != NULL && http_sent(call->transfer))
+		{
+			call->sent = true;
 			rate_left(&call->ticket);
+		}
 		else
 			rate_release(&call->ticket);
 		http_release(call->transfer);

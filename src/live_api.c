@@ -34,7 +34,6 @@
 #define REQUEST_CLIENT		"screenshot_task"
 #define TOKEN_HEADER		"X-TC-Token: "
 
-#define MAX_TASK_ID			255 /* bytes; the vendor's sample has 57 */
 #define MAX_REQUEST_ID		64	/* bytes; a UUID has 36 */
 #define MAX_ERROR_CODE		128 /* bytes */
 #define MAX_MESSAGE			500 /* bytes; longer ones are clipped */
@@ -799,7 +798,7 @@ get_text(JsonbContainer *object, const char *key, size_t max_len,
 static const char *
 get_task_id(JsonbContainer *object)
 {
-	return get_text(object, "TaskId", MAX_TASK_ID, "-_.:/+=~@#|,");
+	return get_text(object, "TaskId", LIVE_MAX_TASK_ID, "-_.:/+=~@#|,");
 }
 
 /*

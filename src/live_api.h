@@ -27,6 +27,9 @@
 #define LIVE_MAX_START		(6 * 24 * 3600) /* a start, at the most */
 #define LIVE_MAX_END		(7 * 24 * 3600) /* an end, less than */
 
+/* A TaskId, at the most, in bytes; the vendor's sample has 57 */
+#define LIVE_MAX_TASK_ID	255
+
 /* Parameters of CreateScreenshotTask; texts in the database's encoding */
 typedef struct ScreenshotTask
 {

@@ -69,8 +69,9 @@ notify_result(int64 id, const char *reference, const char *status,
 		!queue_has_room())
 		return;
 	payload = make_payload(id, reference, status, task_id);
+	/* It fits, unless somebody has dropped the constraint on references. */
 	if (strlen(payload) > MAX_PAYLOAD)
-		payload = make_payload(id, NULL, status, task_id);
+		payload = make_payload(id, NULL, status, NULL);
 	Async_Notify(screenshot_task_notify_channel, payload);
 }
 

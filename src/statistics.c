@@ -19,9 +19,11 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "nodes/pg_list.h"
 #include "port/atomics.h"
 #include "port/pg_bitutils.h"
 #include "utils/builtins.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
@@ -58,6 +60,7 @@ static ServerStat *find_server(StatTable *table, const char *server);
 static ServerStat *add_server(StatTable *table, const char *server);
 static ServerStat *lock_server(const char *server);
 static void clear(ServerStat *stat);
+static List *list_gone_databases(StatTable *table);
 static bool has_counted(const ServerStat *stat);
 static int	bucket_of(uint64 latency);
 static uint64 middle_of(int bucket);
@@ -159,7 +162,7 @@ lock_server(const char *server)
 		ereport(LOG,
 				(errmsg("screenshot_task keeps statistics of no more than %d servers of a cluster",
 						MAX_SERVERS),
-				 errhint("screenshot_task_stat_reset() makes room.")));
+				 errhint("screenshot_task_stat_reset() forgets databases that are gone, and servers of which nothing was counted since it was last called.")));
 	return NULL;
 }
 
@@ -316,22 +319,26 @@ screenshot_task_stat(PG_FUNCTION_ARGS)
 }
 
 /*
- * screenshot_task_stat_reset() begins to count anew.  A server that there was
- * nothing to count of since the last time may be gone, and is dropped.
+ * screenshot_task_stat_reset() begins to count anew.  A server of a database
+ * that is gone is dropped, and one that there was nothing to count of since
+ * the last time, which may be gone.
  */
 Datum
 screenshot_task_stat_reset(PG_FUNCTION_ARGS)
 {
 	StatTable  *table;
+	List	   *gone;
 	int			n = 0;
 
 	(void) fcinfo;
 	require_shared_state();
 	table = shared_stat_table();
+	gone = list_gone_databases(table);
 	LWLockAcquire(shared_stat_lock(), LW_EXCLUSIVE);
 	for (int i = 0; i < table->n_used; i++)
 	{
-		if (!has_counted(&table->servers[i]))
+		if (!has_counted(&table->servers[i]) ||
+			list_member_oid(gone, table->servers[i].database))
 			continue;
 		table->servers[n].database = table->servers[i].database;
 		table->servers[n].server = table->servers[i].server;
@@ -341,4 +348,29 @@ screenshot_task_stat_reset(PG_FUNCTION_ARGS)
 	table->overflow_was_logged = false;
 	LWLockRelease(shared_stat_lock());
 	PG_RETURN_VOID();
+}
+
+/*
+ * The databases of the table that do not exist.  The catalog is not read while
+ * the lock is held.
+ */
+static List *
+list_gone_databases(StatTable *table)
+{
+	Oid			databases[MAX_SERVERS];
+	List	   *gone = NIL;
+	int			n;
+
+	LWLockAcquire(shared_stat_lock(), LW_SHARED);
+	n = table->n_used;
+	for (int i = 0; i < n; i++)
+		databases[i] = table->servers[i].database;
+	LWLockRelease(shared_stat_lock());
+
+	for (int i = 0; i < n; i++)
+	{
+		if (!SearchSysCacheExists1(DATABASEOID, ObjectIdGetDatum(databases[i])))
+			gone = list_append_unique_oid(gone, databases[i]);
+	}
+	return gone;
 }

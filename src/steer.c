@@ -20,6 +20,7 @@
 
 #include "access/htup_details.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -33,6 +34,7 @@
 #include "utils/syscache.h"
 
 #include "compat.h"
+#include "live_api.h"
 #include "notice.h"
 #include "request_queue.h"
 #include "steer.h"
@@ -46,10 +48,14 @@ typedef struct LockedRequest
 	char	   *status;
 	char	   *task_id;		/* NULL: none */
 	char	   *reference;		/* NULL: none */
+	char	   *server;
 	bool		has_ended;		/* has its end_time passed? */
 	bool		is_held;		/* was it made elsewhere, and not adopted? */
 	bool		was_in_doubt;	/* when it was cancelled? */
 } LockedRequest;
+
+/* What the functions of the install script take without an argument */
+#define DEFAULT_SERVER		"tencent_live"
 
 /* When the API takes a request: six days before its start, and less than seven
  * before its end */
@@ -80,6 +86,7 @@ static ArrayType *find_roles_with_held_requests(const char *table, Oid caller,
 												Oid owner);
 static void update_request(const LockedRequest *request,
 						   const char *assignments, const char *task_id);
+static char *write_stop(const LockedRequest *request, const char *task_id);
 static void finish(const Caller *caller);
 static bool is(const LockedRequest *request, const char *status);
 static void refuse_held(const LockedRequest *request, const char *verb);
@@ -124,13 +131,15 @@ cancel_screenshot_task_request(PG_FUNCTION_ARGS)
 		ereport(NOTICE,
 				(errmsg("the task of screenshot task request %lld is created already",
 						(long long) request.id),
-				 errhint("stop_screenshot_task('%s') ends it.",
-						 request.task_id)));
+				 errhint("%s ends it.",
+						 write_stop(&request,
+									quote_literal_cstr(request.task_id)))));
 	else if (is(&request, "sending"))
 		ereport(NOTICE,
 				(errmsg("screenshot task request %lld is being sent",
 						(long long) request.id),
-				 errhint("Wait until it is created, then end its task with stop_screenshot_task().")));
+				 errhint("Wait until it is created, then end its task with %s.",
+						 write_stop(&request, "task_id"))));
 	if (cancelled)
 	{
 		notify_result(request.id, request.reference, "cancelled", NULL);
@@ -138,6 +147,18 @@ cancel_screenshot_task_request(PG_FUNCTION_ARGS)
 	}
 	finish(&caller);
 	PG_RETURN_BOOL(cancelled);
+}
+
+/*
+ * The call that ends a request's task.
+ */
+static char *
+write_stop(const LockedRequest *request, const char *task_id)
+{
+	if (strcmp(request->server, DEFAULT_SERVER) == 0)
+		return psprintf("stop_screenshot_task(%s)", task_id);
+	return psprintf("stop_screenshot_task(%s, %s)", task_id,
+					quote_literal_cstr(request->server));
 }
 
 /*
@@ -203,6 +224,11 @@ resolve_screenshot_task_request(PG_FUNCTION_ARGS)
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("task_id must not be empty"),
 					 errhint("NULL says that no task was created, and has the request sent again.")));
+		if (strlen(task_id) > LIVE_MAX_TASK_ID)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("task_id must not be longer than %d bytes",
+							LIVE_MAX_TASK_ID)));
 		update_request(&request,
 					   "status = 'created', next_attempt_at = NULL,"
 					   " finished_at = pg_catalog.clock_timestamp(),"
@@ -350,7 +376,7 @@ find_request(LockedRequest *request, Oid caller, Oid owner, const char *lock)
 								   " origin OPERATOR(pg_catalog.<>) $2,"
 								   " status::pg_catalog.text OPERATOR(pg_catalog.=) 'cancelled'"
 								   "  AND error_message OPERATOR(pg_catalog.=) '" CANCELLED_IN_DOUBT "',"
-								   " reference"
+								   " reference, server"
 								   " FROM %s WHERE id OPERATOR(pg_catalog.=) $1 %s",
 								   request->table, lock),
 						  lengthof(args), argtypes, args, NULL, false, 1);
@@ -369,6 +395,7 @@ find_request(LockedRequest *request, Oid caller, Oid owner, const char *lock)
 	request->was_in_doubt =
 		DatumGetBool(SPI_getbinval(tuple, desc, 6, &isnull)) && !isnull;
 	request->reference = SPI_getvalue(tuple, desc, 7);
+	request->server = SPI_getvalue(tuple, desc, 8);
 	return true;
 }
 
@@ -382,6 +409,11 @@ begin(FunctionCallInfo fcinfo, char **table, Caller *caller)
 	Oid			schema = get_func_namespace(fcinfo->flinfo->fn_oid);
 	Oid			owner;
 
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot steer screenshot task requests during recovery"),
+				 errhint("Do it on the primary.")));
 	(void) find_request_table(schema, &owner);
 	GetUserIdAndSecContext(&caller->user, &caller->security_context);
 	/* What runs as the owner finds nothing that the caller made. */

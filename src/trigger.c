@@ -5,14 +5,16 @@
  *
  * The trigger becomes an INSERT into screenshot_task_request, with the values
  * of the row's columns as parameters of their own types, so that PostgreSQL's
- * rules of assignment say which column fits which parameter.  Constants stand
- * in it as literals, so that the same rules read them.  It runs as whoever
- * fired the trigger, and needs that role's right to insert.
+ * rules of assignment say which column fits which parameter.  Constants are
+ * read at each firing, since "now" is then another time, and so may be a time
+ * without a zone.  It runs as whoever fired the trigger, and needs that role's
+ * right to insert.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -30,19 +32,20 @@ typedef struct Parameter
 {
 	const char *name;
 	bool		required;
+	Oid			type;			/* that a constant is read as */
 } Parameter;
 
 static const Parameter parameters[] = {
-	{"stream_name", true},
-	{"domain_name", true},
-	{"app_name", true},
-	{"end_time", true},
-	{"template_id", true},
-	{"start_time", false},
-	{"stream_type", false},
-	{"extension", false},
-	{"server", false},
-	{"reference", false},
+	{"stream_name", true, TEXTOID},
+	{"domain_name", true, TEXTOID},
+	{"app_name", true, TEXTOID},
+	{"end_time", true, TIMESTAMPTZOID},
+	{"template_id", true, INT8OID},
+	{"start_time", false, TIMESTAMPTZOID},
+	{"stream_type", false, INT4OID},
+	{"extension", false, TEXTOID},
+	{"server", false, NAMEOID},
+	{"reference", false, TEXTOID},
 };
 
 #define N_PARAMETERS	((int) lengthof(parameters))
@@ -55,15 +58,23 @@ typedef struct Source
 	int			column;			/* 0: not from a column */
 } Source;
 
-/* The INSERT of a trigger, kept for the session */
-typedef struct TriggerPlan
+/* The most INSERTs that a session keeps plans of */
+#define MAX_PLANS			64
+
+/* What an INSERT depends on */
+typedef struct InsertKey
 {
-	Oid			trigger;		/* hash key */
-	char	   *text;
-	int			nargs;
-	Oid			argtypes[N_PARAMETERS];
+	NameData	schema;
+	Oid			types[N_PARAMETERS];	/* InvalidOid: not given */
+} InsertKey;
+
+/* An INSERT, kept for all triggers that are alike */
+typedef struct InsertPlan
+{
+	InsertKey	key;
+	int			n_running;		/* executions under way, one in the other */
 	SPIPlanPtr	plan;
-} TriggerPlan;
+} InsertPlan;
 
 static void describe_trigger(void *arg);
 static void check_fired_rightly(FunctionCallInfo fcinfo);
@@ -75,12 +86,12 @@ static void take_columns_of_same_name(const Trigger *trigger,
 									  Relation relation, Source *sources);
 static char *list_columns(Relation relation);
 static char *list_parameters(void);
-static char *build_insert(const char *schema, Relation relation,
-						  const Source *sources, int *columns,
-						  Oid *argtypes, int *nargs);
 static void check_column(Relation relation, int column);
-static SPIPlanPtr get_plan(Oid trigger, const char *text, int nargs,
-						   const Oid *argtypes);
+static Datum read_constant(const char *constant, Oid type);
+static InsertPlan *get_plan(const InsertKey *key);
+static void execute(InsertPlan *plan, Datum *args, const char *nulls);
+static void drop_idle_plans(HTAB *plans);
+static SPIPlanPtr prepare_insert(const InsertKey *key);
 
 PG_FUNCTION_INFO_V1(screenshot_task_trigger);
 
@@ -92,14 +103,12 @@ screenshot_task_trigger(PG_FUNCTION_ARGS)
 {
 	TriggerData *data = (TriggerData *) fcinfo->context;
 	Source		sources[N_PARAMETERS];
-	int			columns[N_PARAMETERS];
-	Oid			argtypes[N_PARAMETERS];
+	InsertKey	key;
 	Datum		args[N_PARAMETERS];
 	char		nulls[N_PARAMETERS];
-	int			nargs;
+	int			nargs = 0;
 	HeapTuple	row;
 	Relation	relation;
-	char	   *text;
 	ErrorContextCallback context;
 
 	check_fired_rightly(fcinfo);
@@ -116,18 +125,32 @@ screenshot_task_trigger(PG_FUNCTION_ARGS)
 		elog(ERROR, "SPI_connect failed");
 
 	read_arguments(data->tg_trigger, relation, sources);
-	text = build_insert(get_namespace_name(get_func_namespace(fcinfo->flinfo->fn_oid)),
-						relation, sources, columns, argtypes, &nargs);
-	for (int i = 0; i < nargs; i++)
+	memset(&key, 0, sizeof(key));
+	namestrcpy(&key.schema,
+			   get_namespace_name(get_func_namespace(fcinfo->flinfo->fn_oid)));
+	for (int i = 0; i < N_PARAMETERS; i++)
 	{
-		bool		isnull;
+		bool		isnull = false;
 
-		args[i] = SPI_getbinval(row, RelationGetDescr(relation), columns[i],
-								&isnull);
-		nulls[i] = isnull ? 'n' : ' ';
+		if (sources[i].constant != NULL)
+		{
+			key.types[i] = parameters[i].type;
+			args[nargs] = read_constant(sources[i].constant, key.types[i]);
+		}
+		else if (sources[i].column > 0)
+		{
+			check_column(relation, sources[i].column);
+			key.types[i] = SPI_gettypeid(RelationGetDescr(relation),
+										 sources[i].column);
+			args[nargs] = SPI_getbinval(row, RelationGetDescr(relation),
+										sources[i].column, &isnull);
+		}
+		else
+			continue;
+		nulls[nargs++] = isnull ? 'n' : ' ';
 	}
-	SPI_execute_plan(get_plan(data->tg_trigger->tgoid, text, nargs, argtypes),
-					 args, nulls, false, 0);
+
+	execute(get_plan(&key), args, nulls);
 	SPI_finish();
 	error_context_stack = context.previous;
 	return PointerGetDatum(NULL);
@@ -285,46 +308,6 @@ list_parameters(void)
 }
 
 /*
- * Write the INSERT; and into "columns" and "argtypes" which columns, of which
- * types, its parameters are.
- */
-static char *
-build_insert(const char *schema, Relation relation, const Source *sources,
-			 int *columns, Oid *argtypes, int *nargs)
-{
-	StringInfoData names;
-	StringInfoData values;
-
-	initStringInfo(&names);
-	initStringInfo(&values);
-	*nargs = 0;
-	for (int i = 0; i < N_PARAMETERS; i++)
-	{
-		const char *separator = names.len > 0 ? ", " : "";
-
-		if (sources[i].constant != NULL)
-			appendStringInfo(&values, "%s%s", separator,
-							 quote_literal_cstr(sources[i].constant));
-		else if (sources[i].column > 0)
-		{
-			check_column(relation, sources[i].column);
-			columns[*nargs] = sources[i].column;
-			argtypes[*nargs] = SPI_gettypeid(RelationGetDescr(relation),
-											 sources[i].column);
-			(*nargs)++;
-			appendStringInfo(&values, "%s$%d", separator, *nargs);
-		}
-		else
-			continue;
-		appendStringInfo(&names, "%s%s", separator, parameters[i].name);
-	}
-	return psprintf("INSERT INTO %s.screenshot_task_request (%s) VALUES (%s)"
-					" ON CONFLICT (role, reference)"
-					" WHERE reference IS NOT NULL DO NOTHING",
-					quote_identifier(schema), names.data, values.data);
-}
-
-/*
  * A column whose value is only computed as it is read has none in the row
  * that a trigger gets.
  */
@@ -342,53 +325,118 @@ check_column(Relation relation, int column)
 				 errhint("Make it a STORED generated column.")));
 }
 
+static Datum
+read_constant(const char *constant, Oid type)
+{
+	Oid			input;
+	Oid			element;
+
+	getTypeInputInfo(type, &input, &element);
+	return OidInputFunctionCall(input, unconstify(char *, constant), element,
+								-1);
+}
+
 /*
- * The plan of a trigger's INSERT, made anew if the INSERT is not the one that
- * it was made for.
+ * The plan of an INSERT.
  */
-static SPIPlanPtr
-get_plan(Oid trigger, const char *text, int nargs, const Oid *argtypes)
+static InsertPlan *
+get_plan(const InsertKey *key)
 {
 	static HTAB *plans = NULL;
-	TriggerPlan *entry;
+	InsertPlan *entry;
 	SPIPlanPtr	plan;
-	char	   *kept_text;
-	bool		found;
 
 	if (plans == NULL)
 	{
 		HASHCTL		control = {
-			.keysize = sizeof(Oid),
-			.entrysize = sizeof(TriggerPlan)
+			.keysize = sizeof(InsertKey),
+			.entrysize = sizeof(InsertPlan)
 		};
 
 		plans = hash_create("screenshot_task trigger plans", 16, &control,
 							HASH_ELEM | HASH_BLOBS);
 	}
 
-	entry = hash_search(plans, &trigger, HASH_FIND, NULL);
-	if (entry != NULL && entry->nargs == nargs &&
-		strcmp(entry->text, text) == 0 &&
-		memcmp(entry->argtypes, argtypes, nargs * sizeof(Oid)) == 0)
-		return entry->plan;
+	entry = hash_search(plans, key, HASH_FIND, NULL);
+	if (entry != NULL)
+		return entry;
 
-	/* All that may fail comes before the entry changes. */
-	plan = SPI_prepare(text, nargs, unconstify(Oid *, argtypes));
+	/* All that may fail comes before there is an entry. */
+	plan = prepare_insert(key);
+	if (hash_get_num_entries(plans) >= MAX_PLANS)
+		drop_idle_plans(plans);
+	entry = hash_search(plans, key, HASH_ENTER, NULL);
+	entry->n_running = 0;
+	entry->plan = plan;
+	(void) SPI_keepplan(plan);
+	return entry;
+}
+
+static void
+execute(InsertPlan *plan, Datum *args, const char *nulls)
+{
+	plan->n_running++;
+	PG_TRY();
+	{
+		SPI_execute_plan(plan->plan, args, nulls, false, 0);
+	}
+	PG_FINALLY();
+	{
+		plan->n_running--;
+	}
+	PG_END_TRY();
+}
+
+/*
+ * Make room: a session that lives long may see many types come and go.  A
+ * plan that is being executed may be that of a trigger which fired this one.
+ */
+static void
+drop_idle_plans(HTAB *plans)
+{
+	HASH_SEQ_STATUS status;
+	InsertPlan *entry;
+
+	hash_seq_init(&status, plans);
+	while ((entry = hash_seq_search(&status)) != NULL)
+	{
+		if (entry->n_running > 0)
+			continue;
+		SPI_freeplan(entry->plan);
+		(void) hash_search(plans, &entry->key, HASH_REMOVE, NULL);
+	}
+}
+
+static SPIPlanPtr
+prepare_insert(const InsertKey *key)
+{
+	StringInfoData names;
+	StringInfoData values;
+	Oid			argtypes[N_PARAMETERS];
+	int			nargs = 0;
+	char	   *text;
+	SPIPlanPtr	plan;
+
+	initStringInfo(&names);
+	initStringInfo(&values);
+	for (int i = 0; i < N_PARAMETERS; i++)
+	{
+		const char *separator = nargs > 0 ? ", " : "";
+
+		if (!OidIsValid(key->types[i]))
+			continue;
+		argtypes[nargs++] = key->types[i];
+		appendStringInfo(&names, "%s%s", separator, parameters[i].name);
+		appendStringInfo(&values, "%s$%d", separator, nargs);
+	}
+	text = psprintf("INSERT INTO %s.screenshot_task_request (%s) VALUES (%s)"
+					" ON CONFLICT (role, reference)"
+					" WHERE reference IS NOT NULL DO NOTHING",
+					quote_identifier(NameStr(key->schema)), names.data,
+					values.data);
+	plan = SPI_prepare(text, nargs, argtypes);
 	if (plan == NULL)
 		elog(ERROR, "could not prepare \"%s\": %s", text,
 			 SPI_result_code_string(SPI_result));
-	kept_text = MemoryContextStrdup(TopMemoryContext, text);
-	entry = hash_search(plans, &trigger, HASH_ENTER, &found);
-	if (SPI_keepplan(plan) != 0)
-		elog(ERROR, "could not keep the plan of \"%s\"", text);
-	if (found)
-	{
-		SPI_freeplan(entry->plan);
-		pfree(entry->text);
-	}
-	entry->text = kept_text;
-	entry->nargs = nargs;
-	memcpy(entry->argtypes, argtypes, nargs * sizeof(Oid));
-	entry->plan = plan;
 	return plan;
 }

@@ -30,11 +30,13 @@ timed_out_while('there is no slot', $not_sent =~ s/tencent_live/slow/r,
 
 # pg_cancel_backend()
 my $began  = time;
+my @before = counted();
 my $result = interrupted('pg_cancel_backend', 'cancel');
 ended_by($result, '57014', 'canceling statement due to user request', $sent, 'pg_cancel_backend()');
 cmp_ok(time - $began, '<', SOON, 'pg_cancel_backend(): in time');
 is($result->{rows}[0][0], ($api->ledger(stream_name => 'after cancel'))[0]{task_id},
 	'the next call of the session succeeds');
+is_deeply([ counted() ], [ $before[0] + 2, $before[1] + 1 ], 'both calls are counted, and one of them as failed');
 
 # pg_terminate_backend()
 $began  = time;
@@ -70,6 +72,8 @@ $result = $hanging->end;
 ended_by($result, '57P01', 'terminating connection due to administrator command', $sent, 'a fast shutdown');
 
 done_testing();
+
+sub counted { return map { $_ + 0 } split /\|/, $node->safe_psql('postgres', q{SELECT calls, failed_calls FROM screenshot_task_stat WHERE server = 'tencent_live'}) }
 
 # Run SQL under a statement_timeout.  A busy machine may let it pass before the call is where it is to be
 # caught; then it is tried again.

@@ -37,6 +37,15 @@ $primary->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM pg_stat_repli
 # A standby has no worker, but a session on it may call.
 is(processes($standby), '', 'on a standby there is no worker');
 is(write_error($standby), '25006', 'a standby takes no requests');
+for my $steer ('cancel_screenshot_task_request(1)', 'retry_screenshot_task_request(1)', "resolve_screenshot_task_request(1, 'task')",
+	'adopt_screenshot_task_requests()')
+{
+	my $error = $standby->try("SELECT $steer")->{error};
+
+	is($error->{sqlstate}, '55000', "a standby refuses $steer");
+	is($error->{message}, 'cannot steer screenshot task requests during recovery', 'and why');
+	is($error->{hint}, 'Do it on the primary.', 'and where instead');
+}
 my $answer = $standby->try(call_sql(stream_name => 'called on the standby'));
 is($answer->{rows}[0][0], ($api->ledger(stream_name => 'called on the standby'))[0]{task_id}, 'create_screenshot_task() works there');
 

@@ -150,10 +150,24 @@ push @sent,
 # Each was told of once, with what it says in the table, in the commit that wrote it.
 is_deeply(told(scalar @sent), [ sort { $a->{id} <=> $b->{id} } @sent ], 'a listener was told of each result, once');
 
-# A reference that would make it too long is left out.
-$node->safe_psql('postgres', insert_sql(stream_name => 'long', reference => \"repeat(chr(1), 2000)"));
-is($node->try($wait . '(' . id_of('long') . ')')->{rows}[0][1], 'created', 'one with a long reference is created');
-is(told(1)->[0]{reference}, undef, 'and notified of without it');
+# The longest reference and TaskId, all of what JSON writes at length, fit.
+my $longest = "\1" x 1024;
+$api->order(fault => 'hang', stream => 'longest');
+$node->safe_psql('postgres', insert_sql(stream_name => 'longest', reference => \'repeat(chr(1), 1024)'));
+my $id = id_of('longest');
+is($node->try("$wait($id)")->{rows}[0][1], 'in_doubt', 'one with the longest reference is in doubt');
+$node->safe_psql('postgres', "SELECT resolve_screenshot_task_request($id, repeat(chr(1), 255))");
+is_deeply(told(1), [ { id => $id + 0, reference => $longest, status => 'created', task_id => "\1" x 255 } ],
+	'and is notified of with all of it');
+my $error = $node->try(insert_sql(stream_name => 'long', reference => \'repeat(chr(1), 1025)'))->{error};
+is($error->{sqlstate}, '23514', 'there is no longer one');
+like($error->{message}, qr/violates check constraint "reference_must_be_at_most_1024_bytes"$/, 'and why');
+
+# Whoever drops that constraint is notified without what does not fit.
+$node->safe_psql('postgres', 'ALTER TABLE screenshot_task_request DROP CONSTRAINT reference_must_be_at_most_1024_bytes; '
+	  . insert_sql(stream_name => 'long', reference => \'repeat(chr(1), 2000)'));
+is($node->try($wait . '(' . id_of('long') . ')')->{rows}[0][1], 'created', 'one with a longer reference is created');
+is_deeply(told(1), [ { id => id_of('long') + 0, reference => undef, status => 'created', task_id => undef } ], 'and notified of without it');
 
 # No notices where there is no channel; and a name that is none is refused.
 $node->set('screenshot_task.notify_channel' => '');

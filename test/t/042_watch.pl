@@ -111,6 +111,19 @@ $node->safe_psql('postgres', "SELECT pg_terminate_backend($paused_worker)");
 ok(wait_until(sub { my $w = worker(); ($w->{pid} // $paused_worker) != $paused_worker && $w->{pauses} == 0 && $w->{pending} == 0 && $w->{state} eq 'idle' }), 'a new worker has no pauses');
 like(worker()->{last_error}, qr/127\.0\.0\.1:1/, 'and tells what went wrong for the last one');
 
+# A reset forgets databases that are gone.
+$node->safe_psql('postgres', 'CREATE DATABASE brief');
+$node->safe_psql('brief', 'CREATE EXTENSION screenshot_task');
+$node->add_server('tencent_live', $api, requests_per_second => 1000, dbname => 'brief');
+is($node->try(call_sql(stream_name => 'called briefly'), dbname => 'brief')->{error}, undef, 'a call in another database');
+my $calls = 'SELECT coalesce(sum(calls), 0), count(*) FROM screenshot_task_stat()';
+my $is_gone = 'datid NOT IN (SELECT oid FROM pg_database)';
+$node->safe_psql('postgres', 'DROP DATABASE brief');
+is($node->safe_psql('postgres', "$calls WHERE $is_gone"), '1|1', 'is counted still when that is gone');
+$node->safe_psql('postgres', 'SELECT screenshot_task_stat_reset()');
+is($node->safe_psql('postgres', "$calls WHERE $is_gone"), '0|0', 'until the next reset');
+is($node->safe_psql('postgres', "$calls WHERE datid = (SELECT oid FROM pg_database WHERE datname = 'postgres') AND server = 'tencent_live'"), '0|1', 'which keeps others');
+
 # A backlog: what is pending, how old, how long it takes; and what is paused and why.
 $node->set('screenshot_task.enabled' => 'off');
 $node->safe_psql('postgres', insert_sql(rows => 300, stream_name => \"'backlog ' || i")
