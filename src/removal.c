@@ -145,9 +145,12 @@ remove_batch(void)
 	int			level = NewGUCNestLevel();
 	bool		removed;
 
-	/* SIGINT tells of a lock's time-out.  Otherwise it is ignored. */
+	/*
+	 * SIGINT tells of a lock's time-out.  Otherwise it is ignored.  From
+	 * PGC_S_OVERRIDE it would be the value that is gone back to.
+	 */
 	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_SUSET,
-							 PGC_S_OVERRIDE, GUC_ACTION_SAVE, true, 0, false);
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	pqsignal(SIGINT, StatementCancelHandler);
 	removed = n == 0 || try_to_remove(ids, n);
 	ignore_cancel();
