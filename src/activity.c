@@ -7,10 +7,10 @@
  * when that has changed, before it waits.  The view screenshot_task_worker
  * shows it.
  *
- * Pending requests are counted when the worker looks at its table, and when
- * somebody sees a count that there was news after; but so seldom that the
- * worker spends no more than a fraction of its time on it.  Meanwhile what it
- * claims is taken off.
+ * Pending requests are counted when the worker looks at its table, if that
+ * takes no time, and after somebody has seen a count that there was news since;
+ * but so seldom that the worker spends no more than a fraction of its time on
+ * it.  Meanwhile what it claims is taken off.
  *
  *-------------------------------------------------------------------------
  */
@@ -32,12 +32,16 @@
 /* A count is followed by so many times its duration without one */
 #define COUNT_REST			500
 
+/* One that took so long is not made while requests wait to be sent */
+#define CHEAP_COUNT			(5 * US_PER_MS)
+
 /* The rate is that of about so long, in seconds */
 #define RATE_SPAN			10.0
 
 static Activity mine;			/* this worker's */
 static Activity published;
 static MonotonicUs next_count_at = 0;
+static MonotonicUs last_count_took = 0;
 
 static double answers = 0;		/* of late, the later the more they count */
 static double weight = 0;		/* of the time in which they came */
@@ -144,6 +148,15 @@ activity_is_uncounted(void)
 }
 
 /*
+ * May the pending requests be counted in passing?
+ */
+bool
+activity_count_is_cheap(void)
+{
+	return last_count_took <= CHEAP_COUNT && next_count_at <= monotonic_now();
+}
+
+/*
  * When the pending requests may be counted again.
  */
 MonotonicUs
@@ -164,6 +177,7 @@ activity_set_counts(int64 ready, int64 waiting, int64 in_doubt,
 	mine.waiting = waiting;
 	mine.in_doubt = in_doubt;
 	mine.oldest = oldest;
+	last_count_took = took;
 	next_count_at = monotonic_now() + took * COUNT_REST;
 }
 

@@ -41,6 +41,7 @@ extern void activity_note_put_back(bool waits);
 extern void activity_note_answered(void);
 extern void activity_note_news(void);
 extern bool activity_is_uncounted(void);
+extern bool activity_count_is_cheap(void);
 extern MonotonicUs activity_count_at(void);
 extern void activity_set_counts(int64 ready, int64 waiting, int64 in_doubt,
 								TimestampTz oldest, int64 took);

@@ -108,7 +108,7 @@ static int	failures = 0;		/* of transactions, in a row */
 static MonotonicUs not_before = 0;	/* the next transaction */
 static MonotonicUs sweep_at = 0;
 static MonotonicUs due_at = MONOTONIC_NEVER;	/* the next waiting request */
-static MonotonicUs count_at = 0;	/* the pending requests */
+static MonotonicUs count_at = MONOTONIC_NEVER;	/* the pending requests */
 
 /* In the transaction under way: lists of ChangedRequest */
 static List *expired = NIL;
@@ -133,6 +133,7 @@ static TimestampTz after_grace(void);
 static void leave_database(void);
 
 static void do_what_can_wait(void);
+static void count_aside(void);
 static void count_requests(void);
 static void tell_activity(void);
 static void log_storms_at_exit(int code, Datum arg);
@@ -264,29 +265,24 @@ do_what_can_wait(void)
 	MemoryContextReset(cycle_context);
 	MemoryContextSwitchTo(cycle_context);
 	if (count_at <= now)
-		count_requests();
+		count_aside();
 	if (removal_next_event() <= now && !yielding)
 		removal_run();
 }
 
 /*
- * Count what is not finished, for others to see.
+ * Count what is not finished, for others to see, in a transaction of its own.
  */
 static void
-count_requests(void)
+count_aside(void)
 {
-	MonotonicUs began = monotonic_now();
-	QueueCounts counts;
-
 	count_at = MONOTONIC_NEVER;
 	PG_TRY();
 	{
 		if (queue_begin("counting screenshot task requests", false) == QUEUE_OPEN)
 		{
-			queue_count(&counts);
+			count_requests();
 			queue_commit();
-			activity_set_counts(counts.ready, counts.waiting, counts.in_doubt,
-								counts.oldest, monotonic_now() - began);
 		}
 	}
 	PG_CATCH();
@@ -295,6 +291,20 @@ count_requests(void)
 		(void) recover_from_error();
 	}
 	PG_END_TRY();
+}
+
+/*
+ * The same, in the transaction that is open.
+ */
+static void
+count_requests(void)
+{
+	MonotonicUs began = monotonic_now();
+	QueueCounts counts;
+
+	queue_count(&counts);
+	activity_set_counts(counts.ready, counts.waiting, counts.in_doubt,
+						counts.oldest, monotonic_now() - began);
 }
 
 /*
@@ -704,7 +714,7 @@ run_transaction(dlist_head *finished, bool go_on)
 		dlist_foreach(iter, finished)
 			log_unwritten(&dlist_container(Request, node, iter.cur)->outcome);
 		look = false;
-		sweep_at = due_at = count_at = MONOTONIC_NEVER;
+		sweep_at = due_at = MONOTONIC_NEVER;
 	}
 	else
 		keep_locked(finished);
@@ -866,8 +876,8 @@ look_at_table(void)
 	if (!look && due_at > now && sweep_at > now)
 		return;
 	activity_note_news();
-	if (activity_count_at() <= now)
-		count_at = now;
+	if (activity_count_is_cheap())
+		count_requests();
 
 	queue_left_orphans_to_doubt(after_grace(), &doubtful);
 
