@@ -56,6 +56,15 @@ check_notify_channel(char **value, void **extra, GucSource source)
 }
 
 /*
+ * Is there a channel to notify, so that texts are worth reading for it?
+ */
+bool
+notices_are_wanted(void)
+{
+	return screenshot_task_notify_channel[0] != '\0';
+}
+
+/*
  * Notify of a request, if it is finished and this transaction commits.
  * reference and task_id may be NULL.
  */
@@ -65,7 +74,7 @@ notify_result(int64 id, const char *reference, const char *status,
 {
 	char	   *payload;
 
-	if (screenshot_task_notify_channel[0] == '\0' || !is_final(status) ||
+	if (!notices_are_wanted() || !is_final(status) ||
 		!queue_has_room())
 		return;
 	payload = make_payload(id, reference, status, task_id);

@@ -11,6 +11,7 @@
 #include "utils/guc.h"
 
 extern bool check_notify_channel(char **value, void **extra, GucSource source);
+extern bool notices_are_wanted(void);
 extern void notify_result(int64 id, const char *reference, const char *status,
 						  const char *task_id);
 

@@ -357,14 +357,14 @@ static Statement leave_doubt_statement = {
 };
 
 static Statement *const statements[] = {
-	&choose_orphans, &lock_sending, &find_sending, &orphans_statement, &choose_waiting, &wake_statement,
+	&choose_orphans, &lock_sending, &find_sending, &orphans_statement,
+	&choose_waiting, &wake_statement,
 	&next_due_statement, &choose_expired, &expire_statement, &lanes_statement,
 	&choose_ready, &claim_statement, &finish_statement, &doubtful_statement,
 	&next_doubtful_statement, &alike_statement, &claimed_statement,
 	&choose_in_doubt, &leave_doubt_statement, &held_statement,
 	&count_statement, &choose_old, &remove_statement
 };
-
 
 /* What queue_begin() switched, for queue_commit() to switch back */
 static Oid	saved_user;
@@ -978,7 +978,7 @@ take_changed(int n, void *arg)
 static void
 notify_of(int n, int column)
 {
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < n && notices_are_wanted(); i++)
 	{
 		HeapTuple	tuple = SPI_tuptable->vals[i];
 		TupleDesc	desc = SPI_tuptable->tupdesc;
