@@ -17,6 +17,7 @@ OBJS = \
 	src/http.o \
 	src/lane.o \
 	src/launcher.o \
+	src/legible.o \
 	src/live_api.o \
 	src/machine_role.o \
 	src/notice.o \

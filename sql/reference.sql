@@ -40,5 +40,27 @@ EXECUTE insert('undone', NULL);
 ROLLBACK;
 SELECT stream_name, reference FROM screenshot_task_request ORDER BY id;
 
+-- One that came in a dump, of a role that has been renamed since, is hidden and
+-- has its reference still.
+TRUNCATE screenshot_task_request;
+GRANT USAGE ON FOREIGN SERVER tencent_live TO regress_screenshot_app;
+GRANT INSERT ON screenshot_task_request TO regress_screenshot_app;
+INSERT INTO screenshot_task_request
+	(stream_name, domain_name, app_name, start_time, end_time, template_id, reference, requested_by, requested_at, stamp)
+	VALUES ('restored', 'd', 'a', '2999-07-10 12:00Z', '2999-07-10 13:00Z', 1, 'ref', 'regress_screenshot_app', now(), 815);
+ALTER ROLE regress_screenshot_app RENAME TO regress_screenshot_renamed;
+SET ROLE regress_screenshot_renamed;
+\set again 'SELECT enqueue_screenshot_task(''again'', ''d'', ''a'', ''2999-07-10 13:00Z'', 1, ''2999-07-10 12:00Z'', reference => ''ref'') IS NOT NULL AS found'
+SELECT outcome(:'again');
+RESET ROLE;
+UPDATE screenshot_task_request SET requested_by = 'regress_screenshot_renamed';
+SET ROLE regress_screenshot_renamed;
+:again;
+SELECT adopt_screenshot_task_requests();
+RESET ROLE;
+ALTER ROLE regress_screenshot_renamed RENAME TO regress_screenshot_app;
+REVOKE USAGE ON FOREIGN SERVER tencent_live FROM regress_screenshot_app;
+REVOKE INSERT ON screenshot_task_request FROM regress_screenshot_app;
+
 TRUNCATE screenshot_task_request;
 DEALLOCATE ALL;

@@ -26,6 +26,7 @@
 
 #include "activity.h"
 #include "compat.h"
+#include "legible.h"
 #include "screenshot_task.h"
 #include "shared_state.h"
 
@@ -260,6 +261,8 @@ screenshot_task_worker(PG_FUNCTION_ARGS)
 			continue;
 		if (activity.uncounted)
 			want_count(place);
+		make_legible(activity.paused, status.database);
+		make_legible(activity.last_error, status.database);
 
 		values[0] = ObjectIdGetDatum(status.database);
 		values[1] = Int32GetDatum(status.worker_pid);

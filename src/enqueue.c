@@ -44,6 +44,7 @@
 #include "live_api.h"
 #include "request_queue.h"
 #include "server.h"
+#include "steer.h"
 #include "wake.h"
 
 /* How often a reference may be found to be taken, by a row that then is gone */
@@ -63,6 +64,8 @@ static void check_server_once(const char *server, Oid role);
 static void check_texts(HeapTuple tuple, TupleDesc desc);
 static Datum pending_status(Oid type);
 static bool first_attempt_at(HeapTuple tuple, TupleDesc desc, Datum *at);
+static void refuse_held(FunctionCallInfo fcinfo, const char *schema,
+						Datum reference);
 static SPIPlanPtr prepare(SPIPlanPtr *plan, char **plan_schema,
 						  const char *schema, const char *text, int nargs,
 						  Oid *argtypes);
@@ -432,6 +435,8 @@ enqueue_screenshot_task(PG_FUNCTION_ARGS)
 		SPI_execute_plan(plan, args, nulls, false, 0);
 		if (SPI_processed > 0)
 			break;
+		if (!PG_ARGISNULL(ARG_REFERENCE) && turn == MAX_TURNS)
+			refuse_held(fcinfo, schema, args[ARG_REFERENCE]);
 		if (PG_ARGISNULL(ARG_REFERENCE) || turn == MAX_TURNS)
 			ereport(ERROR,
 					(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
@@ -454,6 +459,45 @@ enqueue_screenshot_task(PG_FUNCTION_ARGS)
 									 SPI_tuptable->tupdesc, 1, &isnull));
 	SPI_finish();
 	PG_RETURN_INT64(id);
+}
+
+/*
+ * Raise an error if the reference is that of a request which came in a dump
+ * under another name of the role: the policy hides it, and the index counts
+ * it.  Looks as the owner of the table, at what is the role's own.
+ */
+static void
+refuse_held(FunctionCallInfo fcinfo, const char *schema, Datum reference)
+{
+	Oid			argtypes[2] = {OIDOID, TEXTOID};
+	Datum		args[2] = {ObjectIdGetDatum(GetUserId()), reference};
+	Oid			owner;
+	Oid			user;
+	int			security_context;
+
+	(void) find_request_table(get_func_namespace(fcinfo->flinfo->fn_oid),
+							  &owner);
+	GetUserIdAndSecContext(&user, &security_context);
+	SetUserIdAndSecContext(owner, security_context |
+						   SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION |
+						   SECURITY_NOFORCE_RLS);
+	SPI_execute_with_args(psprintf("SELECT requested_by FROM %s.screenshot_task_request"
+								   " WHERE role OPERATOR(pg_catalog.=) $1"
+								   " AND reference OPERATOR(pg_catalog.=) $2"
+								   " AND origin OPERATOR(pg_catalog.=) 0::pg_catalog.int8",
+								   quote_identifier(schema)),
+						  lengthof(args), argtypes, args, NULL, false, 1);
+	SetUserIdAndSecContext(user, security_context);
+	if (SPI_processed > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the request was not inserted: one with reference \"%s\" is held",
+						TextDatumGetCString(reference)),
+				 errdetail("It came in a dump or a copy of a database, as a request of role \"%s\".",
+						   SPI_getvalue(SPI_tuptable->vals[0],
+										SPI_tuptable->tupdesc, 1)),
+				 errhint("The owner of the table may delete it, or set its requested_by to the name that the role has now, to be adopted.")));
 }
 
 /*

@@ -27,6 +27,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "legible.h"
 #include "shared_state.h"
 #include "statistics.h"
 
@@ -56,10 +57,19 @@ struct StatTable
 	ServerStat	servers[MAX_SERVERS];
 };
 
+/* A row of the view screenshot_task_stat, without the database's name */
+typedef struct StatRow
+{
+	NameData	server;
+	Datum		values[2 + N_SERVER_COUNTERS + 4];
+	bool		nulls[2 + N_SERVER_COUNTERS + 4];
+} StatRow;
+
 static ServerStat *find_server(StatTable *table, const char *server);
 static ServerStat *add_server(StatTable *table, const char *server);
 static ServerStat *lock_server(const char *server);
 static void clear(ServerStat *stat);
+static void read_row(ServerStat *stat, StatRow *row);
 static List *list_gone_databases(StatTable *table);
 static bool has_counted(const ServerStat *stat);
 static int	bucket_of(uint64 latency);
@@ -289,33 +299,48 @@ screenshot_task_stat(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	StatTable  *table;
+	StatRow    *rows;
+	int			n;
 
 	require_shared_state();
 	InitMaterializedSRF(fcinfo, 0);
 	table = shared_stat_table();
+	rows = palloc0(MAX_SERVERS * sizeof(StatRow));
 	LWLockAcquire(shared_stat_lock(), LW_SHARED);
-	for (int i = 0; i < table->n_used; i++)
-	{
-		ServerStat *stat = &table->servers[i];
-		Datum		values[2 + N_SERVER_COUNTERS + 4];
-		bool		nulls[lengthof(values)] = {false};
-		int			n = 0;
-
-		values[n++] = ObjectIdGetDatum(stat->database);
-		values[n++] = NameGetDatum(&stat->server);
-		for (int j = 0; j < N_SERVER_COUNTERS; j++)
-			values[n++] = Int64GetDatum((int64) pg_atomic_read_u64(&stat->counters[j]));
-		values[n] = percentile(stat, 0.5, &nulls[n]);
-		n++;
-		values[n] = percentile(stat, 0.99, &nulls[n]);
-		n++;
-		nulls[n] = nulls[n - 1];
-		values[n++] = latency_datum(pg_atomic_read_u64(&stat->max_latency));
-		values[n++] = TimestampTzGetDatum(stat->since);
-		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
-	}
+	n = table->n_used;
+	for (int i = 0; i < n; i++)
+		read_row(&table->servers[i], &rows[i]);
 	LWLockRelease(shared_stat_lock());
+
+	for (int i = 0; i < n; i++)
+	{
+		make_legible(NameStr(rows[i].server),
+					 DatumGetObjectId(rows[i].values[0]));
+		tuplestore_putvalues(result->setResult, result->setDesc,
+							 rows[i].values, rows[i].nulls);
+	}
 	return (Datum) 0;
+}
+
+static void
+read_row(ServerStat *stat, StatRow *row)
+{
+	Datum	   *values = row->values;
+	bool	   *nulls = row->nulls;
+	int			n = 0;
+
+	row->server = stat->server;
+	values[n++] = ObjectIdGetDatum(stat->database);
+	values[n++] = NameGetDatum(&row->server);
+	for (int i = 0; i < N_SERVER_COUNTERS; i++)
+		values[n++] = Int64GetDatum((int64) pg_atomic_read_u64(&stat->counters[i]));
+	values[n] = percentile(stat, 0.5, &nulls[n]);
+	n++;
+	values[n] = percentile(stat, 0.99, &nulls[n]);
+	n++;
+	nulls[n] = nulls[n - 1];
+	values[n++] = latency_datum(pg_atomic_read_u64(&stat->max_latency));
+	values[n] = TimestampTzGetDatum(stat->since);
 }
 
 /*

@@ -124,6 +124,21 @@ $node->safe_psql('postgres', 'SELECT screenshot_task_stat_reset()');
 is($node->safe_psql('postgres', "$calls WHERE $is_gone"), '0|0', 'until the next reset');
 is($node->safe_psql('postgres', "$calls WHERE datid = (SELECT oid FROM pg_database WHERE datname = 'postgres') AND server = 'tencent_live'"), '0|1', 'which keeps others');
 
+# What is in another encoding shows as far as it is ASCII.
+$node->safe_psql('postgres', q{CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0});
+$node->safe_psql('latin', 'CREATE EXTENSION screenshot_task');
+$node->add_server('U&"s\00e9rv"', $api, requests_per_second => 1000, dbname => 'latin');
+$node->safe_psql('latin', insert_sql(stream_name => 'wrong in latin', server => \q{U&'s\00e9rv'}) . insert_sql(stream_name => 'good', server => \q{U&'s\00e9rv'}));
+ok($node->wait_for_table(q{status IN ('created', 'failed')}, dbname => 'latin'), 'requests of a server whose name is not ASCII');
+$node->safe_psql('latin', q{ALTER SERVER U&"s\00e9rv" OPTIONS (SET endpoint 'https://127.0.0.1:1')});
+$node->safe_psql('latin', insert_sql(stream_name => 'not reached', server => \q{U&'s\00e9rv'}));
+ok($node->poll_query_until('postgres', q{SELECT paused LIKE 'server "s?rv" until %' FROM screenshot_task_worker WHERE datname = 'latin'}),
+	'its pause shows elsewhere');
+is($node->safe_psql('postgres', q{SELECT server, created FROM screenshot_task_stat WHERE datname = 'latin'}), 's?rv|1', 'and so does what is counted of it');
+is($node->safe_psql('latin', q{SELECT count(*) FROM screenshot_task_stat WHERE datname = 'latin' AND server = U&'s\00e9rv'}), 1, 'where it is, it has its name');
+is($node->safe_psql('latin', q{SELECT paused LIKE U&'server "s\00e9rv" until %' FROM screenshot_task_worker WHERE datname = 'latin'}), 't', 'in both views');
+$node->safe_psql('postgres', 'DROP DATABASE latin');
+
 # A backlog: what is pending, how old, how long it takes; and what is paused and why.
 $node->set('screenshot_task.enabled' => 'off');
 $node->safe_psql('postgres', insert_sql(rows => 300, stream_name => \"'backlog ' || i")
