@@ -20,7 +20,6 @@
 
 #include "fmgr.h"
 #include "funcapi.h"
-#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -49,7 +48,6 @@ static double weight = 0;		/* of the time in which they came */
 static MonotonicUs answers_at = 0;	/* when these two were last brought up */
 
 static void age_answers(MonotonicUs now);
-static void clip(char *to, const char *from);
 static const char *state_of(const DatabaseStatus *status,
 							const Activity *activity);
 static Datum make_span(double seconds);
@@ -62,7 +60,7 @@ PG_FUNCTION_INFO_V1(screenshot_task_worker);
 void
 activity_note_error(const char *text)
 {
-	clip(mine.last_error, text);
+	clip_text(mine.last_error, text, ACTIVITY_TEXT);
 	mine.last_error_at = GetCurrentTimestamp();
 }
 
@@ -203,7 +201,7 @@ void
 activity_set_pauses(int n, const char *lines)
 {
 	mine.n_paused = n;
-	clip(mine.paused, lines);
+	clip_text(mine.paused, lines, ACTIVITY_TEXT);
 }
 
 /*
@@ -220,21 +218,13 @@ activity_publish(int place, bool busy, int in_flight)
 		answers = weight = 0;
 		answers_at = 0;
 	}
+	else if (answers_at != 0 && monotonic_now() > answers_at + US_PER_SECOND)
+		age_answers(monotonic_now());
 	mine.per_second = weight > 0 ? answers / weight : 0;
 	if (memcmp(&mine, &published, sizeof(Activity)) == 0)
 		return;
 	publish_activity(place, &mine);
 	published = mine;
-}
-
-static void
-clip(char *to, const char *from)
-{
-	int			len = pg_mbcliplen(from, (int) strlen(from),
-								   ACTIVITY_TEXT - 1);
-
-	memset(to, 0, ACTIVITY_TEXT);
-	memcpy(to, from, len);
 }
 
 /*

@@ -18,6 +18,7 @@
 
 #include "activity.h"
 #include "fault_log.h"
+#include "legible.h"
 
 /* So many equal faults within that time have a line each */
 #define MAX_LINES			10
@@ -70,7 +71,7 @@ fault_log(Fault fault, const char *server, int64 id, const char *error_code,
 	{
 		kind->n++;
 		kind->last_id = id;
-		strlcpy(kind->last_detail, detail, sizeof(kind->last_detail));
+		clip_text(kind->last_detail, detail, sizeof(kind->last_detail));
 	}
 	if (!is_storm)
 		ereport(LOG,

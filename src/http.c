@@ -520,6 +520,8 @@ set_options(HttpTransfer *transfer)
 	SETOPT(easy, CURLOPT_SEEKFUNCTION, seek_body);
 	SETOPT(easy, CURLOPT_SEEKDATA, transfer);
 	SETOPT(easy, CURLOPT_HEADERFUNCTION, on_header);
+	/* Those of a proxy's answer to CONNECT are not the API's. */
+	SETOPT(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
 	SETOPT(easy, CURLOPT_HEADERDATA, transfer);
 	SETOPT(easy, CURLOPT_WRITEFUNCTION, on_answer);
 	SETOPT(easy, CURLOPT_WRITEDATA, transfer);

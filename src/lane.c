@@ -21,7 +21,6 @@
  */
 #include "postgres.h"
 
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -31,6 +30,7 @@
 #include "activity.h"
 #include "compat.h"
 #include "lane.h"
+#include "legible.h"
 #include "shared_state.h"
 #include "statistics.h"
 
@@ -485,14 +485,11 @@ static MonotonicUs
 start_pause(Pause *pause, const char *reason)
 {
 	MonotonicUs length = Min(MIN_PAUSE << Min(pause->n, 6), MAX_PAUSE);
-	int			len = pg_mbcliplen(reason, (int) strlen(reason),
-								   sizeof(pause->reason) - 1);
 
 	pause->n++;
 	pause->until = monotonic_now() + length;
 	pause->ends_at = GetCurrentTimestamp() + length;
-	memcpy(pause->reason, reason, len);
-	pause->reason[len] = '\0';
+	clip_text(pause->reason, reason, sizeof(pause->reason));
 	activity_note_error(pause->reason);
 	return length;
 }

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * legible.c
- *	  Texts of one database, read in another
+ *	  Texts that are read elsewhere, or where there is less room
  *
  * What shared memory has of a database is in that database's encoding, and
  * may be no text at all in another's.  To convert it may fail, for a row that
@@ -53,4 +53,17 @@ has_our_encoding(Oid database)
 		GetDatabaseEncoding();
 	ReleaseSysCache(tuple);
 	return same;
+}
+
+/*
+ * Copy a text in this database's encoding to memory of so many bytes, cut
+ * between two characters if it is too long, and clear what is left of it.
+ */
+void
+clip_text(char *to, const char *from, Size size)
+{
+	int			len = pg_mbcliplen(from, (int) strlen(from), (int) size - 1);
+
+	memset(to, 0, size);
+	memcpy(to, from, len);
 }

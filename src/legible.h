@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * legible.h
- *	  Texts of one database, read in another
+ *	  Texts that are read elsewhere, or where there is less room
  *
  *-------------------------------------------------------------------------
  */
@@ -9,5 +9,6 @@
 #define SCREENSHOT_TASK_LEGIBLE_H
 
 extern void make_legible(char *text, Oid database);
+extern void clip_text(char *to, const char *from, Size size);
 
 #endif							/* SCREENSHOT_TASK_LEGIBLE_H */

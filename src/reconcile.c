@@ -34,6 +34,7 @@
 #include "activity.h"
 #include "compat.h"
 #include "dispatch.h"
+#include "legible.h"
 #include "live_api.h"
 #include "reconcile.h"
 #include "request_queue.h"
@@ -222,7 +223,7 @@ note(const DoubtfulRequest *request, ConclusionKind kind, const char *message)
 	conclusion->id = request->id;
 	conclusion->server = request->lane.server;
 	if (message != NULL)
-		strlcpy(conclusion->message, message, sizeof(conclusion->message));
+		clip_text(conclusion->message, message, sizeof(conclusion->message));
 	conclusions = lappend(conclusions, conclusion);
 	MemoryContextSwitchTo(old);
 }

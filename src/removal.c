@@ -27,10 +27,12 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
+#include "utils/timeout.h"
 #include "utils/timestamp.h"
 
 #include "activity.h"
 #include "compat.h"
+#include "legible.h"
 #include "removal.h"
 #include "request_queue.h"
 #include "screenshot_task.h"
@@ -39,10 +41,12 @@
 #define MAX_BATCH			200
 #define BATCH_TIME			(50 * US_PER_MS)
 #define LOCK_TIMEOUT		"50ms"
+#define DELETE_TIMEOUT		500 /* ms */
 
 /* How long others come first, between batches; and after a pass in vain */
 #define REST				(100 * US_PER_MS)
 #define SHORT_REST			(10 * US_PER_MS)	/* after a small one */
+#define REST_SHARE			10	/* times what the batch took, at the least */
 #define LONG_REST			(3600 * US_PER_SECOND)
 
 static MonotonicUs next_at = MONOTONIC_NEVER;	/* the next batch */
@@ -59,14 +63,19 @@ static void note_problem(const char *message);
 static void end_pass(void);
 
 /*
- * Begin a pass, if it is time to, or if "again" says so.
+ * Begin a pass, if it is time to and none is under way, or if "again" says so.
+ * With nothing to be removed, end the one that is.
  */
 void
 removal_begin(bool again)
 {
-	if (again)
-		not_before = 0;
-	if (screenshot_task_retention < 0 || not_before > monotonic_now())
+	if (screenshot_task_retention < 0)
+	{
+		next_at = MONOTONIC_NEVER;
+		return;
+	}
+	if (!again &&
+		(next_at != MONOTONIC_NEVER || not_before > monotonic_now()))
 		return;
 	last.kept_from = DT_NOBEGIN;
 	last.id = 0;
@@ -93,6 +102,7 @@ void
 removal_run(void)
 {
 	MemoryContext context = CurrentMemoryContext;
+	MonotonicUs began = monotonic_now();
 	volatile int n = 0;
 
 	PG_TRY();
@@ -104,7 +114,7 @@ removal_run(void)
 				queue_commit();
 				break;
 			case QUEUE_BUSY:
-				n = batch;
+				n = MAX_BATCH;
 				break;
 			case QUEUE_GONE:
 				break;
@@ -114,19 +124,18 @@ removal_run(void)
 	{
 		HOLD_INTERRUPTS();
 		MemoryContextSwitchTo(context);
-		note_problem(CopyErrorData()->message);
 		EmitErrorReport();
 		queue_abort();
 		FlushErrorState();
 		ignore_cancel();
 		RESUME_INTERRUPTS();
 		n = 0;
-		n_left++;
 	}
 	PG_END_TRY();
 
 	if (n > 0)
-		next_at = monotonic_now() + (n == MAX_BATCH ? REST : SHORT_REST);
+		next_at = monotonic_now() + Max(n == MAX_BATCH ? REST : SHORT_REST,
+										(monotonic_now() - began) * REST_SHARE);
 	else
 		end_pass();
 }
@@ -146,12 +155,13 @@ remove_batch(void)
 	bool		removed;
 
 	/*
-	 * SIGINT tells of a lock's time-out.  Otherwise it is ignored.  From
+	 * SIGINT tells of a time-out.  Otherwise it is ignored.  From
 	 * PGC_S_OVERRIDE it would be the value that is gone back to.
 	 */
 	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_SUSET,
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	pqsignal(SIGINT, StatementCancelHandler);
+	enable_timeout_after(STATEMENT_TIMEOUT, DELETE_TIMEOUT);
 	removed = n == 0 || try_to_remove(ids, n);
 	ignore_cancel();
 	AtEOXact_GUC(false, level);
@@ -173,6 +183,7 @@ remove_batch(void)
 static void
 ignore_cancel(void)
 {
+	disable_timeout(STATEMENT_TIMEOUT, false);
 	pqsignal(SIGINT, SIG_IGN);
 	QueryCancelPending = false;
 }
@@ -217,7 +228,7 @@ static void
 note_problem(const char *message)
 {
 	if (n_left == 0)
-		strlcpy(first_problem, message, sizeof(first_problem));
+		clip_text(first_problem, message, sizeof(first_problem));
 }
 
 static void
@@ -232,6 +243,6 @@ end_pass(void)
 						   "%d old screenshot task requests could not be removed",
 						   n_left, n_left),
 			 errdetail_internal("%s", first_problem),
-			 errhint("Look at the foreign keys that refer to screenshot_task_request, and at its triggers. It is tried again in an hour, and at a reload.")));
+			 errhint("Look at the foreign keys that refer to screenshot_task_request, which need an index on their columns, and at its triggers. It is tried again in an hour, and at a reload.")));
 	activity_note_error(first_problem);
 }

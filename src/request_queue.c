@@ -863,9 +863,13 @@ queue_left_orphans_to_doubt(TimestampTz ask_at, List **doubtful)
 	}
 	change(&orphans_statement, ids, n_locked, args, NULL, take_changed,
 		   doubtful);
+
+	/* Those that are still being sent, as it seems, stay to be looked at. */
+	lock_args[0] = make_id_array(orphans_left, n_orphans_left);
+	n_found = run(&find_sending, lock_args, NULL);
 	for (int i = 0; i < n_orphans_left; i++)
 	{
-		if (refusal_holds(orphans_left[i]))
+		if (was_returned(orphans_left[i], n_found))
 			orphans_left[n_left++] = orphans_left[i];
 	}
 	n_orphans_left = n_left;

@@ -170,10 +170,11 @@ look(Oid schema, int64 id, Sight *sight)
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	ScanKeyInit(&key, Anum_request_id, BTEqualStrategyNumber, F_INT8EQ,
 				Int64GetDatum(id));
-	scan = systable_beginscan(relation,
-							  get_relname_relid("screenshot_task_request_pkey",
-												schema),
-							  true, snapshot, 1, &key);
+	/* It is known once the indexes are. */
+	list_free(RelationGetIndexList(relation));
+	scan = systable_beginscan(relation, relation->rd_pkindex,
+							  OidIsValid(relation->rd_pkindex), snapshot, 1,
+							  &key);
 	tuple = systable_getnext(scan);
 	found = HeapTupleIsValid(tuple);
 	if (found)

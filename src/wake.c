@@ -228,6 +228,14 @@ at_utility(PlannedStmt *statement, const char *query_string,
 	bool		grants_server = IsA(node, GrantStmt) &&
 		((GrantStmt *) node)->objtype == OBJECT_FOREIGN_SERVER;
 
+	/* The statement may be gone once it has run. */
+	char	   *database = NULL;
+
+	if (IsA(node, CreatedbStmt))
+		database = pstrdup(((CreatedbStmt *) node)->dbname);
+	else if (IsA(node, AlterDatabaseStmt))
+		database = pstrdup(((AlterDatabaseStmt *) node)->dbname);
+
 	if (previous_utility)
 		previous_utility(statement, query_string, read_only_tree, context,
 						 params, environment, dest, completion);
@@ -242,11 +250,6 @@ at_utility(PlannedStmt *statement, const char *query_string,
 	}
 	/* What it was copied from may have the extension; or it may be served now,
 	 * being no template any more. */
-	if (shared_state_available())
-	{
-		if (IsA(node, CreatedbStmt))
-			note_database(((CreatedbStmt *) node)->dbname);
-		else if (IsA(node, AlterDatabaseStmt))
-			note_database(((AlterDatabaseStmt *) node)->dbname);
-	}
+	if (database != NULL && shared_state_available())
+		note_database(database);
 }

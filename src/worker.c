@@ -244,12 +244,12 @@ screenshot_task_worker_main(Datum database)
 		/* Nothing leaves that a termination has come before. */
 		CHECK_FOR_INTERRUPTS();
 		dispatch_start();
-		do_what_can_wait();
 		if (dispatch_jobs() == 0)
 			pgstat_report_stat(true);
 		fault_log_storms(false);
 		tell_activity();
 		dispatch_wait(Min(next_event(), fault_log_next_event()), wait_event);
+		do_what_can_wait();
 	}
 }
 
@@ -266,7 +266,7 @@ do_what_can_wait(void)
 	MemoryContextSwitchTo(cycle_context);
 	if (count_at <= now)
 		count_aside();
-	if (removal_next_event() <= now && !yielding)
+	if (!yielding && removal_next_event() <= now)
 		removal_run();
 }
 
@@ -715,6 +715,7 @@ run_transaction(dlist_head *finished, bool go_on)
 			log_unwritten(&dlist_container(Request, node, iter.cur)->outcome);
 		look = false;
 		sweep_at = due_at = MONOTONIC_NEVER;
+		not_before = monotonic_now() + BUSY_RETRY;
 	}
 	else
 		keep_locked(finished);
@@ -977,7 +978,9 @@ next_event(void)
 			next = Min(next, lanes_next_chance(now, dispatch_spare()));
 	}
 	next = Max(next, not_before);
-	next = Min(next, Min(removal_next_event(), count_at));
+	next = Min(next, count_at);
+	if (!yielding)
+		next = Min(next, removal_next_event());
 	next = Min(next, renewal_next_event());
 	return Min(next, stuck_retry_at);
 }

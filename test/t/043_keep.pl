@@ -95,6 +95,23 @@ is($node->safe_psql('postgres', q{SELECT stream_name FROM screenshot_task_reques
 is($node->safe_psql('postgres', 'SELECT max(n) BETWEEN 1 AND 200, sum(n) FROM batch'), 't|4999', 'in small batches');
 cmp_ok($node->safe_psql('postgres', q{SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'screenshot_task_request_finished'}), '>', 0, 'by an index');
 
+# When all are to be kept from now on, none is removed any more, though that was under way.
+$node->safe_psql('postgres', insert_sql(rows => 20_000, stream_name => \"'older ' || i") . insert_sql(rows => 50, stream_name => \"'younger ' || i", end_time => \q{now() - interval '1 h'})
+	  . q{UPDATE screenshot_task_request SET status = 'failed', next_attempt_at = NULL,
+		finished_at = now() - CASE WHEN stream_name LIKE 'older %' THEN interval '91 days' ELSE interval '1 day' END WHERE stream_name ~ '^(older|younger) '});
+$node->reload;
+ok($node->poll_query_until('postgres', q{SELECT count(*) < 20000 FROM screenshot_task_request WHERE stream_name LIKE 'older %'}), 'old ones are being removed');
+$node->set('screenshot_task.retention' => '-1');
+my $kept = 'SELECT count(*) FROM screenshot_task_request WHERE stream_name';
+$node->safe_psql('postgres', insert_sql(stream_name => 'after all'));
+ok($node->wait_for_table("status = 'created'", where => "stream_name = 'after all'"), 'a request is sent');
+my $older = $node->safe_psql('postgres', "$kept LIKE 'older %'");
+cmp_ok($older, '>', 0, 'some old ones are left');
+$node->safe_psql('postgres', 'SELECT pg_sleep(1)');
+is($node->safe_psql('postgres', "$kept LIKE 'older %'"), $older, 'and stay');
+is($node->safe_psql('postgres', "$kept LIKE 'younger %'"), 50, 'as do all others');
+$node->safe_psql('postgres', 'TRUNCATE screenshot_task_request');
+
 # A flood for next week, and many that back off, do not delay what starts in a minute; the soonest goes first.
 my $after = sub { \"now() + interval '$_[0]'" };
 $node->set('screenshot_task.enabled' => 'off');
