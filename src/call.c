@@ -761,7 +761,7 @@ raise_failure(const LiveServer *server, const char *action,
 
 	if (live_clocks_disagree(answer) && answer->ahead != 0)
 		hint = psprintf("Set this machine's clock: the API's is %lld s %s it.",
-						(long long) Abs(answer->ahead),
+						llabs((long long) answer->ahead),
 						answer->ahead > 0 ? "ahead of" : "behind");
 
 	initStringInfo(&detail);

@@ -320,7 +320,7 @@ describe_clocks(const LiveAnswer *answer, const char *reason)
 		return psprintf("the clocks of the API and of this machine disagree (%s)",
 						reason);
 	return psprintf("the API's clock is %lld s %s this machine's (%s)",
-					(long long) Abs(answer->ahead),
+					llabs((long long) answer->ahead),
 					answer->ahead > 0 ? "ahead of" : "behind", reason);
 }
 
