@@ -80,6 +80,7 @@ removal_begin(bool again)
 	last.kept_from = DT_NOBEGIN;
 	last.id = 0;
 	n_left = 0;
+	not_before = 0;
 	next_at = 0;
 }
 
