@@ -87,6 +87,11 @@ has_pgxs() {
 	[ -x "$pg_config" ] && [ -e "$("$pg_config" --pgxs)" ]
 }
 
+# Debian's client package has PGXS as well, but no headers.
+can_build() {
+	has_pgxs && [ -e "$("$pg_config" --includedir-server)/postgres.h" ]
+}
+
 # Debian's packages bring a clang of a certain version with them.
 clang_of_postgres() {
 	local clang=
@@ -119,7 +124,7 @@ find_missing() {
 	needs libcurl4-openssl-dev pkg-config --exists libcurl
 	needs libssl-dev pkg-config --exists libcrypto
 	needs "postgresql-$pg_version" bindir_has postgres
-	needs "postgresql-server-dev-$pg_version" has_pgxs
+	needs "postgresql-server-dev-$pg_version" can_build
 	needs python3 test -x /usr/bin/python3
 	needs python3-h2 /usr/bin/python3 -c 'import h2'
 	needs openssl command -v openssl
