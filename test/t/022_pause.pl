@@ -58,8 +58,10 @@ ok($node->wait_for_table("status = 'created' AND attempts = 1", where => "server
 for my $name (sort keys %faults)
 {
 	my $fault = $faults{$name};
-	my @rows  = $node->table("server = '$name'");
+	my @rows;
 
+	# A pause may have ended meanwhile, and one be on its way once more.
+	wait_until(sub { @rows = $node->table("server = '$name'"); !grep { $_->{status} eq 'sending' } @rows });
 	is_deeply([ map { [ @$_{qw(status attempts task_id finished_at next_attempt_at)} ] } @rows ], [ ([ 'pending', 0, undef, undef, undef ]) x ROWS ], "$name: the rows are pending, and no attempt was counted");
 	is(scalar(grep { ($_->{error_code} // '') eq $fault->{code} } @rows) > 0, 1, "$name: a row says why") if $fault->{code};
 	like($node->log_text, qr/screenshot tasks $fault->{who} server "$name" are paused for 5 s\n.*DETAIL:  \S.*\n.*HINT:  The pause ends at any change of the server or (?:the|a) user mapping, and at a reload\.\n/, "$name: log");
