@@ -8,18 +8,19 @@
  * whole life and keeps its connections.  libcurl's sockets live in an epoll
  * descriptor, which is one member of the client's WaitEventSet beside the
  * latch and the postmaster's death: libcurl adds and drops sockets all the
- * time, and a WaitEventSet cannot drop any.  A socket that carries no
- * transfer is in neither, so that idle connections wake nobody.
+ * time, and a WaitEventSet cannot drop any.  What libcurl wants of them is
+ * brought to the descriptor before each wait, since most of it has changed
+ * back by then.  A socket that carries no transfer is not in it, so that idle
+ * connections wake nobody.
  *
  * Callbacks run with libcurl on the stack.  They touch only memory that is
  * there already, and report by return value; nothing in them can throw.
  *
  * libcurl repeats a POST by itself when a reused connection dies unanswered.
- * Two things forbid it: the body comes from a read function that cannot seek
- * back, and the callback that runs before a request is written refuses to run
- * twice.  That callback is also the only truth about whether a request was
- * sent, since the error of a repeat that fails to connect reads as if nothing
- * had been.
+ * The callback that runs before a request is written refuses to run twice, and
+ * so forbids it.  It is also the only truth about whether a request was sent,
+ * since the error of a repeat that fails to connect reads as if nothing had
+ * been.
  *
  * libcurl's resolver starts threads.  All signals are blocked around every
  * call that may start one, so that none of them ever runs a handler of
@@ -64,16 +65,30 @@
  * the pair by which a resolver's thread reports. */
 #define OTHER_DESCRIPTORS	3
 
-#define SOCKETS_AT_ONCE		64
+/* Sockets for each transfer: the two families of addresses are tried side by
+ * side, and a resolver's thread may report by one. */
+#define SOCKETS_PER_TRANSFER	3
 
 /* How often to look whether a socket's queue has been sent */
 #define UNSENT_CHECK		US_PER_MS
 
+/* When to try again to watch a socket, for want of memory in the kernel */
+#define WATCH_RETRY			(10 * US_PER_MS)
+
+/* What libcurl takes an answer in, and gives a request from.  Answers are
+ * short, and its own sizes make malloc tidy up each time. */
+#define ANSWER_BUFFER		4096L
+#define REQUEST_BUFFER		16384L
+
 typedef struct ClientSocket
 {
 	int			fd;
+	bool		ours;			/* opened by on_new_socket()? */
+	bool		connected;
 	int			local_port;		/* 0: not looked up, or not bound */
-	bool		watched;		/* is there a transfer on it? */
+	uint32		wanted;			/* events; 0: there is no transfer on it */
+	uint32		watched;		/* those it is in the epoll set for; 0: it
+								 * is not */
 } ClientSocket;
 
 struct HttpClient
@@ -85,6 +100,7 @@ struct HttpClient
 	ClientSocket *sockets;		/* that are open */
 	int			n_sockets;
 	int			max_sockets;
+	struct epoll_event *events; /* of as many, when they are asked for */
 	int			max_transfers;
 	int			n_transfers;	/* transfers that are under way */
 	bool		has_new;		/* have some been added that libcurl has not
@@ -109,7 +125,6 @@ struct HttpTransfer
 
 	char	   *body;
 	size_t		body_len;
-	size_t		body_read;		/* handed to libcurl so far */
 	int			request_timeout;	/* ms */
 	int			socket;			/* that it is written to; -1: not known */
 
@@ -133,11 +148,15 @@ static void initialize_libcurl(void);
 static const char *check_endpoint(CURLU *parts, HttpEndpoint *endpoint);
 static bool url_part(CURLU *parts, CURLUPart part, char *out, size_t size);
 static void give_up_closed_sockets(HttpClient *client);
+static void give_up(const ClientSocket *socket);
 static HttpTransfer *make_transfer(HttpClient *client);
 static void set_options(HttpTransfer *transfer);
 static void set_request(HttpTransfer *transfer, const HttpRequest *request);
 static void append_header(HttpTransfer *transfer, const char *header);
-static void drive(HttpClient *client, bool sockets_ready);
+static void begin_new(HttpClient *client);
+static bool watch_sockets(HttpClient *client);
+static void act_on_sockets(HttpClient *client);
+static void act_on_timer(HttpClient *client);
 static void collect_done(HttpClient *client);
 static bool has_unsent(HttpTransfer *transfer);
 static bool is_tls_failure(CURLcode result);
@@ -147,13 +166,13 @@ static int	on_socket(CURL *easy, curl_socket_t fd, int what, void *arg,
 					  void *socket_arg);
 static int	on_new_socket(void *arg, curl_socket_t fd, curlsocktype purpose);
 static int	on_close_socket(void *arg, curl_socket_t fd);
-static int	find_socket(HttpClient *client, int local_port);
+static ClientSocket *add_socket(HttpClient *client, int fd, bool ours);
+static ClientSocket *find_socket(HttpClient *client, int fd);
+static int	find_socket_of_port(HttpClient *client, int local_port);
 static int	find_local_port(int fd);
 static int	on_timer(CURLM *multi, long timeout_ms, void *arg);
 static int	before_writing(void *arg, char *remote_ip, char *local_ip,
 						   int remote_port, int local_port);
-static size_t read_body(char *buffer, size_t size, size_t nitems, void *arg);
-static int	seek_body(void *arg, curl_off_t offset, int origin);
 static size_t on_header(char *data, size_t size, size_t nitems, void *arg);
 static size_t on_answer(char *data, size_t size, size_t nitems, void *arg);
 
@@ -205,10 +224,11 @@ http_client_create(int max_transfers)
 	client = MemoryContextAllocZero(TopMemoryContext, sizeof(HttpClient));
 	client->timer_at = MONOTONIC_NEVER;
 	client->max_transfers = max_transfers;
-	/* twice as many: the two families of addresses are tried side by side */
-	client->max_sockets = 2 * max_transfers;
+	client->max_sockets = SOCKETS_PER_TRANSFER * max_transfers;
 	client->sockets = MemoryContextAlloc(TopMemoryContext,
 										 client->max_sockets * sizeof(ClientSocket));
+	client->events = MemoryContextAlloc(TopMemoryContext,
+										client->max_sockets * sizeof(struct epoll_event));
 	dlist_init(&client->unused);
 	dlist_init(&client->left);
 	dlist_init(&client->done);
@@ -382,8 +402,6 @@ http_start(HttpClient *client, const HttpRequest *request,
 		   HttpTransfer **transfer)
 {
 	CURLMcode	result;
-	sigset_t	all;
-	sigset_t	saved;
 
 	if (client->n_transfers >= client->max_transfers)
 		elog(ERROR, "too many transfers are under way");
@@ -392,11 +410,8 @@ http_start(HttpClient *client, const HttpRequest *request,
 	set_options(*transfer);
 	set_request(*transfer, request);
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &saved);
+	/* It is only noted there: a look-up begins with begin_new(). */
 	result = curl_multi_add_handle(client->multi, (*transfer)->easy);
-	pthread_sigmask(SIG_SETMASK, &saved, NULL);
-
 	if (result != CURLM_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
@@ -413,24 +428,43 @@ http_start(HttpClient *client, const HttpRequest *request,
  * libcurl takes a connection for alive on which there is something to read,
  * be it the peer's farewell (TLS close_notify).  A request written there is
  * lost, and then in doubt.  Without that farewell libcurl sees the end.
+ *
+ * Connections that were in use a moment ago are still in the epoll set.
  */
 static void
 give_up_closed_sockets(HttpClient *client)
 {
+	int			n = epoll_wait(client->epoll_fd, client->events,
+							   client->max_sockets, 0);
+
+	for (int i = 0; i < n; i++)
+	{
+		const ClientSocket *socket = find_socket(client,
+												 client->events[i].data.fd);
+
+		if (socket != NULL && socket->ours && socket->wanted == 0 &&
+			(client->events[i].events & (EPOLLRDHUP | EPOLLHUP)) != 0)
+			give_up(socket);
+	}
 	for (int i = 0; i < client->n_sockets; i++)
 	{
-		struct pollfd poll_fd = {
-			.fd = client->sockets[i].fd,
-			.events = POLLRDHUP
-		};
-		char		farewell[256];
+		const ClientSocket *socket = &client->sockets[i];
+		struct pollfd poll_fd = {.fd = socket->fd, .events = POLLRDHUP};
 
-		if (client->sockets[i].watched || poll(&poll_fd, 1, 0) != 1)
-			continue;
-		while (recv(poll_fd.fd, farewell, sizeof(farewell), MSG_DONTWAIT) > 0)
-			;
-		(void) shutdown(poll_fd.fd, SHUT_RDWR);
+		if (socket->ours && socket->wanted == 0 && socket->watched == 0 &&
+			poll(&poll_fd, 1, 0) == 1)
+			give_up(socket);
 	}
+}
+
+static void
+give_up(const ClientSocket *socket)
+{
+	char		farewell[256];
+
+	while (recv(socket->fd, farewell, sizeof(farewell), MSG_DONTWAIT) > 0)
+		;
+	(void) shutdown(socket->fd, SHUT_RDWR);
 }
 
 /*
@@ -515,10 +549,8 @@ set_options(HttpTransfer *transfer)
 	SETOPT(easy, CURLOPT_CLOSESOCKETDATA, client);
 	SETOPT(easy, CURLOPT_PREREQFUNCTION, before_writing);
 	SETOPT(easy, CURLOPT_PREREQDATA, transfer);
-	SETOPT(easy, CURLOPT_READFUNCTION, read_body);
-	SETOPT(easy, CURLOPT_READDATA, transfer);
-	SETOPT(easy, CURLOPT_SEEKFUNCTION, seek_body);
-	SETOPT(easy, CURLOPT_SEEKDATA, transfer);
+	SETOPT(easy, CURLOPT_BUFFERSIZE, ANSWER_BUFFER);
+	SETOPT(easy, CURLOPT_UPLOAD_BUFFERSIZE, REQUEST_BUFFER);
 	SETOPT(easy, CURLOPT_HEADERFUNCTION, on_header);
 	/* Those of a proxy's answer to CONNECT are not the API's. */
 	SETOPT(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
@@ -557,7 +589,8 @@ set_request(HttpTransfer *transfer, const HttpRequest *request)
 	SETOPT(easy, CURLOPT_HTTPHEADER, transfer->headers);
 	if (request->body != NULL)
 	{
-		SETOPT(easy, CURLOPT_POST, 1L);
+		/* As a whole, so that it goes with the headers where it may. */
+		SETOPT(easy, CURLOPT_POSTFIELDS, transfer->body);
 		SETOPT(easy, CURLOPT_POSTFIELDSIZE_LARGE,
 			   (curl_off_t) request->body_len);
 	}
@@ -596,13 +629,28 @@ http_wait(HttpClient *client, MonotonicUs until, uint32 wait_event_info)
 	WaitEvent	events[3];
 	bool		latch_set = false;
 	bool		sockets_ready = false;
-	MonotonicUs now = monotonic_now();
+	MonotonicUs now;
+	sigset_t	all;
+	sigset_t	saved;
 	int			n;
 
+	sigfillset(&all);
+	if (client->has_new)
+	{
+		pthread_sigmask(SIG_SETMASK, &all, &saved);
+		begin_new(client);
+		pthread_sigmask(SIG_SETMASK, &saved, NULL);
+		/* What has left is to be noted at once. */
+		until = 0;
+	}
+
+	now = monotonic_now();
 	until = Min(until, client->timer_at);
 	/* No event tells that a queue has been sent. */
 	if (!dlist_is_empty(&client->left))
 		until = Min(until, now + UNSENT_CHECK);
+	if (!watch_sockets(client))
+		until = Min(until, now + WATCH_RETRY);
 	n = WaitEventSetWait(client->wait_set, monotonic_wait_ms(now, until),
 						 events, lengthof(events), wait_event_info);
 	for (int i = 0; i < n; i++)
@@ -615,56 +663,96 @@ http_wait(HttpClient *client, MonotonicUs until, uint32 wait_event_info)
 		if (events[i].events & WL_SOCKET_READABLE)
 			sockets_ready = true;
 	}
-	drive(client, sockets_ready);
+
+	pthread_sigmask(SIG_SETMASK, &all, &saved);
+	if (sockets_ready)
+		act_on_sockets(client);
+	act_on_timer(client);
+	collect_done(client);
+	pthread_sigmask(SIG_SETMASK, &saved, NULL);
 	return latch_set;
 }
 
 /*
- * Let libcurl act on the sockets that are ready and on its timer.
+ * Let libcurl begin the transfers that have been added.
  */
 static void
-drive(HttpClient *client, bool sockets_ready)
+begin_new(HttpClient *client)
 {
-	struct epoll_event events[SOCKETS_AT_ONCE];
-	int			n_events = 0;
-	int			running;
-	sigset_t	all;
-	sigset_t	saved;
+	client->has_new = false;
+	give_up_closed_sockets(client);
+	act_on_timer(client);
+}
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &saved);
+/*
+ * Have the epoll descriptor watch what libcurl wants to be watched.  Returns
+ * whether it could be done.
+ */
+static bool
+watch_sockets(HttpClient *client)
+{
+	bool		done = true;
 
-	/* Whatever libcurl is called for, it may begin what is new. */
-	if (client->has_new)
+	for (int i = 0; i < client->n_sockets; i++)
 	{
-		client->has_new = false;
-		give_up_closed_sockets(client);
+		ClientSocket *socket = &client->sockets[i];
+		struct epoll_event event = {
+			.events = socket->wanted,
+			.data.fd = socket->fd
+		};
+
+		if (socket->wanted == socket->watched)
+			continue;
+		if (epoll_ctl(client->epoll_fd,
+					  socket->wanted == 0 ? EPOLL_CTL_DEL :
+					  socket->watched == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD,
+					  socket->fd, &event) == 0)
+			socket->watched = socket->wanted;
+		else
+			done = false;
 	}
-	if (sockets_ready)
-		n_events = epoll_wait(client->epoll_fd, events, lengthof(events), 0);
-	for (int i = 0; i < n_events; i++)
+	return done;
+}
+
+/*
+ * Let libcurl act on the sockets that are ready.
+ */
+static void
+act_on_sockets(HttpClient *client)
+{
+	int			n = epoll_wait(client->epoll_fd, client->events,
+							   client->max_sockets, 0);
+	int			running;
+
+	for (int i = 0; i < n; i++)
 	{
+		const struct epoll_event *event = &client->events[i];
 		int			what = 0;
 
-		if (events[i].events & (EPOLLIN | EPOLLHUP))
+		if (event->events & (EPOLLIN | EPOLLHUP))
 			what |= CURL_CSELECT_IN;
-		if (events[i].events & EPOLLOUT)
+		if (event->events & EPOLLOUT)
 			what |= CURL_CSELECT_OUT;
-		if (events[i].events & EPOLLERR)
+		if (event->events & EPOLLERR)
 			what |= CURL_CSELECT_ERR;
-		curl_multi_socket_action(client->multi, events[i].data.fd, what,
+		curl_multi_socket_action(client->multi, event->data.fd, what,
 								 &running);
 	}
-	if (client->timer_at <= monotonic_now())
-	{
-		/* libcurl sets its timer anew from within, if it wants one. */
-		client->timer_at = MONOTONIC_NEVER;
-		curl_multi_socket_action(client->multi, CURL_SOCKET_TIMEOUT, 0,
-								 &running);
-	}
-	collect_done(client);
+}
 
-	pthread_sigmask(SIG_SETMASK, &saved, NULL);
+/*
+ * Let libcurl act on its timer, if that is due.
+ */
+static void
+act_on_timer(HttpClient *client)
+{
+	int			running;
+
+	if (client->timer_at > monotonic_now())
+		return;
+	/* libcurl sets it anew from within, if it wants one. */
+	client->timer_at = MONOTONIC_NEVER;
+	curl_multi_socket_action(client->multi, CURL_SOCKET_TIMEOUT, 0, &running);
 }
 
 /*
@@ -835,7 +923,7 @@ describe_failure(HttpTransfer *transfer)
 		phase = "gave up an answer of";
 		words = "it is longer than 64 kB";
 	}
-	else if (transfer->repeated || transfer->result == CURLE_SEND_FAIL_REWIND)
+	else if (transfer->repeated)
 	{
 		phase = "lost the connection after the request was sent to";
 		words = "no answer had arrived";
@@ -870,15 +958,11 @@ void
 http_release(HttpTransfer *transfer)
 {
 	HttpClient *client;
-	sigset_t	all;
-	sigset_t	saved;
 
 	if (transfer == NULL)
 		return;
 	client = transfer->client;
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &saved);
 	if (transfer->under_way)
 	{
 		curl_multi_remove_handle(client->multi, transfer->easy);
@@ -886,8 +970,6 @@ http_release(HttpTransfer *transfer)
 	}
 	/* Its connection is the multi handle's, and stays. */
 	curl_easy_cleanup(transfer->easy);
-	pthread_sigmask(SIG_SETMASK, &saved, NULL);
-
 	if (transfer->in_left)
 		dlist_delete(&transfer->left_node);
 	if (transfer->in_done)
@@ -921,39 +1003,41 @@ static int
 on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg)
 {
 	HttpClient *client = arg;
-	struct epoll_event event = {0};
+	ClientSocket *socket = find_socket(client, fd);
+	HttpTransfer *transfer = NULL;
 	struct sockaddr_storage peer;
 	socklen_t	peer_len = sizeof(peer);
-	HttpTransfer *transfer = NULL;
 
-	for (int i = 0; i < client->n_sockets; i++)
-	{
-		if (client->sockets[i].fd == fd)
-			client->sockets[i].watched = what != CURL_POLL_REMOVE;
-	}
+	(void) socket_arg;
 	if (what == CURL_POLL_REMOVE)
 	{
-		/* A socket that was closed has left the set already. */
-		(void) epoll_ctl(client->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
-		(void) curl_multi_assign(client->multi, fd, NULL);
+		if (socket != NULL && socket->ours)
+			socket->wanted = 0;
+		else if (socket != NULL)
+		{
+			/* Nobody tells when it is closed, which may be now. */
+			(void) epoll_ctl(client->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+			*socket = client->sockets[--client->n_sockets];
+		}
 		return 0;
 	}
 
-	(void) curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &transfer);
-	if (transfer != NULL &&
-		getpeername(fd, (struct sockaddr *) &peer, &peer_len) == 0)
-		transfer->connected = true;
-
-	event.data.fd = fd;
-	if (what & CURL_POLL_IN)
-		event.events |= EPOLLIN;
-	if (what & CURL_POLL_OUT)
-		event.events |= EPOLLOUT;
-	if (epoll_ctl(client->epoll_fd,
-				  socket_arg == NULL ? EPOLL_CTL_ADD : EPOLL_CTL_MOD,
-				  fd, &event) < 0)
+	if (socket == NULL)
+		socket = add_socket(client, fd, false);
+	if (socket == NULL)
 		return -1;
-	(void) curl_multi_assign(client->multi, fd, client);
+	socket->wanted = 0;
+	if (what & CURL_POLL_IN)
+		socket->wanted |= EPOLLIN | EPOLLRDHUP;
+	if (what & CURL_POLL_OUT)
+		socket->wanted |= EPOLLOUT;
+
+	if (socket->ours && !socket->connected)
+		socket->connected =
+			getpeername(fd, (struct sockaddr *) &peer, &peer_len) == 0;
+	(void) curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &transfer);
+	if (transfer != NULL && socket->connected)
+		transfer->connected = true;
 	return 0;
 }
 
@@ -970,16 +1054,9 @@ on_new_socket(void *arg, curl_socket_t fd, curlsocktype purpose)
 	HttpTransfer *transfer = arg;
 	unsigned int timeout = (unsigned int) transfer->request_timeout;
 
-	HttpClient *client = transfer->client;
-
 	(void) purpose;
-	if (client->n_sockets < client->max_sockets)
-	{
-		client->sockets[client->n_sockets].fd = fd;
-		client->sockets[client->n_sockets].local_port = 0;
-		client->sockets[client->n_sockets].watched = false;
-		client->n_sockets++;
-	}
+	if (add_socket(transfer->client, fd, true) == NULL)
+		return CURL_SOCKOPT_ERROR;
 	(void) setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout,
 					  sizeof(timeout));
 	return CURL_SOCKOPT_OK;
@@ -989,26 +1066,57 @@ static int
 on_close_socket(void *arg, curl_socket_t fd)
 {
 	HttpClient *client = arg;
+	ClientSocket *socket = find_socket(client, fd);
 
-	for (int i = 0; i < client->n_sockets; i++)
-	{
-		if (client->sockets[i].fd == fd)
-			client->sockets[i--] = client->sockets[--client->n_sockets];
-	}
+	/* It leaves the epoll set by being closed. */
+	if (socket != NULL)
+		*socket = client->sockets[--client->n_sockets];
 	return close(fd);
 }
 
 /*
- * The socket of a client that is bound to a local port; -1 if there is none.
+ * Note a socket that is new.  Returns NULL if there are too many.
+ */
+static ClientSocket *
+add_socket(HttpClient *client, int fd, bool ours)
+{
+	ClientSocket *socket;
+
+	if (client->n_sockets == client->max_sockets)
+		return NULL;
+	socket = &client->sockets[client->n_sockets++];
+	memset(socket, 0, sizeof(*socket));
+	socket->fd = fd;
+	socket->ours = ours;
+	return socket;
+}
+
+/*
+ * The socket of a client with a certain descriptor; NULL if there is none.
+ */
+static ClientSocket *
+find_socket(HttpClient *client, int fd)
+{
+	for (int i = 0; i < client->n_sockets; i++)
+	{
+		if (client->sockets[i].fd == fd)
+			return &client->sockets[i];
+	}
+	return NULL;
+}
+
+/*
+ * The descriptor of a client's socket that is bound to a local port; -1 if
+ * there is none.
  */
 static int
-find_socket(HttpClient *client, int local_port)
+find_socket_of_port(HttpClient *client, int local_port)
 {
 	for (int i = 0; i < client->n_sockets; i++)
 	{
 		ClientSocket *socket = &client->sockets[i];
 
-		if (socket->local_port == 0)
+		if (socket->ours && socket->local_port == 0)
 			socket->local_port = find_local_port(socket->fd);
 		if (socket->local_port == local_port)
 			return socket->fd;
@@ -1076,41 +1184,13 @@ before_writing(void *arg, char *remote_ip, char *local_ip, int remote_port,
 		return CURL_PREREQFUNC_ABORT;
 	}
 	transfer->sent = true;
-	transfer->socket = find_socket(transfer->client, local_port);
-	return CURL_PREREQFUNC_OK;
-}
-
-/*
- * libcurl takes the body, once.
- */
-static size_t
-read_body(char *buffer, size_t size, size_t nitems, void *arg)
-{
-	HttpTransfer *transfer = arg;
-	size_t		len = Min(size * nitems,
-						  transfer->body_len - transfer->body_read);
-
-	memcpy(buffer, transfer->body + transfer->body_read, len);
-	transfer->body_read += len;
-	if (len > 0 && transfer->body_read == transfer->body_len &&
-		!transfer->in_left)
+	transfer->socket = find_socket_of_port(transfer->client, local_port);
+	if (transfer->body_len > 0)
 	{
 		dlist_push_tail(&transfer->client->left, &transfer->left_node);
 		transfer->in_left = true;
 	}
-	return len;
-}
-
-/*
- * The body cannot be had again, so that libcurl cannot repeat the request.
- */
-static int
-seek_body(void *arg, curl_off_t offset, int origin)
-{
-	(void) arg;
-	(void) offset;
-	(void) origin;
-	return CURL_SEEKFUNC_FAIL;
+	return CURL_PREREQFUNC_OK;
 }
 
 /*
