@@ -287,14 +287,6 @@ CREATE INDEX screenshot_task_request_doubtful
 COMMENT ON INDEX @extschema@.screenshot_task_request_doubtful IS
 'requests in doubt, in the order in which DescribeScreenshotTask is asked about them';
 
--- which row has a task that is found
-CREATE INDEX screenshot_task_request_task
-	ON @extschema@.screenshot_task_request
-	USING btree (end_time)
-	WHERE task_id IS NOT NULL;
-COMMENT ON INDEX @extschema@.screenshot_task_request_task IS
-'requests that have a task, by its end';
-
 CREATE INDEX screenshot_task_request_sending
 	ON @extschema@.screenshot_task_request
 	USING btree (origin)
@@ -302,14 +294,14 @@ CREATE INDEX screenshot_task_request_sending
 COMMENT ON INDEX @extschema@.screenshot_task_request_sending IS
 'requests on their way, for a worker that follows one that is gone';
 
--- what need not be kept for ever
+-- what need not be kept for ever, and which row has a task that is found
 CREATE INDEX screenshot_task_request_finished
 	ON @extschema@.screenshot_task_request
 	USING btree ((CASE WHEN status OPERATOR(pg_catalog.=) 'created'::@extschema@.screenshot_task_status
-				  THEN GREATEST(finished_at, end_time) ELSE finished_at END), id)
+				  THEN end_time ELSE finished_at END), id)
 	WHERE finished_at IS NOT NULL;
 COMMENT ON INDEX @extschema@.screenshot_task_request_finished IS
-'finished requests, by when they were finished, or their task ended';
+'finished requests, by when their task ends, or they were finished without one';
 
 CREATE UNIQUE INDEX screenshot_task_request_reference_key
 	ON @extschema@.screenshot_task_request

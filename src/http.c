@@ -80,6 +80,11 @@
 #define ANSWER_BUFFER		4096L
 #define REQUEST_BUFFER		16384L
 
+#define DATE_SIZE			40
+
+/* As many requests to one socket leave together */
+#define GATHERED			16
+
 typedef struct ClientSocket
 {
 	int			fd;
@@ -89,6 +94,7 @@ typedef struct ClientSocket
 	uint32		wanted;			/* events; 0: there is no transfer on it */
 	uint32		watched;		/* those it is in the epoll set for; 0: it
 								 * is not */
+	int			n_written;		/* requests, in this turn of libcurl's */
 } ClientSocket;
 
 struct HttpClient
@@ -108,6 +114,8 @@ struct HttpClient
 	dlist_head	unused;			/* of HttpTransfer.node: to be used again */
 	dlist_head	left;			/* written, not yet known to have left */
 	dlist_head	done;			/* ended, not yet handed out */
+	char		date[DATE_SIZE];	/* the last Date header that was read */
+	int64		date_seconds;	/* and what it says; 0: nothing */
 };
 
 struct HttpTransfer
@@ -136,7 +144,7 @@ struct HttpTransfer
 
 	CURLcode	result;			/* when done */
 	size_t		header_len;		/* of the answer, so far */
-	char		date[40];		/* its Date header, clipped */
+	char		date[DATE_SIZE];	/* its Date header, clipped */
 	bool		too_long;
 	size_t		answer_len;
 	char		curl_error[CURL_ERROR_SIZE];
@@ -157,8 +165,10 @@ static void begin_new(HttpClient *client);
 static bool watch_sockets(HttpClient *client);
 static void act_on_sockets(HttpClient *client);
 static void act_on_timer(HttpClient *client);
+static void let_go(HttpClient *client);
 static void collect_done(HttpClient *client);
 static bool has_unsent(HttpTransfer *transfer);
+static int64 read_date(HttpTransfer *transfer);
 static bool is_tls_failure(CURLcode result);
 static void describe_failure(HttpTransfer *transfer);
 
@@ -168,7 +178,9 @@ static int	on_new_socket(void *arg, curl_socket_t fd, curlsocktype purpose);
 static int	on_close_socket(void *arg, curl_socket_t fd);
 static ClientSocket *add_socket(HttpClient *client, int fd, bool ours);
 static ClientSocket *find_socket(HttpClient *client, int fd);
-static int	find_socket_of_port(HttpClient *client, int local_port);
+static ClientSocket *find_socket_of_port(HttpClient *client, int local_port);
+static void gather(ClientSocket *socket);
+static void set_cork(const ClientSocket *socket, int value);
 static int	find_local_port(int fd);
 static int	on_timer(CURLM *multi, long timeout_ms, void *arg);
 static int	before_writing(void *arg, char *remote_ip, char *local_ip,
@@ -668,6 +680,7 @@ http_wait(HttpClient *client, MonotonicUs until, uint32 wait_event_info)
 	if (sockets_ready)
 		act_on_sockets(client);
 	act_on_timer(client);
+	let_go(client);
 	collect_done(client);
 	pthread_sigmask(SIG_SETMASK, &saved, NULL);
 	return latch_set;
@@ -682,6 +695,7 @@ begin_new(HttpClient *client)
 	client->has_new = false;
 	give_up_closed_sockets(client);
 	act_on_timer(client);
+	let_go(client);
 }
 
 /*
@@ -753,6 +767,20 @@ act_on_timer(HttpClient *client)
 	/* libcurl sets it anew from within, if it wants one. */
 	client->timer_at = MONOTONIC_NEVER;
 	curl_multi_socket_action(client->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+}
+
+/*
+ * Let the requests leave that gather() holds.
+ */
+static void
+let_go(HttpClient *client)
+{
+	for (int i = 0; i < client->n_sockets; i++)
+	{
+		if (client->sockets[i].n_written > 1)
+			set_cork(&client->sockets[i], 0);
+		client->sockets[i].n_written = 0;
+	}
 }
 
 /*
@@ -870,20 +898,36 @@ http_reply(HttpTransfer *transfer, HttpReply *reply)
 					  &reply->connections);
 	if (reply->complete)
 	{
-		time_t		date = curl_getdate(transfer->date, NULL);
-
 		curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE,
 						  &reply->status);
 		transfer->answer[transfer->answer_len] = '\0';
 		reply->body = transfer->answer;
 		reply->body_len = transfer->answer_len;
-		reply->date = Max((int64) date, 0);
+		reply->date = read_date(transfer);
 	}
 	else
 	{
 		describe_failure(transfer);
 		reply->error = transfer->error;
 	}
+}
+
+/*
+ * What the Date header of an answer says, in Unix seconds; 0: nothing.  Many
+ * answers say the same, and to read it takes long.
+ */
+static int64
+read_date(HttpTransfer *transfer)
+{
+	HttpClient *client = transfer->client;
+
+	if (strcmp(client->date, transfer->date) != 0)
+	{
+		client->date_seconds = Max((int64) curl_getdate(transfer->date, NULL),
+								   0);
+		strlcpy(client->date, transfer->date, sizeof(client->date));
+	}
+	return client->date_seconds;
 }
 
 /*
@@ -1106,10 +1150,9 @@ find_socket(HttpClient *client, int fd)
 }
 
 /*
- * The descriptor of a client's socket that is bound to a local port; -1 if
- * there is none.
+ * The socket of a client that is bound to a local port; NULL if there is none.
  */
-static int
+static ClientSocket *
 find_socket_of_port(HttpClient *client, int local_port)
 {
 	for (int i = 0; i < client->n_sockets; i++)
@@ -1119,9 +1162,34 @@ find_socket_of_port(HttpClient *client, int local_port)
 		if (socket->ours && socket->local_port == 0)
 			socket->local_port = find_local_port(socket->fd);
 		if (socket->local_port == local_port)
-			return socket->fd;
+			return socket;
 	}
-	return -1;
+	return NULL;
+}
+
+/*
+ * A request is about to be written to a socket.
+ *
+ * libcurl writes each by system calls of its own, two over HTTP/2, and each is
+ * sent through the kernel by itself.  If there is more than one in this turn,
+ * have them go several together.
+ */
+static void
+gather(ClientSocket *socket)
+{
+	int			n = socket->n_written++;
+
+	if (n > 1 && n % GATHERED == 1)
+		set_cork(socket, 0);
+	if (n % GATHERED == 1)
+		set_cork(socket, 1);
+}
+
+static void
+set_cork(const ClientSocket *socket, int value)
+{
+	(void) setsockopt(socket->fd, IPPROTO_TCP, TCP_CORK, &value,
+					  sizeof(value));
 }
 
 /*
@@ -1169,6 +1237,7 @@ before_writing(void *arg, char *remote_ip, char *local_ip, int remote_port,
 			   int local_port)
 {
 	HttpTransfer *transfer = arg;
+	ClientSocket *socket;
 
 	(void) remote_ip;
 	(void) local_ip;
@@ -1184,7 +1253,12 @@ before_writing(void *arg, char *remote_ip, char *local_ip, int remote_port,
 		return CURL_PREREQFUNC_ABORT;
 	}
 	transfer->sent = true;
-	transfer->socket = find_socket_of_port(transfer->client, local_port);
+	socket = find_socket_of_port(transfer->client, local_port);
+	if (socket != NULL)
+	{
+		transfer->socket = socket->fd;
+		gather(socket);
+	}
 	if (transfer->body_len > 0)
 	{
 		dlist_push_tail(&transfer->client->left, &transfer->left_node);

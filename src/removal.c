@@ -77,7 +77,7 @@ removal_begin(bool again)
 	if (!again &&
 		(next_at != MONOTONIC_NEVER || not_before > monotonic_now()))
 		return;
-	last.kept_from = DT_NOBEGIN;
+	last.over_at = DT_NOBEGIN;
 	last.id = 0;
 	n_left = 0;
 	not_before = 0;

@@ -254,18 +254,22 @@ static Statement count_statement = {
 };
 
 /* As the index screenshot_task_request_finished has it */
-#define KEPT_FROM \
-	"CASE WHEN status = 'created' THEN GREATEST(finished_at, end_time)" \
-	" ELSE finished_at END"
+#define OVER_AT \
+	"CASE WHEN status = 'created' THEN end_time ELSE finished_at END"
 #define FINISHED "status IN ('created', 'failed', 'expired', 'cancelled')"
 
-/* A run of that index, from behind what was removed before */
+/*
+ * A run of that index, from behind what was removed before.  A task may have
+ * been found long after its end.
+ */
+#define LONG_AGO	"pg_catalog.clock_timestamp() - interval '1 s' * $3"
+
 static Statement choose_old = {
-	"SELECT id, " KEPT_FROM " FROM %1$s"
-	" WHERE finished_at IS NOT NULL AND " FINISHED
-	" AND (" KEPT_FROM ", id) > ($1, $2)"
-	" AND " KEPT_FROM " < pg_catalog.clock_timestamp() - interval '1 s' * $3"
-	" ORDER BY " KEPT_FROM ", id LIMIT $4 FOR UPDATE SKIP LOCKED",
+	"SELECT id, " OVER_AT " FROM %1$s"
+	" WHERE finished_at < " LONG_AGO " AND " FINISHED
+	" AND (" OVER_AT ", id) > ($1, $2)"
+	" AND " OVER_AT " < " LONG_AGO
+	" ORDER BY " OVER_AT ", id LIMIT $4 FOR UPDATE SKIP LOCKED",
 	4, {TIMESTAMPTZOID, INT8OID, FLOAT8OID, INT4OID}, NULL
 };
 
@@ -329,9 +333,10 @@ static Statement alike_statement = {
 
 static Statement claimed_statement = {
 	"SELECT task_id FROM %1$s"
-	" WHERE task_id IS NOT NULL AND task_id = ANY ($1)"
-	" AND end_time > $2 - interval '1 second'"
-	" AND end_time < $2 + interval '1 second'",
+	" WHERE finished_at IS NOT NULL AND status = 'created'"
+	" AND " OVER_AT " > $2 - interval '1 second'"
+	" AND " OVER_AT " < $2 + interval '1 second'"
+	" AND task_id = ANY ($1)",
 	2, {TEXTARRAYOID, TIMESTAMPTZOID}, NULL
 };
 
@@ -1002,7 +1007,7 @@ int
 queue_choose_old(int64 age, OldRequest *after, int most, int64 *ids)
 {
 	Datum		args[4] = {
-		TimestampTzGetDatum(after->kept_from),
+		TimestampTzGetDatum(after->over_at),
 		Int64GetDatum(after->id),
 		Float8GetDatum((double) age),
 		Int32GetDatum(most)
@@ -1014,7 +1019,7 @@ queue_choose_old(int64 age, OldRequest *after, int most, int64 *ids)
 		bool		isnull;
 
 		ids[i] = after->id = returned_number(i);
-		after->kept_from =
+		after->over_at =
 			DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[i],
 											  SPI_tuptable->tupdesc, 2,
 											  &isnull));

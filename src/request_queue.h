@@ -80,7 +80,8 @@ typedef struct ChangedRequest
 /* A place among the finished requests, from the oldest on */
 typedef struct OldRequest
 {
-	TimestampTz kept_from;		/* when it was finished, or its task ended */
+	TimestampTz over_at;		/* when its task ended, or it was finished without
+								 * one */
 	int64		id;
 } OldRequest;
 

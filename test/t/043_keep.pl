@@ -22,6 +22,7 @@ my %rows = (
 	'created, ends later'    => [ 'created',   '91 days', '1 h',           0 ],
 	'created, ended lately'  => [ 'created',   '91 days', '-1 day',        0 ],
 	'created, young'         => [ 'created',   '89 days', '-89 days',      0 ],
+	'created, found lately'  => [ 'created',   '1 day',   '-91 days',      0 ],
 	'failed, old'            => [ 'failed',    '91 days', '1 h',           1 ],
 	'failed, young'          => [ 'failed',    '1 day',   '-1 h',          0 ],
 	'expired, old'           => [ 'expired',   '91 days', '-91 days',      1 ],
