@@ -680,14 +680,14 @@ send_and_wait(const LiveServer *server, const LiveRequest *request, Call *call)
 
 	http_start(client, &http_request, &call->transfer);
 	live_wipe_token(request->headers);
-	for (;;)
+	/* The answer may be there before it is asked what has left. */
+	http_begin(client);
+	while (http_next_done(client) == NULL)
 	{
+		CHECK_FOR_INTERRUPTS();
+		http_wait(client, MONOTONIC_NEVER, wait_event);
 		if (http_next_left(client) != NULL)
 			rate_left(&call->ticket);
-		if (http_next_done(client) != NULL)
-			return;
-		CHECK_FOR_INTERRUPTS();
-		(void) http_wait(client, MONOTONIC_NEVER, wait_event);
 	}
 }
 

@@ -643,10 +643,11 @@ fetch_role(const RoleWish *wish)
 			HttpReply	reply;
 
 			http_start(client, &request, transfer);
+			http_begin(client);
 			while (http_next_done(client) == NULL)
 			{
 				CHECK_FOR_INTERRUPTS();
-				(void) http_wait(client, MONOTONIC_NEVER, wait_event);
+				http_wait(client, MONOTONIC_NEVER, wait_event);
 			}
 			http_reply(*transfer, &reply);
 			more = role_fetch_go_on(role_table(), fetch, &reply, &request);

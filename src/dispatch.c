@@ -98,6 +98,7 @@ void
 dispatch_start(void)
 {
 	MonotonicUs now = monotonic_now();
+	bool		started = false;
 	dlist_mutable_iter iter;
 
 	dlist_foreach_modify(iter, &to_start)
@@ -108,7 +109,11 @@ dispatch_start(void)
 			continue;
 		dlist_delete(&job->node);
 		start(job);
+		started = true;
 	}
+	if (!started)
+		return;
+	http_begin(client);
 	take_left_and_done();
 }
 
@@ -152,7 +157,7 @@ dispatch_wait(MonotonicUs until, uint32 wait_event_info)
 
 	dlist_foreach(iter, &to_start)
 		until = Min(until, dlist_container(Job, node, iter.cur)->ticket.go_at);
-	(void) http_wait(client, until, wait_event_info);
+	http_wait(client, until, wait_event_info);
 	take_left_and_done();
 }
 

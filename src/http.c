@@ -109,8 +109,6 @@ struct HttpClient
 	struct epoll_event *events; /* of as many, when they are asked for */
 	int			max_transfers;
 	int			n_transfers;	/* transfers that are under way */
-	bool		has_new;		/* have some been added that libcurl has not
-								 * begun? */
 	dlist_head	unused;			/* of HttpTransfer.node: to be used again */
 	dlist_head	left;			/* written, not yet known to have left */
 	dlist_head	done;			/* ended, not yet handed out */
@@ -155,15 +153,15 @@ struct HttpTransfer
 static void initialize_libcurl(void);
 static const char *check_endpoint(CURLU *parts, HttpEndpoint *endpoint);
 static bool url_part(CURLU *parts, CURLUPart part, char *out, size_t size);
-static void give_up_closed_sockets(HttpClient *client);
+static void give_up_closed_sockets(HttpClient *client, int n_events);
 static void give_up(const ClientSocket *socket);
 static HttpTransfer *make_transfer(HttpClient *client);
 static void set_options(HttpTransfer *transfer);
 static void set_request(HttpTransfer *transfer, const HttpRequest *request);
 static void append_header(HttpTransfer *transfer, const char *header);
-static void begin_new(HttpClient *client);
+static void turn(HttpClient *client, bool sockets_ready, bool begins);
 static bool watch_sockets(HttpClient *client);
-static void act_on_sockets(HttpClient *client);
+static void act_on_sockets(HttpClient *client, int n_events);
 static void act_on_timer(HttpClient *client);
 static void let_go(HttpClient *client);
 static void collect_done(HttpClient *client);
@@ -402,7 +400,7 @@ url_part(CURLU *parts, CURLUPart part, char *out, size_t size)
 }
 
 /*
- * Start a request.  It is on its way with the next http_wait().
+ * Start a request.  It is on its way with http_begin().
  *
  * *transfer is the caller's until http_release(), and is set before anything
  * can raise an error, so that a caller who releases it on every path leaks
@@ -422,7 +420,7 @@ http_start(HttpClient *client, const HttpRequest *request,
 	set_options(*transfer);
 	set_request(*transfer, request);
 
-	/* It is only noted there: a look-up begins with begin_new(). */
+	/* It is only noted there: a look-up begins with http_begin(). */
 	result = curl_multi_add_handle(client->multi, (*transfer)->easy);
 	if (result != CURLM_OK)
 		ereport(ERROR,
@@ -431,7 +429,6 @@ http_start(HttpClient *client, const HttpRequest *request,
 						curl_multi_strerror(result))));
 	(*transfer)->under_way = true;
 	client->n_transfers++;
-	client->has_new = true;
 }
 
 /*
@@ -441,15 +438,13 @@ http_start(HttpClient *client, const HttpRequest *request,
  * be it the peer's farewell (TLS close_notify).  A request written there is
  * lost, and then in doubt.  Without that farewell libcurl sees the end.
  *
- * Connections that were in use a moment ago are still in the epoll set.
+ * Connections that were in use a moment ago are still in the epoll set, and
+ * are among the events if they are closed.
  */
 static void
-give_up_closed_sockets(HttpClient *client)
+give_up_closed_sockets(HttpClient *client, int n_events)
 {
-	int			n = epoll_wait(client->epoll_fd, client->events,
-							   client->max_sockets, 0);
-
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < n_events; i++)
 	{
 		const ClientSocket *socket = find_socket(client,
 												 client->events[i].data.fd);
@@ -629,34 +624,30 @@ append_header(HttpTransfer *transfer, const char *header)
 }
 
 /*
+ * Have the transfers that were started leave, as far as they can without
+ * being waited for.  Raises nothing.
+ */
+void
+http_begin(HttpClient *client)
+{
+	turn(client, true, true);
+}
+
+/*
  * Wait until the latch is set, a socket is ready, libcurl's timer is due, or
  * the given time has come, and let libcurl do what there is to do.
  *
- * Returns whether the latch was set, and resets it.  The process exits if the
- * postmaster dies.  Raises nothing: interrupts are the caller's to check.
+ * Resets the latch if it was set.  The process exits if the postmaster dies.
+ * Raises nothing: interrupts are the caller's to check.
  */
-bool
+void
 http_wait(HttpClient *client, MonotonicUs until, uint32 wait_event_info)
 {
 	WaitEvent	events[3];
-	bool		latch_set = false;
 	bool		sockets_ready = false;
-	MonotonicUs now;
-	sigset_t	all;
-	sigset_t	saved;
+	MonotonicUs now = monotonic_now();
 	int			n;
 
-	sigfillset(&all);
-	if (client->has_new)
-	{
-		pthread_sigmask(SIG_SETMASK, &all, &saved);
-		begin_new(client);
-		pthread_sigmask(SIG_SETMASK, &saved, NULL);
-		/* What has left is to be noted at once. */
-		until = 0;
-	}
-
-	now = monotonic_now();
 	until = Min(until, client->timer_at);
 	/* No event tells that a queue has been sent. */
 	if (!dlist_is_empty(&client->left))
@@ -668,34 +659,37 @@ http_wait(HttpClient *client, MonotonicUs until, uint32 wait_event_info)
 	for (int i = 0; i < n; i++)
 	{
 		if (events[i].events & WL_LATCH_SET)
-		{
 			ResetLatch(MyLatch);
-			latch_set = true;
-		}
 		if (events[i].events & WL_SOCKET_READABLE)
 			sockets_ready = true;
 	}
+	turn(client, sockets_ready, false);
+}
 
-	pthread_sigmask(SIG_SETMASK, &all, &saved);
+/*
+ * Let libcurl do what there is to do.  "begins" is whether that may be to begin
+ * a transfer, on a connection that was idle.
+ */
+static void
+turn(HttpClient *client, bool sockets_ready, bool begins)
+{
+	int			n_events = 0;
+	sigset_t	all;
+	sigset_t	saved;
+
 	if (sockets_ready)
-		act_on_sockets(client);
+		n_events = epoll_wait(client->epoll_fd, client->events,
+							  client->max_sockets, 0);
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &saved);
+	if (begins)
+		give_up_closed_sockets(client, n_events);
+	act_on_sockets(client, n_events);
 	act_on_timer(client);
 	let_go(client);
 	collect_done(client);
 	pthread_sigmask(SIG_SETMASK, &saved, NULL);
-	return latch_set;
-}
-
-/*
- * Let libcurl begin the transfers that have been added.
- */
-static void
-begin_new(HttpClient *client)
-{
-	client->has_new = false;
-	give_up_closed_sockets(client);
-	act_on_timer(client);
-	let_go(client);
 }
 
 /*
@@ -732,13 +726,11 @@ watch_sockets(HttpClient *client)
  * Let libcurl act on the sockets that are ready.
  */
 static void
-act_on_sockets(HttpClient *client)
+act_on_sockets(HttpClient *client, int n_events)
 {
-	int			n = epoll_wait(client->epoll_fd, client->events,
-							   client->max_sockets, 0);
 	int			running;
 
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < n_events; i++)
 	{
 		const struct epoll_event *event = &client->events[i];
 		int			what = 0;
@@ -1170,19 +1162,20 @@ find_socket_of_port(HttpClient *client, int local_port)
 /*
  * A request is about to be written to a socket.
  *
- * libcurl writes each by system calls of its own, two over HTTP/2, and each is
- * sent through the kernel by itself.  If there is more than one in this turn,
- * have them go several together.
+ * Over HTTP/2 libcurl writes its headers and its body by a system call each,
+ * and the kernel would send them one by one.  From the second request of this
+ * turn on, have several go together.
  */
 static void
 gather(ClientSocket *socket)
 {
 	int			n = socket->n_written++;
 
-	if (n > 1 && n % GATHERED == 1)
+	if (n % GATHERED != 1)
+		return;
+	if (n > 1)
 		set_cork(socket, 0);
-	if (n % GATHERED == 1)
-		set_cork(socket, 1);
+	set_cork(socket, 1);
 }
 
 static void

@@ -63,7 +63,8 @@ extern HttpClient *http_client_create(int max_transfers);
 extern int	http_max_transfers(const HttpClient *client);
 extern void http_start(HttpClient *client, const HttpRequest *request,
 					   HttpTransfer **transfer);
-extern bool http_wait(HttpClient *client, MonotonicUs until,
+extern void http_begin(HttpClient *client);
+extern void http_wait(HttpClient *client, MonotonicUs until,
 					  uint32 wait_event_info);
 extern HttpTransfer *http_next_left(HttpClient *client);
 extern HttpTransfer *http_next_done(HttpClient *client);
