@@ -30,6 +30,7 @@
  */
 #include "postgres.h"
 
+#include <fcntl.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -65,9 +66,9 @@
  * the pair by which a resolver's thread reports. */
 #define OTHER_DESCRIPTORS	3
 
-/* Sockets for each transfer: the two families of addresses are tried side by
- * side, and a resolver's thread may report by one. */
-#define SOCKETS_PER_TRANSFER	3
+/* Sockets for each transfer: addresses are tried side by side, and a resolver
+ * has some of its own. */
+#define SOCKETS_PER_TRANSFER	8
 
 /* How often to look whether a socket's queue has been sent */
 #define UNSENT_CHECK		US_PER_MS
@@ -94,7 +95,8 @@ typedef struct ClientSocket
 	uint32		wanted;			/* events; 0: there is no transfer on it */
 	uint32		watched;		/* those it is in the epoll set for; 0: it
 								 * is not */
-	int			n_written;		/* requests, in this turn of libcurl's */
+	bool		is_http2;		/* as an answer has told */
+	int			n_written;		/* requests, in this turn of libcurl's, if so */
 } ClientSocket;
 
 struct HttpClient
@@ -159,12 +161,12 @@ static HttpTransfer *make_transfer(HttpClient *client);
 static void set_options(HttpTransfer *transfer);
 static void set_request(HttpTransfer *transfer, const HttpRequest *request);
 static void append_header(HttpTransfer *transfer, const char *header);
-static void turn(HttpClient *client, bool sockets_ready, bool begins);
 static bool watch_sockets(HttpClient *client);
 static void act_on_sockets(HttpClient *client, int n_events);
 static void act_on_timer(HttpClient *client);
 static void let_go(HttpClient *client);
 static void collect_done(HttpClient *client);
+static void note_version(const HttpTransfer *transfer);
 static bool has_unsent(HttpTransfer *transfer);
 static int64 read_date(HttpTransfer *transfer);
 static bool is_tls_failure(CURLcode result);
@@ -458,7 +460,8 @@ give_up_closed_sockets(HttpClient *client, int n_events)
 		const ClientSocket *socket = &client->sockets[i];
 		struct pollfd poll_fd = {.fd = socket->fd, .events = POLLRDHUP};
 
-		if (socket->ours && socket->wanted == 0 && socket->watched == 0 &&
+		if (socket->ours && socket->wanted == 0 &&
+			(socket->watched & EPOLLRDHUP) == 0 &&
 			poll(&poll_fd, 1, 0) == 1)
 			give_up(socket);
 	}
@@ -626,11 +629,24 @@ append_header(HttpTransfer *transfer, const char *header)
 /*
  * Have the transfers that were started leave, as far as they can without
  * being waited for.  Raises nothing.
+ *
+ * Sockets that are ready have to wait: a transfer that begins as an answer is
+ * read on its connection would have its headers written, and not its body.
  */
 void
 http_begin(HttpClient *client)
 {
-	turn(client, true, true);
+	int			n_events = epoll_wait(client->epoll_fd, client->events,
+									  client->max_sockets, 0);
+	sigset_t	all;
+	sigset_t	saved;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &saved);
+	give_up_closed_sockets(client, n_events);
+	act_on_timer(client);
+	let_go(client);
+	pthread_sigmask(SIG_SETMASK, &saved, NULL);
 }
 
 /*
@@ -644,9 +660,11 @@ void
 http_wait(HttpClient *client, MonotonicUs until, uint32 wait_event_info)
 {
 	WaitEvent	events[3];
-	bool		sockets_ready = false;
 	MonotonicUs now = monotonic_now();
+	int			n_events = 0;
 	int			n;
+	sigset_t	all;
+	sigset_t	saved;
 
 	until = Min(until, client->timer_at);
 	/* No event tells that a queue has been sent. */
@@ -661,30 +679,12 @@ http_wait(HttpClient *client, MonotonicUs until, uint32 wait_event_info)
 		if (events[i].events & WL_LATCH_SET)
 			ResetLatch(MyLatch);
 		if (events[i].events & WL_SOCKET_READABLE)
-			sockets_ready = true;
+			n_events = epoll_wait(client->epoll_fd, client->events,
+								  client->max_sockets, 0);
 	}
-	turn(client, sockets_ready, false);
-}
-
-/*
- * Let libcurl do what there is to do.  "begins" is whether that may be to begin
- * a transfer, on a connection that was idle.
- */
-static void
-turn(HttpClient *client, bool sockets_ready, bool begins)
-{
-	int			n_events = 0;
-	sigset_t	all;
-	sigset_t	saved;
-
-	if (sockets_ready)
-		n_events = epoll_wait(client->epoll_fd, client->events,
-							  client->max_sockets, 0);
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &saved);
-	if (begins)
-		give_up_closed_sockets(client, n_events);
 	act_on_sockets(client, n_events);
 	act_on_timer(client);
 	let_go(client);
@@ -717,7 +717,11 @@ watch_sockets(HttpClient *client)
 					  socket->fd, &event) == 0)
 			socket->watched = socket->wanted;
 		else
+		{
+			if (errno == ENOENT || errno == EBADF)
+				socket->watched = 0;
 			done = false;
+		}
 	}
 	return done;
 }
@@ -795,10 +799,26 @@ collect_done(HttpClient *client)
 		curl_multi_remove_handle(client->multi, easy);
 		transfer->under_way = false;
 		transfer->result = result;
+		note_version(transfer);
 		client->n_transfers--;
 		dlist_push_tail(&client->done, &transfer->node);
 		transfer->in_done = true;
 	}
+}
+
+/*
+ * Note for a connection whether it is one of HTTP/2.
+ */
+static void
+note_version(const HttpTransfer *transfer)
+{
+	ClientSocket *socket = find_socket(transfer->client, transfer->socket);
+	long		version = CURL_HTTP_VERSION_NONE;
+
+	if (socket == NULL || socket->is_http2 || transfer->result != CURLE_OK)
+		return;
+	curl_easy_getinfo(transfer->easy, CURLINFO_HTTP_VERSION, &version);
+	socket->is_http2 = version == CURL_HTTP_VERSION_2_0;
 }
 
 /*
@@ -829,14 +849,20 @@ http_next_left(HttpClient *client)
 }
 
 /*
- * Is something unsent in the queue of a transfer's socket?
+ * Is some of a request still with libcurl, or in the queue of its socket?
  */
 static bool
 has_unsent(HttpTransfer *transfer)
 {
+	curl_off_t	written = 0;
 	int			unsent = 0;
 
-	return transfer->under_way && transfer->socket >= 0 &&
+	if (!transfer->under_way)
+		return false;
+	curl_easy_getinfo(transfer->easy, CURLINFO_SIZE_UPLOAD_T, &written);
+	if (written < (curl_off_t) transfer->body_len)
+		return true;
+	return transfer->socket >= 0 &&
 		ioctl(transfer->socket, SIOCOUTQNSD, &unsent) == 0 && unsent > 0;
 }
 
@@ -1093,6 +1119,8 @@ on_new_socket(void *arg, curl_socket_t fd, curlsocktype purpose)
 	(void) purpose;
 	if (add_socket(transfer->client, fd, true) == NULL)
 		return CURL_SOCKOPT_ERROR;
+	/* It would stay open, and in the epoll set, in what is run from here. */
+	(void) fcntl(fd, F_SETFD, FD_CLOEXEC);
 	(void) setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout,
 					  sizeof(timeout));
 	return CURL_SOCKOPT_OK;
@@ -1104,9 +1132,13 @@ on_close_socket(void *arg, curl_socket_t fd)
 	HttpClient *client = arg;
 	ClientSocket *socket = find_socket(client, fd);
 
-	/* It leaves the epoll set by being closed. */
 	if (socket != NULL)
+	{
+		/* To be closed is not enough, if a child has it as well. */
+		if (socket->watched != 0)
+			(void) epoll_ctl(client->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
 		*socket = client->sockets[--client->n_sockets];
+	}
 	return close(fd);
 }
 
@@ -1116,11 +1148,15 @@ on_close_socket(void *arg, curl_socket_t fd)
 static ClientSocket *
 add_socket(HttpClient *client, int fd, bool ours)
 {
-	ClientSocket *socket;
+	ClientSocket *socket = find_socket(client, fd);
 
-	if (client->n_sockets == client->max_sockets)
-		return NULL;
-	socket = &client->sockets[client->n_sockets++];
+	/* One that is there was closed, and nobody has told. */
+	if (socket == NULL)
+	{
+		if (client->n_sockets == client->max_sockets)
+			return NULL;
+		socket = &client->sockets[client->n_sockets++];
+	}
 	memset(socket, 0, sizeof(*socket));
 	socket->fd = fd;
 	socket->ours = ours;
@@ -1147,6 +1183,8 @@ find_socket(HttpClient *client, int fd)
 static ClientSocket *
 find_socket_of_port(HttpClient *client, int local_port)
 {
+	if (local_port <= 0)
+		return NULL;
 	for (int i = 0; i < client->n_sockets; i++)
 	{
 		ClientSocket *socket = &client->sockets[i];
@@ -1169,8 +1207,11 @@ find_socket_of_port(HttpClient *client, int local_port)
 static void
 gather(ClientSocket *socket)
 {
-	int			n = socket->n_written++;
+	int			n;
 
+	if (!socket->is_http2)
+		return;
+	n = socket->n_written++;
 	if (n % GATHERED != 1)
 		return;
 	if (n > 1)
