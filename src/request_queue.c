@@ -89,6 +89,12 @@ typedef struct Statement
 #define BY_ID(status) \
 	" WHERE id = ANY ($1) AND status::pg_catalog.text = '" status "'"
 
+/*
+ * What bounds a run of an index.  With clock_timestamp(), which is volatile, an
+ * index would be gone through to its end, and each of its rows looked at.
+ */
+#define NOW		"pg_catalog.statement_timestamp()"
+
 static Statement choose_orphans = {
 	"SELECT id FROM %1$s"
 	" WHERE origin = $1 AND status = 'sending' AND id <> ALL ($2)",
@@ -123,7 +129,7 @@ static Statement orphans_statement = {
 static Statement choose_waiting = {
 	"SELECT id FROM %1$s"
 	" WHERE origin = $1 AND status = 'pending' AND id <> ALL ($2)"
-	" AND next_attempt_at <= pg_catalog.clock_timestamp()"
+	" AND next_attempt_at <= " NOW
 	" ORDER BY next_attempt_at LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED",
 	3, {INT8OID, INT8ARRAYOID, INT4OID}, NULL
 };
@@ -151,7 +157,7 @@ static Statement choose_expired = {
 	"SELECT id FROM %1$s"
 	" WHERE origin = $1 AND status = 'pending' AND id <> ALL ($2)"
 	" AND next_attempt_at IS NULL"
-	" AND COALESCE(start_time, requested_at) <= pg_catalog.clock_timestamp()"
+	" AND COALESCE(start_time, requested_at) <= " NOW
 	" AND " HAS_ENDED
 	" LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED",
 	3, {INT8OID, INT8ARRAYOID, INT4OID}, NULL
@@ -262,7 +268,7 @@ static Statement count_statement = {
  * A run of that index, from behind what was removed before.  A task may have
  * been found long after its end.
  */
-#define LONG_AGO	"pg_catalog.clock_timestamp() - interval '1 s' * $3"
+#define LONG_AGO	NOW " - interval '1 s' * $3"
 
 static Statement choose_old = {
 	"SELECT id, " OVER_AT " FROM %1$s"
@@ -309,7 +315,7 @@ static Statement finish_statement = {
 static Statement doubtful_statement = {
 	"SELECT " DOUBTFUL_COLUMNS " FROM %1$s"
 	" WHERE origin = $1 AND status = 'in_doubt' AND id <> ALL ($2)"
-	" AND next_attempt_at <= pg_catalog.clock_timestamp()"
+	" AND next_attempt_at <= " NOW
 	" ORDER BY next_attempt_at LIMIT $3",
 	3, {INT8OID, INT8ARRAYOID, INT4OID}, NULL
 };

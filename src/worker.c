@@ -903,8 +903,8 @@ look_at_table(void)
 	wall = GetCurrentTimestamp();
 	if (TIMESTAMP_NOT_FINITE(due))
 		due_at = MONOTONIC_NEVER;
-	else if (due > wall)
-		due_at = now + (due - wall);
+	else if (due > GetCurrentStatementStartTimestamp())
+		due_at = now + Max(due - wall, 0);
 	else						/* it was not made ready: it is locked */
 		due_at = now + LOCKED_RETRY;
 	look = more;
