@@ -11,7 +11,8 @@ use ScreenshotTaskTest;
 use Test::More;
 
 my $api  = LiveApi->new;
-my $node = ScreenshotTaskTest->start_new('main');
+# As many slots as databases, or they would take turns: a worker would leave for another's sake.
+my $node = ScreenshotTaskTest->start_new('main', max_worker_processes => 40);
 my $dir  = PostgreSQL::Test::Utils::tempdir;
 my %kept;
 
