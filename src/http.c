@@ -22,9 +22,9 @@
  * since the error of a repeat that fails to connect reads as if nothing had
  * been.
  *
- * libcurl's resolver starts threads.  All signals are blocked around every
- * call that may start one, so that none of them ever runs a handler of
- * PostgreSQL's.
+ * libcurl's resolver starts threads, which have the signal mask of whoever
+ * starts them.  All signals are blocked from before a look-up until libcurl
+ * returns, so that no thread ever runs a handler of PostgreSQL's.
  *
  *-------------------------------------------------------------------------
  */
@@ -109,11 +109,14 @@ struct HttpClient
 	int			n_sockets;
 	int			max_sockets;
 	struct epoll_event *events; /* of as many, when they are asked for */
+	struct pollfd *polls;		/* for as many */
 	int			max_transfers;
 	int			n_transfers;	/* transfers that are under way */
 	dlist_head	unused;			/* of HttpTransfer.node: to be used again */
 	dlist_head	left;			/* written, not yet known to have left */
 	dlist_head	done;			/* ended, not yet handed out */
+	bool		signals_blocked;	/* for a look-up, until libcurl returns */
+	sigset_t	saved_signals;
 	char		date[DATE_SIZE];	/* the last Date header that was read */
 	int64		date_seconds;	/* and what it says; 0: nothing */
 };
@@ -155,8 +158,8 @@ struct HttpTransfer
 static void initialize_libcurl(void);
 static const char *check_endpoint(CURLU *parts, HttpEndpoint *endpoint);
 static bool url_part(CURLU *parts, CURLUPart part, char *out, size_t size);
-static void give_up_closed_sockets(HttpClient *client, int n_events);
-static void give_up(const ClientSocket *socket);
+static void give_up_closed_sockets(HttpClient *client);
+static void give_up(int fd);
 static HttpTransfer *make_transfer(HttpClient *client);
 static void set_options(HttpTransfer *transfer);
 static void set_request(HttpTransfer *transfer, const HttpRequest *request);
@@ -165,6 +168,7 @@ static bool watch_sockets(HttpClient *client);
 static void act_on_sockets(HttpClient *client, int n_events);
 static void act_on_timer(HttpClient *client);
 static void let_go(HttpClient *client);
+static void unblock_signals(HttpClient *client);
 static void collect_done(HttpClient *client);
 static void note_version(const HttpTransfer *transfer);
 static bool has_unsent(HttpTransfer *transfer);
@@ -183,6 +187,7 @@ static void gather(ClientSocket *socket);
 static void set_cork(const ClientSocket *socket, int value);
 static int	find_local_port(int fd);
 static int	on_timer(CURLM *multi, long timeout_ms, void *arg);
+static int	before_look_up(void *resolver, void *reserved, void *arg);
 static int	before_writing(void *arg, char *remote_ip, char *local_ip,
 						   int remote_port, int local_port);
 static size_t on_header(char *data, size_t size, size_t nitems, void *arg);
@@ -241,6 +246,8 @@ http_client_create(int max_transfers)
 										 client->max_sockets * sizeof(ClientSocket));
 	client->events = MemoryContextAlloc(TopMemoryContext,
 										client->max_sockets * sizeof(struct epoll_event));
+	client->polls = MemoryContextAlloc(TopMemoryContext,
+									   client->max_sockets * sizeof(struct pollfd));
 	dlist_init(&client->unused);
 	dlist_init(&client->left);
 	dlist_init(&client->done);
@@ -439,42 +446,38 @@ http_start(HttpClient *client, const HttpRequest *request,
  * libcurl takes a connection for alive on which there is something to read,
  * be it the peer's farewell (TLS close_notify).  A request written there is
  * lost, and then in doubt.  Without that farewell libcurl sees the end.
- *
- * Connections that were in use a moment ago are still in the epoll set, and
- * are among the events if they are closed.
  */
 static void
-give_up_closed_sockets(HttpClient *client, int n_events)
+give_up_closed_sockets(HttpClient *client)
 {
-	for (int i = 0; i < n_events; i++)
-	{
-		const ClientSocket *socket = find_socket(client,
-												 client->events[i].data.fd);
+	nfds_t		n = 0;
 
-		if (socket != NULL && socket->ours && socket->wanted == 0 &&
-			(client->events[i].events & (EPOLLRDHUP | EPOLLHUP)) != 0)
-			give_up(socket);
-	}
 	for (int i = 0; i < client->n_sockets; i++)
 	{
 		const ClientSocket *socket = &client->sockets[i];
-		struct pollfd poll_fd = {.fd = socket->fd, .events = POLLRDHUP};
 
-		if (socket->ours && socket->wanted == 0 &&
-			(socket->watched & EPOLLRDHUP) == 0 &&
-			poll(&poll_fd, 1, 0) == 1)
-			give_up(socket);
+		if (!socket->ours || socket->wanted != 0)
+			continue;
+		client->polls[n].fd = socket->fd;
+		client->polls[n++].events = POLLRDHUP;
+	}
+	if (n == 0 || poll(client->polls, n, 0) <= 0)
+		return;
+	for (nfds_t i = 0; i < n; i++)
+	{
+		if (client->polls[i].revents != 0)
+			give_up(client->polls[i].fd);
 	}
 }
 
 static void
-give_up(const ClientSocket *socket)
+give_up(int fd)
 {
 	char		farewell[256];
 
-	while (recv(socket->fd, farewell, sizeof(farewell), MSG_DONTWAIT) > 0)
+	while (recv(fd, farewell, sizeof(farewell), MSG_DONTWAIT) > 0)
 		;
-	(void) shutdown(socket->fd, SHUT_RDWR);
+	(void) shutdown(fd, SHUT_RDWR);
 }
 
 /*
@@ -557,6 +560,8 @@ set_options(HttpTransfer *transfer)
 	SETOPT(easy, CURLOPT_SOCKOPTDATA, transfer);
 	SETOPT(easy, CURLOPT_CLOSESOCKETFUNCTION, on_close_socket);
 	SETOPT(easy, CURLOPT_CLOSESOCKETDATA, client);
+	SETOPT(easy, CURLOPT_RESOLVER_START_FUNCTION, before_look_up);
+	SETOPT(easy, CURLOPT_RESOLVER_START_DATA, client);
 	SETOPT(easy, CURLOPT_PREREQFUNCTION, before_writing);
 	SETOPT(easy, CURLOPT_PREREQDATA, transfer);
 	SETOPT(easy, CURLOPT_BUFFERSIZE, ANSWER_BUFFER);
@@ -636,17 +641,10 @@ append_header(HttpTransfer *transfer, const char *header)
 void
 http_begin(HttpClient *client)
 {
-	int			n_events = epoll_wait(client->epoll_fd, client->events,
-									  client->max_sockets, 0);
-	sigset_t	all;
-	sigset_t	saved;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &saved);
-	give_up_closed_sockets(client, n_events);
+	give_up_closed_sockets(client);
 	act_on_timer(client);
 	let_go(client);
-	pthread_sigmask(SIG_SETMASK, &saved, NULL);
+	unblock_signals(client);
 }
 
 /*
@@ -663,8 +661,6 @@ http_wait(HttpClient *client, MonotonicUs until, uint32 wait_event_info)
 	MonotonicUs now = monotonic_now();
 	int			n_events = 0;
 	int			n;
-	sigset_t	all;
-	sigset_t	saved;
 
 	until = Min(until, client->timer_at);
 	/* No event tells that a queue has been sent. */
@@ -683,13 +679,11 @@ http_wait(HttpClient *client, MonotonicUs until, uint32 wait_event_info)
 								  client->max_sockets, 0);
 	}
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &saved);
 	act_on_sockets(client, n_events);
 	act_on_timer(client);
 	let_go(client);
+	unblock_signals(client);
 	collect_done(client);
-	pthread_sigmask(SIG_SETMASK, &saved, NULL);
 }
 
 /*
@@ -777,6 +771,18 @@ let_go(HttpClient *client)
 			set_cork(&client->sockets[i], 0);
 		client->sockets[i].n_written = 0;
 	}
+}
+
+/*
+ * Let signals in again that before_look_up() keeps out.
+ */
+static void
+unblock_signals(HttpClient *client)
+{
+	if (!client->signals_blocked)
+		return;
+	client->signals_blocked = false;
+	pthread_sigmask(SIG_SETMASK, &client->saved_signals, NULL);
 }
 
 /*
@@ -1260,6 +1266,26 @@ on_timer(CURLM *multi, long timeout_ms, void *arg)
 	(void) multi;
 	client->timer_at = timeout_ms < 0 ? MONOTONIC_NEVER :
 		monotonic_now() + timeout_ms * US_PER_MS;
+	return 0;
+}
+
+/*
+ * libcurl is about to look up a name, perhaps in a new thread.
+ */
+static int
+before_look_up(void *resolver, void *reserved, void *arg)
+{
+	HttpClient *client = arg;
+	sigset_t	all;
+
+	(void) resolver;
+	(void) reserved;
+	if (!client->signals_blocked)
+	{
+		sigfillset(&all);
+		pthread_sigmask(SIG_SETMASK, &all, &client->saved_signals);
+		client->signals_blocked = true;
+	}
 	return 0;
 }
 
