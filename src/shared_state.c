@@ -40,6 +40,10 @@ enum
 	PLACES_LOCK, STAT_LOCK, N_LOCKS
 };
 
+/* DatabasePlace.wake */
+#define WAKE_NEWS		1		/* there is something new */
+#define WAKE_LATER		2		/* the worker will look without being woken */
+
 typedef struct DatabasePlace
 {
 	Oid			database;		/* under the lock; InvalidOid: free */
@@ -53,7 +57,7 @@ typedef struct DatabasePlace
 	pg_atomic_uint32 yield;		/* is the worker to give up its slot? */
 	pg_atomic_uint32 holds;		/* commands that keep workers out; raised
 								 * under the lock */
-	pg_atomic_uint32 wake;		/* is there something new? */
+	pg_atomic_uint32 wake;		/* of the following */
 	pg_atomic_uint32 worker_proc;	/* PGPROC number, or NOBODY */
 	pg_atomic_uint32 want_count;	/* is it to count its requests? */
 	ConditionVariable news;		/* some requests have changed their status */
@@ -364,7 +368,7 @@ is_free(DatabasePlace *place)
 {
 	return !OidIsValid(place->database) ||
 		(place->unwanted && place->worker_pid == 0 &&
-		 pg_atomic_read_u32(&place->wake) == 0 &&
+		 (pg_atomic_read_u32(&place->wake) & WAKE_NEWS) == 0 &&
 		 pg_atomic_read_u32(&place->holds) == 0);
 }
 
@@ -418,7 +422,8 @@ forget_refused_places(void)
 /*
  * Tell the worker at a place that there is something new; the launcher, if
  * it has no worker.  What is told before the worker has taken it costs no
- * wake-up more.
+ * wake-up more, nor does what it is about to look for by itself: a signal that
+ * wakes a process costs more than to insert a row.
  *
  * May be called while a transaction commits: cannot fail, takes no lock.
  */
@@ -426,11 +431,12 @@ void
 wake_database(int place)
 {
 	DatabasePlace *database = &state->databases[place];
-	bool		is_news = pg_atomic_exchange_u32(&database->wake, 1) == 0;
+	bool		is_waited_for =
+		pg_atomic_fetch_or_u32(&database->wake, WAKE_NEWS) == 0;
 
 	if (pg_atomic_read_u32(&database->worker_proc) == NOBODY)
 		wake_process(&state->launcher_proc);
-	else if (is_news)
+	else if (is_waited_for)
 		wake_process(&database->worker_proc);
 }
 
@@ -545,7 +551,7 @@ read_status(DatabasePlace *database, DatabaseStatus *status)
 	status->confirmed = database->confirmed;
 	status->unwanted = database->unwanted;
 	status->held = pg_atomic_read_u32(&database->holds) != 0;
-	status->woken = pg_atomic_read_u32(&database->wake) != 0;
+	status->woken = (pg_atomic_read_u32(&database->wake) & WAKE_NEWS) != 0;
 	status->idle = pg_atomic_read_u32(&database->idle) != 0;
 	status->asked = pg_atomic_read_u32(&database->yield) != 0;
 	status->yielded = database->yielded;
@@ -649,11 +655,21 @@ confirm_extension(int place)
 bool
 take_wake(int place)
 {
-	return pg_atomic_exchange_u32(&state->databases[place].wake, 0) != 0;
+	return (pg_atomic_exchange_u32(&state->databases[place].wake, 0) &
+			WAKE_NEWS) != 0;
 }
 
 /*
- * Is there news, that is still to be taken?
+ * Nobody needs to wake the worker at a place before it next takes its wake.
+ */
+void
+put_off_wake(int place)
+{
+	pg_atomic_fetch_or_u32(&state->databases[place].wake, WAKE_LATER);
+}
+
+/*
+ * Is its wake to be taken, be it for news or to be woken again?
  */
 bool
 has_wake(int place)

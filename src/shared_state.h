@@ -74,6 +74,7 @@ extern void ask_to_yield(int place);
 extern int	announce_worker(Oid database);
 extern void confirm_extension(int place);
 extern bool take_wake(int place);
+extern void put_off_wake(int place);
 extern bool has_wake(int place);
 extern bool worker_must_leave(int place);
 extern int	note_held_requests(int place, int n);

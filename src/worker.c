@@ -73,7 +73,7 @@
  * of the time, up to a pause: commits may come faster than they can be looked
  * at, one by one.
  */
-#define LOOK_SHARE			10
+#define LOOK_SHARE			20
 #define MAX_LOOK_PAUSE		(10 * US_PER_MS)
 
 /*
@@ -100,7 +100,7 @@ static MemoryContext cycle_context; /* reset before each transaction */
 static bool yielding = false;	/* does another worker need the slot? */
 static MonotonicUs give_up_at = MONOTONIC_NEVER;	/* and gets it then */
 static bool look = true;		/* is there news in the table? */
-static MonotonicUs heed_wake_at = 0;	/* the next time that somebody says so */
+static MonotonicUs heed_wake_at = 0;	/* when to ask again whether there is */
 static bool catalog_changed = false;	/* has something that may end pauses? */
 static MonotonicUs heed_change_at = 0;	/* the next time that it has */
 static bool careful = false;	/* has a transaction failed? */
@@ -910,6 +910,7 @@ look_at_table(void)
 	look = more;
 	heed_wake_at = monotonic_now() +
 		Min((monotonic_now() - now) * (LOOK_SHARE - 1), MAX_LOOK_PAUSE);
+	put_off_wake(place);
 }
 
 /*
