@@ -56,14 +56,23 @@
  */
 #define WINDOW_MARGIN		(2 * USECS_PER_SEC)
 
+/* The columns of a row, by Anum_request_... */
+typedef struct Row
+{
+	Datum	   *values;
+	bool	   *nulls;
+} Row;
+
 static void check_columns(Relation relation);
 static HeapTuple restored_row(HeapTuple tuple, TupleDesc desc);
 static HeapTuple new_row(Relation relation, HeapTuple tuple);
+static const Datum *get_column(const Row *row, int column);
+static void set_column(Row *row, int column, Datum value);
 static int64 next_id(Relation relation);
 static void check_server_once(const char *server, Oid role);
-static void check_texts(HeapTuple tuple, TupleDesc desc);
+static void check_texts(const Row *row);
 static Datum pending_status(Oid type);
-static bool first_attempt_at(HeapTuple tuple, TupleDesc desc, Datum *at);
+static bool first_attempt_at(const Row *row, TimestampTz *at);
 static void refuse_held(FunctionCallInfo fcinfo, const char *schema,
 						Datum reference);
 static SPIPlanPtr prepare(SPIPlanPtr *plan, char **plan_schema,
@@ -227,49 +236,65 @@ restored_row(HeapTuple tuple, TupleDesc desc)
 static HeapTuple
 new_row(Relation relation, HeapTuple tuple)
 {
-	static int	columns[] = {
-		Anum_request_id,
-		Anum_request_requested_by, Anum_request_requested_at,
-		Anum_request_status, Anum_request_stamp, Anum_request_role,
-		Anum_request_next_attempt_at, Anum_request_attempts,
-		Anum_request_misses,
-		Anum_request_sent_at, Anum_request_finished_at,
-		Anum_request_task_id, Anum_request_request_id,
-		Anum_request_error_code, Anum_request_error_message
+	static const int empty[] = {
+		Anum_request_next_attempt_at, Anum_request_sent_at,
+		Anum_request_finished_at, Anum_request_task_id,
+		Anum_request_request_id, Anum_request_error_code,
+		Anum_request_error_message
 	};
-	Datum		values[lengthof(columns)] = {0};
-	bool		nulls[lengthof(columns)];
 	TupleDesc	desc = RelationGetDescr(relation);
 	Oid			role = GetUserId();
+	Row			row;
 	NameData	role_name;
-	Datum		server;
-	bool		isnull;
+	const Datum *server;
+	TimestampTz at;
+
+	row.values = palloc(desc->natts * sizeof(Datum));
+	row.nulls = palloc(desc->natts * sizeof(bool));
+	heap_deform_tuple(tuple, desc, row.values, row.nulls);
 
 	/* A row without a server breaks a constraint: that says it better. */
-	server = heap_getattr(tuple, Anum_request_server, desc, &isnull);
-	if (!isnull)
-		check_server_once(NameStr(*DatumGetName(server)), role);
+	server = get_column(&row, Anum_request_server);
+	if (server != NULL)
+		check_server_once(NameStr(*DatumGetName(*server)), role);
 	if (GetDatabaseEncoding() != PG_UTF8)
-		check_texts(tuple, desc);
-
-	memset(nulls, true, sizeof(nulls));
-	memset(nulls, false, 6 * sizeof(bool));
-	namestrcpy(&role_name, GetUserNameFromId(role, false));
+		check_texts(&row);
 
 	/* Nobody but the owner may take an id that others are to get. */
-	values[0] = relation_ownercheck(RelationGetRelid(relation), role) ?
-		heap_getattr(tuple, Anum_request_id, desc, &nulls[0]) :
-		Int64GetDatum(next_id(relation));
-	values[1] = NameGetDatum(&role_name);
-	values[2] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
-	values[3] = pending_status(TupleDescAttr(desc, Anum_request_status - 1)->atttypid);
-	values[4] = Int64GetDatum(request_stamp(GetTopFullTransactionId()));
-	values[5] = ObjectIdGetDatum(role);
-	nulls[6] = !first_attempt_at(tuple, desc, &values[6]);
-	nulls[7] = nulls[8] = false;
-	values[7] = values[8] = Int32GetDatum(0);
-	return heap_modify_tuple_by_cols(tuple, desc, lengthof(columns), columns,
-									 values, nulls);
+	if (!relation_ownercheck(RelationGetRelid(relation), role))
+		set_column(&row, Anum_request_id, Int64GetDatum(next_id(relation)));
+	namestrcpy(&role_name, GetUserNameFromId(role, false));
+	set_column(&row, Anum_request_requested_by, NameGetDatum(&role_name));
+	set_column(&row, Anum_request_requested_at,
+			   TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
+	set_column(&row, Anum_request_status,
+			   pending_status(TupleDescAttr(desc, Anum_request_status - 1)->atttypid));
+	set_column(&row, Anum_request_attempts, Int32GetDatum(0));
+	set_column(&row, Anum_request_misses, Int32GetDatum(0));
+	set_column(&row, Anum_request_role, ObjectIdGetDatum(role));
+	set_column(&row, Anum_request_stamp,
+			   Int64GetDatum(request_stamp(GetTopFullTransactionId())));
+	for (int i = 0; i < (int) lengthof(empty); i++)
+		row.nulls[empty[i] - 1] = true;
+	if (first_attempt_at(&row, &at))
+		set_column(&row, Anum_request_next_attempt_at, TimestampTzGetDatum(at));
+	return heap_form_tuple(desc, row.values, row.nulls);
+}
+
+/*
+ * The value of a column, or NULL if it has none.
+ */
+static const Datum *
+get_column(const Row *row, int column)
+{
+	return row->nulls[column - 1] ? NULL : &row->values[column - 1];
+}
+
+static void
+set_column(Row *row, int column, Datum value)
+{
+	row->values[column - 1] = value;
+	row->nulls[column - 1] = false;
 }
 
 /*
@@ -317,7 +342,7 @@ check_server_once(const char *server, Oid role)
  * Check that the texts exist in UTF-8, which the API takes.
  */
 static void
-check_texts(HeapTuple tuple, TupleDesc desc)
+check_texts(const Row *row)
 {
 	static const int columns[] = {
 		Anum_request_stream_name, Anum_request_domain_name,
@@ -326,12 +351,11 @@ check_texts(HeapTuple tuple, TupleDesc desc)
 
 	for (int i = 0; i < (int) lengthof(columns); i++)
 	{
-		bool		isnull;
-		Datum		value = heap_getattr(tuple, columns[i], desc, &isnull);
+		const Datum *value = get_column(row, columns[i]);
 
-		if (!isnull)
+		if (value != NULL)
 		{
-			char	   *chars = TextDatumGetCString(value);
+			char	   *chars = TextDatumGetCString(*value);
 
 			(void) pg_server_to_any(chars, (int) strlen(chars), PG_UTF8);
 		}
@@ -362,28 +386,20 @@ pending_status(Oid type)
  * away (CreateScreenshotTask, StartTime and EndTime).
  */
 static bool
-first_attempt_at(HeapTuple tuple, TupleDesc desc, Datum *at)
+first_attempt_at(const Row *row, TimestampTz *at)
 {
-	TimestampTz opens;
-	Datum		start;
-	Datum		end;
-	bool		no_start;
-	bool		no_end;
+	const Datum *start = get_column(row, Anum_request_start_time);
+	const Datum *end = get_column(row, Anum_request_end_time);
 
-	start = heap_getattr(tuple, Anum_request_start_time, desc, &no_start);
-	end = heap_getattr(tuple, Anum_request_end_time, desc, &no_end);
-	if (no_start || no_end ||
-		TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(start)) ||
-		TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(end)))
+	if (start == NULL || end == NULL ||
+		TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(*start)) ||
+		TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(*end)))
 		return false;
 
-	opens = Max(DatumGetTimestampTz(start) - LIVE_MAX_START * USECS_PER_SEC,
-				DatumGetTimestampTz(end) - LIVE_MAX_END * USECS_PER_SEC) +
+	*at = Max(DatumGetTimestampTz(*start) - LIVE_MAX_START * USECS_PER_SEC,
+			  DatumGetTimestampTz(*end) - LIVE_MAX_END * USECS_PER_SEC) +
 		WINDOW_MARGIN;
-	if (opens <= GetCurrentTimestamp())
-		return false;
-	*at = TimestampTzGetDatum(opens);
-	return true;
+	return *at > GetCurrentTimestamp();
 }
 
 /*

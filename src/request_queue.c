@@ -434,11 +434,14 @@ static bool leave_doubt(const DoubtfulRequest *request, const char *status,
 int64
 request_origin(void)
 {
+	static int64 origin = 0;	/* a process has one database */
 	uint64		cluster = GetSystemIdentifier();
 
-	return (int64) hash_combine64(hash_bytes_extended((unsigned char *) &cluster,
-													  sizeof(cluster), 0),
-								  hash_bytes_uint32_extended(MyDatabaseId, 0));
+	if (origin == 0)
+		origin = (int64) hash_combine64(hash_bytes_extended((unsigned char *) &cluster,
+															sizeof(cluster), 0),
+										hash_bytes_uint32_extended(MyDatabaseId, 0));
+	return origin;
 }
 
 /*
