@@ -74,7 +74,7 @@
  * at, one by one.
  */
 #define LOOK_SHARE			20
-#define MAX_LOOK_PAUSE		(10 * US_PER_MS)
+#define MAX_LOOK_PAUSE		(5 * US_PER_MS)
 
 /*
  * How soon a change of a server, a mapping or a role ends pauses again: any
