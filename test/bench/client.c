@@ -11,7 +11,8 @@
  * request after the answer to the last one, and a pause.  Both keep their
  * easy handles.
  *
- * Prints COUNT, seconds of time, seconds of CPU, and for "one" the median and
+ * COUNT is counted from when there are connections: after WARM_UP requests of
+ * "many", and one of "one".  Prints COUNT, seconds of time, seconds of CPU, and for "one" the median and
  * the 99th percentile of the requests' seconds.
  *
  *-------------------------------------------------------------------------
@@ -31,6 +32,8 @@
 #define SECRET_ID	"AKIDEXAMPLE"
 #define SECRET_KEY	"Gu5t9xGARNpq86cd98joQYCN3EXAMPLE"
 #define ACTION		"CreateScreenshotTask"
+
+#define WARM_UP		1000
 
 typedef struct Transfer
 {
@@ -65,6 +68,9 @@ seconds_now(void)
 	return (double) now.tv_sec + (double) now.tv_nsec / 1e9;
 }
 
+static double began;			/* seconds: when counting began */
+static double cpu_began;
+
 static double
 cpu_seconds(void)
 {
@@ -73,6 +79,13 @@ cpu_seconds(void)
 	getrusage(RUSAGE_SELF, &usage);
 	return (double) (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
 		(double) (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+}
+
+static void
+begin_counting(void)
+{
+	began = seconds_now();
+	cpu_began = cpu_seconds();
 }
 
 static size_t
@@ -204,6 +217,8 @@ send_many(int in_flight, long count)
 	long		n_done = 0;
 	int			running;
 
+	count += WARM_UP;
+
 	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, on_socket);
 	curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, multi);
@@ -244,7 +259,8 @@ send_many(int in_flight, long count)
 			curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &transfer);
 			check(transfer, message->data.result);
 			curl_multi_remove_handle(multi, easy);
-			n_done++;
+			if (++n_done == WARM_UP)
+				begin_counting();
 			if (n_started == count)
 				continue;
 			prepare(transfer, n_started++);
@@ -268,13 +284,16 @@ send_one_by_one(long count, long pause_us, double *median, double *p99)
 	double	   *times = calloc((size_t) count, sizeof(double));
 	Transfer   *transfer = make_transfer();
 
+	prepare(transfer, 0);
+	check(transfer, curl_easy_perform(transfer->easy));
+	begin_counting();
 	for (long i = 0; i < count; i++)
 	{
-		double		began = seconds_now();
+		double		sent_at = seconds_now();
 
 		prepare(transfer, i);
 		check(transfer, curl_easy_perform(transfer->easy));
-		times[i] = seconds_now() - began;
+		times[i] = seconds_now() - sent_at;
 		if (pause_us > 0)
 			usleep((useconds_t) pause_us);
 	}
@@ -288,7 +307,6 @@ main(int argc, char **argv)
 {
 	bool		many = argc == 7 && strcmp(argv[1], "many") == 0;
 	bool		one = argc == 6 && strcmp(argv[1], "one") == 0;
-	double		began;
 	double		median = 0;
 	double		p99 = 0;
 	long		count;
@@ -306,12 +324,11 @@ main(int argc, char **argv)
 	if (count < 1 || signer == NULL || curl_global_init(CURL_GLOBAL_DEFAULT) != 0)
 		fail("cannot begin");
 
-	began = seconds_now();
 	if (many)
 		send_many(atoi(argv[5]), count);
 	else
 		send_one_by_one(count, atol(argv[5]), &median, &p99);
 	printf("%ld %.6f %.6f %.6f %.6f\n", count, seconds_now() - began,
-		   cpu_seconds(), median, p99);
+		   cpu_seconds() - cpu_began, median, p99);
 	return 0;
 }
