@@ -635,6 +635,9 @@ append_header(HttpTransfer *transfer, const char *header)
  * Have the transfers that were started leave, as far as they can without
  * being waited for.  Raises nothing.
  *
+ * Some may have ended by then, as where there is no route: no event will tell
+ * of those.
+ *
  * Sockets that are ready have to wait: a transfer that begins as an answer is
  * read on its connection would have its headers written, and not its body.
  */
@@ -645,6 +648,7 @@ http_begin(HttpClient *client)
 	act_on_timer(client);
 	let_go(client);
 	unblock_signals(client);
+	collect_done(client);
 }
 
 /*

@@ -36,9 +36,9 @@
 
 /*
  * One second, and a little for the unequal time that two requests are under
- * way.  At 20 requests a second this costs 0.6 % of the limit.
+ * way.  This costs 0.3 % of the limit.
  */
-#define PERIOD			(US_PER_SECOND + 6 * US_PER_MS)
+#define PERIOD			(US_PER_SECOND + 3 * US_PER_MS)
 
 /* longer than a connection takes by default, at the most */
 #define HOLD_TIME		(6 * US_PER_SECOND)

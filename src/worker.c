@@ -235,6 +235,8 @@ screenshot_task_worker_main(Datum database)
 		if (yielding && may_yield())
 		{
 			yielding = false;
+			if (take_wake(place))
+				look = true;
 			/* What is left unfinished is for the next worker, and soon. */
 			yield_slot(place, has_nothing_in_hand() ? next_event() : 0);
 			proc_exit(0);
@@ -863,6 +865,7 @@ static void
 look_at_table(void)
 {
 	MonotonicUs now = monotonic_now();
+	bool		was_told = look;
 	bool		more = false;
 	TimestampTz due;
 	TimestampTz wall;
@@ -910,7 +913,9 @@ look_at_table(void)
 	look = more;
 	heed_wake_at = monotonic_now() +
 		Min((monotonic_now() - now) * (LOOK_SHARE - 1), MAX_LOOK_PAUSE);
-	put_off_wake(place);
+	/* After a look of its own accord there is no reason to expect news. */
+	if (was_told)
+		put_off_wake(place);
 }
 
 /*

@@ -99,6 +99,27 @@ $node->safe_psql('postgres', insert_sql(server => 'piped', stream_name => 'piped
 ok($node->wait_for_log(qr/for server "piped" are paused for 5 s\n.*DETAIL:  invalid value for option "ca_file"/), 'its requests wait');
 ok($node->wait_for_table("status = 'created'", where => "stream_name = 'not piped'"), 'and others are sent');
 
+# An address that there is no way to is known for that at once, with nothing left to wait for: neither a session nor the
+# worker, which sends when a slot comes free, waits for it.
+my $nowhere = qr/could not connect to "255\.255\.255\.255/;
+$node->set('screenshot_task.sweep_interval' => '1h');
+$node->add_server('nowhere', $api, endpoint => 'https://255.255.255.255', requests_per_second => 1);
+my $session = $node->begin('DO $$ BEGIN ' . (call_sql(server => 'nowhere') =~ s/.*?(?=create_screenshot_task)/PERFORM /sr)
+	  . 'EXCEPTION WHEN sqlclient_unable_to_establish_sqlconnection THEN PERFORM pg_advisory_lock(35), pg_sleep(600); END $$');
+ok($node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted)"), 'a call to nowhere ends') or die 'it would be waited for once more';
+$node->safe_psql('postgres', "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'");
+$session->end;
+my $error = $node->try(call_sql(server => 'nowhere'))->{error};
+is($error->{sqlstate}, '08001', 'as one that has not connected');
+is($error->{message}, 'could not reach server "nowhere" for CreateScreenshotTask', 'and says so');
+like($error->{detail}, qr/^$nowhere/, 'and why');
+$node->safe_psql('postgres', "ALTER SERVER tencent_live OPTIONS (ADD requests_per_second '1')");
+$node->safe_psql('postgres', insert_sql(stream_name => 'before'));
+ok($node->wait_for_table("status = 'created'", where => "stream_name = 'before'"), 'a slot is used');
+$node->safe_psql('postgres', insert_sql(server => 'nowhere', stream_name => 'nowhere'));
+ok($node->wait_for_log(qr/for server "nowhere" are paused for 5 s\n.*DETAIL:  $nowhere/), 'requests to nowhere are paused once it is free');
+is_deeply([ map { [ @$_{qw(status attempts sent_at)} ] } $node->table("stream_name = 'nowhere'") ], [ [ 'pending', 0, undef ] ], 'and nothing is lost');
+
 is($api->complaints . $other->complaints, '', 'the stand-ins have nothing to complain of');
 
 done_testing();
