@@ -12,7 +12,9 @@
  * easy handles.
  *
  * COUNT is counted from when there are connections: after WARM_UP requests of
- * "many", and one of "one".  Prints COUNT, seconds of time, seconds of CPU, and for "one" the median and
+ * "many", and one of "one".
+ *
+ * Prints COUNT, seconds of time, seconds of CPU, and for "one" the median and
  * the 99th percentile of the requests' seconds.
  *
  *-------------------------------------------------------------------------
@@ -218,7 +220,6 @@ send_many(int in_flight, long count)
 	int			running;
 
 	count += WARM_UP;
-
 	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, on_socket);
 	curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, multi);

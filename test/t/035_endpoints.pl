@@ -106,7 +106,8 @@ $node->set('screenshot_task.sweep_interval' => '1h');
 $node->add_server('nowhere', $api, endpoint => 'https://255.255.255.255', requests_per_second => 1);
 my $session = $node->begin('DO $$ BEGIN ' . (call_sql(server => 'nowhere') =~ s/.*?(?=create_screenshot_task)/PERFORM /sr)
 	  . 'EXCEPTION WHEN sqlclient_unable_to_establish_sqlconnection THEN PERFORM pg_advisory_lock(35), pg_sleep(600); END $$');
-ok($node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted)"), 'a call to nowhere ends') or die 'it would be waited for once more';
+ok($node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted)"), 'a call to nowhere ends')
+  or die 'it would be waited for once more';
 $node->safe_psql('postgres', "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'");
 $session->end;
 my $error = $node->try(call_sql(server => 'nowhere'))->{error};
@@ -118,7 +119,7 @@ $node->safe_psql('postgres', insert_sql(stream_name => 'before'));
 ok($node->wait_for_table("status = 'created'", where => "stream_name = 'before'"), 'a slot is used');
 $node->safe_psql('postgres', insert_sql(server => 'nowhere', stream_name => 'nowhere'));
 ok($node->wait_for_log(qr/for server "nowhere" are paused for 5 s\n.*DETAIL:  $nowhere/), 'requests to nowhere are paused once it is free');
-is_deeply([ map { [ @$_{qw(status attempts sent_at)} ] } $node->table("stream_name = 'nowhere'") ], [ [ 'pending', 0, undef ] ], 'and nothing is lost');
+ok($node->wait_for_table("status = 'pending' AND attempts = 0 AND sent_at IS NULL", where => "stream_name = 'nowhere'"), 'and nothing is lost');
 
 is($api->complaints . $other->complaints, '', 'the stand-ins have nothing to complain of');
 
