@@ -29,7 +29,7 @@ for my $http (sort keys %apis)
 	my $result = $node->try(call_sql(stream_name => 'first', server => $server)
 		  . call_sql(stream_name => 'second', server => $server));
 	my @created = $api->ledger;
-	is($result->{error}, undef, "HTTP/$http: no error");
+	is_deeply($result->{error}, undef, "HTTP/$http: no error");
 	is_deeply($result->{rows}, [ map { [ $_->{task_id}, $_->{request_id} ] } @created ],
 		"HTTP/$http: TaskId and RequestId are the API's");
 	is_deeply([ map { $_->{stream_name} } @created ], [qw(first second)], "HTTP/$http: two tasks, in order");
@@ -51,7 +51,7 @@ for my $http (sort keys %apis)
 			template_id => 9007199254740993,
 			stream_type => 1)
 		  . "SELECT extract(epoch FROM date_trunc('second', now()))::bigint");
-	is($result->{error}, undef, "HTTP/$http: all parameters are taken");
+	is_deeply($result->{error}, undef, "HTTP/$http: all parameters are taken");
 	my ($task) = $api->ledger(task_id => $result->{rows}[0][0]);
 	is_deeply({ map { $_ => $task->{$_} } keys %texts }, \%texts, "HTTP/$http: texts arrive as they are");
 	is_deeply([ @$task{qw(template_id stream_type)} ], [ 9007199254740993, 1 ], "HTTP/$http: so do numbers");
@@ -65,7 +65,7 @@ for my $http (sort keys %apis)
 	my $task_id = $created[0]{task_id};
 	$result = $node->try("SELECT stop_screenshot_task('$task_id', '$server');"
 		  . "SELECT delete_screenshot_task(task_id => '$task_id', server => '$server')");
-	is($result->{error}, undef, "HTTP/$http: a task is stopped and deleted");
+	is_deeply($result->{error}, undef, "HTTP/$http: a task is stopped and deleted");
 	is_deeply(
 		$result->{rows},
 		[ map { [ ($api->ledger(event => $_, task_id => $task_id))[0]{request_id} ] } qw(stop delete) ],
@@ -95,7 +95,7 @@ is($regional->{headers}{'x-tc-language'}, 'zh-CN',        'the language of the s
 
 # A token
 $node->add_server('temporary', $apis{'2'}, account => \@account);
-is($node->try(call_sql(server => 'temporary', stream_name => 'token'))->{error}, undef, 'a token is accepted');
+is_deeply($node->try(call_sql(server => 'temporary', stream_name => 'token'))->{error}, undef, 'a token is accepted');
 is(($apis{'2'}->requests(stream_name => 'token'))[0]{headers}{'x-tc-token'}, $token, 'a token is sent');
 
 # A database of another encoding
@@ -103,7 +103,7 @@ $node->safe_psql('postgres', "CREATE DATABASE latin TEMPLATE template0 ENCODING 
 $node->safe_psql('latin', 'CREATE EXTENSION screenshot_task');
 $node->add_server('tencent_live', $apis{'2'}, dbname => 'latin');
 my $result = $node->try("SET client_encoding = 'UTF8';" . call_sql(stream_name => 'café'), dbname => 'latin');
-is($result->{error}, undef, 'a database in LATIN1 may call');
+is_deeply($result->{error}, undef, 'a database in LATIN1 may call');
 is(scalar $apis{'2'}->ledger(stream_name => 'café'), 1, 'its texts arrive in UTF-8');
 
 done_testing();

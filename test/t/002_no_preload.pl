@@ -15,13 +15,13 @@ my $node = ScreenshotTaskTest->start_new('main', shared_preload_libraries => '')
 $node->add_server('tencent_live', $api);
 
 my $result = $node->try(join '', map { call_sql(stream_name => "s$_") } 1 .. 45);
-is($result->{error}, undef, 'calls work');
+is_deeply($result->{error}, undef, 'calls work');
 is_deeply([ map { $_->[0] } @{ $result->{rows} } ], [ map { $_->{task_id} } $api->ledger ],
 	'each has the TaskId of the API');
 cmp_ok($api->most_in_a_second, '<=', 20, 'a session keeps the limit');
 is($api->requests(outcome => 'RequestLimitExceeded'), 0, 'the API refused none');
 
-is($node->try(insert_sql(stream_name => 'later'))->{error}, undef, 'a request is taken');
+is_deeply($node->try(insert_sql(stream_name => 'later'))->{error}, undef, 'a request is taken');
 
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'screenshot_task'");
 $node->restart;

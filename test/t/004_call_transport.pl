@@ -70,7 +70,7 @@ sub check_unreached
 	like($error->{detail}, $detail, "$label: detail");
 	is($error->{hint}, 'Nothing was sent: the call may be made again.', "$label: hint");
 	is($api->requests(stream_name => $fault), 0, "$label: nothing arrived");
-	is($node->try(call_sql(server => $server, stream_name => $fault))->{error}, undef, "$label: the next call succeeds");
+	is_deeply($node->try(call_sql(server => $server, stream_name => $fault))->{error}, undef, "$label: the next call succeeds");
 	return;
 }
 
@@ -125,7 +125,7 @@ sub check_harmless
 	my $stream = "fault:$fault";
 	my $result = $node->try(call_sql(server => $server, stream_name => $stream));
 
-	is($result->{error}, undef, "$http, $stream: no error");
+	is_deeply($result->{error}, undef, "$http, $stream: no error");
 	is_deeply($result->{rows}, [ map { [ $_->{task_id}, $_->{request_id} ] } $api->ledger(stream_name => $stream) ],
 		"$http, $stream: the TaskId is the API's");
 	return;

@@ -20,7 +20,7 @@ my $creating = $node->begin('BEGIN; CREATE EXTENSION screenshot_task;'
 	  . 'DO $$ BEGIN WHILE NOT EXISTS (SELECT FROM go) LOOP PERFORM pg_sleep(0.1); END LOOP; END $$; COMMIT', dbname => 'two');
 ok(has_workers('postgres'), 'CREATE EXTENSION starts no worker before its commit, nor if it is rolled back');
 $node->safe_psql('two', 'INSERT INTO go DEFAULT VALUES');
-is($creating->end->{error}, undef, 'it commits');
+is_deeply($creating->end->{error}, undef, 'it commits');
 ok(has_workers('postgres', 'two'), 'and there is one');
 
 # In any schema, under any search path

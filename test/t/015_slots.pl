@@ -19,7 +19,7 @@ $node->safe_psql('other',    'CREATE EXTENSION screenshot_task');
 for my $dbname ('postgres', 'other')
 {
 	$node->add_server('tencent_live', $api, dbname => $dbname);
-	is($node->try(insert_sql(stream_name => $dbname), dbname => $dbname)->{error}, undef, "a request is taken in $dbname");
+	is_deeply($node->try(insert_sql(stream_name => $dbname), dbname => $dbname)->{error}, undef, "a request is taken in $dbname");
 }
 sleep 7;    # a start is tried every five seconds
 is(scalar(() = $node->log_text =~ /$full/g), 1, 'it says so once');

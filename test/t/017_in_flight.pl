@@ -49,13 +49,13 @@ looks_at_table(sub { $node->safe_psql('postgres', insert_sql(stream_name => "dis
   for 1 .. 2;
 is_deeply([ map { [ @$_{qw(status attempts)} ] } $node->table("stream_name LIKE 'disabled%'") ], [ ([ 'pending', 0 ]) x 2 ],
 	'nothing is claimed while screenshot_task.enabled is off');
-is($node->try(call_sql(stream_name => 'call'))->{error}, undef, 'a call is sent all the same');
+is_deeply($node->try(call_sql(stream_name => 'call'))->{error}, undef, 'a call is sent all the same');
 is($api->requests(action => 'CreateScreenshotTask'), 18 + 10 + 1, 'and nothing else');
 $node->set('screenshot_task.enabled' => 'on');
 ok($node->wait_for_table("status = 'created'", where => "stream_name LIKE 'disabled%'"), 'a reload has them sent');
 
 # A limit of requests under way
-is($node->try("ALTER SERVER tencent_live OPTIONS (SET max_in_flight '19')")->{error}, undef, 'max_in_flight is changed');
+is_deeply($node->try("ALTER SERVER tencent_live OPTIONS (SET max_in_flight '19')")->{error}, undef, 'max_in_flight is changed');
 $node->safe_psql('postgres', insert_sql(rows => 3, stream_name => \"'fault:hang#late ' || i"));
 ok($api->wait_for_requests(19, outcome => 'hang'), 'one more hangs');
 sleep 2;

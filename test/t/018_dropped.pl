@@ -42,7 +42,7 @@ for my $name (sort keys %losses, 'good')
 {
 	$node->safe_psql('postgres', "CREATE SERVER $name $server; CREATE USER MAPPING FOR app SERVER $name $mapping;"
 		  . "GRANT USAGE ON FOREIGN SERVER $name TO app");
-	is($node->try(insert_sql(rows => 2, server => $name, stream_name => $name), user => 'app')->{error}, undef, "$name: requests are taken");
+	is_deeply($node->try(insert_sql(rows => 2, server => $name, stream_name => $name), user => 'app')->{error}, undef, "$name: requests are taken");
 }
 $node->safe_psql('postgres', join ';', map { $losses{$_}{drop} } sort keys %losses);
 $node->set('screenshot_task.enabled' => 'on');

@@ -34,7 +34,7 @@ for my $command (sort keys %commands)
 
 		make_database($db);
 		hang($db) if $state eq 'busy';
-		is($node->try("SET statement_timeout = '60s'; $sql")->{error}, undef, "$db: it works");
+		is_deeply($node->try("SET statement_timeout = '60s'; $sql")->{error}, undef, "$db: it works");
 		next if $command eq 'drop';
 
 		my $now = $command eq 'rename' ? "${db}_new" : $db;
@@ -68,7 +68,7 @@ $in = "\\q\n";
 $guest->finish;
 fails('ALTER DATABASE kept RENAME TO postgres', '42P04', qr/^database "postgres" already exists$/);
 fails('BEGIN; DROP DATABASE kept', '25001', qr/^DROP DATABASE cannot run inside a transaction block$/);
-is($node->try('BEGIN; ALTER DATABASE kept RENAME TO other; ROLLBACK')->{error}, undef, 'a RENAME is undone');
+is_deeply($node->try('BEGIN; ALTER DATABASE kept RENAME TO other; ROLLBACK')->{error}, undef, 'a RENAME is undone');
 returns('a RENAME that is undone');
 is_deeply([ map { $_->{status} } $node->table("stream_name = 'fault:hang#kept'", dbname => 'kept') ], [ ('in_doubt') x 3 ],
 	'what was under way before all that is in doubt');
@@ -80,7 +80,7 @@ returns('a RENAME that is undone to a savepoint');
 $node->safe_psql('postgres', "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'");
 $outer->end;
 make_database("many_$_") for 1 .. 10;
-is($node->try('BEGIN;' . join('', map { "ALTER DATABASE many_$_ RENAME TO renamed_$_;" } 1 .. 10) . 'COMMIT')->{error}, undef, 'ten are renamed in one transaction');
+is_deeply($node->try('BEGIN;' . join('', map { "ALTER DATABASE many_$_ RENAME TO renamed_$_;" } 1 .. 10) . 'COMMIT')->{error}, undef, 'ten are renamed in one transaction');
 ok($node->worker_pid("renamed_$_"), "the worker of number $_ is back") for 1, 10;
 
 # Who may not, does not make it leave.

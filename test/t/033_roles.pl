@@ -24,7 +24,7 @@ for my $role (qw(app victim owner bare))
 
 # To send takes INSERT, USAGE and a mapping.
 my $bare = insert_sql(stream_name => 'bare');
-is($node->try($bare, user => 'bare')->{error}, undef, 'a role without a mapping requests');
+is_deeply($node->try($bare, user => 'bare')->{error}, undef, 'a role without a mapping requests');
 ok($node->wait_for_log(qr/paused for 5 s\n.*DETAIL:  role bare has no user mapping for server "tencent_live"\n/), 'and the log says what is missing');
 is($node->try(call_sql(stream_name => 'bare'), user => 'bare')->{error}{sqlstate}, '28000', 'nor may it call');
 is($api->requests + 0, 0, 'nothing was sent with the credentials of another');
@@ -42,15 +42,15 @@ my $member = 'SET ROLE victim;' . insert_sql(stream_name => 'member');
 my $ambush = 'CREATE FUNCTION app.ambush() RETURNS void LANGUAGE sql AS $$' . insert_sql(stream_name => 'ambush') . '$$';
 my $lend   = 'CREATE FUNCTION victim.lend() RETURNS void LANGUAGE sql SECURITY DEFINER AS $$' . insert_sql(stream_name => 'lend') . '$$';
 
-is($node->try($_->[1], user => $_->[0])->{error}, undef, "$_->[0]: " . substr $_->[1], 0, 40)
+is_deeply($node->try($_->[1], user => $_->[0])->{error}, undef, "$_->[0]: " . substr $_->[1], 0, 40)
   for [ app => $forge ], [ app => q{INSERT INTO victim.event VALUES ('trigger')} ], [ app => $view ], [ app => $ambush ], [ victim => $lend ],
   [ victim => 'SET search_path = public; SET ROLE victim;' . insert_sql(stream_name => 'own') ], [ app => 'SELECT victim.lend()' ];
 $node->safe_psql('postgres', 'GRANT USAGE ON SCHEMA app TO victim');
-is($node->try('SELECT app.ambush()', user => 'victim')->{error}, undef, 'a function of another runs as whoever calls it');
+is_deeply($node->try('SELECT app.ambush()', user => 'victim')->{error}, undef, 'a function of another runs as whoever calls it');
 is($node->try("BEGIN; $member", user => 'app')->{error}{sqlstate}, '42501', 'SET ROLE is for members');
 is($node->try("BEGIN; SET SESSION AUTHORIZATION victim; $bare", user => 'app')->{error}{sqlstate}, '42501', 'SET SESSION AUTHORIZATION for superusers');
 $node->safe_psql('postgres', 'GRANT victim TO app');
-is($node->try($member, user => 'app')->{error}, undef, 'a member may SET ROLE');
+is_deeply($node->try($member, user => 'app')->{error}, undef, 'a member may SET ROLE');
 $node->safe_psql('postgres', 'REVOKE victim FROM app');
 my $copy = $node->try("COPY screenshot_task_request (stream_name, requested_by) FROM stdin;\n\\.\n", user => 'app')->{error};
 is($copy->{sqlstate}, '0A000', 'COPY is not for roles under row-level security');
@@ -69,7 +69,7 @@ for my $stream (sort keys %sent_with)
 # A role that is renamed is the same role.
 my $referred = insert_sql(stream_name => 'renamed', reference => 'a reference') =~ s{;\s*\z}{}r . ' ON CONFLICT DO NOTHING RETURNING id';
 $node->set('screenshot_task.enabled' => 'off');
-is($node->try($referred, user => 'victim')->{error}, undef, 'a role requests');
+is_deeply($node->try($referred, user => 'victim')->{error}, undef, 'a role requests');
 $node->safe_psql('postgres', 'ALTER ROLE victim RENAME TO heir');
 is_deeply($node->try($referred, user => 'heir')->{rows}, [], 'renamed, it has its references');
 is_deeply($node->try("SELECT stream_name FROM screenshot_task_request WHERE reference = 'a reference'", user => 'heir')->{rows}, [ ['renamed'] ], 'and sees its requests');
@@ -85,14 +85,14 @@ my $make = "CREATE ROLE brief LOGIN; GRANT INSERT ON screenshot_task_request TO 
 my $early = insert_sql(stream_name => 'early', reference => 'a reference');
 $node->set('screenshot_task.enabled' => 'off');
 $node->safe_psql('postgres', $make);
-is($node->try($early, user => 'brief')->{error}, undef, 'a role requests');
+is_deeply($node->try($early, user => 'brief')->{error}, undef, 'a role requests');
 $node->safe_psql('postgres', "DROP OWNED BY brief; DROP ROLE brief; $make");
 my $early_id = ($node->table("stream_name = 'early'"))[0]{id};
 is_deeply($node->try('SELECT count(*) FROM screenshot_task_request', user => 'brief')->{rows}, [ [0] ], 'dropped and made anew, it has none');
 is($node->try("SELECT $_($early_id)", user => 'brief')->{error}{message}, "there is no screenshot task request $early_id of yours", "$_: none of its own")
   for qw(cancel_screenshot_task_request retry_screenshot_task_request);
 my $offset = $node->log_size;
-is($node->try($early =~ s/early/late/r, user => 'brief')->{error}, undef, 'it requests by the same reference');
+is_deeply($node->try($early =~ s/early/late/r, user => 'brief')->{error}, undef, 'it requests by the same reference');
 $node->set('screenshot_task.enabled' => 'on');
 ok($node->wait_for_table("status = 'created'", where => "stream_name = 'late'"), 'and that is sent');
 ok($node->wait_for_log(qr/paused for 5 s\n.*DETAIL:  the role that made the requests, of OID \d+, was dropped; cancel_screenshot_task_request\(\) ends them\n/, $offset),
@@ -119,7 +119,7 @@ $holder->end;
 # Operators of a caller's own are not run as the owner of the table.
 my $trap = q{CREATE FUNCTION trap(%1$s, %1$s) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN IF current_user <> 'app' THEN ALTER ROLE app SUPERUSER; END IF; RETURN NULL; END $$;}
   . q{CREATE OPERATOR = (LEFTARG = %1$s, RIGHTARG = %1$s, FUNCTION = trap);};
-is($node->try(join('', 'SET search_path = app;', map { sprintf $trap, $_ } qw(bigint text name integer timestamptz)), user => 'app')->{error}, undef, 'a trap is laid');
+is_deeply($node->try(join('', 'SET search_path = app;', map { sprintf $trap, $_ } qw(bigint text name integer timestamptz)), user => 'app')->{error}, undef, 'a trap is laid');
 $id = ($node->table("stream_name = 'forged'"))[0]{id};
 is($node->try("SET search_path = app, pg_catalog; SELECT public.cancel_screenshot_task_request($id); SELECT public.adopt_screenshot_task_requests()", user => 'app')->{error},
 	undef, 'its own request is none of the traps');
@@ -143,7 +143,7 @@ is($node->try("CREATE TABLE owner.deeds (attempt text, outcome text, who name, s
 		  . 'ALTER TABLE screenshot_task_request FORCE ROW LEVEL SECURITY', user => 'owner')->{error}, undef, 'an ordinary role owns the table');
 for my $n (1 .. 2)
 {
-	is($node->try(insert_sql(stream_name => "owned $n"), user => 'victim')->{error}, undef, "request $n of another is taken");
+	is_deeply($node->try(insert_sql(stream_name => "owned $n"), user => 'victim')->{error}, undef, "request $n of another is taken");
 	ok($node->wait_for_table("status = 'created'", where => "stream_name = 'owned $n'"), 'and sent, policies that the owner forces on itself or not');
 }
 my %outcome = map { ($_->{attempt} => $_->{outcome}) } $node->rows('SELECT DISTINCT attempt, outcome FROM owner.deeds');
@@ -154,7 +154,7 @@ is_deeply([ $node->rows('SELECT DISTINCT who FROM owner.deeds') ], [ { who => 'o
 is($node->safe_psql('postgres', "SELECT count(*) FROM pg_roles WHERE rolsuper"), 1, 'there is one superuser, as before');
 is_deeply([ map { $_->{headers}{authorization} =~ m{Credential=(\w+)/} } $api->requests(stream_name => 'owned 2') ], [ $key{victim}[0] ],
 	'it is sent with the credentials of the role that made it');
-is($node->try("SELECT cancel_screenshot_task_request($id)", user => 'app')->{error}, undef, 'a role steers its request all the same');
+is_deeply($node->try("SELECT cancel_screenshot_task_request($id)", user => 'app')->{error}, undef, 'a role steers its request all the same');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM screenshot_task_request', extra_params => [ '-U', 'app' ]), 3, 'and sees its own');
 
 is($api->complaints, '', 'the stand-in has nothing to complain of');

@@ -97,7 +97,7 @@ my $pid = $node->worker_pid('postgres');
 $ENV{PGOPTIONS} .= ' -c role=none';
 $node->safe_psql('postgres', "ALTER ROLE postgres SET role = 'app'; SELECT pg_terminate_backend($pid)");
 ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'screenshot_task worker' AND pid <> $pid"), 'role: a new worker');
-is($node->try('SET ROLE app;' . insert_sql(stream_name => 'as another'))->{error}, undef, 'role: a request');
+is_deeply($node->try('SET ROLE app;' . insert_sql(stream_name => 'as another'))->{error}, undef, 'role: a request');
 ok($node->wait_for_table("status = 'created'", where => "stream_name = 'as another'"), 'role: is sent');
 $node->safe_psql('postgres', 'ALTER ROLE postgres RESET role');
 

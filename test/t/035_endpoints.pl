@@ -49,7 +49,7 @@ for my $n (0 .. $#texts)
 		push @sent, @expected % 2 ? call_sql(%task) : insert_sql(%task);
 	}
 }
-is($node->try('SET ROLE app;' . join '', @sent)->{error}, undef, 'texts that might be more than a text are taken');
+is_deeply($node->try('SET ROLE app;' . join '', @sent)->{error}, undef, 'texts that might be more than a text are taken');
 ok($node->wait_for_table("status = 'created'", where => 'template_id < 2000'), 'and sent');
 my %request = map { ($_->{task_id} => $_) } $api->requests(outcome => 'TaskId');
 is(keys %request, @expected, 'each as one request');
@@ -79,7 +79,7 @@ for my $server ("x\r\nHost: evil", 'https://evil', '../x', "tencent_live\n")
 
 # A role with servers of its own: they are not those of others, and no mapping of another is used with them.
 my $own = 'CREATE SERVER own FOREIGN DATA WRAPPER tencent_cloud OPTIONS (endpoint ' . literal("http://127.0.0.1:$other->{port}") . ')';
-is($node->try($own, user => 'app')->{error}, undef, 'a role makes a server');
+is_deeply($node->try($own, user => 'app')->{error}, undef, 'a role makes a server');
 for my $sql ('ALTER SERVER own RENAME TO tencent_live', "ALTER SERVER tencent_live OPTIONS (SET endpoint 'http://127.0.0.1:$other->{port}')",
 	'CREATE USER MAPPING FOR victim SERVER tencent_live', 'ALTER USER MAPPING FOR PUBLIC SERVER tencent_live OPTIONS (SET secret_key $$x$$)',
 	"ALTER SERVER own OPTIONS (SET endpoint 'http://192.0.2.1')", 'ALTER SERVER own OPTIONS (ADD credentials $$environment$$)',

@@ -78,7 +78,7 @@ is($api->requests + 0, $sent, 'and nothing was sent');
 is($new->safe_psql('postgres', 'SELECT adopt_screenshot_task_requests()'), 3, 'they are adopted');
 ok($new->wait_for_table("status = 'created'", where => "stream_name = 'before'"), 'and sent');
 is($api->ledger(event => 'create', stream_name => 'before') + 0, 2, 'once each');
-is($new->try(insert_sql(stream_name => 'after'))->{error}, undef, 'numbers go on');
+is_deeply($new->try(insert_sql(stream_name => 'after'))->{error}, undef, 'numbers go on');
 $new->stop;
 
 # ALTER EXTENSION UPDATE, in an installation of its own that has later versions
@@ -94,10 +94,10 @@ my $session = $updated->begin(insert_sql(stream_name => 'session') . $enqueue
 	  . 'SELECT pg_advisory_lock(1); DO $$ BEGIN WHILE NOT EXISTS (SELECT FROM go) LOOP PERFORM pg_sleep(0.05); END LOOP; END $$;'
 	  . insert_sql(stream_name => 'session') . $enqueue . 'SELECT new_in_1_1();');
 ok($updated->poll_query_until('postgres', q{SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory')}), 'a session has the library, and plans');
-is($updated->try("ALTER EXTENSION screenshot_task UPDATE TO '1.1'")->{error}, undef, 'the extension is updated');
+is_deeply($updated->try("ALTER EXTENSION screenshot_task UPDATE TO '1.1'")->{error}, undef, 'the extension is updated');
 $updated->safe_psql('postgres', 'INSERT INTO go DEFAULT VALUES');
 my $result = $session->end;
-is($result->{error}, undef, 'the session goes on');
+is_deeply($result->{error}, undef, 'the session goes on');
 is($result->{rows}[-1][0], '1.1', 'with what is new');
 ok($updated->wait_for_table("status = 'created' AND priority = 7", where => "stream_name IN ('session', 'enqueued')"), 'its requests are sent');
 is($api->ledger(event => 'create', stream_name => $_) + 0, 2, "$_: once each") for qw(session enqueued);

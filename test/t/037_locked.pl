@@ -82,7 +82,7 @@ $node->safe_psql('other', insert_sql(stream_name => 'elsewhere'));
 ok($node->wait_for_table("status = 'created'", dbname => 'other'), 'another database has a worker');
 my $holder = $node->begin('BEGIN; LOCK TABLE screenshot_task_request; SELECT pg_sleep(600)', dbname => 'other');
 ok(wait_until(sub { $node->safe_psql('template1', "SELECT count(*) FROM pg_stat_activity WHERE datname = 'other' AND wait_event = 'PgSleep'") == 1 }), 'its table is locked');
-is($node->try("SET statement_timeout = '60s'; DROP DATABASE other WITH (FORCE)", dbname => 'template1')->{error}, undef, 'it is dropped all the same');
+is_deeply($node->try("SET statement_timeout = '60s'; DROP DATABASE other WITH (FORCE)", dbname => 'template1')->{error}, undef, 'it is dropped all the same');
 $holder->end;
 
 unlike($node->log_text, qr/PANIC|terminated by signal/, 'nothing crashed');

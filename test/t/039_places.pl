@@ -24,7 +24,7 @@ $node->restart;
 ok(serves('db4 db7 postgres'), 'after a restart too, though others are found before them');
 unlike($node->log_text, $full, 'and that is none too many');
 
-is($node->try('CREATE EXTENSION screenshot_task', dbname => 'db1')->{error}, undef, 'one that is too many');
+is_deeply($node->try('CREATE EXTENSION screenshot_task', dbname => 'db1')->{error}, undef, 'one that is too many');
 ok($node->wait_for_log($full), 'the log says so');
 my $offset = $node->log_size;
 $node->restart;

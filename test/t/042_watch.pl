@@ -80,7 +80,7 @@ ok(defined worker()->{last_error_at}, 'and when it was');
 is(worker('other')->{last_error}, undef, 'of each database');
 
 # Calls.
-is($node->try(call_sql(stream_name => 'called'))->{error}, undef, 'a call');
+is_deeply($node->try(call_sql(stream_name => 'called'))->{error}, undef, 'a call');
 is($node->try(call_sql(stream_name => 'wrong 1'))->{error}{sqlstate}, '22023', 'and one that fails');
 is_deeply([ @{ stat_of('tencent_live', 'postgres') }{qw(calls failed_calls)} ], [ 2, 1 ], 'are counted');
 
@@ -115,7 +115,7 @@ like(worker()->{last_error}, qr/127\.0\.0\.1:1/, 'and tells what went wrong for 
 $node->safe_psql('postgres', 'CREATE DATABASE brief');
 $node->safe_psql('brief', 'CREATE EXTENSION screenshot_task');
 $node->add_server('tencent_live', $api, requests_per_second => 1000, dbname => 'brief');
-is($node->try(call_sql(stream_name => 'called briefly'), dbname => 'brief')->{error}, undef, 'a call in another database');
+is_deeply($node->try(call_sql(stream_name => 'called briefly'), dbname => 'brief')->{error}, undef, 'a call in another database');
 my $calls = 'SELECT coalesce(sum(calls), 0), count(*) FROM screenshot_task_stat()';
 my $is_gone = 'datid NOT IN (SELECT oid FROM pg_database)';
 $node->safe_psql('postgres', 'DROP DATABASE brief');
@@ -187,7 +187,7 @@ $node->start;
 # Who may see what.
 ok($node->poll_query_until('postgres', 'SELECT count(*) = 2 FROM screenshot_task_worker'), 'after a restart all workers are there again');
 is($node->try('SELECT count(*) FROM screenshot_task_worker', user => 'watcher')->{rows}[0][0], 2, 'pg_monitor sees them');
-is($node->try('SELECT count(*) FROM screenshot_task_stat', user => 'watcher')->{error}, undef, 'and the statistics');
+is_deeply($node->try('SELECT count(*) FROM screenshot_task_stat', user => 'watcher')->{error}, undef, 'and the statistics');
 is($node->try('SELECT count(*) FROM screenshot_task_request', user => 'watcher')->{rows}[0][0], 0, 'but no requests');
 for my $denied ([ watcher => 'SELECT screenshot_task_stat_reset()' ], map { [ nobody => $_ ] } 'TABLE screenshot_task_worker', 'TABLE screenshot_task_stat',
 	'SELECT * FROM screenshot_task_worker()', 'SELECT * FROM screenshot_task_stat()', 'SELECT screenshot_task_stat_reset()')

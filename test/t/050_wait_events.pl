@@ -41,7 +41,7 @@ kill 'STOP', $worker;
 my $drop = $node->begin('DROP DATABASE other');
 waits('StepAside', "query = 'DROP DATABASE other'");
 kill 'CONT', $worker;
-is($drop->end->{error}, undef, 'it leaves');
+is_deeply($drop->end->{error}, undef, 'it leaves');
 
 # A worker that begins, and finds its table locked
 $worker = $node->worker_pid;
