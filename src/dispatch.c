@@ -22,11 +22,18 @@
 /* What part of the jobs is kept for servers that have few */
 #define RESERVED_PART	5
 
+/*
+ * So many jobs leave together.  A large burst is begun one by one, and would
+ * leave with its last: each slot of it that much later, in each second.
+ */
+#define MAX_BURST		32
+
 static HttpClient *client;
 static dlist_head to_start = DLIST_STATIC_INIT(to_start);
 static int	n_jobs = 0;
 static int	n_lane_jobs = 0;	/* those of them that have a lane */
 
+static void let_leave(void);
 static void start(Job *job);
 static void take_left_and_done(void);
 static void count(const Job *job, const HttpReply *reply);
@@ -98,7 +105,7 @@ void
 dispatch_start(void)
 {
 	MonotonicUs now = monotonic_now();
-	bool		started = false;
+	int			started = 0;
 	dlist_mutable_iter iter;
 
 	dlist_foreach_modify(iter, &to_start)
@@ -109,10 +116,19 @@ dispatch_start(void)
 			continue;
 		dlist_delete(&job->node);
 		start(job);
-		started = true;
+		if (++started % MAX_BURST == 0)
+			let_leave();
 	}
-	if (!started)
-		return;
+	if (started % MAX_BURST != 0)
+		let_leave();
+}
+
+/*
+ * Have the jobs that were started leave.
+ */
+static void
+let_leave(void)
+{
 	http_begin(client);
 	take_left_and_done();
 }
