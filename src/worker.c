@@ -73,7 +73,7 @@
  * of the time, up to a pause: commits may come faster than they can be looked
  * at, one by one.
  */
-#define LOOK_SHARE			20
+#define LOOK_SHARE			40
 #define MAX_LOOK_PAUSE		(5 * US_PER_MS)
 
 /*
