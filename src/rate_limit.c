@@ -49,6 +49,9 @@
 /* When to see what of the tickets that were left to them is still there */
 #define LEFT_GRACE		(5 * US_PER_MS)
 
+/* When to see whether a ticket has left that was expected to have */
+#define OVERDUE_RETRY	(50 * US_PER_MS)
+
 /* A window that was not used for so long has nothing to remember. */
 #define FORGET_AFTER	(HOLD_TIME + 2 * PERIOD)
 
@@ -193,6 +196,8 @@ rate_acquire(RateTable *table, RateKey key, int per_second, int wanted,
 				MonotonicUs free_at = slot->used < per_slot ? slot->open_at :
 					(slot->held > 0 ? slot->open_at : slot->left_at) + PERIOD;
 
+				if (slot->held > 0 && free_at <= now + horizon)
+					free_at = now + horizon + OVERDUE_RETRY;
 				*retry_at = Min(*retry_at, free_at - horizon);
 			}
 			if (horizon == 0)

@@ -387,6 +387,7 @@ static bool row_by_row;
 /* Requests that a worker before this one was sending, and that are refused */
 static int64 *orphans_left = NULL;
 static int	n_orphans_left = 0;
+static int	n_orphans_after;	/* the first so many, if this one commits */
 
 /* Takes so many rows that a change returned */
 typedef void (*RowsTaker) (int n, void *arg);
@@ -494,6 +495,7 @@ queue_begin(const char *activity, bool one_by_one)
 
 	caller_context = CurrentMemoryContext;
 	row_by_row = one_by_one;
+	n_orphans_after = n_orphans_left;
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	pgstat_report_activity(STATE_RUNNING, activity);
@@ -532,6 +534,7 @@ queue_commit(void)
 	CommitTransactionCommand();
 	SetUserIdAndSecContext(saved_user, saved_context);
 	MemoryContextSwitchTo(caller_context);
+	n_orphans_left = n_orphans_after;
 	pgstat_report_stat(false);
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
@@ -835,7 +838,7 @@ queue_orphans_to_doubt(TimestampTz ask_at, List **doubtful)
 		orphans_left = MemoryContextAlloc(TopMemoryContext,
 										  n * sizeof(int64));
 		memcpy(orphans_left, ids, n * sizeof(int64));
-		n_orphans_left = n;
+		n_orphans_left = n_orphans_after = n;
 		queue_left_orphans_to_doubt(ask_at, doubtful);
 	}
 	return n;
@@ -883,10 +886,14 @@ queue_left_orphans_to_doubt(TimestampTz ask_at, List **doubtful)
 	n_found = run(&find_sending, lock_args, NULL);
 	for (int i = 0; i < n_orphans_left; i++)
 	{
-		if (was_returned(orphans_left[i], n_found))
-			orphans_left[n_left++] = orphans_left[i];
+		int64		id = orphans_left[i];
+
+		if (!was_returned(id, n_found))
+			continue;
+		orphans_left[i] = orphans_left[n_left];
+		orphans_left[n_left++] = id;
 	}
-	n_orphans_left = n_left;
+	n_orphans_after = n_left;
 }
 
 /*

@@ -510,6 +510,9 @@ submission_written(const Request *request)
 	{
 		stat_count(server, COUNT_POSTPONED, 1);
 		activity_note_put_back(outcome->next_attempt_at != 0);
+		/* It may have been locked when a claim last found all there was. */
+		if (outcome->next_attempt_at == 0)
+			lane_has_new_work(request->job.lane);
 	}
 	else
 	{

@@ -576,7 +576,6 @@ work_on_database(void)
 				break;
 			case TRANSACTION_FAILED:
 				careful = true;
-				look = true;
 				/* At once for the first time: row by row it may go well. */
 				if (failures++ > 0)
 					not_before = monotonic_now() + submission_backoff(failures);
@@ -657,6 +656,7 @@ run_transaction(dlist_head *finished, bool go_on)
 	volatile QueueState state = QUEUE_OPEN;
 	volatile bool failed = false;
 	volatile bool again = false;
+	MonotonicUs swept_at = sweep_at;
 	MonotonicUs look_again_at;
 
 	do
@@ -699,6 +699,12 @@ run_transaction(dlist_head *finished, bool go_on)
 			again = recover_from_error();
 			failed = !again;
 			claimed = NIL;
+			if (go_on)
+			{
+				/* What this look has seen to is undone. */
+				look = true;
+				sweep_at = swept_at;
+			}
 			reconcile_aborted();
 			submission_end_claim();
 		}

@@ -30,6 +30,24 @@ for my $options ([], ['--http1'])
 	is($api->complaints, '', "$http: the stand-in has nothing to complain of");
 }
 
+# A session that cannot connect holds its slot for some seconds.  The worker waits for that slot without asking all the time.
+my $api  = LiveApi->new;
+my $mute = LiveApi->new;
+$node->add_server('backlog', $api, requests_per_second => 5);
+$node->add_server('mute', $mute, requests_per_second => 5, connect_timeout => '5s');
+$mute->order(fault => 'hang-handshake', times => 0);
+$node->safe_psql('postgres', insert_sql(server => 'backlog', stream_name => \"'backlog ' || i", rows => 60));
+ok($node->poll_query_until('postgres', "SELECT count(*) > 5 FROM screenshot_task_request WHERE status = 'created'"), 'a backlog');
+my $call  = $node->begin(call_sql(server => 'mute'));
+my $count = sub { $node->safe_psql('template1', "SELECT xact_commit FROM pg_stat_database WHERE datname = 'postgres'") };
+sleep 2;
+my $before = $count->();
+sleep 2;
+cmp_ok($count->() - $before, '<', 400, 'a slot that is held: the worker does not spin');
+is($call->end->{error}{sqlstate}, '08001', 'its session could not connect');
+ok($node->wait_for_table, 'all requests end');
+cmp_ok($api->most_in_a_second, '<=', 5, 'at the limit');
+
 done_testing();
 
 sub compete

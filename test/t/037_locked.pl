@@ -54,6 +54,29 @@ is(($node->table("stream_name ~ 'orphan'"))[0]{status}, 'sending', 'orphan: is a
 $session->();
 ends_created('fault:hang,create#orphan');
 
+# The same, free again when the worker's next transaction fails for another server's sake
+$node->add_server('bad', $api);
+mallory(stream_name => 'fault:hang,create#orphan of two');
+$api->wait_for_requests(1, stream_name => 'fault:hang,create#orphan of two');
+$worker = $node->worker_pid;
+my $holding = $node->begin("BEGIN; SELECT FROM screenshot_task_request WHERE stream_name = 'fault:hang,create#orphan of two' FOR UPDATE;"
+	  . 'SELECT pg_sleep(10); COMMIT; SELECT pg_reload_conf()');
+$node->poll_query_until('template1', "SELECT count(*) = 1 FROM pg_stat_activity WHERE query ~ 'pg_sleep.10' AND wait_event = 'PgSleep'") or die;
+kill 'TERM', $worker;
+ok(wait_until(sub { my $pid = $node->worker_pid; $pid && $pid != $worker }), 'orphan of two: another worker starts');
+$node->safe_psql('postgres', insert_sql(stream_name => 'of a bad server', server => 'bad') . 'DROP USER MAPPING FOR PUBLIC SERVER bad');
+is_deeply($holding->end->{error}, undef, 'orphan of two: is let go');
+ends_created('fault:hang,create#orphan of two');
+$node->safe_psql('postgres', "DELETE FROM screenshot_task_request WHERE server = 'bad'; DROP SERVER bad");
+
+# Refused by the account's limit, so that it is to be sent again
+mallory(stream_name => 'fault:delay=1,error=RequestLimitExceeded,times=1#refused');
+$api->wait_for_requests(1, stream_name => 'fault:delay=1,error=RequestLimitExceeded,times=1#refused');
+$session = locked('fault:delay=1,error=RequestLimitExceeded,times=1#refused');
+is_in_nobodys_way('refused');
+$session->();
+ends_created('fault:delay=1,error=RequestLimitExceeded,times=1#refused');
+
 # In doubt
 $api->order(fault => 'error=InternalError', stream => 'doubtful', action => 'CreateScreenshotTask');
 $node->set('screenshot_task.reconcile_grace' => '1s');
