@@ -4,26 +4,31 @@
  *	  What libcurl can do: clients that sign and send, and nothing else
  *
  *	  client many URL CA_FILE PROTOCOL IN_FLIGHT COUNT
+ *	  client gather URL CA_FILE PROTOCOL IN_FLIGHT COUNT
  *	  client one URL CA_FILE COUNT PAUSE_US
  *
  * "many" has IN_FLIGHT requests under way at a time, over one connection with
- * PROTOCOL 2, over as many as that with PROTOCOL 1.1.  "one" sends the next
- * request after the answer to the last one, and a pause.  Both keep their
- * easy handles.
+ * PROTOCOL 2, over as many as that with PROTOCOL 1.1.  So has "gather", which
+ * has those on one connection leave together, as the worker does.  "one" sends
+ * the next request after the answer to the last one, and a pause.  All keep
+ * their easy handles.
  *
  * COUNT is counted from when there are connections: after WARM_UP requests of
- * "many", and one of "one".
+ * "many" and "gather", and one of "one".
  *
  * Prints COUNT, seconds of time, seconds of CPU, and for "one" the median and
  * the 99th percentile of the requests' seconds.
  *
  *-------------------------------------------------------------------------
  */
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -53,6 +58,10 @@ static Tc3Signer *signer;
 
 static int	epoll_fd;
 static long timer_ms = -1;
+
+static bool gathers;
+static int	last_socket = -1;
+static int	n_written;			/* requests, in this turn of libcurl's */
 
 static void
 fail(const char *what)
@@ -90,6 +99,33 @@ begin_counting(void)
 	cpu_began = cpu_seconds();
 }
 
+static void
+set_cork(int value)
+{
+	if (last_socket >= 0)
+		(void) setsockopt(last_socket, IPPROTO_TCP, TCP_CORK, &value,
+						  sizeof(value));
+}
+
+/*
+ * Have the requests of a turn leave together, up to 16 at a time.
+ */
+static int
+before_writing(void *arg, char *remote_ip, char *local_ip, int remote_port,
+			   int local_port)
+{
+	(void) arg;
+	(void) remote_ip;
+	(void) local_ip;
+	(void) remote_port;
+	(void) local_port;
+	if (n_written > 0 && n_written % 16 == 0)
+		set_cork(0);
+	if (n_written++ % 16 == 0)
+		set_cork(1);
+	return CURL_PREREQFUNC_OK;
+}
+
 static size_t
 on_answer(char *data, size_t size, size_t nitems, void *arg)
 {
@@ -117,6 +153,11 @@ make_transfer(void)
 	curl_easy_setopt(easy, CURLOPT_PIPEWAIT, 1L);
 	curl_easy_setopt(easy, CURLOPT_CAINFO, ca_file);
 	curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
+	/* With its own sizes malloc tidies up each time. */
+	curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, 4096L);
+	curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, 16384L);
+	if (gathers)
+		curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, before_writing);
 	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_answer);
 	curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer);
 	return transfer;
@@ -191,6 +232,7 @@ on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg)
 	struct epoll_event event = {.data.fd = fd};
 
 	(void) easy;
+	last_socket = fd;
 	if (what == CURL_POLL_REMOVE)
 		return epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, NULL) * 0;
 	event.events = (what & CURL_POLL_IN ? EPOLLIN : 0) |
@@ -252,6 +294,9 @@ send_many(int in_flight, long count)
 			timer_ms = -1;
 			curl_multi_socket_action(multi, CURL_SOCKET_TIMEOUT, 0, &running);
 		}
+		if (n_written > 0)
+			set_cork(0);
+		n_written = 0;
 		while ((message = curl_multi_info_read(multi, &remaining)) != NULL)
 		{
 			CURL	   *easy = message->easy_handle;
@@ -306,14 +351,16 @@ send_one_by_one(long count, long pause_us, double *median, double *p99)
 int
 main(int argc, char **argv)
 {
-	bool		many = argc == 7 && strcmp(argv[1], "many") == 0;
+	bool		gather = argc == 7 && strcmp(argv[1], "gather") == 0;
+	bool		many = gather || (argc == 7 && strcmp(argv[1], "many") == 0);
 	bool		one = argc == 6 && strcmp(argv[1], "one") == 0;
 	double		median = 0;
 	double		p99 = 0;
 	long		count;
 
 	if (!many && !one)
-		fail("usage: client many URL CA_FILE PROTOCOL IN_FLIGHT COUNT | one URL CA_FILE COUNT PAUSE_US");
+		fail("usage: client many|gather URL CA_FILE PROTOCOL IN_FLIGHT COUNT | one URL CA_FILE COUNT PAUSE_US");
+	gathers = gather;
 	url = argv[2];
 	ca_file = argv[3];
 	if (sscanf(url, "https://%127[^/]", host) != 1)

@@ -26,6 +26,10 @@ def number(x):
     return f"{x:.3g}"
 
 
+def spread(runs):
+    return f"{number(min(runs))} to {number(max(runs))}" if len(runs) > 1 else ""
+
+
 def first_line(*command):
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           encoding="utf-8").stdout.splitlines()[0]
@@ -66,12 +70,15 @@ class Report:
         us = statistics.median(cpu) * 1e6 if cpu else None
         self.parts[self.part]["figures"].append((what, unit, runs, us))
         print(f"  {what.replace('*', ''):66} {number(median):>8} {unit:11}"
-              f" {number(min(runs)) + ' to ' + number(max(runs)) if len(runs) > 1 else '':20}"
+              f" {spread(runs):20}"
               f" {f'{us:.0f} us' if us else ''}", flush=True)
 
-    def target(self, point, what, reached, relation, aim, unit=""):
+    def target(self, point, what, runs, relation, aim, unit=""):
+        """What is to be reached: measured once, or in several turns."""
+        runs = runs if isinstance(runs, list) else [runs]
+        reached = statistics.median(runs)
         met = reached >= aim if relation == "at least" else reached <= aim
-        self.parts[self.part]["targets"].append((point, what, reached, relation, aim, unit, met))
+        self.parts[self.part]["targets"].append((point, what, runs, relation, aim, unit, met))
         print(f"  {f'{point}. {what}':66} {number(reached) + unit:>8}   {relation} {number(aim)}{unit}:"
               f" {'met' if met else 'MISSED'}", flush=True)
 
@@ -101,12 +108,12 @@ class Report:
             lines += [f"## {PARTS[name]}", "", f"![{PARTS[name]}](benchmark_{name}.svg)", "",
                       "| | median | | lowest to highest | runs | CPU |", "|---|--:|---|---|--:|--:|"]
             for what, unit, runs, us in part["figures"]:
-                spread = f"{number(min(runs))} to {number(max(runs))}" if len(runs) > 1 else ""
-                lines.append(f"| {what} | {number(statistics.median(runs))} | {unit} | {spread} | {len(runs)} |"
+                lines.append(f"| {what} | {number(statistics.median(runs))} | {unit} | {spread(runs)} | {len(runs)} |"
                              f" {f'{us:.0f} µs' if us else ''} |")
-            lines += ["", "| point | target | reached | aim | |", "|--:|---|--:|---|---|"]
-            for point, what, reached, relation, aim, unit, is_met in part["targets"]:
-                lines.append(f"| {point} | {what} | {number(reached)}{unit} | {relation} {number(aim)}{unit} |"
+            lines += ["", "| point | target | reached | lowest to highest | aim | |", "|--:|---|--:|---|---|---|"]
+            for point, what, runs, relation, aim, unit, is_met in part["targets"]:
+                lines.append(f"| {point} | {what} | {number(statistics.median(runs))}{unit} | {spread(runs)} |"
+                             f" {relation} {number(aim)}{unit} |"
                              f" {'met' if is_met else '**missed**'} |")
             lines.append("")
         with open(f"{os.path.dirname(__file__)}/notes.md", encoding="utf-8") as file:
