@@ -224,7 +224,11 @@ for my $server (qw(role file))
 	is_deeply([ map { scalar $api->ledger(stream_name => "token rows $server $_") } 1 .. ROWS ], [ (1) x ROWS ], "$server: one task each");
 }
 
-# Refused again, the lane pauses, and the next time it has a new set again.
+# Refused again, the lane pauses, and the next time it has a new set again.  But a change of a server, as those above, is
+# heeded at the first look five seconds after the one before, and forgives a refusal: that look is had before.
+sleep 6;
+$node->safe_psql('postgres', insert_sql(server => 'role', stream_name => 'a look'));
+ok($node->wait_for_table("status = 'created' AND attempts = 1"), 'role: no change is left to heed');
 $api->order(fault => 'error=AuthFailure.TokenFailure', stream => 'token row twice', times => 2);
 $node->safe_psql('postgres', insert_sql(server => 'role', stream_name => 'token row twice'));
 ok(wait_until(sub { $node->log_text =~ /for server "role" are paused for \d+ s\n.*DETAIL:  AuthFailure\.TokenFailure/ }), 'role: refused twice, the lane pauses');
