@@ -30,6 +30,7 @@
 #include "commands/sequence.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
+#include "executor/tuptable.h"
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -66,6 +67,7 @@ typedef struct Row
 static void check_columns(Relation relation);
 static HeapTuple restored_row(HeapTuple tuple, TupleDesc desc);
 static HeapTuple new_row(Relation relation, HeapTuple tuple);
+static HeapTuple stamped_row(HeapTuple tuple, TupleTableSlot *slot);
 static const Datum *get_column(const Row *row, int column);
 static void set_column(Row *row, int column, Datum value);
 static int64 next_id(Relation relation);
@@ -156,15 +158,8 @@ screenshot_task_request_insert(PG_FUNCTION_ARGS)
 Datum
 screenshot_task_request_update(PG_FUNCTION_ARGS)
 {
-	static int	columns[] = {Anum_request_stamp, Anum_request_requested_by};
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	Datum		values[lengthof(columns)];
-	bool		nulls[lengthof(columns)] = {false};
-	NameData	role_name;
-	char	   *name;
-	TupleDesc	desc;
 	Datum		origin;
-	Datum		role;
 	bool		isnull;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) ||
@@ -175,27 +170,51 @@ screenshot_task_request_update(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("screenshot_task_request_update must be fired BEFORE UPDATE FOR EACH ROW")));
 
-	desc = RelationGetDescr(trigger->tg_relation);
 	check_columns(trigger->tg_relation);
-	origin = heap_getattr(trigger->tg_trigtuple, Anum_request_origin, desc,
-						  &isnull);
+	origin = slot_getattr(trigger->tg_trigslot, Anum_request_origin, &isnull);
 	if (isnull || DatumGetInt64(origin) != request_origin())
 		return PointerGetDatum(trigger->tg_newtuple);
+	return PointerGetDatum(stamped_row(trigger->tg_newtuple,
+									   trigger->tg_newslot));
+}
 
-	values[0] = Int64GetDatum(request_stamp(GetTopFullTransactionId()));
-	role = heap_getattr(trigger->tg_newtuple, Anum_request_role, desc,
-						&isnull);
-	/* It may have been renamed, or dropped. */
+/*
+ * A row, which is in the slot as well, with this transaction's stamp, and the
+ * name of its role, which may have been renamed: itself, if it has them.
+ */
+static HeapTuple
+stamped_row(HeapTuple tuple, TupleTableSlot *slot)
+{
+	int			columns[2];
+	Datum		values[2];
+	bool		nulls[2] = {false};
+	int			n = 0;
+	int64		stamp = request_stamp(GetTopFullTransactionId());
+	Datum		old;
+	Datum		role;
+	NameData	role_name;
+	char	   *name;
+	bool		isnull;
+
+	old = slot_getattr(slot, Anum_request_stamp, &isnull);
+	if (isnull || DatumGetInt64(old) != stamp)
+	{
+		columns[n] = Anum_request_stamp;
+		values[n++] = Int64GetDatum(stamp);
+	}
+	role = slot_getattr(slot, Anum_request_role, &isnull);
 	name = isnull ? NULL : GetUserNameFromId(DatumGetObjectId(role), true);
-	if (name != NULL)
+	old = slot_getattr(slot, Anum_request_requested_by, &isnull);
+	if (name != NULL &&
+		(isnull || strcmp(NameStr(*DatumGetName(old)), name) != 0))
 	{
 		namestrcpy(&role_name, name);
-		values[1] = NameGetDatum(&role_name);
+		columns[n] = Anum_request_requested_by;
+		values[n++] = NameGetDatum(&role_name);
 	}
-	return PointerGetDatum(heap_modify_tuple_by_cols(trigger->tg_newtuple,
-													 desc,
-													 name == NULL ? 1 : 2,
-													 columns, values, nulls));
+	return n == 0 ? tuple :
+		heap_modify_tuple_by_cols(tuple, slot->tts_tupleDescriptor, n, columns,
+								  values, nulls);
 }
 
 /*

@@ -78,16 +78,22 @@ typedef struct Statement
 {
 	const char *text;
 	int			nargs;
-	Oid			argtypes[10];
+	Oid			argtypes[11];
 	SPIPlanPtr	plan;			/* NULL: not prepared for schema_in_use */
 } Statement;
 
 /*
- * Rows of ids.  As text, a status makes no partial index of use: that of the
- * rows being sent may look small, and be full of dead ones.
+ * Rows of ids.  A call of enum_eq(), unlike the operator, makes no partial index
+ * of use: that of the rows being sent may look small, and be full of dead ones.
  */
 #define BY_ID(status) \
-	" WHERE id = ANY ($1) AND status::pg_catalog.text = '" status "'"
+	" WHERE id = ANY ($1) AND pg_catalog.enum_eq(status, '" status "')"
+
+/*
+ * Saves the trigger screenshot_task_request_update from changing what a
+ * statement has made of a row.
+ */
+#define STAMP(param)	" stamp = " param ","
 
 /*
  * What bounds a run of an index.  With clock_timestamp(), which is volatile, an
@@ -149,25 +155,22 @@ static Statement next_due_statement = {
 	2, {INT8OID, INT8ARRAYOID}, NULL
 };
 
-/* Too late to be sent: it must arrive before its end.  See QUEUE_END_MARGIN. */
-#define HAS_ENDED \
-	"end_time <= pg_catalog.clock_timestamp() + interval '1 s'"
 
 static Statement choose_expired = {
 	"SELECT id FROM %1$s"
 	" WHERE origin = $1 AND status = 'pending' AND id <> ALL ($2)"
 	" AND next_attempt_at IS NULL"
 	" AND COALESCE(start_time, requested_at) <= " NOW
-	" AND " HAS_ENDED
+	" AND end_time <= $4"
 	" LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED",
-	3, {INT8OID, INT8ARRAYOID, INT4OID}, NULL
+	4, {INT8OID, INT8ARRAYOID, INT4OID, TIMESTAMPTZOID}, NULL
 };
 
 static Statement expire_statement = {
 	"UPDATE %1$s SET status = 'expired',"
 	" finished_at = pg_catalog.clock_timestamp(), error_message = $2"
 	BY_ID("pending")
-	" RETURNING id, server, reference, status::pg_catalog.text, task_id",
+	" RETURNING id, server, reference, status, task_id",
 	2, {INT8ARRAYOID, TEXTOID}, NULL
 };
 
@@ -212,25 +215,33 @@ static Statement choose_ready = {
 	INT4OID, TIMESTAMPTZARRAYOID, INT8ARRAYOID}, NULL
 };
 
+/* $3 is the time, and $4 what it must be before an end for a request to be sent */
 static Statement claim_statement = {
-	"UPDATE %1$s SET"
-	" status = CASE WHEN " HAS_ENDED
+	"UPDATE %1$s SET" STAMP("$5")
+	" status = CASE WHEN end_time <= $4"
 	"  THEN 'expired'::%2$s ELSE 'sending'::%2$s END,"
-	" finished_at = CASE WHEN " HAS_ENDED
-	"  THEN pg_catalog.clock_timestamp() END,"
-	" error_message = CASE WHEN " HAS_ENDED
-	"  THEN $2 ELSE error_message END,"
-	" attempts = attempts + CASE WHEN " HAS_ENDED " THEN 0 ELSE 1 END,"
-	" sent_at = CASE WHEN " HAS_ENDED
-	"  THEN sent_at ELSE pg_catalog.clock_timestamp() END,"
+	" finished_at = CASE WHEN end_time <= $4 THEN $3 END,"
+	" error_message = CASE WHEN end_time <= $4 THEN $2 ELSE error_message END,"
+	" attempts = attempts + CASE WHEN end_time <= $4 THEN 0 ELSE 1 END,"
+	" sent_at = CASE WHEN end_time <= $4 THEN sent_at ELSE $3 END,"
 	" misses = 0"
 	BY_ID("pending")
-	" RETURNING id, attempts, status::pg_catalog.text, server,"
-	" role, stream_name, domain_name, app_name, end_time,"
-	" template_id, start_time, stream_type, extension, requested_at,"
-	" reference",
-	2, {INT8ARRAYOID, TEXTOID}, NULL
+	" RETURNING id, attempts, status = 'sending', status = 'expired', server, role,"
+	" stream_name, domain_name, app_name, end_time, template_id, start_time,"
+	" stream_type, extension, requested_at, reference, status, task_id",
+	5, {INT8ARRAYOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID}, NULL
 };
+
+/* What it returns */
+typedef enum ClaimedColumn
+{
+	CLAIMED_ID, CLAIMED_ATTEMPTS, CLAIMED_SENDING, CLAIMED_EXPIRED,
+	CLAIMED_SERVER, CLAIMED_ROLE, CLAIMED_STREAM_NAME, CLAIMED_DOMAIN_NAME,
+	CLAIMED_APP_NAME, CLAIMED_END_TIME, CLAIMED_TEMPLATE_ID,
+	CLAIMED_START_TIME, CLAIMED_STREAM_TYPE, CLAIMED_EXTENSION,
+	CLAIMED_REQUESTED_AT, CLAIMED_REFERENCE, CLAIMED_STATUS, CLAIMED_TASK_ID,
+	N_CLAIMED_COLUMNS
+} ClaimedColumn;
 
 /* Made elsewhere, and not finished; a few steps of indexes */
 #define HELD(condition) \
@@ -292,7 +303,8 @@ static Statement remove_statement = {
 #define OF_ROW(array) "(" array ")[pg_catalog.width_bucket(id, $1)]"
 
 static Statement finish_statement = {
-	"UPDATE %1$s SET status = " OF_ROW("$4") "::%2$s,"
+	"UPDATE %1$s SET" STAMP("$11")
+	" status = " OF_ROW("$4") "::%2$s,"
 	" attempts = attempts - " OF_ROW("$3") ","
 	" sent_at = " OF_ROW("$5") ", next_attempt_at = " OF_ROW("$6") ","
 	" finished_at = CASE WHEN " OF_ROW("$4") " IN ('created', 'failed')"
@@ -301,10 +313,10 @@ static Statement finish_statement = {
 	" error_code = " OF_ROW("$9") ", error_message = " OF_ROW("$10")
 	BY_ID("sending")
 	" AND attempts = " OF_ROW("$2")
-	" RETURNING id, reference, status::pg_catalog.text, task_id",
-	10, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID,
+	" RETURNING id, reference, status, task_id",
+	11, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID,
 		TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-	TEXTARRAYOID, TEXTARRAYOID}, NULL
+	TEXTARRAYOID, TEXTARRAYOID, INT8OID}, NULL
 };
 
 #define DOUBTFUL_COLUMNS \
@@ -362,7 +374,7 @@ static Statement leave_doubt_statement = {
 	" error_code = CASE WHEN $2 = 'created' THEN NULL ELSE error_code END,"
 	" misses = misses + $6"
 	BY_ID("in_doubt")
-	" RETURNING id, reference, status::pg_catalog.text, task_id",
+	" RETURNING id, reference, status, task_id",
 	6, {INT8ARRAYOID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, INT4OID},
 	NULL
 };
@@ -405,6 +417,7 @@ static void change_at_once(Statement *statement, const int64 *ids, int n,
 static bool change_alone(Statement *statement, int64 id, Datum *args,
 						 const char *nulls, RowsTaker take, void *arg,
 						 bool go_on);
+static Datum current_stamp(void);
 static Datum make_id_array(const int64 *ids, int n);
 static bool was_returned(int64 id, int n_rows);
 static int64 returned_number(int row);
@@ -416,10 +429,10 @@ static void take_expired(int n, void *arg);
 static void take_changed(int n, void *arg);
 static void take_out_of_doubt(int n, void *arg);
 static void notify_of(int n, int column);
-static ClaimedRequest *read_claimed(HeapTuple tuple, TupleDesc desc,
-									bool expired);
-static void read_body(ClaimedRequest *request, HeapTuple tuple,
-					  TupleDesc desc);
+static void notify_of_row(int row, int column);
+static ClaimedRequest *read_claimed(const Datum *values, const bool *nulls);
+static void read_body(ClaimedRequest *request, const Datum *values,
+					  const bool *nulls);
 static Datum text_or_null(const char *value, bool *isnull);
 static TimestampTz first_time(Statement *statement);
 static bool are_alike(const DoubtfulRequest *a, const DoubtfulRequest *b);
@@ -747,6 +760,15 @@ change_at_once(Statement *statement, const int64 *ids, int n, Datum *args,
 }
 
 /*
+ * The mark of what this transaction writes.
+ */
+static Datum
+current_stamp(void)
+{
+	return Int64GetDatum(request_stamp(GetTopFullTransactionId()));
+}
+
+/*
  * A bigint[], palloc'd.
  */
 static Datum
@@ -950,11 +972,12 @@ first_time(Statement *statement)
 int
 queue_expire(int most, List **expired)
 {
-	Datum		args[3];
+	Datum		args[4];
 	int			n;
 	int64	   *ids;
 
 	args[2] = Int32GetDatum(most);
+	args[3] = TimestampTzGetDatum(GetCurrentTimestamp() + QUEUE_END_MARGIN);
 	ids = choose(&choose_expired, args, &n);
 	args[1] = CStringGetTextDatum(QUEUE_EXPIRED_MESSAGE);
 	change(&expire_statement, ids, n, args, NULL, take_expired, expired);
@@ -1003,15 +1026,20 @@ take_changed(int n, void *arg)
 static void
 notify_of(int n, int column)
 {
-	for (int i = 0; i < n && notices_are_wanted(); i++)
-	{
-		HeapTuple	tuple = SPI_tuptable->vals[i];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
+	for (int row = 0; row < n; row++)
+		notify_of_row(row, column);
+}
 
-		notify_result(returned_number(i), SPI_getvalue(tuple, desc, column),
+static void
+notify_of_row(int row, int column)
+{
+	HeapTuple	tuple = SPI_tuptable->vals[row];
+	TupleDesc	desc = SPI_tuptable->tupdesc;
+
+	if (notices_are_wanted())
+		notify_result(returned_number(row), SPI_getvalue(tuple, desc, column),
 					  SPI_getvalue(tuple, desc, column + 1),
 					  SPI_getvalue(tuple, desc, column + 2));
-	}
 }
 
 /*
@@ -1138,6 +1166,7 @@ queue_claim(const LaneDemand *demands, int n_demands, int most, int *n_chosen)
 	int64	   *after_ids = palloc(n_demands * sizeof(int64));
 	Datum		args[8];
 	List	   *claimed = NIL;
+	TimestampTz now;
 	int64	   *ids;
 	int			n;
 
@@ -1166,7 +1195,11 @@ queue_claim(const LaneDemand *demands, int n_demands, int most, int *n_chosen)
 	args[7] = make_id_array(after_ids, n_demands);
 	ids = choose(&choose_ready, args, &n);
 
+	now = GetCurrentTimestamp();
 	args[1] = CStringGetTextDatum(QUEUE_EXPIRED_MESSAGE);
+	args[2] = TimestampTzGetDatum(now);
+	args[3] = TimestampTzGetDatum(now + QUEUE_END_MARGIN);
+	args[4] = current_stamp();
 	change(&claim_statement, ids, n, args, NULL, take_claimed, &claimed);
 	*n_chosen = n;
 	return claimed;
@@ -1183,47 +1216,39 @@ take_claimed(int n, void *arg)
 
 	for (int i = 0; i < n; i++)
 	{
-		HeapTuple	tuple = SPI_tuptable->vals[i];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
-		char	   *status = SPI_getvalue(tuple, desc, 3);
+		Datum		values[N_CLAIMED_COLUMNS];
+		bool		nulls[N_CLAIMED_COLUMNS];
 
+		heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc,
+						  values, nulls);
 		/* Only what is on disk as being sent may be sent. */
-		if (strcmp(status, "sending") == 0 || strcmp(status, "expired") == 0)
-		{
-			bool		expired = strcmp(status, "expired") == 0;
-
-			*claimed = lappend(*claimed, read_claimed(tuple, desc, expired));
-			if (expired)
-				notify_result(returned_number(i),
-							  SPI_getvalue(tuple, desc, 15), status, NULL);
-		}
+		if (DatumGetBool(values[CLAIMED_SENDING]) ||
+			DatumGetBool(values[CLAIMED_EXPIRED]))
+			*claimed = lappend(*claimed, read_claimed(values, nulls));
 		else
 			refusal_note(returned_number(i), "A trigger changed its status.");
+		if (DatumGetBool(values[CLAIMED_EXPIRED]))
+			notify_of_row(i, CLAIMED_REFERENCE + 1);
 	}
 	MemoryContextSwitchTo(old);
 }
 
 static ClaimedRequest *
-read_claimed(HeapTuple tuple, TupleDesc desc, bool expired)
+read_claimed(const Datum *values, const bool *nulls)
 {
 	ClaimedRequest *request = palloc0(sizeof(ClaimedRequest));
-	Datum		start;
-	bool		isnull;
 
-	request->id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
-	request->attempt = DatumGetInt32(SPI_getbinval(tuple, desc, 2, &isnull));
-	request->expired = expired;
-	request->lane.server = *DatumGetName(SPI_getbinval(tuple, desc, 4,
-													   &isnull));
-	request->lane.role = DatumGetObjectId(SPI_getbinval(tuple, desc, 5, &isnull));
-	request->end_time = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 9,
-														  &isnull));
-	start = SPI_getbinval(tuple, desc, 11, &isnull);
-	if (isnull)
-		start = SPI_getbinval(tuple, desc, 14, &isnull);
-	request->start = DatumGetTimestampTz(start);
+	request->id = DatumGetInt64(values[CLAIMED_ID]);
+	request->attempt = DatumGetInt32(values[CLAIMED_ATTEMPTS]);
+	request->expired = DatumGetBool(values[CLAIMED_EXPIRED]);
+	request->lane.server = *DatumGetName(values[CLAIMED_SERVER]);
+	request->lane.role = DatumGetObjectId(values[CLAIMED_ROLE]);
+	request->end_time = DatumGetTimestampTz(values[CLAIMED_END_TIME]);
+	request->start = DatumGetTimestampTz(values[nulls[CLAIMED_START_TIME] ?
+												CLAIMED_REQUESTED_AT :
+												CLAIMED_START_TIME]);
 	if (!request->expired)
-		read_body(request, tuple, desc);
+		read_body(request, values, nulls);
 	return request;
 }
 
@@ -1234,26 +1259,20 @@ read_claimed(HeapTuple tuple, TupleDesc desc, bool expired)
  * conversion leaves nothing behind but its error.
  */
 static void
-read_body(ClaimedRequest *request, HeapTuple tuple, TupleDesc desc)
+read_body(ClaimedRequest *request, const Datum *values, const bool *nulls)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ScreenshotTask task = {0};
-	Datum		start;
-	Datum		requested_at;
-	bool		isnull;
 
-	task.stream_name = SPI_getvalue(tuple, desc, 6);
-	task.domain_name = SPI_getvalue(tuple, desc, 7);
-	task.app_name = SPI_getvalue(tuple, desc, 8);
-	task.template_id = DatumGetInt64(SPI_getbinval(tuple, desc, 10, &isnull));
-	requested_at = SPI_getbinval(tuple, desc, 14, &isnull);
-	start = SPI_getbinval(tuple, desc, 11, &isnull);
-	task.has_start = !isnull;
-	live_set_times(&task,
-				   DatumGetTimestampTz(task.has_start ? start : requested_at),
-				   request->end_time);
-	task.stream_type = DatumGetInt32(SPI_getbinval(tuple, desc, 12, &isnull));
-	task.extension = SPI_getvalue(tuple, desc, 13);
+	task.stream_name = TextDatumGetCString(values[CLAIMED_STREAM_NAME]);
+	task.domain_name = TextDatumGetCString(values[CLAIMED_DOMAIN_NAME]);
+	task.app_name = TextDatumGetCString(values[CLAIMED_APP_NAME]);
+	task.template_id = DatumGetInt64(values[CLAIMED_TEMPLATE_ID]);
+	task.has_start = !nulls[CLAIMED_START_TIME];
+	live_set_times(&task, request->start, request->end_time);
+	task.stream_type = DatumGetInt32(values[CLAIMED_STREAM_TYPE]);
+	if (!nulls[CLAIMED_EXTENSION])
+		task.extension = TextDatumGetCString(values[CLAIMED_EXTENSION]);
 
 	PG_TRY();
 	{
@@ -1351,7 +1370,7 @@ write_finished(FinishedRequest **finished, int n_finished)
 	};
 	Datum	   *values[N_COLUMNS];
 	bool	   *nulls[N_COLUMNS];
-	Datum		args[N_COLUMNS];
+	Datum		args[N_COLUMNS + 1];
 	int			dims[1] = {n_finished};
 	int			lower_bounds[1] = {1};
 	int			n;
@@ -1398,6 +1417,8 @@ write_finished(FinishedRequest **finished, int n_finished)
 														  element, length,
 														  by_value, align));
 	}
+
+	args[N_COLUMNS] = current_stamp();
 
 	n = run(&finish_statement, args, NULL);
 	notify_of(n, 2);
