@@ -78,6 +78,7 @@ typedef struct Inquiry
 	MemoryContext context;		/* has the inquiry and all it points to */
 	MemoryContext page_context; /* has what belongs to one page alone */
 	InquiryState state;
+	MonotonicUs slot_at;		/* the next slot, if there was none */
 	DoubtfulRequest request;
 	const char *listed_stream_name; /* its names, as a list would have them */
 	const char *listed_domain_name;
@@ -111,7 +112,6 @@ static List *conclusions = NIL; /* of Conclusion */
 static dlist_head inquiries = DLIST_STATIC_INIT(inquiries);
 static int	n_inquiries = 0;
 static MonotonicUs due_at = 0;	/* the next request to be asked about */
-static MonotonicUs slot_at = 0; /* the next slot, if there was none */
 
 static void note(const DoubtfulRequest *request, ConclusionKind kind,
 				 const char *message);
@@ -160,7 +160,7 @@ reconcile_next_event(MonotonicUs now)
 		Inquiry    *inquiry = dlist_container(Inquiry, node, iter.cur);
 
 		if (inquiry->state == INQUIRY_TO_ASK)
-			next = Min(next, Max(slot_at,
+			next = Min(next, Max(inquiry->slot_at,
 								 lane_paused_until(inquiry->job.lane)));
 		else if (inquiry->state != INQUIRY_ASKING)
 			next = Min(next, now);
@@ -200,7 +200,6 @@ reconcile_work(void)
 	if (due_at <= monotonic_now() && n_inquiries < MAX_INQUIRIES)
 		start_inquiries();
 
-	slot_at = 0;
 	dlist_foreach(iter, &inquiries)
 	{
 		Inquiry    *inquiry = dlist_container(Inquiry, node, iter.cur);
@@ -475,8 +474,8 @@ ask(Inquiry *inquiry)
 					 lane->options->requests_per_second, 1, 0,
 					 &inquiry->job.ticket, &retry_at) == 0)
 	{
-		slot_at = Max(slot_at, dispatch_room() == 0 ?
-					  now + US_PER_SECOND : retry_at);
+		inquiry->slot_at = dispatch_room() == 0 ? now + US_PER_SECOND :
+			retry_at;
 		return;
 	}
 
