@@ -73,7 +73,10 @@
  * pass over the rows that are known for that.
  */
 
-/* Statements, in which %1$s is the table and %2$s the type of a status */
+/*
+ * Statements, in which %1$s is the table, %2$s the type of a status, and %3$s
+ * the origin of what was made here
+ */
 typedef struct Statement
 {
 	const char *text;
@@ -83,11 +86,25 @@ typedef struct Statement
 } Statement;
 
 /*
- * Rows of ids.  A call of enum_eq(), unlike the operator, makes no partial index
- * of use: that of the rows being sent may look small, and be full of dead ones.
+ * Rows of ids, made here: one that has come in a dump since may have the id of
+ * one that is gone.  A call of enum_eq(), unlike the operator, makes no partial
+ * index of use: that of the rows being sent may look small, and be full of dead
+ * ones.
  */
 #define BY_ID(status) \
-	" WHERE id = ANY ($1) AND pg_catalog.enum_eq(status, '" status "')"
+	" WHERE id = ANY ($1) AND origin = %3$s" \
+	" AND pg_catalog.enum_eq(status, '" status "'::%2$s)"
+
+/*
+ * The arrays are in the order of the ids, so that width_bucket() finds the
+ * place of an id.  A join with them would be gone through once for each row:
+ * of a table that is thought to be empty, all is read first.
+ */
+#define OF_ROW(array) "(" array ")[pg_catalog.width_bucket(id, $1)]"
+
+/* Rows of ids that are being sent, each in its attempt */
+#define BY_ATTEMPT(attempts) \
+	BY_ID("sending") " AND attempts = " OF_ROW(attempts)
 
 /*
  * Saves the trigger screenshot_task_request_update from changing what a
@@ -117,6 +134,18 @@ static Statement lock_sending = {
 static Statement find_sending = {
 	"SELECT id FROM %1$s" BY_ID("sending"),
 	1, {INT8ARRAYOID}, NULL
+};
+
+/* The same of requests that this worker has sent */
+static Statement lock_sent = {
+	"SELECT id FROM %1$s"
+	BY_ATTEMPT("$2") " FOR NO KEY UPDATE SKIP LOCKED",
+	2, {INT8ARRAYOID, INT4ARRAYOID}, NULL
+};
+
+static Statement find_sent = {
+	"SELECT id FROM %1$s" BY_ATTEMPT("$2"),
+	2, {INT8ARRAYOID, INT4ARRAYOID}, NULL
 };
 
 /*
@@ -295,13 +324,6 @@ static Statement remove_statement = {
 	1, {INT8ARRAYOID}, NULL
 };
 
-/*
- * The arrays are in the order of the ids, so that width_bucket() finds the
- * place of an id.  A join with them would be gone through once for each row:
- * of a table that is thought to be empty, all is read first.
- */
-#define OF_ROW(array) "(" array ")[pg_catalog.width_bucket(id, $1)]"
-
 static Statement finish_statement = {
 	"UPDATE %1$s SET" STAMP("$11")
 	" status = " OF_ROW("$4") "::%2$s,"
@@ -311,8 +333,7 @@ static Statement finish_statement = {
 	"  THEN pg_catalog.clock_timestamp() END,"
 	" task_id = " OF_ROW("$7") ", request_id = " OF_ROW("$8") ","
 	" error_code = " OF_ROW("$9") ", error_message = " OF_ROW("$10")
-	BY_ID("sending")
-	" AND attempts = " OF_ROW("$2")
+	BY_ATTEMPT("$2")
 	" RETURNING id, reference, status, task_id",
 	11, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID,
 		TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
@@ -380,7 +401,8 @@ static Statement leave_doubt_statement = {
 };
 
 static Statement *const statements[] = {
-	&choose_orphans, &lock_sending, &find_sending, &orphans_statement,
+	&choose_orphans, &lock_sending, &find_sending, &lock_sent, &find_sent,
+	&orphans_statement,
 	&choose_waiting, &wake_statement,
 	&next_due_statement, &choose_expired, &expire_statement, &lanes_statement,
 	&choose_ready, &claim_statement, &finish_statement, &doubtful_statement,
@@ -659,7 +681,9 @@ run(Statement *statement, const Datum *args, const char *nulls)
 		const char *schema = quote_identifier(schema_in_use);
 		char	   *table = psprintf("%s." TABLE_NAME, schema);
 		char	   *type = psprintf("%s.screenshot_task_status", schema);
-		char	   *text = psprintf(statement->text, table, type);
+		char	   *origin = psprintf("'" INT64_FORMAT "'::pg_catalog.int8",
+									  request_origin());
+		char	   *text = psprintf(statement->text, table, type, origin);
 		SPIPlanPtr	plan = SPI_prepare(text, statement->nargs,
 									   statement->argtypes);
 
@@ -1241,7 +1265,8 @@ read_claimed(const Datum *values, const bool *nulls)
 	request->id = DatumGetInt64(values[CLAIMED_ID]);
 	request->attempt = DatumGetInt32(values[CLAIMED_ATTEMPTS]);
 	request->expired = DatumGetBool(values[CLAIMED_EXPIRED]);
-	request->lane.server = *DatumGetName(values[CLAIMED_SERVER]);
+	if (!nulls[CLAIMED_SERVER])
+		request->lane.server = *DatumGetName(values[CLAIMED_SERVER]);
 	request->lane.role = DatumGetObjectId(values[CLAIMED_ROLE]);
 	request->end_time = DatumGetTimestampTz(values[CLAIMED_END_TIME]);
 	request->start = DatumGetTimestampTz(values[nulls[CLAIMED_START_TIME] ?
@@ -1261,9 +1286,21 @@ read_claimed(const Datum *values, const bool *nulls)
 static void
 read_body(ClaimedRequest *request, const Datum *values, const bool *nulls)
 {
+	static const ClaimedColumn required[] = {
+		CLAIMED_STREAM_NAME, CLAIMED_DOMAIN_NAME, CLAIMED_APP_NAME,
+		CLAIMED_END_TIME, CLAIMED_TEMPLATE_ID, CLAIMED_STREAM_TYPE
+	};
 	MemoryContext context = CurrentMemoryContext;
 	ScreenshotTask task = {0};
 
+	for (int i = 0; i < (int) lengthof(required); i++)
+	{
+		if (nulls[required[i]])
+		{
+			request->problem = "a parameter that must not be null is";
+			return;
+		}
+	}
 	task.stream_name = TextDatumGetCString(values[CLAIMED_STREAM_NAME]);
 	task.domain_name = TextDatumGetCString(values[CLAIMED_DOMAIN_NAME]);
 	task.app_name = TextDatumGetCString(values[CLAIMED_APP_NAME]);
@@ -1329,14 +1366,22 @@ static int
 lock_finished(FinishedRequest **finished, int n_finished)
 {
 	int64	   *ids = palloc(n_finished * sizeof(int64));
-	Datum		args[1];
+	Datum	   *attempts = palloc(n_finished * sizeof(Datum));
+	Datum		args[2];
 	int			n_rows;
 	int			n = 0;
 
+	qsort(finished, n_finished, sizeof(FinishedRequest *), compare_ids);
 	for (int i = 0; i < n_finished; i++)
+	{
 		ids[i] = finished[i]->id;
+		attempts[i] = Int32GetDatum(finished[i]->attempt);
+	}
 	args[0] = make_id_array(ids, n_finished);
-	n_rows = run(&lock_sending, args, NULL);
+	args[1] = PointerGetDatum(construct_array(attempts, n_finished, INT4OID,
+											  sizeof(int32), true,
+											  TYPALIGN_INT));
+	n_rows = run(&lock_sent, args, NULL);
 	for (int i = 0; i < n_finished; i++)
 	{
 		FinishedRequest *request = finished[i];
@@ -1350,7 +1395,7 @@ lock_finished(FinishedRequest **finished, int n_finished)
 	if (n == n_finished)
 		return n;
 
-	n_rows = run(&find_sending, args, NULL);
+	n_rows = run(&find_sent, args, NULL);
 	for (int i = n; i < n_finished; i++)
 		finished[i]->locked = was_returned(finished[i]->id, n_rows);
 	return n;

@@ -104,7 +104,7 @@ typedef struct ClaimedRequest
 	TimestampTz start;			/* its place among the ready ones, with id */
 	TimestampTz end_time;
 	char	   *body;			/* of CreateScreenshotTask; NULL: see problem */
-	char	   *problem;		/* why there is no body */
+	const char *problem;		/* why there is no body */
 } ClaimedRequest;
 
 /* What a request that was being sent becomes */

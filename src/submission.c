@@ -53,7 +53,7 @@ static void note_claimed(List *claimed, const LaneDemand *demands,
 static bool take_ticket(Job *job);
 static MonotonicUs worth_sending_until(const ClaimedRequest *claimed);
 static Request *make_request(const ClaimedRequest *claimed, Lane *lane);
-static bool sign_request(Request *request, const ClaimedRequest *claimed);
+static void sign_request(Request *request, const ClaimedRequest *claimed);
 static void on_reply(Job *job, const HttpReply *reply);
 static void judge(Request *request, const HttpReply *reply,
 				  const LiveAnswer *answer);
@@ -290,7 +290,12 @@ submission_claimed(List *claimed)
 			continue;
 		}
 		request = make_request(row, lane);
-		if (!sign_request(request, row))
+		/* A trigger has given it a server or a role that was not claimed for. */
+		if (lane->options == NULL)
+			put_back(request, true);
+		else
+			sign_request(request, row);
+		if (request->outcome.status != NULL)
 		{
 			finish(request);
 			continue;
@@ -350,18 +355,18 @@ make_request(const ClaimedRequest *claimed, Lane *lane)
 	request->job.key = lane->key;
 	request->job.ended = on_reply;
 	request->end_time = claimed->end_time;
-	request->request_timeout = lane->options->request_timeout;
+	if (lane->options != NULL)
+		request->request_timeout = lane->options->request_timeout;
 	request->outcome.id = claimed->id;
 	request->outcome.attempt = claimed->attempt;
 	return request;
 }
 
 /*
- * Sign a request with the lane's credentials.
- *
- * Returns false, with the outcome set, if that is not possible.
+ * Sign a request with the lane's credentials.  Sets its outcome if that is not
+ * possible.
  */
-static bool
+static void
 sign_request(Request *request, const ClaimedRequest *claimed)
 {
 	MemoryContext old = MemoryContextSwitchTo(request->context);
@@ -384,7 +389,6 @@ sign_request(Request *request, const ClaimedRequest *claimed)
 		}
 	}
 	MemoryContextSwitchTo(old);
-	return request->outcome.status == NULL;
 }
 
 /*

@@ -41,6 +41,23 @@ $node->safe_psql('postgres', "DELETE FROM screenshot_task_request WHERE stream_n
 $api->go_on;
 ends_well('deleted', 3, 3 .. 5);
 is_logged($_) for @gone[0, 1];
+
+# A row of a dump takes the place of one in flight: it is another request's, and held.  So is one that says that it was sent once more.
+@gone = fly_until_told('replaced', 4);
+$node->safe_psql('postgres', q{
+	BEGIN;
+	CREATE TEMP TABLE copy ON COMMIT DROP AS SELECT * FROM screenshot_task_request WHERE stream_name ~ '^replaced [123]';
+	DELETE FROM screenshot_task_request WHERE stream_name ~ '^replaced [123]';
+	INSERT INTO screenshot_task_request (id, stream_name, domain_name, app_name, end_time, template_id, start_time, requested_by, requested_at, status, attempts, stamp)
+		OVERRIDING SYSTEM VALUE
+		SELECT id, replace(stream_name, 'replaced', 'restored'), domain_name, app_name, end_time, template_id, start_time, requested_by, requested_at,
+			'sending', attempts + (stream_name = 'replaced 2')::int, 815 FROM copy;
+	UPDATE screenshot_task_request SET attempts = attempts + 1 WHERE stream_name = 'replaced 4';
+	COMMIT});
+$api->go_on;
+is_logged($_) for @gone;
+is($node->safe_psql('postgres', "SELECT count(*) FROM screenshot_task_request WHERE stream_name LIKE 'restored %' AND status = 'sending' AND task_id IS NULL AND origin = 0"),
+	3, 'what was restored is as it was');
 @gone = fly_until_told('truncated', 3);
 $node->safe_psql('postgres', 'TRUNCATE screenshot_task_request');
 $api->go_on;
@@ -180,7 +197,42 @@ $node->reload;
 ends_well('claim', 9);
 is($node->worker_pid, $worker, 'it is the same worker');
 
-# The same for one that is woken, one that was being sent when the worker was killed, one that has expired, and one in doubt
+# A trigger gives a request another server, or another role, as it is claimed: it goes there, once it is claimed for that.
+$node->add_server('spare', $api, @server);
+$node->safe_psql('postgres', q{
+	CREATE ROLE mover;
+	GRANT USAGE ON FOREIGN SERVER tencent_live TO mover;
+	CREATE FUNCTION move() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		IF NEW.status = 'sending' AND NEW.stream_name = 'moved 1' THEN
+			NEW.server := 'spare';
+		ELSIF NEW.status = 'sending' AND NEW.stream_name = 'moved 2' THEN
+			NEW.role := 'mover'::regrole;
+		ELSIF NEW.status = 'sending' AND NEW.stream_name = 'moved nowhere' THEN
+			NEW.role := NULL;
+		END IF;
+		RETURN NEW;
+	END $$;
+	CREATE TRIGGER move BEFORE UPDATE ON screenshot_task_request FOR EACH ROW EXECUTE FUNCTION move()});
+$node->safe_psql('postgres', insert_sql(stream_name => \"'moved ' || i", rows => 3) . insert_sql(stream_name => 'moved nowhere'));
+ends_well('moved', 3);
+is($node->safe_psql('postgres', "SELECT string_agg(server || ' ' || requested_by, ', ' ORDER BY stream_name) FROM screenshot_task_request WHERE stream_name ~ '^moved \\d'"),
+	'spare postgres, tencent_live mover, tencent_live postgres', 'where the trigger said');
+ok($node->wait_for_table("status = 'pending' AND role IS NULL", where => "stream_name = 'moved nowhere'"), 'what is nobody\'s is not sent');
+is($api->requests(stream_name => 'moved nowhere'), 0, 'not at all');
+$node->safe_psql('postgres', "DROP TRIGGER move ON screenshot_task_request; DELETE FROM screenshot_task_request WHERE stream_name = 'moved nowhere'");
+is($node->worker_pid, $worker, 'it is the same worker');
+
+# A parameter is missing, since a constraint is.
+$node->safe_psql('postgres', 'ALTER TABLE screenshot_task_request ALTER stream_name DROP NOT NULL, ALTER template_id DROP NOT NULL;'
+	  . insert_sql(reference => 'no stream', stream_name => undef) . insert_sql(reference => 'no template', template_id => undef));
+ok($node->wait_for_table("status = 'failed'", where => "reference LIKE 'no %'"), 'a request that lacks a parameter fails');
+is($node->safe_psql('postgres', "SELECT DISTINCT error_message FROM screenshot_task_request WHERE reference LIKE 'no %'"),
+	'a parameter that must not be null is', 'and says why');
+$node->safe_psql('postgres', "DELETE FROM screenshot_task_request WHERE reference LIKE 'no %';"
+	  . 'ALTER TABLE screenshot_task_request ALTER stream_name SET NOT NULL, ALTER template_id SET NOT NULL');
+is($node->worker_pid, $worker, 'it is the same worker');
+
+# A row that no trigger lets be changed: one that is woken, one that was being sent when the worker was killed, one that has expired, and one in doubt
 $node->safe_psql('postgres', q{
 	CREATE FUNCTION refuse_all() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 		IF NEW.stream_name ~ '^stubborn' THEN
