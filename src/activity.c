@@ -35,8 +35,10 @@
 /* One that took so long is not made while requests wait to be sent */
 #define CHEAP_COUNT			(5 * US_PER_MS)
 
-/* The rate is that of about so long, in seconds */
+/* The rate is that of about so long, in seconds; after less than so long it
+ * is not known, as the first answers may come together or one by one */
 #define RATE_SPAN			10.0
+#define MIN_RATE_SPAN		1.0
 
 static Activity mine;			/* this worker's */
 static Activity published;
@@ -105,8 +107,12 @@ activity_note_put_back(bool waits)
 void
 activity_note_answered(void)
 {
+	bool		is_first = answers_at == 0;
+
 	age_answers(monotonic_now());
-	answers++;
+	/* The time in which they come begins with the first. */
+	if (!is_first)
+		answers++;
 }
 
 /*
@@ -115,12 +121,7 @@ activity_note_answered(void)
 static void
 age_answers(MonotonicUs now)
 {
-	if (answers_at == 0)
-	{
-		/* The first ones are those of a second. */
-		weight = 1;
-	}
-	else
+	if (answers_at != 0)
 	{
 		double		seconds = (double) (now - answers_at) / US_PER_SECOND;
 		double		fade = exp(-seconds / RATE_SPAN);
@@ -220,7 +221,7 @@ activity_publish(int place, bool busy, int in_flight)
 	}
 	else if (answers_at != 0 && monotonic_now() > answers_at + US_PER_SECOND)
 		age_answers(monotonic_now());
-	mine.per_second = weight > 0 ? answers / weight : 0;
+	mine.per_second = weight >= MIN_RATE_SPAN ? answers / weight : 0;
 	if (memcmp(&mine, &published, sizeof(Activity)) == 0)
 		return;
 	publish_activity(place, &mine);
