@@ -215,13 +215,11 @@ take_left_and_done(void)
 static void
 count(const Job *job, const HttpReply *reply)
 {
-	Server	   *server = job->lane->server;
+	const Server *server = job->lane->server;
 
 	stat_count(NameStr(server->name), COUNT_CONNECTIONS, reply->connections);
-	if (!reply->complete)
-		return;
-	server_answered(server);
-	stat_latency(NameStr(server->name), monotonic_now() - job->started_at);
+	if (reply->complete)
+		stat_latency(NameStr(server->name), monotonic_now() - job->started_at);
 }
 
 static void

@@ -268,6 +268,8 @@ lane_note_answer(Lane *lane, RateKey key, MonotonicUs signed_at,
 
 	if (answer->error_code != NULL)
 		reason = psprintf("%s: %s", answer->error_code, reason);
+	if (answer->error_code != NULL || answer->outcome == LIVE_DONE)
+		lane->server->suspect = false;
 	switch (answer->outcome)
 	{
 		case LIVE_DONE:
@@ -281,7 +283,8 @@ lane_note_answer(Lane *lane, RateKey key, MonotonicUs signed_at,
 				pause_server(lane->server, reason);
 			break;
 		case LIVE_UNKNOWN:
-			if (!reply->complete)
+			/* What answers without a code is not the API. */
+			if (answer->error_code == NULL)
 				note_unanswered(lane->server, started_at, reason);
 			break;
 		case LIVE_THROTTLED:
@@ -548,18 +551,9 @@ server_reached(Server *server)
 }
 
 /*
- * The API behind the server has answered.
- */
-void
-server_answered(Server *server)
-{
-	server->suspect = false;
-}
-
-/*
- * A request that was started at the given time has left and was not answered.
- * That may be bad luck, of all that were under way with it; but not if there
- * was reason already to suspect the server.
+ * A request that was started at the given time has left, and the API has not
+ * answered it.  That may be bad luck, of all that were under way with it; but
+ * not if there was reason already to suspect the server.
  */
 static void
 note_unanswered(Server *server, MonotonicUs started_at, const char *reason)

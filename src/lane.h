@@ -33,7 +33,7 @@ typedef struct Server
 	int			n_left;			/* of these, those that have left */
 	int			max_in_flight;
 	MonotonicUs known_until;	/* when it must be got to know again */
-	bool		suspect;		/* has left a request unanswered */
+	bool		suspect;		/* was a request not answered by the API? */
 	MonotonicUs suspect_since;
 	Pause		pause;
 
@@ -95,7 +95,6 @@ extern MonotonicUs lane_paused_until(const Lane *lane);
 extern void lane_pause(Lane *lane, const char *reason);
 
 extern void server_reached(Server *server);
-extern void server_answered(Server *server);
 
 extern void lanes_end_pauses(void);
 extern int	lanes_describe_pauses(MonotonicUs now, StringInfo lines);

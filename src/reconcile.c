@@ -370,8 +370,8 @@ is_asked_about(const DoubtfulRequest *request)
 }
 
 /*
- * Do what the server's option in_doubt says, where that is not to ask.
- * Returns whether that was all.
+ * Do what the server's option in_doubt says, where that is not to ask, and not
+ * before it is to be asked.  Returns whether that was all.
  */
 static bool
 apply_policy(const DoubtfulRequest *request, const LiveServer *options)
@@ -379,27 +379,26 @@ apply_policy(const DoubtfulRequest *request, const LiveServer *options)
 	TimestampTz at = may_be_asked_at(request->sent_at,
 									 options->request_timeout);
 
-	switch (options->in_doubt)
+	if (options->in_doubt == IN_DOUBT_HOLD)
 	{
-		case IN_DOUBT_HOLD:
-			queue_leave_to_person(request,
-								  psprintf("in doubt, and the server's option in_doubt is \"hold\": look whether the task exists, then call resolve_screenshot_task_request(%lld, its TaskId), or with NULL if there is none",
-										   (long long) request->id));
-			return true;
-		case IN_DOUBT_RESEND:
-			if (queue_send_again(request,
-								 "was in doubt, and sent again by the server's option in_doubt"))
-			{
-				lane_has_new_work(lane_find(&request->lane));
-				note(request, SENT_AGAIN, NULL);
-			}
-			return true;
-		case IN_DOUBT_RECONCILE:
-			break;
+		queue_leave_to_person(request,
+							  psprintf("in doubt, and the server's option in_doubt is \"hold\": look whether the task exists, then call resolve_screenshot_task_request(%lld, its TaskId), or with NULL if there is none",
+									   (long long) request->id));
+		return true;
 	}
-	if (at <= GetCurrentTimestamp())
+	if (at > GetCurrentTimestamp())
+	{
+		queue_ask_later(request, at, NULL);
+		return true;
+	}
+	if (options->in_doubt == IN_DOUBT_RECONCILE)
 		return false;
-	queue_ask_later(request, at, NULL);
+	if (queue_send_again(request,
+						 "was in doubt, and sent again by the server's option in_doubt"))
+	{
+		lane_has_new_work(lane_find(&request->lane));
+		note(request, SENT_AGAIN, NULL);
+	}
 	return true;
 }
 

@@ -137,7 +137,7 @@ static void count_aside(void);
 static void count_requests(void);
 static void tell_activity(void);
 static void log_storms_at_exit(int code, Datum arg);
-static bool has_nothing_in_hand(void);
+static int	in_hand(void);
 static void heed_request_to_yield(void);
 static bool may_yield(void);
 static bool has_database_work(MonotonicUs now);
@@ -238,7 +238,7 @@ screenshot_task_worker_main(Datum database)
 			if (take_wake(place))
 				look = true;
 			/* What is left unfinished is for the next worker, and soon. */
-			yield_slot(place, has_nothing_in_hand() ? next_event() : 0);
+			yield_slot(place, in_hand() == 0 ? next_event() : 0);
 			proc_exit(0);
 		}
 		renew_credentials();
@@ -315,7 +315,7 @@ count_requests(void)
 static void
 tell_activity(void)
 {
-	bool		idle = has_nothing_in_hand() &&
+	bool		idle = in_hand() == 0 &&
 		next_event() > monotonic_now() + IDLE_AFTER;
 	StringInfoData pauses;
 
@@ -326,7 +326,7 @@ tell_activity(void)
 						pauses.data);
 	pfree(pauses.data);
 	activity_set_work(look || lanes_have_work());
-	activity_publish(place, !idle, dispatch_jobs() + n_stuck);
+	activity_publish(place, !idle, in_hand());
 }
 
 static void
@@ -338,12 +338,18 @@ log_storms_at_exit(int code, Datum arg)
 }
 
 /*
- * Would nothing be in doubt, or forgotten, if this process ended now?
+ * How much would be in doubt, or forgotten, if this process ended now: what is
+ * under way, and outcomes that are not written down.
  */
-static bool
-has_nothing_in_hand(void)
+static int
+in_hand(void)
 {
-	return dispatch_jobs() == 0 && dlist_is_empty(&outcomes) && n_stuck == 0;
+	int			n = dispatch_jobs() + n_stuck;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &outcomes)
+		n++;
+	return n;
 }
 
 /*
@@ -583,6 +589,7 @@ work_on_database(void)
 				stuck_retry_at = monotonic_now();
 				break;
 			case TABLE_BUSY:
+				activity_note_error("another session has locked the table screenshot_task_request: nothing is sent, and no result is written, until it has ended");
 				not_before = monotonic_now() + BUSY_RETRY;
 				break;
 		}

@@ -98,6 +98,15 @@ is($row->{error_message}, qq{in doubt, and the server's option in_doubt is "hold
 is_deeply([ $row->{attempts}, sent($row->{stream_name}), $row->{task_id} ], [ 2, 2, ($api->ledger(stream_name => $row->{stream_name}))[0]{task_id} ], 'resend: sent again');
 is($api->ledger(stream_name => $row->{stream_name}), 1, 'resend: one task');
 is(scalar(grep { $_->{action} =~ /Describe/ && $_->{stream_name} =~ /held|resend/ } $api->requests), 0, 'hold, resend: nobody was asked');
+# Who cannot wait is not served before the first one can no longer arrive.
+$node->add_server('patient', $api, request_timeout => '10min', in_doubt => 'resend');
+$node->safe_psql('postgres', insert_sql(server => 'patient', stream_name => 'fault:error=InternalError,create#patient'));
+my $patient = "server = 'patient' AND status = 'in_doubt' AND attempts = 1 AND next_attempt_at";
+ok($node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM screenshot_task_request WHERE $patient > now() + interval '5 min')"), 'resend: in doubt for as long as it may be under way');
+$node->safe_psql('postgres', "SELECT retry_screenshot_task_request(id) FROM screenshot_task_request WHERE $patient > now()");
+ok($node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM screenshot_task_request WHERE $patient = sent_at + interval '10 min' + interval '" . GRACE . " s')"), 'resend: also if it is to be tried at once');
+is(sent('fault:error=InternalError,create#patient'), 1, 'resend: and not sent meanwhile');
+$node->safe_psql('postgres', "SELECT cancel_screenshot_task_request(id) FROM screenshot_task_request WHERE server = 'patient'");
 $node->safe_psql('postgres', "SELECT resolve_screenshot_task_request(id, 'made up') FROM screenshot_task_request WHERE status = 'in_doubt'");
 
 # DescribeScreenshotTask is not to be had

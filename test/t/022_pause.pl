@@ -97,6 +97,20 @@ for my $name (sort keys %faults)
 	is_deeply([ map { $_->{task_id} } $node->table("server = '$name'") ], [ map { map { $_->{task_id} } $ledger->ledger(stream_name => "$name $_") } 1 .. ROWS ], "$name: one task each");
 }
 
+# Nor is it the API that answers without a code: what stands before it, or the wrong server.  That is seen before all
+# requests are in doubt.
+my $gateway = LiveApi->new;
+$gateway->order(fault => 'status=502', stream => 'gateway *', times => 0);
+$node->add_server('gateway', $gateway, request_timeout => '1s', requests_per_second => 1000);
+$node->safe_psql('postgres', insert_sql(server => 'gateway', stream_name => \"'gateway ' || i", rows => 100));
+ok(wait_until(sub { paused('gateway') == 1 }), 'a gateway: a pause begins');
+like($node->log_text, qr/screenshot tasks for server "gateway" are paused for 5 s\n.*DETAIL:  HTTP status 502 instead of an answer of the API/, 'a gateway: and says why');
+cmp_ok($node->safe_psql('postgres', "SELECT count(*) FROM screenshot_task_request WHERE server = 'gateway' AND status = 'pending' AND attempts = 0"), '>', 50, 'a gateway: most requests were not sent');
+$gateway->clear_orders;
+$node->reload;
+ok($node->wait_for_table("status = 'created'", where => "server = 'gateway'"), 'a gateway: all are created once it is gone');
+is_deeply([ map { scalar $gateway->ledger(stream_name => "gateway $_") } 1 .. 100 ], [ (1) x 100 ], 'a gateway: once each');
+
 # A peer that accepts and never answers holds up nobody but itself, be it a full house of requests or a handshake.
 my $mute = LiveApi->new('--account', join ':', @hanging);
 $node->add_server('hanging', $api, account => \@hanging, request_timeout => '10min', ca_file => $api->ca_file_copy);

@@ -163,6 +163,18 @@ $node->safe_psql('postgres', "SELECT pg_terminate_backend($old)");
 ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM screenshot_task_worker WHERE datname = 'postgres' AND pid <> $old"), 'a new worker shows');
 is(stat_of('tencent_live', 'postgres')->{created}, $created, 'and nothing is forgotten');
 
+# Who has locked the table keeps the worker waiting: that is told, and what is not written yet counts as in flight.
+$api->order(fault => 'delay=3', stream => 'locked out');
+$node->safe_psql('postgres', insert_sql(stream_name => 'locked out'));
+ok(wait_until(sub { worker()->{in_flight} == 1 }), 'a request is under way');
+my $locker = $node->begin('BEGIN; LOCK TABLE screenshot_task_request IN SHARE MODE; SELECT pg_sleep(600)');
+ok(wait_until(sub { $api->ledger(stream_name => 'locked out') == 1 && (worker()->{last_error} // '') =~ /^another session has locked the table screenshot_task_request: / }), 'that the table is locked is told');
+is(worker()->{in_flight}, 1, 'what is not written down is in flight');
+$node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_locks WHERE relation = 'screenshot_task_request'::regclass AND mode = 'ShareLock'});
+$locker->end;
+ok($node->wait_for_table("status = 'created'", where => "stream_name = 'locked out'"), 'it is written once it may be');
+ok(wait_until(sub { worker()->{in_flight} == 0 }), 'and no more in flight');
+
 # Storms: of equal faults a few have a line each, the others one together.
 $api->order(fault => 'error=InvalidParameter.Storm', stream => 'storm *', times => 0);
 my $offset = $node->log_size;
