@@ -239,7 +239,7 @@ COMMENT ON COLUMN @extschema@.screenshot_task_request.status IS
 COMMENT ON COLUMN @extschema@.screenshot_task_request.next_attempt_at IS
 'of a pending request: not to be sent before; null: as soon as there is a free slot. Of one in doubt: when it is next asked about; null: it is left to a person';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.attempts IS
-'how often the request was sent; what the API refused by its rate limit does not count';
+'how often the request was sent; refusals that are not the request''s own fault do not count';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.sent_at IS
 'when the request was last sent';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.finished_at IS
@@ -375,14 +375,14 @@ LANGUAGE C;
 REVOKE ALL ON FUNCTION @extschema@.screenshot_task_request_news() FROM PUBLIC;
 
 COMMENT ON FUNCTION @extschema@.screenshot_task_request_news() IS
-'has those look, at commit, who wait for a request';
+'at commit, wakes the sessions that wait for a request';
 
 CREATE TRIGGER screenshot_task_request_news
 	AFTER UPDATE OR DELETE OR TRUNCATE ON @extschema@.screenshot_task_request
 	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.screenshot_task_request_news();
 
 COMMENT ON TRIGGER screenshot_task_request_news ON @extschema@.screenshot_task_request IS
-'has those look, at commit, who wait for a request';
+'at commit, wakes the sessions that wait for a request';
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.screenshot_task_request', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.screenshot_task_request_id_seq', '');
@@ -573,13 +573,13 @@ COMMENT ON COLUMN @extschema@.screenshot_task_worker.datid IS 'OID of the databa
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.datname IS 'name of the database';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.pid IS 'process of the worker; null: none is running';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.state IS
-'sending: requests are on their way; busy: it will have something to do within a second; idle: not so; paused: there are requests, and all it can do is wait for a pause to end; disabled: by screenshot_task.enabled; waiting for its turn: there are not enough slots for workers; kept out: by a command on the database; not running';
+'sending: requests are on their way; busy: it will have something to do within a second; idle: it has not; paused: something is paused, there are requests, and none is under way; disabled: by screenshot_task.enabled; waiting for its turn: there are not enough slots for workers; kept out: by a command on the database; not running';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.in_flight IS 'requests that are on their way, or whose outcome is not written down yet';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.pending IS 'requests that are to be sent, as last counted, less those sent since; counted at commits, at sweeps, and after this was read, but so seldom that it takes no more than 0.2 % of the time';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.waiting IS 'those of them that may not be sent yet';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.in_doubt IS 'requests that are in doubt, as last counted';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.held IS 'requests that came in a dump or a copy of a database, and are not sent; more than 1,000 of a kind are not counted';
-COMMENT ON COLUMN @extschema@.screenshot_task_worker.oldest_age IS 'how long ago the oldest request was made that may be sent';
+COMMENT ON COLUMN @extschema@.screenshot_task_worker.oldest_age IS 'age of the oldest request that may be sent';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.drain_time IS 'how long it takes to send what may be sent, at the rate of the last ten seconds; null: not known';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.pauses IS 'how many servers, and roles on servers, are paused';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.paused IS 'which, until when, and why, a line each';

@@ -97,7 +97,7 @@ typedef struct LiveRequest
 	Tc3Signature signature;
 } LiveRequest;
 
-/* What an answer means: see tencent-api's classes of error codes */
+/* What an answer means, by its error code */
 typedef enum LiveOutcome
 {
 	LIVE_DONE,					/* the API did it */

@@ -31,6 +31,12 @@ die() {
 	exit 1
 }
 
+# What the head comment of the script says.
+usage() {
+	sed -n '3,/^$/s/^# \{0,1\}//p' "$0"
+	exit "$1"
+}
+
 # A calling environment that aims at other servers, or at other compilers, must change nothing here.
 forget_environment() {
 	local name

@@ -1,4 +1,4 @@
-# The first steps and the recipes of the README, run as they stand there.
+# The first steps and the recipes of the README, and what docs/operation.md has to look at, run as they stand there.
 
 use strict;
 use warnings;
@@ -12,12 +12,12 @@ use Test::More;
 my $api  = LiveApi->new;
 my $node = ScreenshotTaskTest->start_new('main', 'screenshot_task.reconcile_grace' => '100ms');
 
-# The pieces of SQL under a heading.
+# The pieces of SQL under a heading, of the README unless it is another page.
 sub recipes
 {
-	my ($heading) = @_;
-	my ($section) = slurp_file("$FindBin::RealBin/../../README.md") =~ /^#+ \Q$heading\E\n(.*?)(?=^#|\z)/ms
-	  or die "the README has no section $heading";
+	my ($heading, $page) = (@_, 'README.md');
+	my ($section) = slurp_file("$FindBin::RealBin/../../$page") =~ /^#+ \Q$heading\E\n(.*?)(?=^#|\z)/ms
+	  or die "$page has no section $heading";
 
 	return $section =~ /^```sql\n(.*?)^```$/msg;
 }
@@ -52,8 +52,13 @@ is($result->{rows}[-1][0], 'created', 'what is requested is created');
 my $by_steps = () = $api->ledger(event => 'create');
 is($by_steps, 1, 'once');
 
+# ------------------------------------------------------------------------- In a transaction
+is($node->try(recipe('In a transaction') . "GRANT INSERT ON event TO app", dbname => 'fresh')->{error}, undef, 'the recipe for a trigger runs');
+is($node->try(q{INSERT INTO event VALUES (7, 'by trigger', now() + interval '8 d', now() + interval '8 d 2 h')}, dbname => 'fresh', user => 'app')->{error}, undef, 'an event is booked');
+is($node->safe_psql('fresh', q{SELECT status, reference, end_time - start_time BETWEEN '2 h' AND '2 h 1 s' FROM screenshot_task_request WHERE stream_name = 'by trigger'}), 'pending|7|t', 'and its screenshots are requested');
+
 # -------------------------------------------------------------------- Asked twice, done once
-my $twice = recipe('Asked twice, done once') =~ s/2026-12-01/2999-12-01/gr;
+my $twice = recipe('Asked twice, done once');
 app(q{INSERT INTO event (stream, starts_at, ends_at) SELECT 'scheduled ' || i, now() + '1 h', now() + '2 h' FROM generate_series(1, 3) AS i;
 	INSERT INTO event (stream, starts_at, ends_at) VALUES ('over', now() - interval '2 h', now() - interval '1 h')});
 my $first = app($twice);
@@ -62,8 +67,8 @@ my $second = app($twice);
 is($second->{error}{message}, undef, 'and once more');
 is_deeply($second->{rows}, $first->{rows}, 'the id is the same');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM screenshot_task_request'), 4, 'and there is a request for each event that is not over, and one by hand');
-ok($node->wait_for_table("status = 'created'", where => "reference LIKE 'event %' AND stream_name LIKE 'scheduled%'"), 'their tasks are created');
-is($api->ledger(event => 'create') - $by_steps, 3, 'once each');
+ok($node->wait_for_table("status = 'created'"), 'their tasks are created');
+is($api->ledger(event => 'create') - $by_steps, 4, 'once each');
 app('DELETE FROM event');
 
 # -------------------------------------------------------- When an event is deleted or moved
@@ -137,5 +142,19 @@ is_deeply(statuses_of('doubtful'), ['cancelled'], 'and cancels it');
 book('forgotten', '30 d');
 $node->safe_psql('postgres', "DELETE FROM screenshot_task_request WHERE stream_name = 'forgotten'");
 is(app("DELETE FROM event WHERE stream = 'forgotten'")->{error}{message}, undef, 'one whose request is gone is deleted');
+
+# ---------------------------------------------------------------------------- What to watch
+# One in doubt, whose task there is, left to a person
+$node->safe_psql('postgres', 'TRUNCATE screenshot_task_request');
+$api->order(fault => "error=$_", stream => $_) for 'InternalError,create', 'InvalidParameter';
+$node->safe_psql('postgres', insert_sql(stream_name => $_)) for 'InternalError,create', 'InvalidParameter';
+ok($node->wait_for_table("status = 'failed' OR status = 'in_doubt' AND next_attempt_at IS NULL"), 'one is left to a person, and one failed');
+my ($doubtful) = requests_of('InternalError,create');
+my ($watching) = recipes('What to watch', 'docs/operation.md');
+my @looks = split /\n\n/, $watching =~ s/\b42\b/$doubtful->{id}/r;
+is_deeply([ map { scalar @{ $node->try($_)->{rows} // [] } } @looks[ 0 .. 2 ] ], [ 2, 1, 1 ], 'each look shows what it is for');
+is($node->try($looks[2])->{rows}[0][0], ($api->ledger(stream_name => 'InternalError,create'))[0]{task_id}, 'the task of the one in doubt');
+is($node->try($looks[3])->{error}, undef, 'those that failed are tried again');
+ok($node->wait_for_table("status = 'created'", where => "stream_name = 'InvalidParameter'"), 'and the other is sent again');
 
 done_testing();
