@@ -26,6 +26,11 @@ def number(x):
     return f"{x:.3g}"
 
 
+def judged(x, aim):
+    """So that it does not read as the aim unless it is."""
+    return f"{x:.4g}" if x != aim and number(x) == number(aim) else number(x)
+
+
 def spread(runs):
     return f"{number(min(runs))} to {number(max(runs))}" if len(runs) > 1 else ""
 
@@ -73,13 +78,13 @@ class Report:
               f" {spread(runs):20}"
               f" {f'{us:.0f} us' if us else ''}", flush=True)
 
-    def target(self, point, what, runs, relation, aim, unit=""):
+    def target(self, what, runs, relation, aim, unit=""):
         """What is to be reached: measured once, or in several turns."""
         runs = runs if isinstance(runs, list) else [runs]
         reached = statistics.median(runs)
         met = reached >= aim if relation == "at least" else reached <= aim
-        self.parts[self.part]["targets"].append((point, what, runs, relation, aim, unit, met))
-        print(f"  {f'{point}. {what}':66} {number(reached) + unit:>8}   {relation} {number(aim)}{unit}:"
+        self.parts[self.part]["targets"].append((what, runs, relation, aim, unit, met))
+        print(f"  {what:66} {judged(reached, aim) + unit:>8}   {relation} {number(aim)}{unit}:"
               f" {'met' if met else 'MISSED'}", flush=True)
 
     def sum(self):
@@ -110,9 +115,9 @@ class Report:
             for what, unit, runs, us in part["figures"]:
                 lines.append(f"| {what} | {number(statistics.median(runs))} | {unit} | {spread(runs)} | {len(runs)} |"
                              f" {f'{us:.0f} µs' if us else ''} |")
-            lines += ["", "| point | target | reached | lowest to highest | aim | |", "|--:|---|--:|---|---|---|"]
-            for point, what, runs, relation, aim, unit, is_met in part["targets"]:
-                lines.append(f"| {point} | {what} | {number(statistics.median(runs))}{unit} | {spread(runs)} |"
+            lines += ["", "| target | reached | lowest to highest | aim | |", "|---|--:|---|---|---|"]
+            for what, runs, relation, aim, unit, is_met in part["targets"]:
+                lines.append(f"| {what} | {judged(statistics.median(runs), aim)}{unit} | {spread(runs)} |"
                              f" {relation} {number(aim)}{unit} |"
                              f" {'met' if is_met else '**missed**'} |")
             lines.append("")
