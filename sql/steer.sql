@@ -110,6 +110,60 @@ SELECT enqueue_screenshot_task('own', 'd', 'a', now() + interval '30 days 1 hour
 SELECT adopt_screenshot_task_requests();
 :held;
 
+-- one of a dump that was being sent is not any more: it can be cancelled, or adopted
+BEGIN;
+SET LOCAL client_min_messages = error;
+SELECT cancel_screenshot_task_request(id) FROM screenshot_task_request WHERE stream_name = 'nobody sending';
+SELECT status, error_message FROM screenshot_task_request WHERE stream_name = 'nobody sending';
+ROLLBACK;
+
+-- a reference that another request has by now keeps one held, and two held ones each other; not the rest
+DELETE FROM screenshot_task_request WHERE stream_name <> 'own';
+INSERT INTO screenshot_task_request
+	(stream_name, domain_name, app_name, start_time, end_time, template_id, requested_by, requested_at, status, stamp, reference)
+	SELECT 'of ' || COALESCE(reference, 'none'), 'd', 'a', now() + interval '30 days', now() + interval '30 days 1 hour', 1,
+		'regress_screenshot_late', now(), 'pending', 815, reference
+	FROM unnest(ARRAY['taken', 'twin', 'twin', 'free', NULL]) AS reference;
+CREATE ROLE regress_screenshot_late;
+GRANT USAGE ON FOREIGN SERVER tencent_live TO regress_screenshot_late;
+GRANT INSERT ON screenshot_task_request TO regress_screenshot_late;
+SET ROLE regress_screenshot_late;
+SELECT enqueue_screenshot_task('late', 'd', 'a', now() + interval '30 days 1 hour', 1,
+	start_time => now() + interval '30 days', reference => 'taken') IS NOT NULL AS late;
+RESET ROLE;
+SELECT adopt_screenshot_task_requests();
+:held;
+DELETE FROM screenshot_task_request WHERE stream_name = 'late' OR id = (SELECT min(id) FROM screenshot_task_request WHERE stream_name = 'of twin');
+SELECT adopt_screenshot_task_requests();
+REVOKE ALL ON screenshot_task_request FROM regress_screenshot_late;
+REVOKE ALL ON FOREIGN SERVER tencent_live FROM regress_screenshot_late;
+DROP ROLE regress_screenshot_late;
+
+-- the owner's triggers: one that is deferred is not, and one may leave the row out; and the owner may lose a TaskId
+SELECT id AS own FROM screenshot_task_request WHERE stream_name = 'own' \gset
+CREATE FUNCTION note_steered() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	RAISE NOTICE 'fired as the owner: %', current_user = session_user;
+	RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER note_steered AFTER UPDATE ON screenshot_task_request
+	DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION note_steered();
+BEGIN;
+UPDATE screenshot_task_request SET extension = 'x' WHERE id = :own;
+SELECT retry_screenshot_task_request(:own);
+SAVEPOINT a;
+SELECT cancel_screenshot_task_request(:own);
+COMMIT;
+DROP TRIGGER note_steered ON screenshot_task_request;
+CREATE TRIGGER note_steered BEFORE UPDATE ON screenshot_task_request FOR EACH ROW EXECUTE FUNCTION note_steered();
+\set far :own
+SELECT :said AS said FROM (VALUES ('SELECT retry_screenshot_task_request(%s)')) AS v (statement);
+DROP FUNCTION note_steered CASCADE;
+INSERT INTO screenshot_task_request (id, stream_name, domain_name, app_name, start_time, end_time, template_id)
+	OVERRIDING SYSTEM VALUE VALUES (816, 'far', 'd', 'a', now() + interval '30 days', now() + interval '30 days 1 hour', 1);
+UPDATE screenshot_task_request SET status = 'created' WHERE id = 816;
+SELECT cancel_screenshot_task_request(816);
+
 DELETE FROM screenshot_task_request;
 REVOKE USAGE ON FOREIGN SERVER tencent_live FROM regress_screenshot_app;
 REVOKE INSERT ON screenshot_task_request FROM regress_screenshot_app;

@@ -62,9 +62,8 @@
 
 #define TABLE_NAME		"screenshot_task_request"
 
-/* A row that is locked is passed over; longer, if to ask costs a request */
+/* A row that is locked is passed over for so long */
 #define LOCKED_FOR			US_PER_SECOND
-#define DOUBT_LOCKED_FOR	(20 * US_PER_SECOND)
 
 /*
  * Most changes take two statements: one chooses rows and locks them, the other
@@ -349,7 +348,8 @@ static Statement doubtful_statement = {
 	"SELECT " DOUBTFUL_COLUMNS " FROM %1$s"
 	" WHERE origin = $1 AND status = 'in_doubt' AND id <> ALL ($2)"
 	" AND next_attempt_at <= " NOW
-	" ORDER BY next_attempt_at LIMIT $3",
+	" ORDER BY next_attempt_at LIMIT $3"
+	" FOR NO KEY UPDATE SKIP LOCKED",
 	3, {INT8OID, INT8ARRAYOID, INT4OID}, NULL
 };
 
@@ -1492,7 +1492,8 @@ compare_ids(const void *a, const void *b)
 }
 
 /*
- * Requests in doubt that are due to be asked about, at most so many.
+ * Requests in doubt that are due to be asked about, at most so many, without
+ * those that are locked: what is found out about these could not be written.
  */
 List *
 queue_find_doubtful(int most)
@@ -1713,8 +1714,6 @@ leave_doubt(const DoubtfulRequest *request, const char *status,
 	args[2] = Int64GetDatum(request->id);
 	args[3] = Int32GetDatum(request->attempt);
 	ids = choose(&choose_in_doubt, args, &n);
-	if (n == 0)
-		refusal_note_lock(request->id, DOUBT_LOCKED_FOR);
 
 	args[1] = CStringGetTextDatum(status);
 	args[2] = TimestampTzGetDatum(next_attempt_at);

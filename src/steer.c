@@ -19,18 +19,22 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/table.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
+#include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "nodes/makefuncs.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/syscache.h"
 
 #include "compat.h"
@@ -69,6 +73,24 @@ typedef struct LockedRequest
 #define CANCELLED_IN_DOUBT \
 	"was in doubt when it was cancelled: its task may exist"
 
+/* Requests that are held, by the caller's roles $2; $1 is this database's origin */
+#define HELD_OF_CALLER \
+	"status::pg_catalog.text OPERATOR(pg_catalog.=) ANY ('{pending,sending,in_doubt}'::pg_catalog.text[])" \
+	" AND origin OPERATOR(pg_catalog.<>) $1" \
+	" AND " REQUEST_ROLE " OPERATOR(pg_catalog.=) ANY ($2)"
+
+/* Has another request the reference of a held one, by its role or to be; or
+ * are there two of them? */
+#define REFERENCE_IS_TAKEN \
+	"(reference IS NOT NULL AND (EXISTS (SELECT FROM %1$s AS other" \
+	"  WHERE other.reference OPERATOR(pg_catalog.=) held.reference" \
+	"  AND other.role OPERATOR(pg_catalog.=) " ROLE_OF("held.") \
+	"  AND other.id OPERATOR(pg_catalog.<>) held.id)" \
+	" OR ROW(requested_by, reference) OPERATOR(pg_catalog.=) ANY" \
+	"  (SELECT requested_by, reference FROM %1$s" \
+	"   WHERE origin OPERATOR(pg_catalog.=) 0::pg_catalog.int8 AND reference IS NOT NULL" \
+	"   GROUP BY 1, 2 HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 1)))"
+
 /* Who called, while the statements run as the table's owner */
 typedef struct Caller
 {
@@ -82,8 +104,11 @@ static void lock_request(FunctionCallInfo fcinfo, LockedRequest *request,
 static bool find_request(LockedRequest *request, Oid caller, Oid owner,
 						 const char *lock);
 static Oid	begin(FunctionCallInfo fcinfo, char **table, Caller *caller);
+static void make_triggers_immediate(Oid table, Oid schema);
 static ArrayType *find_roles_with_held_requests(const char *table, Oid caller,
 												Oid owner);
+static void warn_of_taken_references(const char *table, Datum origin,
+									 Datum roles);
 static void update_request(const LockedRequest *request,
 						   const char *assignments, const char *task_id);
 static char *write_stop(const LockedRequest *request, const char *task_id);
@@ -116,8 +141,10 @@ cancel_screenshot_task_request(PG_FUNCTION_ARGS)
 					   " finished_at = pg_catalog.clock_timestamp()", NULL);
 		cancelled = true;
 	}
-	else if (is(&request, "in_doubt"))
+	else if (is(&request, "in_doubt") ||
+			 (is(&request, "sending") && request.is_held))
 	{
+		/* One that came in a dump while it was being sent is not any more. */
 		ereport(WARNING,
 				(errmsg("screenshot task request %lld was in doubt: its task may exist",
 						(long long) request.id)));
@@ -133,7 +160,9 @@ cancel_screenshot_task_request(PG_FUNCTION_ARGS)
 						(long long) request.id),
 				 errhint("%s ends it.",
 						 write_stop(&request,
-									quote_literal_cstr(request.task_id)))));
+									request.task_id != NULL ?
+									quote_literal_cstr(request.task_id) :
+									"task_id"))));
 	else if (is(&request, "sending"))
 		ereport(NOTICE,
 				(errmsg("screenshot task request %lld is being sent",
@@ -228,7 +257,8 @@ resolve_screenshot_task_request(PG_FUNCTION_ARGS)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("task_id must not be longer than %d bytes",
-							LIVE_MAX_TASK_ID)));
+							LIVE_MAX_TASK_ID),
+					 errdetail("It has %zu.", strlen(task_id))));
 		update_request(&request,
 					   "status = 'created', next_attempt_at = NULL,"
 					   " finished_at = pg_catalog.clock_timestamp(),"
@@ -262,7 +292,7 @@ adopt_screenshot_task_requests(PG_FUNCTION_ARGS)
 	args[1] = PointerGetDatum(find_roles_with_held_requests(table, caller.user,
 															owner));
 	args[2] = Int64GetDatum(request_stamp(GetTopFullTransactionId()));
-	SPI_execute_with_args(psprintf("UPDATE %s SET stamp = $3, role = " REQUEST_ROLE ","
+	SPI_execute_with_args(psprintf("UPDATE %1$s AS held SET stamp = $3, role = " REQUEST_ROLE ","
 								   " status = CASE WHEN status::pg_catalog.text OPERATOR(pg_catalog.=) 'sending'"
 								   "  THEN 'in_doubt' ELSE status END,"
 								   " next_attempt_at = CASE"
@@ -273,15 +303,34 @@ adopt_screenshot_task_requests(PG_FUNCTION_ARGS)
 								   " error_message = CASE WHEN status::pg_catalog.text OPERATOR(pg_catalog.=) 'sending'"
 								   "  THEN 'was being sent when it was copied from elsewhere; whether a task was created is to be found out'"
 								   "  ELSE error_message END"
-								   " WHERE status::pg_catalog.text OPERATOR(pg_catalog.=) ANY ('{pending,sending,in_doubt}'::pg_catalog.text[])"
-								   " AND origin OPERATOR(pg_catalog.<>) $1"
-								   " AND " REQUEST_ROLE " OPERATOR(pg_catalog.=) ANY ($2)",
+								   " WHERE " HELD_OF_CALLER " AND NOT " REFERENCE_IS_TAKEN,
 								   table),
 						  lengthof(args), argtypes, args, NULL, false, 0);
 	n = SPI_processed;
+	warn_of_taken_references(table, args[0], args[1]);
 	wake_at_commit();
 	finish(&caller);
 	PG_RETURN_INT64((int64) n);
+}
+
+/*
+ * Say so if some requests of these roles stay held for their references.
+ */
+static void
+warn_of_taken_references(const char *table, Datum origin, Datum roles)
+{
+	Oid			argtypes[2] = {INT8OID, OIDARRAYOID};
+	Datum		args[2] = {origin, roles};
+
+	SPI_execute_with_args(psprintf("SELECT FROM %1$s AS held"
+								   " WHERE " HELD_OF_CALLER " AND " REFERENCE_IS_TAKEN,
+								   table),
+						  lengthof(args), argtypes, args, NULL, false, 0);
+	if (SPI_processed > 0)
+		ereport(WARNING,
+				(errmsg("%llu screenshot task requests stay held: other requests have their references",
+						(unsigned long long) SPI_processed),
+				 errhint("Delete those that are not wanted, and adopt again.")));
 }
 
 /*
@@ -414,7 +463,7 @@ begin(FunctionCallInfo fcinfo, char **table, Caller *caller)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot steer screenshot task requests during recovery"),
 				 errhint("Do it on the primary.")));
-	(void) find_request_table(schema, &owner);
+	make_triggers_immediate(find_request_table(schema, &owner), schema);
 	GetUserIdAndSecContext(&caller->user, &caller->security_context);
 	/* What runs as the owner finds nothing that the caller made. */
 	caller->guc_level = NewGUCNestLevel();
@@ -433,6 +482,34 @@ begin(FunctionCallInfo fcinfo, char **table, Caller *caller)
 }
 
 /*
+ * Have no trigger of the owner's on the table be deferred, which it may not be
+ * in a security-restricted operation.  What the caller has done already fires
+ * as the caller.
+ */
+static void
+make_triggers_immediate(Oid table, Oid schema)
+{
+	ConstraintsSetStmt statement = {.type = T_ConstraintsSetStmt};
+	Relation	relation = table_open(table, AccessShareLock);
+	const TriggerDesc *triggers = relation->trigdesc;
+
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		const Trigger *trigger = &triggers->triggers[i];
+
+		/* Those of foreign keys are, and look at the key alone. */
+		if (trigger->tgdeferrable && !trigger->tgisinternal)
+			statement.constraints =
+				lappend(statement.constraints,
+						makeRangeVar(get_namespace_name(schema),
+									 pstrdup(trigger->tgname), -1));
+	}
+	table_close(relation, NoLock);
+	if (statement.constraints != NIL)
+		AfterTriggerSetState(&statement);
+}
+
+/*
  * The request table in a schema, and its owner.  Raises an error if there is
  * none.
  */
@@ -447,7 +524,9 @@ find_request_table(Oid schema, Oid *owner)
 	if (!HeapTupleIsValid(tuple))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("table screenshot_task_request does not exist")));
+				 errmsg("schema \"%s\" has no table screenshot_task_request",
+						get_namespace_name(schema)),
+				 errhint("The extension's functions and its table must stay in one schema.")));
 	table = ((Form_pg_class) GETSTRUCT(tuple))->oid;
 	*owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	ReleaseSysCache(tuple);
@@ -487,8 +566,11 @@ update_request(const LockedRequest *request, const char *assignments,
 						  task_id != NULL ? 3 : 2, argtypes, args, NULL,
 						  false, 0);
 	if (SPI_processed != 1)
-		elog(ERROR, "screenshot task request %lld has changed",
-			 (long long) request->id);
+		ereport(ERROR,
+				(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
+				 errmsg("screenshot task request %lld was not changed",
+						(long long) request->id),
+				 errhint("Look at the triggers on screenshot_task_request.")));
 }
 
 static void

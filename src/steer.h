@@ -10,11 +10,12 @@
 
 /* The role of a request, if it exists.  In one that came in a dump its OID may
  * be that of another cluster's role. */
-#define REQUEST_ROLE \
+#define REQUEST_ROLE	ROLE_OF("")
+#define ROLE_OF(row) \
 	"(SELECT r.oid FROM pg_catalog.pg_roles AS r WHERE" \
-	" CASE WHEN origin OPERATOR(pg_catalog.=) 0::pg_catalog.int8" \
-	"  THEN r.rolname OPERATOR(pg_catalog.=) requested_by" \
-	"  ELSE r.oid OPERATOR(pg_catalog.=) role END)"
+	" CASE WHEN " row "origin OPERATOR(pg_catalog.=) 0::pg_catalog.int8" \
+	"  THEN r.rolname OPERATOR(pg_catalog.=) " row "requested_by" \
+	"  ELSE r.oid OPERATOR(pg_catalog.=) " row "role END)"
 
 extern Oid	find_request_table(Oid schema, Oid *owner);
 extern bool may_steer(Oid caller, Oid owner, Oid role);
