@@ -185,6 +185,14 @@ CREATE TABLE @extschema@.screenshot_task_request (
 		CHECK (domain_name OPERATOR(pg_catalog.<>) ''::pg_catalog.text),
 	CONSTRAINT app_name_must_not_be_empty
 		CHECK (app_name OPERATOR(pg_catalog.<>) ''::pg_catalog.text),
+	CONSTRAINT stream_name_must_be_at_most_1024_bytes
+		CHECK (pg_catalog.octet_length(stream_name) OPERATOR(pg_catalog.<=) 1024),
+	CONSTRAINT domain_name_must_be_at_most_1024_bytes
+		CHECK (pg_catalog.octet_length(domain_name) OPERATOR(pg_catalog.<=) 1024),
+	CONSTRAINT app_name_must_be_at_most_1024_bytes
+		CHECK (pg_catalog.octet_length(app_name) OPERATOR(pg_catalog.<=) 1024),
+	CONSTRAINT extension_must_be_at_most_65536_bytes
+		CHECK (pg_catalog.octet_length(extension) OPERATOR(pg_catalog.<=) 65536),
 	CONSTRAINT end_time_must_be_finite
 		CHECK (pg_catalog.isfinite(end_time)),
 	CONSTRAINT start_time_must_be_finite

@@ -19,6 +19,9 @@ FROM (VALUES
 	($$start_time => now() + '1 hour', end_time => now() + '26 hours'$$),
 	($$start_time => '2999-07-10 12:00:00.9', end_time => '2999-07-11 12:00'$$),
 	($$start_time => '2999-07-10 12:00', end_time => '2999-07-11 12:00:00.1'$$),
+	($$stream_name => repeat('s', 1024), domain_name => repeat('d', 1024), app_name => repeat('a', 1024), extension => repeat('x', 65536)$$),
+	($$stream_name => repeat('s', 1025)$$), ($$domain_name => repeat('d', 1025)$$), ($$app_name => repeat('a', 1025)$$),
+	($$extension => repeat('x', 65537)$$),
 	($$reference => repeat('e', 1024)$$), ($$reference => repeat('e', 1025)$$),
 	($$reference => (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 300) AS i)$$),
 	($$server => 'nowhere'$$)) AS t (given);

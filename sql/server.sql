@@ -23,7 +23,7 @@ SELECT option, value, try_server(option, value) FROM (VALUES
 	('endpoint', 'HTTPS://192.0.2.1:8443'), ('endpoint', 'https://[2001:db8::1]'),
 	('endpoint', 'http://localhost:8080'), ('endpoint', 'http://127.0.0.1'), ('endpoint', 'http://[::1]:8080'),
 	('region', 'ap-guangzhou'), ('language', 'en-US'), ('language', 'zh-CN'),
-	('requests_per_second', '1'), ('requests_per_second', '100000'),
+	('requests_per_second', '1'), ('requests_per_second', '100000'), ('requests_per_second', '08'),
 	('max_in_flight', '1'), ('max_in_flight', '125'),
 	('connect_timeout', '1ms'), ('connect_timeout', '500'), ('connect_timeout', '5 s'),
 	('request_timeout', '1.5s'), ('request_timeout', '2min'), ('request_timeout', '1h'),
@@ -82,9 +82,12 @@ ALTER USER MAPPING FOR PUBLIC SERVER tencent_live OPTIONS (SET secret_key 'two w
 SELECT count(*) AS errors, count(*) FILTER (WHERE strpos(said, 'hunter2') > 0) AS that_show_a_secret
 FROM unnest(ARRAY[
 	try_mapping('secret_key', 'hunter2 hunter2'), try_mapping('token', 'hunter2"'),
-	try_mapping('secretkey', 'hunter2'), try_server('secret_key', 'hunter2'),
+	try_mapping('secretkey', 'hunter2'), try_mapping('secret_id', 'AKIDEXAMPLE,hunter2'), try_server('secret_key', 'hunter2'),
 	try_server('endpoint', 'https://user:hunter2@live.tencentcloudapi.com'),
 	try_server('proxy', 'http://user:hunter2@192.0.2.1:3128')]) AS said;
+
+-- what has no TLS does not leave this machine by a proxy
+CREATE SERVER s FOREIGN DATA WRAPPER tencent_cloud OPTIONS (endpoint 'http://127.0.0.1:1', proxy 'http://192.0.2.1:3128');
 
 -- options that there are not, and objects that have none
 CREATE SERVER s FOREIGN DATA WRAPPER tencent_cloud OPTIONS (secret_id 'AKIDEXAMPLE');

@@ -30,7 +30,7 @@ EXCEPTION
 		GET STACKED DIAGNOSTICS message = MESSAGE_TEXT,
 			detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
 		RETURN concat_ws(E'\n        ', SQLSTATE || ' ' || message,
-						 'DETAIL: ' || nullif(detail, ''),
+						 'DETAIL: ' || regexp_replace(nullif(detail, ''), '\d{4,}-\d\d-\d\d \d\d:\d\d:[0-9.]+[-+]\d\d', 'TIME', 'g'),
 						 'HINT: ' || nullif(hint, ''));
 END
 $$;

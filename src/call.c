@@ -5,8 +5,9 @@
  *
  * A call waits for the next free slot of the account's limit, sends one
  * signed request over the connection that the session keeps, and returns what
- * the API answered, or raises it as an error.  It is never repeated here: of
- * a request that left and was not answered nobody knows what it did.
+ * the API answered, or raises it as an error.  Only one that was refused for
+ * its token is sent once more: of a request that left and was not answered
+ * nobody knows what it did.
  *
  * What a call does outside the database is not undone when the transaction
  * is rolled back.
@@ -98,6 +99,10 @@ pg_noreturn static void raise_failure(const LiveServer *server,
 /* The most pages of a list, lest one that never ends */
 #define MAX_PAGES			10000
 
+/* How far ahead a signature may be dated that is shown; the API takes it for as
+ * long either way */
+#define MAX_AHEAD			(5 * SECS_PER_MINUTE * USECS_PER_SEC)
+
 static HttpClient *client = NULL;	/* keeps the session's connection */
 
 PG_FUNCTION_INFO_V1(create_screenshot_task);
@@ -161,6 +166,7 @@ preview_screenshot_task(PG_FUNCTION_ARGS)
 	Credentials *credentials;
 	LiveRequest request;
 	TimestampTz signed_at;
+	TimestampTz now;
 	Datum		headers[LIVE_MAX_HEADERS];
 	int			n_headers;
 	TupleDesc	row_type;
@@ -171,6 +177,13 @@ preview_screenshot_task(PG_FUNCTION_ARGS)
 	if (get_call_result_type(fcinfo, NULL, &row_type) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	signed_at = require_time(fcinfo, ARG_SIGNED_AT, "signed_at");
+	now = GetCurrentTimestamp();
+	if (signed_at > now + MAX_AHEAD)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("signed_at must be at most five minutes from now"),
+				 errdetail("It is %s.", timestamptz_to_str(signed_at)),
+				 errhint("A signature of a later time could be used then, whoever may use the server by that time.")));
 
 	read_task(fcinfo, &task, signed_at);
 	server = get_live_server(server_name, GetUserId());
@@ -246,6 +259,7 @@ describe_screenshot_tasks(PG_FUNCTION_ARGS)
 {
 	TimestampTz start = require_time(fcinfo, 0, "start_time");
 	TimestampTz end = require_time(fcinfo, 1, "end_time");
+	TimestampTz now = GetCurrentTimestamp();
 	char	   *server_name = read_server_name(fcinfo, 5);
 	TaskInquiry inquiry = {0};
 	ScreenshotTask window;
@@ -260,9 +274,21 @@ describe_screenshot_tasks(PG_FUNCTION_ARGS)
 	if (end <= start)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("end_time must be later than start_time")));
+				 errmsg("end_time must be later than start_time"),
+				 errdetail("It is %s, and start_time is %s.",
+						   pstrdup(timestamptz_to_str(end)),
+						   timestamptz_to_str(start))));
+	if (start < now - LIVE_MAX_AGE * USECS_PER_SEC)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("start_time must be at most 90 days ago"),
+				 errdetail("It is %s.", timestamptz_to_str(start)),
+				 errhint("The API lists no task that is older.")));
 	InitMaterializedSRF(fcinfo, 0);
 	live_set_times(&window, start, end);
+	/* No task ends later; a day is for clocks that differ. */
+	window.end_time = Min(window.end_time, live_seconds(now) + LIVE_MAX_END +
+						  SECS_PER_DAY);
 	if (!PG_ARGISNULL(2))
 		inquiry.stream_name = text_to_cstring(PG_GETARG_TEXT_PP(2));
 	if (!PG_ARGISNULL(3))
@@ -271,7 +297,7 @@ describe_screenshot_tasks(PG_FUNCTION_ARGS)
 		inquiry.app_name = text_to_cstring(PG_GETARG_TEXT_PP(4));
 
 	inquiry.start_time = window.start_time;
-	for (;;)
+	while (inquiry.start_time < window.end_time)
 	{
 		inquiry.end_time = Min(inquiry.start_time + LIVE_MAX_WINDOW,
 							   window.end_time);
@@ -423,15 +449,25 @@ read_task(FunctionCallInfo fcinfo, ScreenshotTask *task, TimestampTz now)
 static TimestampTz
 require_time(FunctionCallInfo fcinfo, int arg, const char *name)
 {
+	/* of UTC */
+	const TimestampTz end_of_9999 = time_t_to_timestamptz(INT64CONST(253402300800));
+	TimestampTz time;
+
 	if (PG_ARGISNULL(arg))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("%s must not be null", name)));
-	if (TIMESTAMP_NOT_FINITE(PG_GETARG_TIMESTAMPTZ(arg)))
+	time = PG_GETARG_TIMESTAMPTZ(arg);
+	if (TIMESTAMP_NOT_FINITE(time))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s must be finite", name)));
-	return PG_GETARG_TIMESTAMPTZ(arg);
+	if (time < time_t_to_timestamptz(0) || time >= end_of_9999)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must lie in the years 1970 to 9999", name),
+				 errdetail("It is %s.", timestamptz_to_str(time))));
+	return time;
 }
 
 static text *
@@ -755,7 +791,9 @@ raise_failure(const LiveServer *server, const char *action,
 			break;
 		default:
 			message = "it is unknown whether server \"%s\" carried out %s";
-			hint = "Find out before the call is made again: it may have been carried out.";
+			hint = strcmp(action, LIVE_DESCRIBE) == 0 ?
+				"Nothing is changed by it: the call may be made again, for a shorter window if the answer was too long." :
+				"Find out before the call is made again: it may have been carried out.";
 			break;
 	}
 

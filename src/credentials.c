@@ -77,8 +77,8 @@ pg_noreturn static void raise_role_failure(const char *problem);
  * The credentials with which a role sends to a server, for a session.
  *
  * Of the machine's role, only a set that was fetched after newer_than, or any
- * if that is 0; it may have to be fetched first, for ROLE_FETCH_TIMEOUT at the
- * most.  Interrupts are served then.
+ * if that is 0; it may have to be fetched first, by another process and then by
+ * this one, for ROLE_FETCH_TIMEOUT each.  Interrupts are served then.
  *
  * palloc'd; wipe_credentials() after use.  Raises an error if there are none,
  * or if the server may not lend them.
@@ -353,8 +353,9 @@ find_file(void)
 		if (!is_absolute_path(named))
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
-					 errmsg("the environment variable %s is not an absolute path",
-							FILE_VARIABLE)));
+					 errmsg("the environment variable %s is not an absolute path: \"%s\"",
+							FILE_VARIABLE, named),
+					 errhint("Set it in the environment that the server is started in, and restart.")));
 		return pstrdup(named);
 	}
 
@@ -602,13 +603,13 @@ role_table(void)
 		return shared_role_table();
 	if (own == NULL)
 	{
-		RoleTable  *table = MemoryContextAlloc(TopMemoryContext,
-											   role_table_size());
+		RoleTable  *table;
 
 		if (!seal_make_key())
 			ereport(ERROR,
 					(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
 					 errmsg("could not make a key: OpenSSL offers no randomness")));
+		table = MemoryContextAlloc(TopMemoryContext, role_table_size());
 		role_table_init(table);
 		own = table;
 	}

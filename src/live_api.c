@@ -7,9 +7,10 @@
  * outcome.  Nothing here sends anything, or decides what follows from an
  * outcome.
  *
- * An answer comes from outside.  Only its TaskId, RequestId and error code
- * are used, each checked for what it may consist of; the error's message is
- * shown and never read.  Whatever cannot be understood is LIVE_UNKNOWN: a
+ * An answer comes from outside.  TaskIds, the RequestId, the error code and
+ * numbers are checked for what they may consist of; listed names are compared
+ * or shown, a ScrollToken is sent back, and the error's message is shown and
+ * never read.  Whatever cannot be understood is LIVE_UNKNOWN: a
  * task may have been made all the same.
  *
  *-------------------------------------------------------------------------
@@ -92,7 +93,10 @@ static const ErrorClass error_classes[] = {
 
 static Tc3Signer *signer = NULL;
 
-static void check_text(const char *parameter, const char *value);
+static void check_text(const char *parameter, const char *value, size_t least,
+					   size_t most);
+static int	detail_of_times(const char *other_name, TimestampTz other,
+							TimestampTz wrong);
 static void append_key(StringInfo body, const char *key);
 static void append_text(StringInfo body, const char *key, const char *value);
 static void append_number(StringInfo body, const char *key, int64 value);
@@ -161,9 +165,11 @@ void
 live_check_task(const ScreenshotTask *task, TimestampTz start,
 				TimestampTz end, TimestampTz now)
 {
-	check_text("stream_name", task->stream_name);
-	check_text("domain_name", task->domain_name);
-	check_text("app_name", task->app_name);
+	check_text("stream_name", task->stream_name, 1, LIVE_MAX_NAME);
+	check_text("domain_name", task->domain_name, 1, LIVE_MAX_NAME);
+	check_text("app_name", task->app_name, 1, LIVE_MAX_NAME);
+	if (task->extension != NULL)
+		check_text("extension", task->extension, 0, LIVE_MAX_EXTENSION);
 
 	if (task->template_id < 0)
 		ereport(ERROR,
@@ -179,37 +185,63 @@ live_check_task(const ScreenshotTask *task, TimestampTz start,
 	if (end <= now)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("end_time must be in the future")));
+				 errmsg("end_time must be in the future"),
+				 detail_of_times("now", now, end)));
 	if (task->has_start && end <= start)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("end_time must be later than start_time")));
+				 errmsg("end_time must be later than start_time"),
+				 detail_of_times("start_time", start, end)));
 	if (end - start > LIVE_MAX_LENGTH * USECS_PER_SEC)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 task->has_start ?
 				 errmsg("end_time must be at most 24 hours after start_time") :
 				 errmsg("end_time must be at most 24 hours from now where there is no start_time"),
+				 detail_of_times(task->has_start ? "start_time" : "now", start,
+								 end),
 				 errhint("Create a task for each part of a longer event.")));
 	if (task->start_time - live_seconds(now) > LIVE_MAX_START)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("start_time must be at most six days from now"),
+				 detail_of_times("now", now, start),
 				 errhint("Insert the request into screenshot_task_request instead: it is sent as soon as it may be.")));
 	if (task->end_time - live_seconds(now) >= LIVE_MAX_END)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("end_time must be less than seven days from now"),
+				 detail_of_times("now", now, end),
 				 errhint("Insert the request into screenshot_task_request instead: it is sent as soon as it may be.")));
 }
 
 static void
-check_text(const char *parameter, const char *value)
+check_text(const char *parameter, const char *value, size_t least, size_t most)
 {
-	if (value[0] == '\0')
+	size_t		len = strlen(value);
+
+	if (len < least)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s must not be empty", parameter)));
+	if (len > most)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must be at most %zu bytes", parameter, most),
+				 errdetail("It has %zu bytes.", len)));
+}
+
+/*
+ * DETAIL of an error: a time that is wrong, and the one that it is held
+ * against.
+ */
+static int
+detail_of_times(const char *other_name, TimestampTz other, TimestampTz wrong)
+{
+	char	   *other_text = pstrdup(timestamptz_to_str(other));
+
+	return errdetail("It is %s, and %s is %s.", timestamptz_to_str(wrong),
+					 other_name, other_text);
 }
 
 /*
@@ -392,7 +424,8 @@ wipe_signer(int code, Datum arg)
  * What a reply means.
  *
  * wants_task_id: must a success have a TaskId?  The texts of *answer are
- * palloc'd.  Raises nothing but out of memory.
+ * palloc'd.  Raises nothing but out of memory, and not even that while it reads
+ * the JSON, which is LIVE_UNKNOWN then.
  */
 void
 live_read_answer(const HttpReply *reply, bool wants_task_id,

@@ -28,6 +28,9 @@
 #define LIVE_MAX_END		(7 * 24 * 3600) /* an end, less than */
 
 /* A TaskId, at the most, in bytes; the vendor's sample has 57 */
+/* Of texts, in bytes.  The API does not say; what is longer is no name. */
+#define LIVE_MAX_NAME		1024
+#define LIVE_MAX_EXTENSION	65536
 #define LIVE_MAX_TASK_ID	255
 
 /* Parameters of CreateScreenshotTask; texts in the database's encoding */
@@ -52,6 +55,7 @@ typedef struct ScreenshotTask
 
 /* Rules of DescribeScreenshotTask, in seconds */
 #define LIVE_MAX_WINDOW		(7 * 24 * 3600) /* from start to end, at the most */
+#define LIVE_MAX_AGE		(90 * 24 * 3600)	/* of a start, at the most */
 
 /* Parameters of DescribeScreenshotTask; a text that is NULL is not given */
 typedef struct TaskInquiry

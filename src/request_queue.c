@@ -1280,8 +1280,8 @@ read_claimed(const Datum *values, const bool *nulls)
 /*
  * Make the body of a request.
  *
- * A text that does not exist in UTF-8 is that request's fault alone, and the
- * conversion leaves nothing behind but its error.
+ * A text that does not exist in UTF-8, or is too long, is that request's fault
+ * alone, and the conversion leaves nothing behind but its error.
  */
 static void
 read_body(ClaimedRequest *request, const Datum *values, const bool *nulls)
@@ -1318,7 +1318,12 @@ read_body(ClaimedRequest *request, const Datum *values, const bool *nulls)
 	PG_CATCH();
 	{
 		ErrorData  *error;
+		int			code = geterrcode();
 
+		if (code != ERRCODE_UNTRANSLATABLE_CHARACTER &&
+			code != ERRCODE_CHARACTER_NOT_IN_REPERTOIRE &&
+			code != ERRCODE_PROGRAM_LIMIT_EXCEEDED)
+			PG_RE_THROW();
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		FlushErrorState();

@@ -84,7 +84,8 @@ static const Option options[] = {
 	{"in_doubt", ForeignServerRelationId, false, set_in_doubt},
 	{"credentials", ForeignServerRelationId, false, set_credentials},
 	{"metadata_endpoint", ForeignServerRelationId, false, set_metadata_endpoint},
-	{"secret_id", UserMappingRelationId, false, set_secret_id},
+	/* what is wrong may be that the key stands behind it */
+	{"secret_id", UserMappingRelationId, true, set_secret_id},
 	{"secret_key", UserMappingRelationId, true, set_secret_key},
 	{"token", UserMappingRelationId, true, set_token},
 };
@@ -95,6 +96,7 @@ static const char *const credentials_sources[] = {
 };
 
 static void check_superuser(const LiveServer *server, List *elements);
+static void check_proxy(const LiveServer *server);
 static void apply_option(void *object, Oid catalog, DefElem *element);
 static const Option *find_option(const char *name, Oid catalog);
 static char *list_options(Oid catalog);
@@ -131,7 +133,10 @@ screenshot_task_fdw_validator(PG_FUNCTION_ARGS)
 	foreach(cell, elements)
 		apply_option(object, catalog, (DefElem *) lfirst(cell));
 	if (catalog == ForeignServerRelationId)
+	{
 		check_superuser(&server, elements);
+		check_proxy(&server);
+	}
 
 	wipe_text(credentials.secret_id);
 	wipe_text(credentials.secret_key);
@@ -163,6 +168,21 @@ check_superuser(const LiveServer *server, List *elements)
 					 errmsg("permission denied to set options of a server that has the option \"metadata_endpoint\""),
 					 errdetail("Only superusers may set it, and the other options of a server that has it.")));
 	}
+}
+
+/*
+ * A request without TLS must not leave this machine.
+ */
+static void
+check_proxy(const LiveServer *server)
+{
+	if (server->proxy != NULL && strcmp(server->endpoint.scheme, "https") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("option \"proxy\" is not allowed with an endpoint of scheme http: \"%s\"",
+						server->endpoint.url),
+				 errdetail("Such an endpoint is on this machine, and what is sent to a proxy leaves it, without TLS."),
+				 errhint("Leave the option out, or set an \"endpoint\" of scheme https.")));
 }
 
 static void
@@ -577,13 +597,18 @@ set_time(int *milliseconds, const char *value)
 static const char *
 set_count(int *count, const char *value, int most)
 {
+	size_t		len = strlen(value);
 	int			parsed;
 
-	if (strspn(value, "0123456789") == strlen(value) &&
-		parse_int(value, &parsed, 0, NULL) && parsed >= 1 && parsed <= most)
+	/* parse_int() takes a leading zero for octal. */
+	if (len > 0 && len < 10 && strspn(value, "0123456789") == len)
 	{
-		*count = parsed;
-		return NULL;
+		parsed = (int) strtol(value, NULL, 10);
+		if (parsed >= 1 && parsed <= most)
+		{
+			*count = parsed;
+			return NULL;
+		}
 	}
 	return psprintf("It must be a whole number from 1 to %d.", most);
 }

@@ -258,7 +258,7 @@ resolve_screenshot_task_request(PG_FUNCTION_ARGS)
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("task_id must not be longer than %d bytes",
 							LIVE_MAX_TASK_ID),
-					 errdetail("It has %zu.", strlen(task_id))));
+					 errdetail("It has %zu bytes.", strlen(task_id))));
 		update_request(&request,
 					   "status = 'created', next_attempt_at = NULL,"
 					   " finished_at = pg_catalog.clock_timestamp(),"

@@ -202,6 +202,11 @@ $node->safe_psql('postgres', "SELECT stop_screenshot_task(task_id) FROM screensh
 is($node->safe_psql('postgres', "SELECT string_agg(stream_name, ',') FROM describe_screenshot_tasks(now(), now() + interval '8 d', app_name => 'listed') WHERE stopped_at IS NOT NULL"),
 	'listed 5 d', 'a task that was stopped says so');
 fails_with('SELECT * FROM describe_screenshot_tasks(now(), now())', '22023', 'end_time must be later than start_time');
+fails_with(q{SELECT * FROM describe_screenshot_tasks(now() - interval '91 d', now())}, '22023', 'start_time must be at most 90 days ago');
+my $asked = () = $api->requests(action => 'DescribeScreenshotTask');
+is($node->safe_psql('postgres', "SELECT count(*) > 0 FROM describe_screenshot_tasks(now(), '2999-01-01', app_name => 'listed')"), 't', 'a window may end whenever');
+cmp_ok(scalar(() = $api->requests(action => 'DescribeScreenshotTask')) - $asked, '<', 10, 'and nothing is asked about when no task can be');
+is($node->safe_psql('postgres', "SELECT count(*) FROM describe_screenshot_tasks(now() + interval '1 year', now() + interval '2 years')"), 0, 'nor if it begins then');
 fails_with('SELECT * FROM describe_screenshot_tasks(NULL, now())', '22004', 'start_time must not be null');
 is($api->complaints, '', 'the stand-in has nothing to complain of');
 
