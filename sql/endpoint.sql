@@ -32,7 +32,7 @@ FROM unnest(ARRAY['secret_id', 'secret_key', 'token']) AS option, pg_temp.spoile
 
 -- Other protocols, other ways to write a host, and credentials in URLs: what is
 -- accepted is this machine, in a notation that libcurl reads as 127.0.0.1.
-SELECT left(outcome(format('ALTER SERVER own OPTIONS (SET %s %L)', option, url)), 5), option, url
+SELECT left(outcome(format('ALTER SERVER own OPTIONS (%s SET %s %L)', CASE option WHEN 'endpoint' THEN 'DROP proxy,' END, option, url)), 5), option, url
 FROM (VALUES ('endpoint', ARRAY['ftp://127.0.0.1', 'file:///etc/passwd', 'file://localhost', 'gopher://127.0.0.1', 'ldap://127.0.0.1', 'ws://127.0.0.1',
 								'scp://127.0.0.1', 'javascript:1', 'unix:/tmp/s', '//127.0.0.1', 'https:127.0.0.1',
 								'https://u@127.0.0.1', 'https://u:p@127.0.0.1', 'https://:@127.0.0.1', 'https://127.0.0.1\@evil', 'https://127.0.0.1/@evil',
