@@ -62,9 +62,9 @@
  */
 #define MAX_IDLE_SECONDS	45L
 
-/* Descriptors of a client beside those of its connections: epoll, and
- * the pair by which a resolver's thread reports. */
-#define OTHER_DESCRIPTORS	3
+/* Descriptors of a client beside those of its connections: epoll, the
+ * WaitEventSet, and the pair by which a resolver's thread reports. */
+#define OTHER_DESCRIPTORS	4
 
 /* Sockets for each transfer: addresses are tried side by side, and a resolver
  * has some of its own. */
@@ -261,6 +261,8 @@ http_client_create(int max_transfers)
 				(errcode_for_socket_access(),
 				 errmsg("could not create an epoll descriptor: %m")));
 	}
+	/* It takes its descriptor from the budget by itself. */
+	ReleaseExternalFD();
 	client->wait_set = create_process_wait_event_set(3);
 	AddWaitEventToSet(client->wait_set, WL_LATCH_SET, PGINVALID_SOCKET,
 					  MyLatch, NULL);

@@ -279,7 +279,8 @@ lane_note_answer(Lane *lane, RateKey key, MonotonicUs signed_at,
 				lane->refused_at = 0;
 			break;
 		case LIVE_NOT_SENT:
-			if (!reply->lapsed)
+			/* One that no connection was made for in time is its network's. */
+			if (!reply->lapsed || reply->connections > 0)
 				pause_server(lane->server, reason);
 			break;
 		case LIVE_UNKNOWN:

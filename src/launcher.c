@@ -85,6 +85,7 @@ PGDLLEXPORT void screenshot_task_launcher_main(Datum arg);
 static void find_more_databases(void);
 static void find_databases(void);
 static List *list_databases(void);
+static bool can_be_served(Form_pg_database database);
 static MonotonicUs keep_workers(void);
 static MonotonicUs worker_wanted_at(const Attempt *attempt,
 									const DatabaseStatus *status);
@@ -215,6 +216,19 @@ find_databases(void)
 }
 
 /*
+ * May a worker connect to a database, and have something to do there?
+ */
+static bool
+can_be_served(Form_pg_database database)
+{
+	/* what DROP DATABASE leaves when it is interrupted */
+	const int	invalid = -2;
+
+	return database->datallowconn && !database->datistemplate &&
+		database->datconnlimit != invalid;
+}
+
+/*
  * The databases that may have the extension, by OID.
  */
 static List *
@@ -232,7 +246,7 @@ list_databases(void)
 	{
 		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
 
-		if (database->datallowconn && !database->datistemplate)
+		if (can_be_served(database))
 			databases = lappend_oid(databases, database->oid);
 	}
 	table_endscan(scan);
@@ -488,7 +502,7 @@ may_be_served(Oid database)
 	{
 		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
 
-		result = form->datallowconn && !form->datistemplate;
+		result = can_be_served(form);
 		ReleaseSysCache(tuple);
 	}
 	CommitTransactionCommand();

@@ -387,6 +387,13 @@ rate_wait(RateTable *table, RateKey key, MonotonicUs until,
 	RateWindow *window = find_window(table, key);
 	long		timeout = monotonic_wait_ms(monotonic_now(), until);
 
+	if (window == NULL && timeout > 0)
+	{
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 timeout, wait_event_info);
+		ResetLatch(MyLatch);
+	}
 	if (window == NULL || timeout == 0)
 	{
 		CHECK_FOR_INTERRUPTS();

@@ -77,6 +77,7 @@ typedef struct Inquiry
 	dlist_node	node;			/* in inquiries */
 	MemoryContext context;		/* has the inquiry and all it points to */
 	MemoryContext page_context; /* has what belongs to one page alone */
+	TimestampTz asked_at;		/* when it began to ask */
 	InquiryState state;
 	MonotonicUs slot_at;		/* the next slot, if there was none */
 	DoubtfulRequest request;
@@ -491,6 +492,8 @@ ask(Inquiry *inquiry)
 		return;
 	}
 	inquiry->state = INQUIRY_ASKING;
+	if (inquiry->asked_at == 0)
+		inquiry->asked_at = GetCurrentTimestamp();
 	dispatch_add(&inquiry->job);
 }
 
@@ -679,7 +682,10 @@ conclude_listed(Inquiry *inquiry)
 		if (!requests_are_equal(request, other) ||
 			lane_find(&other->lane) != inquiry->job.lane || !other->is_due ||
 			may_be_asked_at(other->sent_at, inquiry->request_timeout) >
-			GetCurrentTimestamp())
+			inquiry->asked_at)
+			continue;
+		/* What was sent at another time has another list of tasks. */
+		if (!request->has_start && other->id != request->id)
 			continue;
 		if (unclaimed == NIL)
 		{

@@ -458,6 +458,7 @@ static void read_body(ClaimedRequest *request, const Datum *values,
 static Datum text_or_null(const char *value, bool *isnull);
 static TimestampTz first_time(Statement *statement);
 static bool are_alike(const DoubtfulRequest *a, const DoubtfulRequest *b);
+static char *value_or_empty(HeapTuple tuple, TupleDesc desc, int column);
 static List *read_doubtful(int n);
 static bool leave_doubt(const DoubtfulRequest *request, const char *status,
 						TimestampTz next_attempt_at, const char *task_id,
@@ -1567,6 +1568,18 @@ are_alike(const DoubtfulRequest *a, const DoubtfulRequest *b)
 		a->end_time == b->end_time;
 }
 
+/*
+ * A text that is not null, unless the table's owner has dropped that: there is
+ * no task whose name is empty.
+ */
+static char *
+value_or_empty(HeapTuple tuple, TupleDesc desc, int column)
+{
+	char	   *value = SPI_getvalue(tuple, desc, column);
+
+	return value != NULL ? value : pstrdup("");
+}
+
 static List *
 read_doubtful(int n)
 {
@@ -1587,9 +1600,9 @@ read_doubtful(int n)
 		request->attempt = DatumGetInt32(SPI_getbinval(tuple, desc, 2, &isnull));
 		request->lane.server = *DatumGetName(SPI_getbinval(tuple, desc, 3, &isnull));
 		request->lane.role = DatumGetObjectId(SPI_getbinval(tuple, desc, 4, &isnull));
-		request->stream_name = SPI_getvalue(tuple, desc, 5);
-		request->domain_name = SPI_getvalue(tuple, desc, 6);
-		request->app_name = SPI_getvalue(tuple, desc, 7);
+		request->stream_name = value_or_empty(tuple, desc, 5);
+		request->domain_name = value_or_empty(tuple, desc, 6);
+		request->app_name = value_or_empty(tuple, desc, 7);
 		request->template_id = DatumGetInt64(SPI_getbinval(tuple, desc, 8, &isnull));
 		requested_at = SPI_getbinval(tuple, desc, 14, &isnull);
 		start = SPI_getbinval(tuple, desc, 9, &isnull);

@@ -436,7 +436,7 @@ judge(Request *request, const HttpReply *reply, const LiveAnswer *answer)
 			put_back(request, false);
 			break;
 		case LIVE_NOT_SENT:
-			if (reply->lapsed)
+			if (reply->lapsed && reply->connections == 0)
 				outcome->error_message = NULL;
 			put_back(request, true);
 			break;

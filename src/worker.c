@@ -729,7 +729,10 @@ run_transaction(dlist_head *finished, bool go_on)
 		dlist_foreach(iter, finished)
 			log_unwritten(&dlist_container(Request, node, iter.cur)->outcome);
 		look = false;
-		sweep_at = due_at = MONOTONIC_NEVER;
+		due_at = MONOTONIC_NEVER;
+		/* The extension may come back while requests are under way. */
+		sweep_at = monotonic_now() +
+			screenshot_task_sweep_interval * US_PER_SECOND;
 		not_before = monotonic_now() + BUSY_RETRY;
 	}
 	else

@@ -83,6 +83,12 @@ $node->safe_psql('postgres', insert_sql(server => 'other', rows => 30, stream_na
 ok($node->wait_for_table("status = 'created'", where => "stream_name LIKE 'beside %'"), 'do not hold up another');
 cmp_ok($silent->requests(outcome => 'hang') + $api->requests(outcome => 'hang'), '>=', 200, 'and have all that is not kept for it');
 
+# Where there are fewer descriptors than it would have, it makes do with those.
+my $few = ScreenshotTaskTest->start_new('few', max_files_per_process => 300);
+$few->add_server('tencent_live', $api);
+$few->safe_psql('postgres', insert_sql(rows => 5, stream_name => \"'few ' || i"));
+ok($few->wait_for_table("status = 'created'"), 'with few descriptors there is a worker, and it sends');
+
 done_testing();
 
 # Does the worker take something as a reason to look at the table, and come to rest again?

@@ -109,6 +109,24 @@ is(sent('fault:error=InternalError,create#patient'), 1, 'resend: and not sent me
 $node->safe_psql('postgres', "SELECT cancel_screenshot_task_request(id) FROM screenshot_task_request WHERE server = 'patient'");
 $node->safe_psql('postgres', "SELECT resolve_screenshot_task_request(id, 'made up') FROM screenshot_task_request WHERE status = 'in_doubt'");
 
+# Equal requests without a start that were sent at different times: the list about one says nothing of the other.
+$node->add_server('apart', $api, request_timeout => '10min');
+my $end = $node->safe_psql('postgres', "SELECT date_trunc('second', now()) + interval '1 h'");
+for my $fault ('error=InternalError', 'error=InternalError,create')
+{
+	$api->order(fault => $fault, stream => 'apart', action => 'CreateScreenshotTask');
+	$node->safe_psql('postgres', insert_sql(server => 'apart', stream_name => 'apart', end_time => $end));
+	ok($node->wait_for_table("status = 'in_doubt'", where => "server = 'apart'"), "apart: in doubt after $fault");
+}
+$node->safe_psql('postgres', "UPDATE screenshot_task_request SET next_attempt_at = now() - (2 - n) * interval '1 s', sent_at = now() - CASE n WHEN 1 THEN interval '26 min' ELSE interval '11 min' END
+	FROM (SELECT id AS numbered, row_number() OVER (ORDER BY id) AS n FROM screenshot_task_request WHERE server = 'apart') AS r WHERE id = numbered");
+$node->reload;
+ok($node->wait_for_table("status = 'created'", where => "server = 'apart'"), 'apart: both are created');
+my @apart = $node->table("server = 'apart'");
+my @made = $api->ledger(stream_name => 'apart', event => 'create');
+is_deeply([ map { $_->{attempts} } @apart ], [ 2, 1 ], 'apart: the one that had no task is sent again, and the other not');
+is_deeply([ map { $_->{task_id} } @apart ], [ map { $_->{task_id} } reverse @made ], 'apart: each has its own');
+
 # DescribeScreenshotTask is not to be had
 my @codes = qw(InvalidAction UnauthorizedOperation UnauthorizedOperation.CamNoAuth AuthFailure.UnauthorizedOperation UnsupportedOperation);
 for my $code (@codes)
