@@ -353,8 +353,9 @@ find_file(void)
 		if (!is_absolute_path(named))
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
-					 errmsg("the environment variable %s is not an absolute path: \"%s\"",
-							FILE_VARIABLE, named),
+					 /* what is no path may be a key */
+					 errmsg("the environment variable %s is not an absolute path",
+							FILE_VARIABLE),
 					 errhint("Set it in the environment that the server is started in, and restart.")));
 		return pstrdup(named);
 	}

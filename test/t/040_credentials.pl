@@ -405,7 +405,7 @@ for my $fault (
 	[ { TENCENTCLOUD_SECRET_ID => "a\nX-Forged: 1" }, 'env', qr/^the environment variable TENCENTCLOUD_SECRET_ID has no valid value$/ ],
 	[ { TENCENTCLOUD_SECRET_ID => 'a', TENCENTCLOUD_SECRET_KEY => 'NobodyMaySee NobodyMaySee' }, 'env', qr/^the environment variable TENCENTCLOUD_SECRET_KEY has no valid value$/ ],
 	[ { TENCENTCLOUD_SECRET_ID => 'a', TENCENTCLOUD_SECRET_KEY => 'b', TENCENTCLOUD_SESSION_TOKEN => 'NobodyMaySee"' }, 'env', qr/^the environment variable TENCENTCLOUD_SESSION_TOKEN has no valid value$/ ],
-	[ { TENCENTCLOUD_CREDENTIALS_FILE => 'credentials' }, 'file', qr/^the environment variable TENCENTCLOUD_CREDENTIALS_FILE is not an absolute path: "credentials"$/ ])
+	[ { TENCENTCLOUD_CREDENTIALS_FILE => 'credentials' }, 'file', qr/^the environment variable TENCENTCLOUD_CREDENTIALS_FILE is not an absolute path$/ ])
 {
 	my ($environment, $server, $message) = @$fault;
 	local %ENV = (%ENV, %$environment);
