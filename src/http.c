@@ -92,6 +92,7 @@ typedef struct ClientSocket
 	bool		ours;			/* opened by on_new_socket()? */
 	bool		connected;
 	int			local_port;		/* 0: not looked up, or not bound */
+	int			repeats_for;	/* ms, that the kernel repeats what it has sent */
 	uint32		wanted;			/* events; 0: there is no transfer on it */
 	uint32		watched;		/* those it is in the epoll set for; 0: it
 								 * is not */
@@ -183,6 +184,7 @@ static int	on_close_socket(void *arg, curl_socket_t fd);
 static ClientSocket *add_socket(HttpClient *client, int fd, bool ours);
 static ClientSocket *find_socket(HttpClient *client, int fd);
 static ClientSocket *find_socket_of_port(HttpClient *client, int local_port);
+static void bound_repeats(ClientSocket *socket, int request_timeout);
 static void gather(ClientSocket *socket);
 static void set_cork(const ClientSocket *socket, int value);
 static int	find_local_port(int fd);
@@ -194,8 +196,8 @@ static size_t on_header(char *data, size_t size, size_t nitems, void *arg);
 static size_t on_answer(char *data, size_t size, size_t nitems, void *arg);
 
 /*
- * setopt that cannot go on without its option.  The transfer or client that
- * it fails for is left half-made: freed, if at all, with the process.
+ * setopt that cannot go on without its option.  The transfer that it fails for
+ * is half-made, and still the caller's to release.
  */
 #define SETOPT(easy, option, value) \
 	do { \
@@ -1117,25 +1119,38 @@ on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg)
 
 /*
  * A socket is about to be connected.
- *
- * The kernel goes on repeating what was written, for minutes, even after the
- * process is gone.  Beyond the request's time-out it must not: the request
- * may be taken for lost by then, and sent again.
  */
 static int
 on_new_socket(void *arg, curl_socket_t fd, curlsocktype purpose)
 {
 	HttpTransfer *transfer = arg;
-	unsigned int timeout = (unsigned int) transfer->request_timeout;
+	ClientSocket *socket = add_socket(transfer->client, fd, true);
 
 	(void) purpose;
-	if (add_socket(transfer->client, fd, true) == NULL)
+	if (socket == NULL)
 		return CURL_SOCKOPT_ERROR;
 	/* It would stay open, and in the epoll set, in what is run from here. */
 	(void) fcntl(fd, F_SETFD, FD_CLOEXEC);
-	(void) setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout,
-					  sizeof(timeout));
+	bound_repeats(socket, transfer->request_timeout);
 	return CURL_SOCKOPT_OK;
+}
+
+/*
+ * The kernel goes on repeating what was written, for minutes, even after the
+ * process is gone.  Beyond a request's time-out it must not: the request may be
+ * taken for lost by then, and sent again.  Of the requests of a connection, the
+ * one with the shortest time-out says for how long.
+ */
+static void
+bound_repeats(ClientSocket *socket, int request_timeout)
+{
+	unsigned int timeout = (unsigned int) request_timeout;
+
+	if (socket->repeats_for != 0 && socket->repeats_for <= request_timeout)
+		return;
+	socket->repeats_for = request_timeout;
+	(void) setsockopt(socket->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout,
+					  sizeof(timeout));
 }
 
 static int
@@ -1323,6 +1338,7 @@ before_writing(void *arg, char *remote_ip, char *local_ip, int remote_port,
 	if (socket != NULL)
 	{
 		transfer->socket = socket->fd;
+		bound_repeats(socket, transfer->request_timeout);
 		gather(socket);
 	}
 	if (transfer->body_len > 0)

@@ -462,7 +462,7 @@ lane_pause(Lane *lane, const char *reason)
 					quote_identifier(NameStr(lane->role_name)),
 					NameStr(lane->name.server), (int) (pause / US_PER_SECOND)),
 			 errdetail_internal("%s", reason),
-			 errhint("The pause ends at any change of the server or the user mapping, and at a reload.")));
+			 errhint("The pause ends at any change of the server, of the user mapping or of the role, and at a reload.")));
 }
 
 static void
@@ -479,7 +479,7 @@ pause_server(Server *server, const char *reason)
 			(errmsg("screenshot tasks for server \"%s\" are paused for %d s",
 					NameStr(server->name), (int) (pause / US_PER_SECOND)),
 			 errdetail_internal("%s", reason),
-			 errhint("The pause ends at any change of the server or a user mapping, and at a reload.")));
+			 errhint("The pause ends at any change of the server, of a user mapping or of a role, and at a reload.")));
 }
 
 /*

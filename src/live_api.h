@@ -27,11 +27,10 @@
 #define LIVE_MAX_START		(6 * 24 * 3600) /* a start, at the most */
 #define LIVE_MAX_END		(7 * 24 * 3600) /* an end, less than */
 
-/* A TaskId, at the most, in bytes; the vendor's sample has 57 */
 /* Of texts, in bytes.  The API does not say; what is longer is no name. */
 #define LIVE_MAX_NAME		1024
 #define LIVE_MAX_EXTENSION	65536
-#define LIVE_MAX_TASK_ID	255
+#define LIVE_MAX_TASK_ID	255 /* the vendor's sample has 57 */
 
 /* Parameters of CreateScreenshotTask; texts in the database's encoding */
 typedef struct ScreenshotTask

@@ -58,6 +58,10 @@
 /* The window asked about is wider than the task by this, in seconds */
 #define WINDOW_MARGIN		60
 
+/* How long a request is put off whose lane cannot ask, at least and at most */
+#define PUT_OFF				US_PER_SECOND
+#define LONGEST_PUT_OFF		(60 * US_PER_SECOND)
+
 /* How long to wait for an equal request that is under way */
 #define EQUAL_WAIT			(1 * USECS_PER_SEC)
 
@@ -118,6 +122,7 @@ static void note(const DoubtfulRequest *request, ConclusionKind kind,
 				 const char *message);
 static void tell(const Conclusion *conclusion);
 static void start_inquiries(void);
+static bool put_off(const DoubtfulRequest *request, const Lane *lane);
 static bool is_asked_about(const DoubtfulRequest *request);
 static bool apply_policy(const DoubtfulRequest *request,
 						 const LiveServer *options);
@@ -161,8 +166,7 @@ reconcile_next_event(MonotonicUs now)
 		Inquiry    *inquiry = dlist_container(Inquiry, node, iter.cur);
 
 		if (inquiry->state == INQUIRY_TO_ASK)
-			next = Min(next, Max(inquiry->slot_at,
-								 lane_paused_until(inquiry->job.lane)));
+			next = Min(next, inquiry->slot_at);
 		else if (inquiry->state != INQUIRY_ASKING)
 			next = Min(next, now);
 	}
@@ -310,6 +314,7 @@ static void
 start_inquiries(void)
 {
 	MonotonicUs now = monotonic_now();
+	bool		any_put_off = false;
 	TimestampTz due;
 	ListCell   *cell;
 
@@ -319,11 +324,6 @@ start_inquiries(void)
 		DoubtfulRequest *request = lfirst(cell);
 		Lane	   *lane = lane_find(&request->lane);
 
-		if (lane_paused_until(lane) > now)
-		{
-			due_at = Min(due_at, lane_paused_until(lane));
-			continue;
-		}
 		if (is_asked_about(request))
 			continue;
 		if (n_inquiries == MAX_INQUIRIES)
@@ -331,9 +331,9 @@ start_inquiries(void)
 			due_at = now;
 			return;
 		}
-		if (!lane_resolve(lane))
+		if (lane_paused_until(lane) > now || !lane_resolve(lane))
 		{
-			due_at = Min(due_at, lane_paused_until(lane));
+			any_put_off |= put_off(request, lane);
 			continue;
 		}
 		if (!apply_policy(request, lane->options) &&
@@ -344,11 +344,28 @@ start_inquiries(void)
 	due = queue_next_doubtful_due();
 	if (!TIMESTAMP_NOT_FINITE(due))
 	{
-		/* Those that are due now are being asked about, or paused. */
+		/* Those that are due now are being asked about, or come next. */
 		TimestampTz wall = GetCurrentTimestamp();
 
-		due_at = Min(due_at, now + Max(due - wall, US_PER_SECOND));
+		due_at = now + Max(due - wall, any_put_off ? 0 : US_PER_SECOND);
 	}
+}
+
+/*
+ * Ask about a request when its lane's pause has ended, but look again within a
+ * while: pauses may be ended, and a set of credentials comes soon.  As long as
+ * it was due, it would stand in front of those of other lanes.  Returns whether
+ * it is no longer.
+ */
+static bool
+put_off(const DoubtfulRequest *request, const Lane *lane)
+{
+	MonotonicUs now = monotonic_now();
+	MonotonicUs pause = Min(lane_paused_until(lane) - now, LONGEST_PUT_OFF);
+
+	if (pause < PUT_OFF || lane->waits_until > now)
+		pause = PUT_OFF;
+	return queue_ask_later(request, GetCurrentTimestamp() + pause, NULL);
 }
 
 /*
@@ -464,10 +481,12 @@ ask(Inquiry *inquiry)
 	MonotonicUs retry_at;
 	MemoryContext old;
 
-	if (lane_paused_until(lane) > now)
+	/* It would keep others from being asked about. */
+	if (lane_paused_until(lane) > now || !lane_resolve(lane))
+	{
+		inquiry->state = INQUIRY_GIVEN_UP;
 		return;
-	if (!lane_resolve(lane))
-		return;
+	}
 	inquiry->job.key = rate_key(lane->credentials->account, LIVE_DESCRIBE);
 	if (dispatch_room() == 0 ||
 		rate_acquire(shared_rate_table(), inquiry->job.key,

@@ -32,8 +32,6 @@ typedef struct Refusal
 static Refusal refusals[MAX_REFUSALS];
 static int	n_refusals = 0;
 
-static void pass_over(int64 id, MonotonicUs how_long);
-
 /*
  * Note that a trigger kept a request from being changed, and say so in the log.
  */
@@ -45,7 +43,7 @@ refusal_note(int64 id, const char *reason)
 					(long long) id),
 			 errdetail_internal("%s", reason),
 			 errhint("Look at the triggers on screenshot_task_request.")));
-	pass_over(id, REFUSED_FOR);
+	refusal_note_lock(id, REFUSED_FOR);
 }
 
 /*
@@ -53,12 +51,6 @@ refusal_note(int64 id, const char *reason)
  */
 void
 refusal_note_lock(int64 id, MonotonicUs how_long)
-{
-	pass_over(id, how_long);
-}
-
-static void
-pass_over(int64 id, MonotonicUs how_long)
 {
 	if (n_refusals == MAX_REFUSALS)
 		return;

@@ -18,12 +18,8 @@
  */
 #include "postgres.h"
 
-#include <signal.h>
-
 #include "access/xact.h"
-#include "libpq/pqsignal.h"
 #include "miscadmin.h"
-#include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -57,7 +53,6 @@ static int	n_left = 0;			/* passed over, in this pass */
 static char first_problem[256];	/* why, clipped */
 
 static int	remove_batch(void);
-static void ignore_cancel(void);
 static bool try_to_remove(const int64 *ids, int n);
 static void note_problem(const char *message);
 static void end_pass(void);
@@ -128,7 +123,7 @@ removal_run(void)
 		EmitErrorReport();
 		queue_abort();
 		FlushErrorState();
-		ignore_cancel();
+		disable_timeout(STATEMENT_TIMEOUT, false);
 		RESUME_INTERRUPTS();
 		n = 0;
 	}
@@ -155,16 +150,12 @@ remove_batch(void)
 	int			level = NewGUCNestLevel();
 	bool		removed;
 
-	/*
-	 * SIGINT tells of a time-out.  Otherwise it is ignored.  From
-	 * PGC_S_OVERRIDE it would be the value that is gone back to.
-	 */
+	/* From PGC_S_OVERRIDE it would be the value that is gone back to. */
 	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_SUSET,
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	pqsignal(SIGINT, StatementCancelHandler);
 	enable_timeout_after(STATEMENT_TIMEOUT, DELETE_TIMEOUT);
 	removed = n == 0 || try_to_remove(ids, n);
-	ignore_cancel();
+	disable_timeout(STATEMENT_TIMEOUT, false);
 	AtEOXact_GUC(false, level);
 
 	if (!removed && n > 1)
@@ -179,14 +170,6 @@ remove_batch(void)
 	else
 		batch = Min(batch * 2, MAX_BATCH);
 	return n;
-}
-
-static void
-ignore_cancel(void)
-{
-	disable_timeout(STATEMENT_TIMEOUT, false);
-	pqsignal(SIGINT, SIG_IGN);
-	QueryCancelPending = false;
 }
 
 /*

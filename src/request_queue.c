@@ -3,9 +3,8 @@
  * request_queue.c
  *	  The SQL on screenshot_task_request
  *
- * What the worker does to the table.  Each function is a statement, run
- * between queue_begin() and queue_commit(); none is ever open while a request
- * is under way.
+ * What the worker does to the table.  The functions run between queue_begin()
+ * and queue_commit(); the network is never waited for in between.
  *
  * A request that may be sent has no next_attempt_at, and stands in the index
  * screenshot_task_request_ready in the order in which requests are sent.  One
@@ -14,8 +13,7 @@
  * nor a hundred thousand that back off are ever walked over to find the next
  * one to send.
  *
- * Every change of a request's status names the status that it leaves, and
- * the attempt.
+ * Every change of a request's status names the status that it leaves.
  *
  * The statements run as the owner of the table, in a security-restricted
  * operation, since the owner may have put triggers on it.  What these set is
@@ -25,6 +23,8 @@
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
+
+#include <signal.h>
 
 #include "access/htup_details.h"
 #include "access/genam.h"
@@ -39,10 +39,12 @@
 #include "commands/trigger.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
+#include "libpq/pqsignal.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "pgstat.h"
 #include "storage/lmgr.h"
+#include "tcop/tcopprot.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -62,8 +64,8 @@
 
 #define TABLE_NAME		"screenshot_task_request"
 
-/* A row that is locked is passed over for so long */
-#define LOCKED_FOR			US_PER_SECOND
+/* How long answers may have to wait while rows are changed one by one */
+#define MAX_CHANGE_TIME		(2 * US_PER_SECOND)
 
 /*
  * Most changes take two statements: one chooses rows and locks them, the other
@@ -80,7 +82,7 @@ typedef struct Statement
 {
 	const char *text;
 	int			nargs;
-	Oid			argtypes[11];
+	Oid			argtypes[12];
 	SPIPlanPtr	plan;			/* NULL: not prepared for schema_in_use */
 } Statement;
 
@@ -101,9 +103,14 @@ typedef struct Statement
  */
 #define OF_ROW(array) "(" array ")[pg_catalog.width_bucket(id, $1)]"
 
-/* Rows of ids that are being sent, each in its attempt */
-#define BY_ATTEMPT(attempts) \
-	BY_ID("sending") " AND attempts = " OF_ROW(attempts)
+/*
+ * Rows of ids that are being sent, each in its attempt.  A sequence may begin
+ * anew, with the extension or by TRUNCATE: when a row was made tells it from
+ * one that had its id.
+ */
+#define BY_ATTEMPT(attempts, requested_at) \
+	BY_ID("sending") " AND attempts = " OF_ROW(attempts) \
+	" AND requested_at = " OF_ROW(requested_at)
 
 /*
  * Saves the trigger screenshot_task_request_update from changing what a
@@ -138,13 +145,13 @@ static Statement find_sending = {
 /* The same of requests that this worker has sent */
 static Statement lock_sent = {
 	"SELECT id FROM %1$s"
-	BY_ATTEMPT("$2") " FOR NO KEY UPDATE SKIP LOCKED",
-	2, {INT8ARRAYOID, INT4ARRAYOID}, NULL
+	BY_ATTEMPT("$2", "$3") " FOR NO KEY UPDATE SKIP LOCKED",
+	3, {INT8ARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID}, NULL
 };
 
 static Statement find_sent = {
-	"SELECT id FROM %1$s" BY_ATTEMPT("$2"),
-	2, {INT8ARRAYOID, INT4ARRAYOID}, NULL
+	"SELECT id FROM %1$s" BY_ATTEMPT("$2", "$3"),
+	3, {INT8ARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID}, NULL
 };
 
 /*
@@ -182,7 +189,6 @@ static Statement next_due_statement = {
 	" ORDER BY next_attempt_at LIMIT 1",
 	2, {INT8OID, INT8ARRAYOID}, NULL
 };
-
 
 static Statement choose_expired = {
 	"SELECT id FROM %1$s"
@@ -324,7 +330,7 @@ static Statement remove_statement = {
 };
 
 static Statement finish_statement = {
-	"UPDATE %1$s SET" STAMP("$11")
+	"UPDATE %1$s SET" STAMP("$12")
 	" status = " OF_ROW("$4") "::%2$s,"
 	" attempts = attempts - " OF_ROW("$3") ","
 	" sent_at = " OF_ROW("$5") ", next_attempt_at = " OF_ROW("$6") ","
@@ -332,11 +338,11 @@ static Statement finish_statement = {
 	"  THEN pg_catalog.clock_timestamp() END,"
 	" task_id = " OF_ROW("$7") ", request_id = " OF_ROW("$8") ","
 	" error_code = " OF_ROW("$9") ", error_message = " OF_ROW("$10")
-	BY_ATTEMPT("$2")
+	BY_ATTEMPT("$2", "$11")
 	" RETURNING id, reference, status, task_id",
-	11, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID,
+	12, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID,
 		TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-	TEXTARRAYOID, TEXTARRAYOID, INT8OID}, NULL
+	TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, INT8OID}, NULL
 };
 
 #define DOUBTFUL_COLUMNS \
@@ -382,9 +388,9 @@ static Statement claimed_statement = {
 static Statement choose_in_doubt = {
 	"SELECT id FROM %1$s"
 	" WHERE origin = $1 AND id <> ALL ($2)"
-	" AND id = $3 AND attempts = $4 AND status = 'in_doubt'"
-	" FOR NO KEY UPDATE SKIP LOCKED",
-	4, {INT8OID, INT8ARRAYOID, INT8OID, INT4OID}, NULL
+	" AND id = $3 AND attempts = $4 AND requested_at = $5"
+	" AND status = 'in_doubt' FOR NO KEY UPDATE SKIP LOCKED",
+	5, {INT8OID, INT8ARRAYOID, INT8OID, INT4OID, TIMESTAMPTZOID}, NULL
 };
 
 static Statement leave_doubt_statement = {
@@ -430,6 +436,8 @@ static QueueState find_table(Oid *owner);
 static Oid	extension_schema(void);
 static void use_schema(const char *schema);
 static int	run(Statement *statement, const Datum *args, const char *nulls);
+static int	run_with_triggers(Statement *statement, const Datum *args,
+							  const char *nulls);
 static int64 *choose(Statement *statement, Datum *args, int *n);
 static void change(Statement *statement, const int64 *ids, int n, Datum *args,
 				   const char *nulls, RowsTaker take, void *arg);
@@ -560,7 +568,8 @@ queue_begin(const char *activity, bool one_by_one)
 }
 
 /*
- * Commit it.
+ * Commit it.  Whatever is done here after the commit raises no error, which
+ * would be taken for one of the transaction: pgstat_report_stat() might.
  */
 void
 queue_commit(void)
@@ -571,7 +580,6 @@ queue_commit(void)
 	SetUserIdAndSecContext(saved_user, saved_context);
 	MemoryContextSwitchTo(caller_context);
 	n_orphans_left = n_orphans_after;
-	pgstat_report_stat(false);
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
@@ -585,7 +593,6 @@ queue_abort(void)
 	AbortCurrentTransaction();
 	MemoryContextSwitchTo(caller_context);
 	use_schema(NULL);
-	pgstat_report_stat(false);
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
@@ -703,6 +710,30 @@ run(Statement *statement, const Datum *args, const char *nulls)
 }
 
 /*
+ * The same, for a statement that fires triggers of the owner's.  These may wait
+ * for locks, but not for longer than lock_timeout, of which SIGINT tells.
+ * Otherwise it is ignored.
+ */
+static int
+run_with_triggers(Statement *statement, const Datum *args, const char *nulls)
+{
+	volatile int n = 0;
+
+	pqsignal(SIGINT, StatementCancelHandler);
+	PG_TRY();
+	{
+		n = run(statement, args, nulls);
+	}
+	PG_FINALLY();
+	{
+		pqsignal(SIGINT, SIG_IGN);
+		QueryCancelPending = false;
+	}
+	PG_END_TRY();
+	return n;
+}
+
+/*
  * Run a statement that chooses rows, and return their ids.  The first two of
  * its arguments are set here.
  */
@@ -740,7 +771,8 @@ returned_number(int row)
  * their ids in the first column.  The first of its arguments is set here.
  * What it returns is given to "take", which may be NULL.
  *
- * Notes the rows that were not changed.
+ * Notes the rows that could not be changed.  Where one after the other takes its
+ * time to fail, the last are left as they are, to be chosen again.
  */
 static void
 change(Statement *statement, const int64 *ids, int n, Datum *args,
@@ -749,6 +781,7 @@ change(Statement *statement, const int64 *ids, int n, Datum *args,
 	/* With so many in a row it is not the rows that are to blame. */
 	const int	most_refused = 100;
 	int			refused = 0;
+	MonotonicUs began = monotonic_now();
 
 	if (n == 0)
 		return;
@@ -757,7 +790,7 @@ change(Statement *statement, const int64 *ids, int n, Datum *args,
 		change_at_once(statement, ids, n, args, nulls, take, arg);
 		return;
 	}
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < n && monotonic_now() < began + MAX_CHANGE_TIME; i++)
 	{
 		if (change_alone(statement, ids[i], args, nulls, take, arg,
 						 refused < most_refused))
@@ -774,7 +807,7 @@ change_at_once(Statement *statement, const int64 *ids, int n, Datum *args,
 	int			changed;
 
 	args[0] = make_id_array(ids, n);
-	changed = run(statement, args, nulls);
+	changed = run_with_triggers(statement, args, nulls);
 	for (int i = 0; changed < n && i < n; i++)
 	{
 		if (!was_returned(ids[i], changed))
@@ -923,7 +956,7 @@ queue_left_orphans_to_doubt(TimestampTz ask_at, List **doubtful)
 		if (was_returned(ids[i], n_found))
 			ids[n_locked++] = ids[i];
 		else
-			refusal_note_lock(ids[i], LOCKED_FOR);
+			refusal_note_lock(ids[i], QUEUE_LOCKED_RETRY);
 	}
 	change(&orphans_statement, ids, n_locked, args, NULL, take_changed,
 		   doubtful);
@@ -1104,7 +1137,7 @@ queue_remove(const int64 *ids, int n)
 {
 	Datum		args[1] = {make_id_array(ids, n)};
 
-	(void) run(&remove_statement, args, NULL);
+	(void) run_with_triggers(&remove_statement, args, NULL);
 }
 
 /*
@@ -1265,6 +1298,7 @@ read_claimed(const Datum *values, const bool *nulls)
 
 	request->id = DatumGetInt64(values[CLAIMED_ID]);
 	request->attempt = DatumGetInt32(values[CLAIMED_ATTEMPTS]);
+	request->requested_at = DatumGetTimestampTz(values[CLAIMED_REQUESTED_AT]);
 	request->expired = DatumGetBool(values[CLAIMED_EXPIRED]);
 	if (!nulls[CLAIMED_SERVER])
 		request->lane.server = *DatumGetName(values[CLAIMED_SERVER]);
@@ -1373,7 +1407,8 @@ lock_finished(FinishedRequest **finished, int n_finished)
 {
 	int64	   *ids = palloc(n_finished * sizeof(int64));
 	Datum	   *attempts = palloc(n_finished * sizeof(Datum));
-	Datum		args[2];
+	Datum	   *requested_at = palloc(n_finished * sizeof(Datum));
+	Datum		args[3];
 	int			n_rows;
 	int			n = 0;
 
@@ -1382,11 +1417,16 @@ lock_finished(FinishedRequest **finished, int n_finished)
 	{
 		ids[i] = finished[i]->id;
 		attempts[i] = Int32GetDatum(finished[i]->attempt);
+		requested_at[i] = TimestampTzGetDatum(finished[i]->requested_at);
 	}
 	args[0] = make_id_array(ids, n_finished);
 	args[1] = PointerGetDatum(construct_array(attempts, n_finished, INT4OID,
 											  sizeof(int32), true,
 											  TYPALIGN_INT));
+	args[2] = PointerGetDatum(construct_array(requested_at, n_finished,
+											  TIMESTAMPTZOID, sizeof(int64),
+											  FLOAT8PASSBYVAL,
+											  TYPALIGN_DOUBLE));
 	n_rows = run(&lock_sent, args, NULL);
 	for (int i = 0; i < n_finished; i++)
 	{
@@ -1417,7 +1457,7 @@ write_finished(FinishedRequest **finished, int n_finished)
 	enum
 	{
 		ID, ATTEMPT, REFUND, STATUS, SENT_AT, NEXT_ATTEMPT_AT, TASK_ID,
-		REQUEST_ID, ERROR_CODE, ERROR_MESSAGE, N_COLUMNS
+		REQUEST_ID, ERROR_CODE, ERROR_MESSAGE, REQUESTED_AT, N_COLUMNS
 	};
 	Datum	   *values[N_COLUMNS];
 	bool	   *nulls[N_COLUMNS];
@@ -1453,6 +1493,7 @@ write_finished(FinishedRequest **finished, int n_finished)
 											 &nulls[ERROR_CODE][i]);
 		values[ERROR_MESSAGE][i] = text_or_null(request->error_message,
 												&nulls[ERROR_MESSAGE][i]);
+		values[REQUESTED_AT][i] = TimestampTzGetDatum(request->requested_at);
 	}
 	for (int column = 0; column < N_COLUMNS; column++)
 	{
@@ -1471,7 +1512,7 @@ write_finished(FinishedRequest **finished, int n_finished)
 
 	args[N_COLUMNS] = current_stamp();
 
-	n = run(&finish_statement, args, NULL);
+	n = run_with_triggers(&finish_statement, args, NULL);
 	notify_of(n, 2);
 	for (int i = 0; i < n_finished; i++)
 	{
@@ -1605,6 +1646,7 @@ read_doubtful(int n)
 		request->app_name = value_or_empty(tuple, desc, 7);
 		request->template_id = DatumGetInt64(SPI_getbinval(tuple, desc, 8, &isnull));
 		requested_at = SPI_getbinval(tuple, desc, 14, &isnull);
+		request->requested_at = DatumGetTimestampTz(requested_at);
 		start = SPI_getbinval(tuple, desc, 9, &isnull);
 		request->has_start = !isnull;
 		live_set_times(&times,
@@ -1686,13 +1728,13 @@ queue_send_again(const DoubtfulRequest *request, const char *message)
 
 /*
  * A request stays in doubt, and is asked about at the given time.  A NULL
- * message leaves it the one it has.
+ * message leaves it the one it has.  Returns whether it was changed.
  */
-void
+bool
 queue_ask_later(const DoubtfulRequest *request, TimestampTz at,
 				const char *message)
 {
-	leave_doubt(request, "in_doubt", at, NULL, message, 0);
+	return leave_doubt(request, "in_doubt", at, NULL, message, 0);
 }
 
 /*
@@ -1731,6 +1773,7 @@ leave_doubt(const DoubtfulRequest *request, const char *status,
 
 	args[2] = Int64GetDatum(request->id);
 	args[3] = Int32GetDatum(request->attempt);
+	args[4] = TimestampTzGetDatum(request->requested_at);
 	ids = choose(&choose_in_doubt, args, &n);
 
 	args[1] = CStringGetTextDatum(status);

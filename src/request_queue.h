@@ -64,6 +64,9 @@ typedef struct LaneDemand
 /* Nothing is sent later than this before its end, in microseconds */
 #define QUEUE_END_MARGIN	USECS_PER_SEC
 
+/* When to look again at a row that somebody has locked */
+#define QUEUE_LOCKED_RETRY	US_PER_SECOND
+
 #define QUEUE_EXPIRED_MESSAGE \
 	"end_time passed before the request could be sent"
 
@@ -99,6 +102,7 @@ typedef struct ClaimedRequest
 {
 	int64		id;
 	int32		attempt;
+	TimestampTz requested_at;
 	bool		expired;		/* nothing to send: its end has passed */
 	LaneName	lane;
 	TimestampTz start;			/* its place among the ready ones, with id */
@@ -112,6 +116,7 @@ typedef struct FinishedRequest
 {
 	int64		id;
 	int32		attempt;
+	TimestampTz requested_at;
 	const char *status;
 	bool		free_of_charge; /* the attempt does not count */
 	TimestampTz sent_at;		/* 0: it was not sent */
@@ -135,6 +140,7 @@ typedef struct DoubtfulRequest
 {
 	int64		id;
 	int32		attempt;
+	TimestampTz requested_at;
 	LaneName	lane;
 	const char *stream_name;
 	const char *domain_name;
@@ -200,7 +206,7 @@ extern bool queue_adopt_task(const DoubtfulRequest *request,
 							 const char *task_id);
 extern bool queue_send_again(const DoubtfulRequest *request,
 							 const char *message);
-extern void queue_ask_later(const DoubtfulRequest *request, TimestampTz at,
+extern bool queue_ask_later(const DoubtfulRequest *request, TimestampTz at,
 							const char *message);
 extern void queue_count_miss(const DoubtfulRequest *request, TimestampTz at);
 extern bool queue_leave_to_person(const DoubtfulRequest *request,

@@ -35,8 +35,6 @@
  */
 #define CLAIM_AHEAD			(20 * US_PER_MS)
 
-#define LOCKED_RETRY		US_PER_SECOND
-
 #define MIN_BACKOFF			US_PER_SECOND
 #define MAX_BACKOFF			(60 * US_PER_SECOND)
 
@@ -45,6 +43,8 @@ dlist_head	outcomes = DLIST_STATIC_INIT(outcomes);
 /* Slots taken for a claim, until its requests have them */
 static RateTicket claim_tickets[MAX_CLAIM];
 static int	n_claim_tickets = 0;
+
+static bool passed_over = false;	/* see submission_passed_over() */
 
 static void share_room(MonotonicUs now);
 static List *claim_for_account(Lane *first, MonotonicUs *look_again_at);
@@ -210,7 +210,12 @@ claim_for_account(Lane *first, MonotonicUs *look_again_at)
 	if (n > 0)
 		claimed = queue_claim(demands, n_demands, n, &n_chosen);
 	foreach(cell, claimed)
-		lane_find(&((ClaimedRequest *) lfirst(cell))->lane)->was_seen = false;
+	{
+		ClaimedRequest *row = lfirst(cell);
+
+		if (!row->expired)
+			lane_find(&row->lane)->was_seen = false;
+	}
 	activity_note_claimed(list_length(claimed));
 	/* If some could not be changed, the next claim tells. */
 	if (n_chosen < n && list_length(claimed) == n_chosen)
@@ -249,9 +254,24 @@ note_claimed(List *claimed, const LaneDemand *demands, int n_demands,
 		}
 		/* What was seen and cannot be claimed is locked. */
 		if (lane->was_seen)
-			*look_again_at = monotonic_now() + LOCKED_RETRY;
+			*look_again_at = monotonic_now() + QUEUE_LOCKED_RETRY;
+		else
+			passed_over = true;
 		lane->was_seen = false;
 	}
+}
+
+/*
+ * Has a lane been found to have no more requests, which may have some that are
+ * locked beside those that were claimed?  It is told once.
+ */
+bool
+submission_passed_over(void)
+{
+	bool		result = passed_over;
+
+	passed_over = false;
+	return result;
 }
 
 /*
@@ -359,6 +379,7 @@ make_request(const ClaimedRequest *claimed, Lane *lane)
 		request->request_timeout = lane->options->request_timeout;
 	request->outcome.id = claimed->id;
 	request->outcome.attempt = claimed->attempt;
+	request->outcome.requested_at = claimed->requested_at;
 	return request;
 }
 

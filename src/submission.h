@@ -16,10 +16,11 @@ typedef struct Request
 {
 	Job			job;			/* while it is under way */
 	dlist_node	node;			/* afterwards, in a list of the worker's */
+	MonotonicUs write_at;		/* if it could not be written: not before */
 	MemoryContext context;		/* has the request and all it points to */
 	TimestampTz end_time;
 	int			request_timeout;	/* ms */
-	FinishedRequest outcome;	/* its id and attempt are set from the start */
+	FinishedRequest outcome;	/* what says which it is, is set from the start */
 } Request;
 
 extern dlist_head outcomes;		/* of Request.node: to be written down */
@@ -27,6 +28,7 @@ extern dlist_head outcomes;		/* of Request.node: to be written down */
 extern bool submission_may_claim(MonotonicUs now);
 extern List *submission_claim(MonotonicUs *look_again_at);
 extern void submission_claimed(List *claimed);
+extern bool submission_passed_over(void);
 extern void submission_end_claim(void);
 extern void submission_written(const Request *request);
 extern MonotonicUs submission_backoff(int n);

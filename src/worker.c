@@ -65,8 +65,10 @@
 #define MAX_STUCK			1000
 
 #define STUCK_RETRY			(60 * US_PER_SECOND)
-#define LOCKED_RETRY		US_PER_SECOND	/* a row */
-#define BUSY_RETRY			(100 * US_PER_MS)	/* the table */
+#define BUSY_RETRY			(100 * US_PER_MS)	/* the table is locked */
+
+/* How long answers may have to wait while outcomes are written one by one */
+#define MAX_CAREFUL_TIME	(2 * US_PER_SECOND)
 
 /*
  * Looks at the table that follow each other take at most one part in so many
@@ -121,7 +123,8 @@ typedef enum TransactionResult
 {
 	TRANSACTION_DONE,
 	TRANSACTION_FAILED,
-	TABLE_BUSY					/* it was not begun: the table is locked */
+	TABLE_BUSY,					/* it was not begun: the table is locked */
+	TABLE_GONE					/* nor then: nothing is left to be done */
 } TransactionResult;
 
 static void fix_settings(void);
@@ -146,6 +149,7 @@ static bool may_send(MonotonicUs now);
 static void work_on_database(void);
 static void write_carefully(void);
 static void set_aside(dlist_node *outcome, MonotonicUs how_long);
+static void retry_stuck(void);
 static TransactionResult run_transaction(dlist_head *finished, bool go_on);
 static bool recover_from_error(void);
 static void write_outcomes(dlist_head *finished);
@@ -154,6 +158,7 @@ static void keep_locked(dlist_head *finished);
 static void forget_requests(dlist_head *finished);
 static void heed_catalog_change(void);
 static void look_at_table(void);
+static void find_lanes(void);
 static void tell_of_changed(void);
 static void tell_of_held_requests(int n);
 
@@ -246,8 +251,7 @@ screenshot_task_worker_main(Datum database)
 		/* Nothing leaves that a termination has come before. */
 		CHECK_FOR_INTERRUPTS();
 		dispatch_start();
-		if (dispatch_jobs() == 0)
-			pgstat_report_stat(true);
+		pgstat_report_stat(dispatch_jobs() == 0);
 		fault_log_storms(false);
 		tell_activity();
 		dispatch_wait(Min(next_event(), fault_log_next_event()), wait_event);
@@ -399,7 +403,8 @@ fix_settings(void)
 		{"default_transaction_deferrable", "off"},
 		{"statement_timeout", "0"},
 		{"transaction_timeout", "0"},
-		{"lock_timeout", "0"},
+		/* for triggers of the owner; see run_with_triggers() */
+		{"lock_timeout", "500ms"},
 		{"idle_in_transaction_session_timeout", "0"},
 		/* for triggers of the owner, on tables of others */
 		{"row_security", "on"},
@@ -454,7 +459,7 @@ reload(void)
 	require_durable_commits();
 	lanes_end_pauses();
 	not_before = 0;
-	stuck_retry_at = Min(stuck_retry_at, monotonic_now());
+	retry_stuck();
 	/* It may be more often from now on. */
 	sweep_at = Min(sweep_at, monotonic_now() +
 				   screenshot_task_sweep_interval * US_PER_SECOND);
@@ -487,7 +492,7 @@ begin_work(void)
 			leave_database();
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 LOCKED_RETRY / US_PER_MS,
+						 QUEUE_LOCKED_RETRY / US_PER_MS,
 						 WaitEventExtensionNew("ScreenshotTaskLocked"));
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
@@ -580,6 +585,11 @@ work_on_database(void)
 				careful = false;
 				failures = 0;
 				break;
+			case TABLE_GONE:
+				if (in_hand() == 0)
+					leave_database();
+				retry_stuck();
+				break;
 			case TRANSACTION_FAILED:
 				careful = true;
 				/* At once for the first time: row by row it may go well. */
@@ -605,31 +615,51 @@ work_on_database(void)
 static void
 write_carefully(void)
 {
+	MonotonicUs now = monotonic_now();
+	bool		go_on = true;
 	dlist_head	waiting = DLIST_STATIC_INIT(waiting);
+	dlist_mutable_iter iter;
 
-	while (!dlist_is_empty(&stuck))
-		dlist_push_tail(&waiting, dlist_pop_head_node(&stuck));
+	stuck_retry_at = MONOTONIC_NEVER;
+	dlist_foreach_modify(iter, &stuck)
+	{
+		MonotonicUs at = dlist_container(Request, node, iter.cur)->write_at;
+
+		if (at > now)
+		{
+			stuck_retry_at = Min(stuck_retry_at, at);
+			continue;
+		}
+		dlist_delete(iter.cur);
+		n_stuck--;
+		dlist_push_tail(&waiting, iter.cur);
+	}
 	while (!dlist_is_empty(&outcomes))
 		dlist_push_tail(&waiting, dlist_pop_head_node(&outcomes));
-	n_stuck = 0;
-	stuck_retry_at = MONOTONIC_NEVER;
 
 	while (!dlist_is_empty(&waiting))
 	{
+		dlist_node *outcome = dlist_pop_head_node(&waiting);
 		dlist_head	one = DLIST_STATIC_INIT(one);
 
-		dlist_push_tail(&one, dlist_pop_head_node(&waiting));
+		if (!go_on)
+		{
+			set_aside(outcome, BUSY_RETRY);
+			continue;
+		}
+		dlist_push_tail(&one, outcome);
 		switch (run_transaction(&one, false))
 		{
 			case TRANSACTION_DONE:
+			case TABLE_GONE:
 				break;
 			case TRANSACTION_FAILED:
-				set_aside(dlist_pop_head_node(&one), STUCK_RETRY);
+				set_aside(outcome, STUCK_RETRY);
+				go_on = monotonic_now() < now + MAX_CAREFUL_TIME;
 				break;
 			case TABLE_BUSY:
-				set_aside(dlist_pop_head_node(&one), BUSY_RETRY);
-				while (!dlist_is_empty(&waiting))
-					set_aside(dlist_pop_head_node(&waiting), BUSY_RETRY);
+				set_aside(outcome, BUSY_RETRY);
+				go_on = false;
 				break;
 		}
 	}
@@ -643,11 +673,28 @@ write_carefully(void)
 static void
 set_aside(dlist_node *outcome, MonotonicUs how_long)
 {
+	Request    *request = dlist_container(Request, node, outcome);
+
+	request->write_at = monotonic_now() + how_long;
+	stuck_retry_at = Min(stuck_retry_at, request->write_at);
 	dlist_push_tail(&stuck, outcome);
 	n_stuck++;
 	if (stuck_since == 0)
 		stuck_since = monotonic_now();
-	stuck_retry_at = Min(stuck_retry_at, monotonic_now() + how_long);
+}
+
+/*
+ * Try at once to write what was set aside.
+ */
+static void
+retry_stuck(void)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &stuck)
+		dlist_container(Request, node, iter.cur)->write_at = 0;
+	if (n_stuck > 0)
+		stuck_retry_at = 0;
 }
 
 /*
@@ -742,9 +789,7 @@ run_transaction(dlist_head *finished, bool go_on)
 	reconcile_committed();
 	submission_claimed(claimed);
 	submission_end_claim();
-	if (state == QUEUE_GONE && dispatch_jobs() == 0)
-		leave_database();
-	return TRANSACTION_DONE;
+	return state == QUEUE_GONE ? TABLE_GONE : TRANSACTION_DONE;
 }
 
 /*
@@ -832,7 +877,7 @@ keep_locked(dlist_head *finished)
 		if (!outcome->locked && !outcome->refused)
 			continue;
 		dlist_delete(iter.cur);
-		set_aside(iter.cur, outcome->locked ? LOCKED_RETRY : STUCK_RETRY);
+		set_aside(iter.cur, outcome->locked ? QUEUE_LOCKED_RETRY : STUCK_RETRY);
 	}
 }
 
@@ -885,7 +930,6 @@ look_at_table(void)
 	bool		more = false;
 	TimestampTz due;
 	TimestampTz wall;
-	ListCell   *cell;
 
 	heed_catalog_change();
 	if (refusals_end_at() <= now)
@@ -894,7 +938,11 @@ look_at_table(void)
 		look = true;
 	}
 	if (!look && due_at > now && sweep_at > now)
+	{
+		if (submission_passed_over())
+			find_lanes();
 		return;
+	}
 	activity_note_news();
 	if (activity_count_is_cheap())
 		count_requests();
@@ -910,13 +958,7 @@ look_at_table(void)
 	}
 	more |= queue_wake_waiting(MAX_ROWS) == MAX_ROWS;
 	reconcile_look();
-	foreach(cell, queue_find_lanes())
-	{
-		Lane	   *lane = lane_find(lfirst(cell));
-
-		lane_has_new_work(lane);
-		lane->was_seen = true;
-	}
+	find_lanes();
 
 	due = queue_next_due();
 	wall = GetCurrentTimestamp();
@@ -925,13 +967,30 @@ look_at_table(void)
 	else if (due > GetCurrentStatementStartTimestamp())
 		due_at = now + Max(due - wall, 0);
 	else						/* it was not made ready: it is locked */
-		due_at = now + LOCKED_RETRY;
+		due_at = now + QUEUE_LOCKED_RETRY;
 	look = more;
 	heed_wake_at = monotonic_now() +
 		Min((monotonic_now() - now) * (LOOK_SHARE - 1), MAX_LOOK_PAUSE);
 	/* After a look of its own accord there is no reason to expect news. */
 	if (was_told)
 		put_off_wake(place);
+}
+
+/*
+ * See which lanes have requests that may be sent.
+ */
+static void
+find_lanes(void)
+{
+	ListCell   *cell;
+
+	foreach(cell, queue_find_lanes())
+	{
+		Lane	   *lane = lane_find(lfirst(cell));
+
+		lane_has_new_work(lane);
+		lane->was_seen = true;
+	}
 }
 
 /*

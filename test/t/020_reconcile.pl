@@ -173,6 +173,23 @@ $node->safe_psql('postgres', "SELECT retry_screenshot_task_request(id) FROM scre
 ok($node->wait_for_table("status = 'created'", where => "server = 'refused'"), 'retried ones are asked about again, and end');
 one_task_each($_, 1) for map { ("no $_", "no $_, none made") } @codes;
 
+# However many of a server cannot be asked about, those of others can.
+$node->add_server($_, $api, request_timeout => TIMEOUT . 's') for qw(stopped running);
+$api->order(fault => 'error=InternalError', action => 'CreateScreenshotTask', stream => 'stopped', times => 40);
+$api->order(fault => 'error=AuthFailure.SecretIdNotFound', action => 'DescribeScreenshotTask', stream => 'stopped', times => 0);
+$node->safe_psql('postgres', insert_sql(server => 'stopped', stream_name => 'stopped', rows => 40,
+	start_time => \"date_trunc('second', now()) + interval '1 h' + i * interval '1 s'", end_time => \"date_trunc('second', now()) + interval '2 h'"));
+ok($node->wait_for_table("status = 'in_doubt'", where => "server = 'stopped'"), 'stopped: in doubt');
+ok($node->wait_for_log(qr/for server "stopped" are paused/), 'stopped: paused');
+$node->safe_psql('postgres', insert_sql(server => 'running', stream_name => 'fault:error=InternalError,times=1#running'));
+ok($node->wait_for_table("status = 'created'", where => "server = 'running'"), 'running: not kept waiting by them');
+is($node->safe_psql('postgres', "SELECT count(*) FROM screenshot_task_request WHERE server = 'stopped' AND status = 'in_doubt' AND next_attempt_at < now() + interval '61 s'"),
+	40, 'stopped: all are still to be asked about, and soon');
+$api->clear_orders;
+$node->reload;
+ok($node->wait_for_table("status = 'created'", where => "server = 'stopped'"), 'stopped: created when that is possible');
+one_task_each('stopped', 40);
+
 # Errors, and other roles
 $node->safe_psql('postgres', 'SET ROLE app;' . insert_sql(server => 'hold', stream_name => \"'fault:error=InternalError#app ' || i", rows => 4));
 ok($node->wait_for_table($left, where => "requested_by = 'app'"), "another role's requests are in doubt");

@@ -62,6 +62,16 @@ is($node->safe_psql('postgres', "SELECT count(*) FROM screenshot_task_request WH
 $node->safe_psql('postgres', 'TRUNCATE screenshot_task_request');
 $api->go_on;
 is_logged($_) for @gone;
+# The same, and others get the ids of those in flight.
+@gone = fly_until_told('truncated and begun anew', 3);
+$node->safe_psql('postgres', "TRUNCATE screenshot_task_request; SELECT setval('screenshot_task_request_id_seq', $gone[0]{id}, false)");
+$node->safe_psql('postgres', insert_sql(stream_name => \"'anew ' || i", rows => 3));
+ok($node->wait_for_table("status = 'sending' AND attempts = 1"), 'anew: requests are under way');
+is_deeply([ sort map { $_->{id} } $node->table ], [ sort map { $_->{id} } @gone ], 'anew: and have the ids of those that are');
+$api->order(fault => 'delay=3', stream => 'anew *', times => 3);
+$api->go_on;
+is_logged($_) for @gone;
+ends_well('anew', 3);
 is($node->worker_pid, $worker, 'it is the same worker');
 
 # A user's trigger raises an error for one row's result.
@@ -266,6 +276,36 @@ $node->safe_psql('postgres', 'DROP TRIGGER refuse ON screenshot_task_request');
 $node->reload;
 ok($node->wait_for_table("status = 'created'", where => "stream_name ~ '^stubborn'"), 'without the trigger all are created');
 is($api->ledger(stream_name => "stubborn $_"), 1, "stubborn $_: one task") for 'sending', 'in doubt', 'waiting';
+is($node->worker_pid, $worker_now, 'it is the same worker');
+
+# A trigger waits for a lock that somebody keeps: nobody else waits for it.
+$node->safe_psql('postgres', q{
+	ALTER SERVER tencent_live OPTIONS (SET request_timeout '20s');
+	CREATE TABLE tenant (name text);
+	CREATE FUNCTION lock_tenant() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		IF NEW.stream_name ~ TG_ARGV[0] AND NEW.status::text = TG_ARGV[1] THEN
+			LOCK TABLE public.tenant;
+		END IF;
+		RETURN NEW;
+	END $$;
+	CREATE TRIGGER lock_1 BEFORE UPDATE ON screenshot_task_request FOR EACH ROW EXECUTE FUNCTION lock_tenant('^waiting claim', 'sending');
+	CREATE TRIGGER lock_2 AFTER UPDATE ON screenshot_task_request FOR EACH ROW EXECUTE FUNCTION lock_tenant('^waiting result', 'created')});
+fly('waiting result', 5);
+my $keeper = $node->begin('BEGIN; LOCK TABLE tenant; SELECT pg_sleep(600)');
+ok($node->poll_query_until('template1', "SELECT count(*) = 1 FROM pg_stat_activity WHERE query ~ 'pg_sleep.600' AND wait_event = 'PgSleep'"), 'a lock is kept');
+$node->safe_psql('postgres', insert_sql(stream_name => \"'waiting claim ' || i", rows => 5) . insert_sql(stream_name => \"'waiting no more ' || i", rows => 5));
+ends_well('waiting no more', 5);
+for my $stream (map { ("waiting claim $_", "waiting result $_") } 1 .. 5)
+{
+	my ($row) = $node->table("stream_name = '$stream'");
+	is($row->{status}, $stream =~ /claim/ ? 'pending' : 'sending', "$stream: is as it was");
+}
+like($node->log_text, qr/ERROR:  canceling statement due to lock timeout/, 'the log says why');
+$node->safe_psql('template1', "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query ~ 'pg_sleep.600' AND pid <> pg_backend_pid()");
+$keeper->end;
+$node->reload;
+ends_well("waiting $_", 5) for 'claim', 'result';
+$node->safe_psql('postgres', 'DROP TRIGGER lock_1 ON screenshot_task_request; DROP TRIGGER lock_2 ON screenshot_task_request');
 is($node->worker_pid, $worker_now, 'it is the same worker');
 
 # The trigger of a result as a constraint trigger, which would raise its error at commit

@@ -34,6 +34,16 @@ is_in_nobodys_way('ready');
 $session->();
 ends_created('ready');
 
+# Ready, beside one of the same role that can be claimed
+$node->set('screenshot_task.enabled' => 'off');
+mallory(stream_name => 'ready and locked');
+$session = locked('ready and locked');
+mallory(stream_name => 'ready and free');
+$node->set('screenshot_task.enabled' => 'on');
+ends_created('ready and free');
+$session->();
+ends_created('ready and locked');
+
 # Being sent, when its answer comes
 mallory(stream_name => 'fault:delay=1#sending');
 $api->wait_for_requests(1, stream_name => 'fault:delay=1#sending');
