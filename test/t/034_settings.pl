@@ -120,7 +120,7 @@ for my $n (1 .. 3)
 	$node->safe_psql('postgres', insert_sql(stream_name => "set $n"));
 	ok($node->wait_for_table("status = 'created'", where => "stream_name = 'set $n'"), "request $n is sent, whatever a trigger sets");
 }
-is_deeply([ $node->rows('SELECT DISTINCT setting FROM seen') ], [ { setting => 'on 0 read committed pg_catalog, pg_temp' } ], 'each transaction finds the settings as they should be');
+is_deeply([ $node->rows('SELECT DISTINCT setting FROM seen') ], [ { setting => 'on 500ms read committed pg_catalog, pg_temp' } ], 'each transaction finds the settings as they should be');
 
 # A sweep that is to be sooner is.
 $node->safe_psql('postgres', 'COPY screenshot_task_request (stream_name, domain_name, app_name, end_time, template_id, requested_by, requested_at, stamp)'
