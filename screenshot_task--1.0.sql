@@ -290,10 +290,17 @@ COMMENT ON INDEX @extschema@.screenshot_task_request_waiting IS
 -- what is to be found out about
 CREATE INDEX screenshot_task_request_doubtful
 	ON @extschema@.screenshot_task_request
-	USING btree (origin, next_attempt_at)
+	USING btree (origin, server, role, next_attempt_at)
 	WHERE status OPERATOR(pg_catalog.=) 'in_doubt'::@extschema@.screenshot_task_status;
 COMMENT ON INDEX @extschema@.screenshot_task_request_doubtful IS
 'requests in doubt, in the order in which DescribeScreenshotTask is asked about them';
+
+CREATE INDEX screenshot_task_request_alike
+	ON @extschema@.screenshot_task_request
+	USING btree (origin, stream_name)
+	WHERE status OPERATOR(pg_catalog.=) 'in_doubt'::@extschema@.screenshot_task_status;
+COMMENT ON INDEX @extschema@.screenshot_task_request_alike IS
+'requests in doubt, to find those whose tasks may be taken for each other''s';
 
 CREATE INDEX screenshot_task_request_sending
 	ON @extschema@.screenshot_task_request

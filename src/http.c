@@ -682,10 +682,11 @@ http_wait(HttpClient *client, MonotonicUs until, uint32 wait_event_info)
 	{
 		if (events[i].events & WL_LATCH_SET)
 			ResetLatch(MyLatch);
-		if (events[i].events & WL_SOCKET_READABLE)
-			n_events = epoll_wait(client->epoll_fd, client->events,
-								  client->max_sockets, 0);
 	}
+	/* When the latch was set, PostgreSQL 15 has looked at no socket. */
+	if (n > 0)
+		n_events = epoll_wait(client->epoll_fd, client->events,
+							  client->max_sockets, 0);
 
 	act_on_sockets(client, n_events);
 	act_on_timer(client);

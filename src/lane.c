@@ -7,7 +7,8 @@
  * at once.  Faults of the credentials or the account pause the lane, faults
  * of the network or the endpoint the server with all its lanes; other servers
  * go on.  Each pause in a row is twice as long as the one before.  All end
- * when a server or a user mapping is changed, or the settings are reloaded.
+ * when a server, a user mapping or a role is changed, or the settings are
+ * reloaded.
  *
  * Of a server that was not heard of for a while one request is sent first,
  * and the others once a connection stands: else as many connections would be
@@ -21,10 +22,13 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/hsearch.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "activity.h"
@@ -61,8 +65,18 @@ dlist_head	lanes = DLIST_STATIC_INIT(lanes);
 
 static dlist_head servers = DLIST_STATIC_INIT(servers);
 
-static Lane *being_resolved = NULL;
+/* The same, to be found by their names */
+typedef struct LaneEntry
+{
+	LaneName	name;
+	Lane	   *lane;
+} LaneEntry;
 
+static HTAB *lane_table = NULL;
+
+static void read_options(Lane *lane);
+static void forget_options(Lane *lane);
+static int	compare_heads(const void *a, const void *b);
 static Server *find_server(const Name name);
 static void want_set(Lane *lane, const RoleWish *wish, bool waits);
 static bool is_first_refusal(Lane *lane, MonotonicUs signed_at,
@@ -82,22 +96,62 @@ static const char *describe_clocks(const LiveAnswer *answer,
 Lane *
 lane_find(const LaneName *name)
 {
-	dlist_iter	iter;
+	HASHCTL		info = {
+		.keysize = sizeof(LaneName),
+		.entrysize = sizeof(LaneEntry)
+	};
+	LaneName	key = {.role = name->role};
+	LaneEntry  *entry;
 	Lane	   *lane;
 
-	dlist_foreach(iter, &lanes)
-	{
-		lane = dlist_container(Lane, node, iter.cur);
-		if (strcmp(NameStr(lane->name.server), NameStr(name->server)) == 0 &&
-			lane->name.role == name->role)
-			return lane;
-	}
+	namestrcpy(&key.server, NameStr(name->server));
+	if (lane_table == NULL)
+		lane_table = hash_create("screenshot_task lanes", 16, &info,
+								 HASH_ELEM | HASH_BLOBS);
+	entry = hash_search(lane_table, &key, HASH_FIND, NULL);
+	if (entry != NULL)
+		return entry->lane;
+
 	lane = MemoryContextAllocZero(TopMemoryContext, sizeof(Lane));
-	lane->name = *name;
+	lane->name = key;
 	snprintf(NameStr(lane->role_name), NAMEDATALEN, "%u", name->role);
 	lane->server = find_server(&lane->name.server);
+	entry = hash_search(lane_table, &key, HASH_ENTER, NULL);
+	entry->lane = lane;
 	dlist_push_tail(&lanes, &lane->node);
 	return lane;
+}
+
+/*
+ * Sort the lanes by the place of what they will send next.
+ */
+void
+lanes_sort(void)
+{
+	int			n = (int) hash_get_num_entries(lane_table);
+	Lane	  **sorted = palloc(n * sizeof(Lane *));
+	dlist_iter	iter;
+
+	n = 0;
+	dlist_foreach(iter, &lanes)
+		sorted[n++] = dlist_container(Lane, node, iter.cur);
+	qsort(sorted, n, sizeof(Lane *), compare_heads);
+	dlist_init(&lanes);
+	for (int i = 0; i < n; i++)
+		dlist_push_tail(&lanes, &sorted[i]->node);
+	pfree(sorted);
+}
+
+static int
+compare_heads(const void *a, const void *b)
+{
+	const Lane *lane_a = *(Lane *const *) a;
+	const Lane *lane_b = *(Lane *const *) b;
+
+	if (lane_a->head_start != lane_b->head_start)
+		return lane_a->head_start < lane_b->head_start ? -1 : 1;
+	return (lane_a->head_id > lane_b->head_id) -
+		(lane_a->head_id < lane_b->head_id);
 }
 
 static Server *
@@ -123,18 +177,14 @@ find_server(const Name name)
  * Read a lane's options and credentials as they are now, within a
  * transaction.  They stay until lanes_forget_options().
  *
- * Returns false if the credentials are still to be fetched: the lane waits.
- * Raises an error if the role may not send to the server; then
- * lane_being_resolved() tells whom to blame.
+ * Returns false if there are none: the role may not send to the server, and
+ * the lane is paused; or the credentials are still to be fetched, and it waits.
  */
 bool
 lane_resolve(Lane *lane)
 {
-	MemoryContext old;
-	Oid			role = lane->name.role;
-	char	   *role_name;
-	RoleWish	wish;
-	RoleState	state;
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
 
 	if (lane->options != NULL)
 		return lane->credentials != NULL;
@@ -142,9 +192,44 @@ lane_resolve(Lane *lane)
 		lane->context = AllocSetContextCreate(TopMemoryContext,
 											  "screenshot_task lane",
 											  ALLOCSET_SMALL_SIZES);
-	old = MemoryContextSwitchTo(lane->context);
-	being_resolved = lane;
-	role_name = GetUserNameFromId(role, true);
+
+	/* What is wrong with one is no reason to undo what was done for others. */
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(lane->context);
+	PG_TRY();
+	{
+		read_options(lane);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		forget_options(lane);
+		lane_pause(lane, error->message);
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return lane->credentials != NULL;
+}
+
+/*
+ * Do so, in the lane's memory context, or raise an error.
+ */
+static void
+read_options(Lane *lane)
+{
+	Oid			role = lane->name.role;
+	char	   *role_name = GetUserNameFromId(role, true);
+	RoleWish	wish;
+	RoleState	state;
+
 	if (role_name == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -165,9 +250,6 @@ lane_resolve(Lane *lane)
 	if (lane->credentials != NULL)
 		lane->key = rate_key(lane->credentials->account, LIVE_CREATE);
 	lane->server->max_in_flight = lane->options->max_in_flight;
-	being_resolved = NULL;
-	MemoryContextSwitchTo(old);
-	return lane->credentials != NULL;
 }
 
 /*
@@ -183,16 +265,6 @@ want_set(Lane *lane, const RoleWish *wish, bool waits)
 }
 
 /*
- * The lane for which an error was raised, if it was lane_resolve() that did;
- * else NULL.
- */
-Lane *
-lane_being_resolved(void)
-{
-	return being_resolved;
-}
-
-/*
  * Forget the options and credentials of all lanes, keys first of all.
  */
 void
@@ -200,18 +272,19 @@ lanes_forget_options(void)
 {
 	dlist_iter	iter;
 
-	being_resolved = NULL;
 	dlist_foreach(iter, &lanes)
-	{
-		Lane	   *lane = dlist_container(Lane, node, iter.cur);
+		forget_options(dlist_container(Lane, node, iter.cur));
+}
 
-		wipe_credentials(lane->credentials);
-		lane->credentials = NULL;
-		lane->options = NULL;
-		lane->demand = 0;
-		if (lane->context != NULL)
-			MemoryContextReset(lane->context);
-	}
+static void
+forget_options(Lane *lane)
+{
+	wipe_credentials(lane->credentials);
+	lane->credentials = NULL;
+	lane->options = NULL;
+	lane->demand = 0;
+	if (lane->context != NULL)
+		MemoryContextReset(lane->context);
 }
 
 /*
@@ -376,6 +449,12 @@ lane_claimed(Lane *lane, TimestampTz start, int64 id)
 		return;
 	lane->after_start = start;
 	lane->after_id = id;
+	if (start > lane->head_start ||
+		(start == lane->head_start && id > lane->head_id))
+	{
+		lane->head_start = start;
+		lane->head_id = id;
+	}
 }
 
 /*
@@ -440,7 +519,7 @@ lane_room(const Lane *lane, MonotonicUs now, int spare)
 	else if (server->known_until < now)
 		most = server->n_left + 1;
 	most = Min(most, Max(server->in_flight + spare, FEW_IN_FLIGHT));
-	return Max(most - server->in_flight, 0);
+	return Max(most - server->in_flight - server->n_stuck, 0);
 }
 
 /*

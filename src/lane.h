@@ -31,6 +31,7 @@ typedef struct Server
 	NameData	name;
 	int			in_flight;		/* requests claimed and not ended */
 	int			n_left;			/* of these, those that have left */
+	int			n_stuck;		/* ended, with outcomes that wait to be written */
 	int			max_in_flight;
 	MonotonicUs known_until;	/* when it must be got to know again */
 	bool		suspect;		/* was a request not answered by the API? */
@@ -51,6 +52,8 @@ typedef struct Lane
 	Server	   *server;
 	bool		has_work;		/* may there be requests to claim? */
 	bool		was_seen;		/* were there, with none claimed since? */
+	TimestampTz head_start;		/* No request is known before this one, in the */
+	int64		head_id;		/* order of their start and id. */
 	TimestampTz after_start;	/* Requests before this one, in the order of */
 	int64		after_id;		/* their start and id, were claimed, */
 	MonotonicUs start_over_at;	/* but look again for others then. */
@@ -73,16 +76,16 @@ typedef struct Lane
 	int			claimed;		/* requests given */
 } Lane;
 
-extern dlist_head lanes;		/* of Lane.node; they stay for ever */
+extern dlist_head lanes;		/* of Lane.node; see lanes_sort() */
 
 extern Lane *lane_find(const LaneName *name);
 extern bool lane_resolve(Lane *lane);
-extern Lane *lane_being_resolved(void);
 extern const char *lane_sign(Lane *lane, const char *action, const char *body,
 							 HttpRequest *http);
 extern void lane_note_answer(Lane *lane, RateKey key, MonotonicUs signed_at,
 							 MonotonicUs started_at, const HttpReply *reply,
 							 const LiveAnswer *answer);
+extern void lanes_sort(void);
 extern void lanes_forget_options(void);
 
 extern bool lanes_have_work(void);

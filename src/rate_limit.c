@@ -5,7 +5,7 @@
  *
  * The API allows N requests in any second, for each account and action.  A
  * window has N slots.  A request takes a slot before it is sent; the slot is
- * free again one second after the request has left.  Since uses of one slot
+ * free again a little over a second after the request has left.  Since uses of one slot
  * are a second apart, any second holds at most N requests, bursts included,
  * and a slot that is taken up again at once loses nothing.
  *
@@ -35,10 +35,14 @@
 #define MAX_SLOTS		256
 
 /*
- * One second, and a little for the unequal time that two requests are under
- * way.  This costs 0.3 % of the limit.
+ * A little more than the second, for the unequal time that two requests are
+ * under way.  The least costs 0.3 % of the limit.  Where the API refuses
+ * requests all the same, more is needed: it grows with each refusal, and
+ * shrinks again by half after a while.
  */
-#define PERIOD			(US_PER_SECOND + 3 * US_PER_MS)
+#define MIN_MARGIN		(3 * US_PER_MS)
+#define MAX_MARGIN		(50 * US_PER_MS)
+#define MARGIN_HALF_LIFE	(600 * US_PER_SECOND)
 
 /* longer than a connection takes by default, at the most */
 #define HOLD_TIME		(6 * US_PER_SECOND)
@@ -53,7 +57,7 @@
 #define OVERDUE_RETRY	(50 * US_PER_MS)
 
 /* A window that was not used for so long has nothing to remember. */
-#define FORGET_AFTER	(HOLD_TIME + 2 * PERIOD)
+#define FORGET_AFTER	(HOLD_TIME + 2 * (US_PER_SECOND + MAX_MARGIN))
 
 typedef struct RateSlot
 {
@@ -71,6 +75,9 @@ struct RateWindow
 	RateKey		key;
 	MonotonicUs last_used;
 	MonotonicUs paused_until;	/* by the API's word */
+	MonotonicUs margin;
+	MonotonicUs margin_since;	/* when it last was what it is */
+	int			n_known;		/* slots, the first ones, that ever had a request */
 	int			cursor;			/* where to look first */
 	MonotonicUs wanted_until;	/* somebody waits for a ticket until then */
 	bool		was_ahead;		/* did who takes them ahead take the last? */
@@ -93,7 +100,11 @@ static int	take_slots(RateWindow *window, int n_slots, int per_slot,
 					   RateTicket *tickets);
 static int	count_free(const RateWindow *window, int n_slots, int per_slot,
 					   MonotonicUs by, MonotonicUs *first_at);
-static MonotonicUs slot_free_at(const RateSlot *slot, int per_slot);
+static int	count_in_use(const RateWindow *window, MonotonicUs by);
+static MonotonicUs slot_free_at(const RateWindow *window, const RateSlot *slot,
+								int per_slot);
+static MonotonicUs over_at(const RateWindow *window, const RateSlot *slot);
+static void shrink_margin(RateWindow *window, MonotonicUs now);
 
 /*
  * Bytes that a table of so many windows takes.
@@ -172,7 +183,9 @@ rate_acquire(RateTable *table, RateKey key, int per_second, int wanted,
 	{
 		MonotonicUs first_at = MONOTONIC_NEVER;
 		int			most = wanted;
+		int			left;
 
+		shrink_margin(window, now);
 		if (horizon > 0 && window->wanted_until > now)
 		{
 			int			n_free = count_free(window, n_slots, per_slot,
@@ -180,8 +193,10 @@ rate_acquire(RateTable *table, RateKey key, int per_second, int wanted,
 
 			most = Min(wanted, (window->was_ahead ? n_free : n_free + 1) / 2);
 		}
+		/* A limit that was another a second ago had other slots. */
+		left = Max(per_second - count_in_use(window, now + horizon), 0);
 		window->last_used = now;
-		n_taken = take_slots(window, n_slots, per_slot, most,
+		n_taken = take_slots(window, n_slots, per_slot, Min(most, left),
 							 Max(now, window->paused_until), horizon, tickets);
 		if (n_taken > 0)
 			window->was_ahead = horizon > 0;
@@ -194,7 +209,8 @@ rate_acquire(RateTable *table, RateKey key, int per_second, int wanted,
 			{
 				RateSlot   *slot = &window->slots[i];
 				MonotonicUs free_at = slot->used < per_slot ? slot->open_at :
-					(slot->held > 0 ? slot->open_at : slot->left_at) + PERIOD;
+					(slot->held > 0 ? slot->open_at : slot->left_at) +
+					US_PER_SECOND + window->margin;
 
 				if (slot->held > 0 && free_at <= now + horizon)
 					free_at = now + horizon + OVERDUE_RETRY;
@@ -229,7 +245,7 @@ take_slots(RateWindow *window, int n_slots, int per_slot, int wanted,
 	while (n_taken < wanted && n_seen < n_slots)
 	{
 		RateSlot   *slot = &window->slots[i];
-		MonotonicUs free_at = slot_free_at(slot, per_slot);
+		MonotonicUs free_at = slot_free_at(window, slot, per_slot);
 
 		if (free_at > now + horizon)
 		{
@@ -251,6 +267,7 @@ take_slots(RateWindow *window, int n_slots, int per_slot, int wanted,
 		tickets[n_taken].leave_by = tickets[n_taken].go_at + HOLD_TIME;
 		slot->used++;
 		slot->held++;
+		window->n_known = Max(window->n_known, i + 1);
 		slot->hold_until = Max(slot->hold_until, tickets[n_taken].leave_by);
 		n_taken++;
 	}
@@ -271,7 +288,7 @@ count_free(const RateWindow *window, int n_slots, int per_slot,
 	for (int i = 0; i < n_slots; i++)
 	{
 		const RateSlot *slot = &window->slots[i];
-		MonotonicUs free_at = slot_free_at(slot, per_slot);
+		MonotonicUs free_at = slot_free_at(window, slot, per_slot);
 
 		if (free_at > by)
 			continue;
@@ -282,14 +299,54 @@ count_free(const RateWindow *window, int n_slots, int per_slot,
 }
 
 /*
+ * How many tickets of a window whose mutex is held count against the limit at
+ * a certain time, of whatever limit they were slots.
+ */
+static int
+count_in_use(const RateWindow *window, MonotonicUs by)
+{
+	int			n = 0;
+
+	for (int i = 0; i < window->n_known; i++)
+	{
+		const RateSlot *slot = &window->slots[i];
+
+		if (slot->used > 0 && over_at(window, slot) > by)
+			n += slot->used;
+	}
+	return n;
+}
+
+/*
  * When a slot's next request may leave.
  */
 static MonotonicUs
-slot_free_at(const RateSlot *slot, int per_slot)
+slot_free_at(const RateWindow *window, const RateSlot *slot, int per_slot)
 {
-	if (slot->used < per_slot)
-		return slot->open_at;
-	return (slot->held > 0 ? slot->hold_until : slot->left_at) + PERIOD;
+	return slot->used < per_slot ? slot->open_at : over_at(window, slot);
+}
+
+/*
+ * When the requests that have a slot no longer count.
+ */
+static MonotonicUs
+over_at(const RateWindow *window, const RateSlot *slot)
+{
+	return (slot->held > 0 ? slot->hold_until : slot->left_at) +
+		US_PER_SECOND + window->margin;
+}
+
+/*
+ * Try again with half of what was added to the margin, after a while.
+ */
+static void
+shrink_margin(RateWindow *window, MonotonicUs now)
+{
+	if (window->margin == MIN_MARGIN ||
+		window->margin_since + MARGIN_HALF_LIFE > now)
+		return;
+	window->margin = Max(window->margin / 2, MIN_MARGIN);
+	window->margin_since = now;
 }
 
 /*
@@ -344,7 +401,8 @@ rate_release(RateTicket *ticket)
 
 /*
  * The API has refused a request of this account: give out no ticket until
- * the given time.
+ * the given time, and fewer from then on.  Refusals that come together count
+ * as one.
  */
 void
 rate_pause(RateTable *table, RateKey key, MonotonicUs until)
@@ -356,6 +414,14 @@ rate_pause(RateTable *table, RateKey key, MonotonicUs until)
 	SpinLockAcquire(&window->mutex);
 	if (window->key == key)
 	{
+		MonotonicUs now = monotonic_now();
+
+		if (window->paused_until <= now)
+		{
+			window->margin = Min(2 * window->margin + 2 * US_PER_MS,
+								 MAX_MARGIN);
+			window->margin_since = now;
+		}
 		window->paused_until = Max(window->paused_until, until);
 		window->last_used = Max(window->last_used, until);
 	}
@@ -459,6 +525,8 @@ forget_all(RateTable *table, RateWindow *window, RateKey key)
 	window->key = key;
 	window->last_used = 0;
 	window->paused_until = 0;
+	window->margin = MIN_MARGIN;
+	window->n_known = 0;
 	window->cursor = 0;
 	window->wanted_until = 0;
 	window->was_ahead = false;
@@ -469,7 +537,7 @@ forget_all(RateTable *table, RateWindow *window, RateKey key)
 		slot->serial++;
 		slot->used = 0;
 		slot->held = 0;
-		slot->open_at = table->started + PERIOD;
+		slot->open_at = table->started + US_PER_SECOND + MIN_MARGIN;
 		slot->hold_until = 0;
 		slot->left_at = 0;
 	}

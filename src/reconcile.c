@@ -43,8 +43,9 @@
 #include "shared_state.h"
 #include "statistics.h"
 
-/* The most inquiries at a time */
-#define MAX_INQUIRIES		8
+/* The most inquiries at a time: of one server, lest it answers late, and of all */
+#define MAX_SERVER_INQUIRIES	4
+#define MAX_INQUIRIES		32
 
 /* The most pages that an inquiry asks for, lest a list that never ends */
 #define MAX_PAGES			500
@@ -57,10 +58,6 @@
 
 /* The window asked about is wider than the task by this, in seconds */
 #define WINDOW_MARGIN		60
-
-/* How long a request is put off whose lane cannot ask, at least and at most */
-#define PUT_OFF				US_PER_SECOND
-#define LONGEST_PUT_OFF		(60 * US_PER_SECOND)
 
 /* How long to wait for an equal request that is under way */
 #define EQUAL_WAIT			(1 * USECS_PER_SEC)
@@ -122,7 +119,7 @@ static void note(const DoubtfulRequest *request, ConclusionKind kind,
 				 const char *message);
 static void tell(const Conclusion *conclusion);
 static void start_inquiries(void);
-static bool put_off(const DoubtfulRequest *request, const Lane *lane);
+static int	inquiries_of(const Server *server);
 static bool is_asked_about(const DoubtfulRequest *request);
 static bool apply_policy(const DoubtfulRequest *request,
 						 const LiveServer *options);
@@ -314,17 +311,28 @@ static void
 start_inquiries(void)
 {
 	MonotonicUs now = monotonic_now();
-	bool		any_put_off = false;
+	List	   *paused = NIL;
 	TimestampTz due;
 	ListCell   *cell;
+	dlist_iter	iter;
 
 	due_at = MONOTONIC_NEVER;
-	foreach(cell, queue_find_doubtful(4 * MAX_INQUIRIES))
+	dlist_foreach(iter, &lanes)
+	{
+		Lane	   *lane = dlist_container(Lane, node, iter.cur);
+
+		if (lane_paused_until(lane) <= now)
+			continue;
+		paused = lappend(paused, &lane->name);
+		due_at = Min(due_at, lane_paused_until(lane));
+	}
+	foreach(cell, queue_find_doubtful(paused, 2 * MAX_SERVER_INQUIRIES))
 	{
 		DoubtfulRequest *request = lfirst(cell);
 		Lane	   *lane = lane_find(&request->lane);
 
-		if (is_asked_about(request))
+		if (is_asked_about(request) ||
+			inquiries_of(lane->server) >= MAX_SERVER_INQUIRIES)
 			continue;
 		if (n_inquiries == MAX_INQUIRIES)
 		{
@@ -333,7 +341,7 @@ start_inquiries(void)
 		}
 		if (lane_paused_until(lane) > now || !lane_resolve(lane))
 		{
-			any_put_off |= put_off(request, lane);
+			due_at = Min(due_at, lane_paused_until(lane));
 			continue;
 		}
 		if (!apply_policy(request, lane->options) &&
@@ -341,31 +349,28 @@ start_inquiries(void)
 			start_inquiry(request, lane->options);
 	}
 
-	due = queue_next_doubtful_due();
+	due = queue_next_doubtful_due(paused);
 	if (!TIMESTAMP_NOT_FINITE(due))
 	{
-		/* Those that are due now are being asked about, or come next. */
+		/* Those that are due now are being asked about, or wait for these. */
 		TimestampTz wall = GetCurrentTimestamp();
 
-		due_at = now + Max(due - wall, any_put_off ? 0 : US_PER_SECOND);
+		due_at = Min(due_at, now + Max(due - wall, US_PER_SECOND));
 	}
 }
 
-/*
- * Ask about a request when its lane's pause has ended, but look again within a
- * while: pauses may be ended, and a set of credentials comes soon.  As long as
- * it was due, it would stand in front of those of other lanes.  Returns whether
- * it is no longer.
- */
-static bool
-put_off(const DoubtfulRequest *request, const Lane *lane)
+static int
+inquiries_of(const Server *server)
 {
-	MonotonicUs now = monotonic_now();
-	MonotonicUs pause = Min(lane_paused_until(lane) - now, LONGEST_PUT_OFF);
+	int			n = 0;
+	dlist_iter	iter;
 
-	if (pause < PUT_OFF || lane->waits_until > now)
-		pause = PUT_OFF;
-	return queue_ask_later(request, GetCurrentTimestamp() + pause, NULL);
+	dlist_foreach(iter, &inquiries)
+	{
+		if (dlist_container(Inquiry, node, iter.cur)->job.lane->server == server)
+			n++;
+	}
+	return n;
 }
 
 /*

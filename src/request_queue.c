@@ -35,7 +35,6 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
-#include "commands/extension.h"
 #include "commands/trigger.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
@@ -64,8 +63,13 @@
 
 #define TABLE_NAME		"screenshot_task_request"
 
-/* How long answers may have to wait while rows are changed one by one */
+/*
+ * How long rows are changed one by one in a transaction, while answers wait;
+ * and for how long a lock is waited for only so long, once one was in vain
+ */
 #define MAX_CHANGE_TIME		(2 * US_PER_SECOND)
+#define IMPATIENT_FOR		(5 * US_PER_SECOND)
+#define IMPATIENT_TIMEOUT	"20ms"
 
 /*
  * Most changes take two statements: one chooses rows and locks them, the other
@@ -208,20 +212,25 @@ static Statement expire_statement = {
 	2, {INT8ARRAYOID, TEXTOID}, NULL
 };
 
-/* One step of an index for each lane, however many requests a lane has. */
+/*
+ * The soonest request of each lane.  One step of an index for each, however
+ * many requests a lane has.
+ */
+#define READY_ORDER "server, role, COALESCE(start_time, requested_at), id"
+
 static Statement lanes_statement = {
 	"WITH RECURSIVE lane AS ("
-	" (SELECT server, role FROM %1$s"
+	" (SELECT " READY_ORDER " FROM %1$s"
 	"  WHERE origin = $1 AND status = 'pending' AND next_attempt_at IS NULL"
-	"  AND id <> ALL ($2) ORDER BY server, role LIMIT 1)"
+	"  AND id <> ALL ($2) ORDER BY " READY_ORDER " LIMIT 1)"
 	" UNION ALL"
-	" SELECT next.server, next.role FROM lane, LATERAL"
-	" (SELECT server, role FROM %1$s AS t"
+	" SELECT next.* FROM lane, LATERAL"
+	" (SELECT " READY_ORDER " FROM %1$s AS t"
 	"  WHERE origin = $1 AND status = 'pending' AND next_attempt_at IS NULL"
 	"  AND id <> ALL ($2)"
 	"  AND (t.server, t.role) > (lane.server, lane.role)"
-	"  ORDER BY server, role LIMIT 1) AS next)"
-	" SELECT server, role FROM lane",
+	"  ORDER BY " READY_ORDER " LIMIT 1) AS next)"
+	" SELECT * FROM lane",
 	2, {INT8OID, INT8ARRAYOID}, NULL
 };
 
@@ -350,21 +359,48 @@ static Statement finish_statement = {
 	" template_id, start_time, end_time, sent_at, status = 'sending'," \
 	" next_attempt_at <= pg_catalog.clock_timestamp(), requested_at, misses"
 
+/*
+ * The lanes that have requests in doubt, but for some, $3 and $4: one step of
+ * an index for each
+ */
+#define DOUBTFUL_LANES \
+	"WITH RECURSIVE lane AS (" \
+	" (SELECT server, role FROM %1$s" \
+	"  WHERE origin = $1 AND status = 'in_doubt'" \
+	"  ORDER BY server, role LIMIT 1)" \
+	" UNION ALL" \
+	" SELECT next.* FROM lane, LATERAL" \
+	" (SELECT server, role FROM %1$s AS t" \
+	"  WHERE origin = $1 AND status = 'in_doubt'" \
+	"  AND (t.server, t.role) > (lane.server, lane.role)" \
+	"  ORDER BY server, role LIMIT 1) AS next)," \
+	" lane_to_ask AS (SELECT server, role FROM lane WHERE NOT EXISTS" \
+	"  (SELECT FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4))" \
+	"   AS paused(server, role)" \
+	"   WHERE paused.server = lane.server AND paused.role = lane.role))"
+
 static Statement doubtful_statement = {
-	"SELECT " DOUBTFUL_COLUMNS " FROM %1$s"
-	" WHERE origin = $1 AND status = 'in_doubt' AND id <> ALL ($2)"
-	" AND next_attempt_at <= " NOW
-	" ORDER BY next_attempt_at LIMIT $3"
-	" FOR NO KEY UPDATE SKIP LOCKED",
-	3, {INT8OID, INT8ARRAYOID, INT4OID}, NULL
+	DOUBTFUL_LANES
+	" SELECT due.* FROM lane_to_ask AS lane, LATERAL"
+	" (SELECT " DOUBTFUL_COLUMNS " FROM %1$s AS t"
+	"  WHERE origin = $1 AND status = 'in_doubt' AND id <> ALL ($2)"
+	"  AND t.server = lane.server AND t.role = lane.role"
+	"  AND next_attempt_at <= " NOW
+	"  ORDER BY next_attempt_at LIMIT $5"
+	"  FOR NO KEY UPDATE SKIP LOCKED) AS due",
+	5, {INT8OID, INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID, INT4OID}, NULL
 };
 
 static Statement next_doubtful_statement = {
-	"SELECT next_attempt_at FROM %1$s"
-	" WHERE origin = $1 AND status = 'in_doubt' AND id <> ALL ($2)"
-	" AND next_attempt_at IS NOT NULL"
+	DOUBTFUL_LANES
+	" SELECT next.next_attempt_at FROM lane_to_ask AS lane, LATERAL"
+	" (SELECT next_attempt_at FROM %1$s AS t"
+	"  WHERE origin = $1 AND status = 'in_doubt' AND id <> ALL ($2)"
+	"  AND t.server = lane.server AND t.role = lane.role"
+	"  AND next_attempt_at IS NOT NULL"
+	"  ORDER BY next_attempt_at LIMIT 1) AS next"
 	" ORDER BY next_attempt_at LIMIT 1",
-	2, {INT8OID, INT8ARRAYOID}, NULL
+	4, {INT8OID, INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID}, NULL
 };
 
 static Statement alike_statement = {
@@ -389,7 +425,8 @@ static Statement choose_in_doubt = {
 	"SELECT id FROM %1$s"
 	" WHERE origin = $1 AND id <> ALL ($2)"
 	" AND id = $3 AND attempts = $4 AND requested_at = $5"
-	" AND status = 'in_doubt' FOR NO KEY UPDATE SKIP LOCKED",
+	" AND pg_catalog.enum_eq(status, 'in_doubt'::%2$s)"
+	" FOR NO KEY UPDATE SKIP LOCKED",
 	5, {INT8OID, INT8ARRAYOID, INT8OID, INT4OID, TIMESTAMPTZOID}, NULL
 };
 
@@ -423,6 +460,8 @@ static int	saved_context;
 static char *schema_in_use = NULL;	/* that the statements are prepared for */
 static MemoryContext caller_context;	/* for what outlives the transaction */
 static bool row_by_row;
+static MonotonicUs change_by;	/* rows of this transaction */
+static MonotonicUs impatient_until = 0;
 
 /* Requests that a worker before this one was sending, and that are refused */
 static int64 *orphans_left = NULL;
@@ -432,6 +471,8 @@ static int	n_orphans_after;	/* the first so many, if this one commits */
 /* Takes so many rows that a change returned */
 typedef void (*RowsTaker) (int n, void *arg);
 
+static bool note_lock_timeout(int sqlerrcode);
+static void be_impatient(void);
 static QueueState find_table(Oid *owner);
 static Oid	extension_schema(void);
 static void use_schema(const char *schema);
@@ -464,7 +505,8 @@ static ClaimedRequest *read_claimed(const Datum *values, const bool *nulls);
 static void read_body(ClaimedRequest *request, const Datum *values,
 					  const bool *nulls);
 static Datum text_or_null(const char *value, bool *isnull);
-static TimestampTz first_time(Statement *statement);
+static TimestampTz first_time(Statement *statement, const Datum *args);
+static void make_lane_arrays(List *names, Datum *servers, Datum *roles);
 static bool are_alike(const DoubtfulRequest *a, const DoubtfulRequest *b);
 static char *value_or_empty(HeapTuple tuple, TupleDesc desc, int column);
 static List *read_doubtful(int n);
@@ -539,6 +581,7 @@ queue_begin(const char *activity, bool one_by_one)
 
 	caller_context = CurrentMemoryContext;
 	row_by_row = one_by_one;
+	change_by = monotonic_now() + MAX_CHANGE_TIME;
 	n_orphans_after = n_orphans_left;
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
@@ -564,6 +607,8 @@ queue_begin(const char *activity, bool one_by_one)
 	AfterTriggerSetState(&all_immediate);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
+	if (monotonic_now() < impatient_until)
+		be_impatient();
 	return QUEUE_OPEN;
 }
 
@@ -590,10 +635,38 @@ queue_commit(void)
 void
 queue_abort(void)
 {
+	note_lock_timeout(geterrcode());
 	AbortCurrentTransaction();
 	MemoryContextSwitchTo(caller_context);
 	use_schema(NULL);
 	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/*
+ * If it was a lock that was waited for in vain, wait less for a while: there
+ * may be hundreds of rows for which a trigger waits for that one.  Returns
+ * whether it was.
+ */
+static bool
+note_lock_timeout(int sqlerrcode)
+{
+	MonotonicUs now = monotonic_now();
+
+	if (sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		return false;
+	if (impatient_until < now)
+		impatient_until = now + IMPATIENT_FOR;
+	return true;
+}
+
+/*
+ * Wait for locks no longer, in this transaction, than while impatient.
+ */
+static void
+be_impatient(void)
+{
+	(void) set_config_option("lock_timeout", IMPATIENT_TIMEOUT, PGC_SUSET,
+							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 }
 
 /*
@@ -633,19 +706,18 @@ find_table(Oid *owner)
 static Oid
 extension_schema(void)
 {
-	Oid			extension = get_extension_oid("screenshot_task", true);
 	Oid			schema = InvalidOid;
+	NameData	name;
 	Relation	catalog;
 	SysScanDesc scan;
 	ScanKeyData key;
 	HeapTuple	tuple;
 
-	if (!OidIsValid(extension))
-		return InvalidOid;
+	namestrcpy(&name, "screenshot_task");
 	catalog = table_open(ExtensionRelationId, AccessShareLock);
-	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(extension));
-	scan = systable_beginscan(catalog, ExtensionOidIndexId, true, NULL, 1,
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber,
+				F_NAMEEQ, NameGetDatum(&name));
+	scan = systable_beginscan(catalog, ExtensionNameIndexId, true, NULL, 1,
 							  &key);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
@@ -772,7 +844,7 @@ returned_number(int row)
  * What it returns is given to "take", which may be NULL.
  *
  * Notes the rows that could not be changed.  Where one after the other takes its
- * time to fail, the last are left as they are, to be chosen again.
+ * time, the last are left as they are, for another transaction.
  */
 static void
 change(Statement *statement, const int64 *ids, int n, Datum *args,
@@ -781,7 +853,6 @@ change(Statement *statement, const int64 *ids, int n, Datum *args,
 	/* With so many in a row it is not the rows that are to blame. */
 	const int	most_refused = 100;
 	int			refused = 0;
-	MonotonicUs began = monotonic_now();
 
 	if (n == 0)
 		return;
@@ -790,7 +861,7 @@ change(Statement *statement, const int64 *ids, int n, Datum *args,
 		change_at_once(statement, ids, n, args, nulls, take, arg);
 		return;
 	}
-	for (int i = 0; i < n && monotonic_now() < began + MAX_CHANGE_TIME; i++)
+	for (int i = 0; i < n && (i == 0 || monotonic_now() < change_by); i++)
 	{
 		if (change_alone(statement, ids[i], args, nulls, take, arg,
 						 refused < most_refused))
@@ -887,6 +958,8 @@ change_alone(Statement *statement, int64 id, Datum *args, const char *nulls,
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(context);
 		category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
+		if (note_lock_timeout(error->sqlerrcode))
+			be_impatient();
 		if (!go_on || category == ERRCODE_INSUFFICIENT_RESOURCES ||
 			category == ERRCODE_OPERATOR_INTERVENTION ||
 			category == ERRCODE_SYSTEM_ERROR)
@@ -977,6 +1050,20 @@ queue_left_orphans_to_doubt(TimestampTz ask_at, List **doubtful)
 }
 
 /*
+ * Are there any of them that only time was lacking for?
+ */
+bool
+queue_has_orphans(void)
+{
+	for (int i = 0; i < n_orphans_after; i++)
+	{
+		if (!refusal_holds(orphans_left[i]))
+			return true;
+	}
+	return false;
+}
+
+/*
  * Make ready at most so many requests whose time has come.  Returns how many
  * were found.
  */
@@ -999,20 +1086,20 @@ queue_wake_waiting(int most)
 TimestampTz
 queue_next_due(void)
 {
-	return first_time(&next_due_statement);
-}
-
-/*
- * The time that a statement on the rows of this origin gives; DT_NOEND if it
- * gives none.
- */
-static TimestampTz
-first_time(Statement *statement)
-{
 	Datum		args[2] = {
 		Int64GetDatum(request_origin()),
 		refusals_array()
 	};
+
+	return first_time(&next_due_statement, args);
+}
+
+/*
+ * The time that a statement gives; DT_NOEND if it gives none.
+ */
+static TimestampTz
+first_time(Statement *statement, const Datum *args)
+{
 	bool		isnull;
 
 	if (run(statement, args, NULL) == 0)
@@ -1176,7 +1263,7 @@ queue_count_held(void)
 }
 
 /*
- * The lanes that have requests that may be sent: a list of LaneName.
+ * The lanes that have requests that may be sent: a list of LaneHead.
  */
 List *
 queue_find_lanes(void)
@@ -1191,15 +1278,15 @@ queue_find_lanes(void)
 
 	for (int i = 0; i < n; i++)
 	{
-		LaneName   *lane = palloc(sizeof(LaneName));
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		LaneHead   *lane = palloc(sizeof(LaneHead));
 		bool		isnull;
 
-		lane->server = *DatumGetName(SPI_getbinval(SPI_tuptable->vals[i],
-												   SPI_tuptable->tupdesc, 1,
-												   &isnull));
-		lane->role = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i],
-													SPI_tuptable->tupdesc, 2,
-													&isnull));
+		lane->name.server = *DatumGetName(SPI_getbinval(tuple, desc, 1, &isnull));
+		lane->name.role = DatumGetObjectId(SPI_getbinval(tuple, desc, 2, &isnull));
+		lane->start = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 3, &isnull));
+		lane->id = DatumGetInt64(SPI_getbinval(tuple, desc, 4, &isnull));
 		lanes = lappend(lanes, lane);
 	}
 	MemoryContextSwitchTo(old);
@@ -1400,7 +1487,7 @@ queue_finish(FinishedRequest **finished, int n_finished)
 
 /*
  * Lock the rows of requests, and move those that could be to the front.
- * Returns how many that are.
+ * Returns how many that are.  Marks those that could not.
  */
 static int
 lock_finished(FinishedRequest **finished, int n_finished)
@@ -1409,21 +1496,30 @@ lock_finished(FinishedRequest **finished, int n_finished)
 	Datum	   *attempts = palloc(n_finished * sizeof(Datum));
 	Datum	   *requested_at = palloc(n_finished * sizeof(Datum));
 	Datum		args[3];
+	int			n_ids = 0;
 	int			n_rows;
 	int			n = 0;
 
 	qsort(finished, n_finished, sizeof(FinishedRequest *), compare_ids);
 	for (int i = 0; i < n_finished; i++)
 	{
-		ids[i] = finished[i]->id;
-		attempts[i] = Int32GetDatum(finished[i]->attempt);
-		requested_at[i] = TimestampTzGetDatum(finished[i]->requested_at);
+		FinishedRequest *request = finished[i];
+
+		/* One of two that have one id must wait: they are told apart by it. */
+		request->written = request->refused = false;
+		request->locked = i > 0 && request->id == finished[i - 1]->id;
+		if (request->locked)
+			continue;
+		ids[n_ids] = request->id;
+		attempts[n_ids] = Int32GetDatum(request->attempt);
+		requested_at[n_ids] = TimestampTzGetDatum(request->requested_at);
+		n_ids++;
 	}
-	args[0] = make_id_array(ids, n_finished);
-	args[1] = PointerGetDatum(construct_array(attempts, n_finished, INT4OID,
+	args[0] = make_id_array(ids, n_ids);
+	args[1] = PointerGetDatum(construct_array(attempts, n_ids, INT4OID,
 											  sizeof(int32), true,
 											  TYPALIGN_INT));
-	args[2] = PointerGetDatum(construct_array(requested_at, n_finished,
+	args[2] = PointerGetDatum(construct_array(requested_at, n_ids,
 											  TIMESTAMPTZOID, sizeof(int64),
 											  FLOAT8PASSBYVAL,
 											  TYPALIGN_DOUBLE));
@@ -1432,8 +1528,8 @@ lock_finished(FinishedRequest **finished, int n_finished)
 	{
 		FinishedRequest *request = finished[i];
 
-		request->written = request->locked = request->refused = false;
-		if (n_rows < n_finished && !was_returned(request->id, n_rows))
+		if (request->locked ||
+			(n_rows < n_ids && !was_returned(request->id, n_rows)))
 			continue;
 		finished[i] = finished[n];
 		finished[n++] = request;
@@ -1443,7 +1539,7 @@ lock_finished(FinishedRequest **finished, int n_finished)
 
 	n_rows = run(&find_sent, args, NULL);
 	for (int i = n; i < n_finished; i++)
-		finished[i]->locked = was_returned(finished[i]->id, n_rows);
+		finished[i]->locked |= was_returned(finished[i]->id, n_rows);
 	return n;
 }
 
@@ -1532,35 +1628,68 @@ write_finished(FinishedRequest **finished, int n_finished)
 static int
 compare_ids(const void *a, const void *b)
 {
-	int64		id_a = (*(FinishedRequest *const *) a)->id;
-	int64		id_b = (*(FinishedRequest *const *) b)->id;
+	const FinishedRequest *one = *(FinishedRequest *const *) a;
+	const FinishedRequest *other = *(FinishedRequest *const *) b;
 
-	return (id_a > id_b) - (id_a < id_b);
+	if (one->id != other->id)
+		return one->id < other->id ? -1 : 1;
+	return (one->requested_at > other->requested_at) -
+		(one->requested_at < other->requested_at);
 }
 
 /*
- * Requests in doubt that are due to be asked about, at most so many, without
- * those that are locked: what is found out about these could not be written.
+ * Requests in doubt that are due to be asked about, at most so many of each
+ * lane, but for those lanes that are given, a list of LaneName; and without
+ * those requests that are locked: what is found out about these could not be
+ * written.
  */
 List *
-queue_find_doubtful(int most)
+queue_find_doubtful(List *paused, int most)
 {
-	Datum		args[3] = {
-		Int64GetDatum(request_origin()),
-		refusals_array(),
-		Int32GetDatum(most)
-	};
+	Datum		args[5];
 
+	args[0] = Int64GetDatum(request_origin());
+	args[1] = refusals_array();
+	make_lane_arrays(paused, &args[2], &args[3]);
+	args[4] = Int32GetDatum(most);
 	return read_doubtful(run(&doubtful_statement, args, NULL));
 }
 
 /*
- * When the next of the requests in doubt is due; DT_NOEND if none is waiting.
+ * When the next request in doubt is due, but for those lanes; DT_NOEND if none
+ * is waiting.
  */
 TimestampTz
-queue_next_doubtful_due(void)
+queue_next_doubtful_due(List *paused)
 {
-	return first_time(&next_doubtful_statement);
+	Datum		args[4];
+
+	args[0] = Int64GetDatum(request_origin());
+	args[1] = refusals_array();
+	make_lane_arrays(paused, &args[2], &args[3]);
+	return first_time(&next_doubtful_statement, args);
+}
+
+static void
+make_lane_arrays(List *names, Datum *servers, Datum *roles)
+{
+	int			n = list_length(names);
+	Datum	   *server_datums = palloc((n + 1) * sizeof(Datum));
+	Datum	   *role_datums = palloc((n + 1) * sizeof(Datum));
+
+	for (int i = 0; i < n; i++)
+	{
+		LaneName   *name = list_nth(names, i);
+
+		server_datums[i] = NameGetDatum(&name->server);
+		role_datums[i] = ObjectIdGetDatum(name->role);
+	}
+	*servers = PointerGetDatum(construct_array(server_datums, n, NAMEOID,
+											   NAMEDATALEN, false,
+											   TYPALIGN_CHAR));
+	*roles = PointerGetDatum(construct_array(role_datums, n, OIDOID,
+											 sizeof(Oid), true,
+											 TYPALIGN_INT));
 }
 
 /*
@@ -1728,13 +1857,13 @@ queue_send_again(const DoubtfulRequest *request, const char *message)
 
 /*
  * A request stays in doubt, and is asked about at the given time.  A NULL
- * message leaves it the one it has.  Returns whether it was changed.
+ * message leaves it the one it has.
  */
-bool
+void
 queue_ask_later(const DoubtfulRequest *request, TimestampTz at,
 				const char *message)
 {
-	return leave_doubt(request, "in_doubt", at, NULL, message, 0);
+	leave_doubt(request, "in_doubt", at, NULL, message, 0);
 }
 
 /*

@@ -61,6 +61,14 @@ typedef struct LaneDemand
 	int64		after_id;
 } LaneDemand;
 
+/* A lane's soonest request */
+typedef struct LaneHead
+{
+	LaneName	name;
+	TimestampTz start;
+	int64		id;
+} LaneHead;
+
 /* Nothing is sent later than this before its end, in microseconds */
 #define QUEUE_END_MARGIN	USECS_PER_SEC
 
@@ -183,6 +191,7 @@ extern void queue_abort(void);
 
 extern int	queue_orphans_to_doubt(TimestampTz ask_at, List **doubtful);
 extern void queue_left_orphans_to_doubt(TimestampTz ask_at, List **doubtful);
+extern bool queue_has_orphans(void);
 extern int	queue_wake_waiting(int most);
 extern TimestampTz queue_next_due(void);
 extern int	queue_expire(int most, List **expired);
@@ -198,15 +207,15 @@ extern List *queue_finish(FinishedRequest **finished, int n_finished);
 
 extern bool requests_are_equal(const DoubtfulRequest *a,
 							   const DoubtfulRequest *b);
-extern List *queue_find_doubtful(int most);
-extern TimestampTz queue_next_doubtful_due(void);
+extern List *queue_find_doubtful(List *paused, int most);
+extern TimestampTz queue_next_doubtful_due(List *paused);
 extern List *queue_find_alike(const DoubtfulRequest *request);
 extern List *queue_drop_claimed(const DoubtfulRequest *request, List *tasks);
 extern bool queue_adopt_task(const DoubtfulRequest *request,
 							 const char *task_id);
 extern bool queue_send_again(const DoubtfulRequest *request,
 							 const char *message);
-extern bool queue_ask_later(const DoubtfulRequest *request, TimestampTz at,
+extern void queue_ask_later(const DoubtfulRequest *request, TimestampTz at,
 							const char *message);
 extern void queue_count_miss(const DoubtfulRequest *request, TimestampTz at);
 extern bool queue_leave_to_person(const DoubtfulRequest *request,

@@ -44,7 +44,7 @@ dlist_head	outcomes = DLIST_STATIC_INIT(outcomes);
 static RateTicket claim_tickets[MAX_CLAIM];
 static int	n_claim_tickets = 0;
 
-static bool passed_over = false;	/* see submission_passed_over() */
+static MonotonicUs look_by = MONOTONIC_NEVER;	/* see submission_look_by() */
 
 static void share_room(MonotonicUs now);
 static List *claim_for_account(Lane *first, MonotonicUs *look_again_at);
@@ -107,6 +107,7 @@ submission_claim(MonotonicUs *look_again_at)
 		if (lane_may_claim(lane, now, dispatch_spare()))
 			(void) lane_resolve(lane);
 	}
+	lanes_sort();
 	share_room(now);
 	dlist_foreach(iter, &lanes)
 	{
@@ -123,7 +124,8 @@ submission_claim(MonotonicUs *look_again_at)
 
 /*
  * Set the demand of each lane: servers share what is to spare, and lanes of one
- * server its room.
+ * server its room.  Where there is not enough for all, those come first whose
+ * requests do.
  */
 static void
 share_room(MonotonicUs now)
@@ -256,22 +258,29 @@ note_claimed(List *claimed, const LaneDemand *demands, int n_demands,
 		if (lane->was_seen)
 			*look_again_at = monotonic_now() + QUEUE_LOCKED_RETRY;
 		else
-			passed_over = true;
+			look_by = monotonic_now() + QUEUE_LOCKED_RETRY;
 		lane->was_seen = false;
 	}
 }
 
 /*
- * Has a lane been found to have no more requests, which may have some that are
- * locked beside those that were claimed?  It is told once.
+ * A lane that was found to have no more requests may have some that are locked,
+ * beside those that were claimed.  By when to look for them, in a transaction
+ * that there is anyway before that, or in another; never, if there is no reason.
  */
-bool
-submission_passed_over(void)
+MonotonicUs
+submission_look_by(void)
 {
-	bool		result = passed_over;
+	return look_by;
+}
 
-	passed_over = false;
-	return result;
+/*
+ * They were looked for.
+ */
+void
+submission_looked(void)
+{
+	look_by = MONOTONIC_NEVER;
 }
 
 /*

@@ -28,7 +28,8 @@ extern dlist_head outcomes;		/* of Request.node: to be written down */
 extern bool submission_may_claim(MonotonicUs now);
 extern List *submission_claim(MonotonicUs *look_again_at);
 extern void submission_claimed(List *claimed);
-extern bool submission_passed_over(void);
+extern MonotonicUs submission_look_by(void);
+extern void submission_looked(void);
 extern void submission_end_claim(void);
 extern void submission_written(const Request *request);
 extern MonotonicUs submission_backoff(int n);

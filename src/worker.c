@@ -106,6 +106,7 @@ static MonotonicUs heed_wake_at = 0;	/* when to ask again whether there is */
 static bool catalog_changed = false;	/* has something that may end pauses? */
 static MonotonicUs heed_change_at = 0;	/* the next time that it has */
 static bool careful = false;	/* has a transaction failed? */
+static bool table_gone = false; /* and the extension, as the last one saw */
 static int	failures = 0;		/* of transactions, in a row */
 static MonotonicUs not_before = 0;	/* the next transaction */
 static MonotonicUs sweep_at = 0;
@@ -123,8 +124,7 @@ typedef enum TransactionResult
 {
 	TRANSACTION_DONE,
 	TRANSACTION_FAILED,
-	TABLE_BUSY,					/* it was not begun: the table is locked */
-	TABLE_GONE					/* nor then: nothing is left to be done */
+	TABLE_BUSY					/* it was not begun: the table is locked */
 } TransactionResult;
 
 static void fix_settings(void);
@@ -151,7 +151,7 @@ static void write_carefully(void);
 static void set_aside(dlist_node *outcome, MonotonicUs how_long);
 static void retry_stuck(void);
 static TransactionResult run_transaction(dlist_head *finished, bool go_on);
-static bool recover_from_error(void);
+static void recover_from_error(void);
 static void write_outcomes(dlist_head *finished);
 static void log_unwritten(const FinishedRequest *outcome);
 static void keep_locked(dlist_head *finished);
@@ -294,7 +294,7 @@ count_aside(void)
 	PG_CATCH();
 	{
 		/* It was for information alone, and will be tried again. */
-		(void) recover_from_error();
+		recover_from_error();
 	}
 	PG_END_TRY();
 }
@@ -546,7 +546,7 @@ has_database_work(MonotonicUs now)
 	if (not_before > now)
 		return false;
 	return !dlist_is_empty(&outcomes) || look || sweep_at <= now ||
-		due_at <= now ||
+		due_at <= now || submission_look_by() <= now ||
 		refusals_end_at() <= now || may_send(now);
 }
 
@@ -585,11 +585,6 @@ work_on_database(void)
 				careful = false;
 				failures = 0;
 				break;
-			case TABLE_GONE:
-				if (in_hand() == 0)
-					leave_database();
-				retry_stuck();
-				break;
 			case TRANSACTION_FAILED:
 				careful = true;
 				/* At once for the first time: row by row it may go well. */
@@ -604,6 +599,8 @@ work_on_database(void)
 				break;
 		}
 	}
+	if (table_gone && in_hand() == 0)
+		leave_database();
 	/* A wait in a transaction may have taken a wake-up that was for the loop. */
 	SetLatch(MyLatch);
 }
@@ -620,22 +617,24 @@ write_carefully(void)
 	dlist_head	waiting = DLIST_STATIC_INIT(waiting);
 	dlist_mutable_iter iter;
 
+	/* Those that were not tried yet go first. */
+	while (!dlist_is_empty(&outcomes))
+		dlist_push_tail(&waiting, dlist_pop_head_node(&outcomes));
 	stuck_retry_at = MONOTONIC_NEVER;
 	dlist_foreach_modify(iter, &stuck)
 	{
-		MonotonicUs at = dlist_container(Request, node, iter.cur)->write_at;
+		Request    *request = dlist_container(Request, node, iter.cur);
 
-		if (at > now)
+		if (request->write_at > now)
 		{
-			stuck_retry_at = Min(stuck_retry_at, at);
+			stuck_retry_at = Min(stuck_retry_at, request->write_at);
 			continue;
 		}
 		dlist_delete(iter.cur);
 		n_stuck--;
+		request->job.lane->server->n_stuck--;
 		dlist_push_tail(&waiting, iter.cur);
 	}
-	while (!dlist_is_empty(&outcomes))
-		dlist_push_tail(&waiting, dlist_pop_head_node(&outcomes));
 
 	while (!dlist_is_empty(&waiting))
 	{
@@ -651,7 +650,6 @@ write_carefully(void)
 		switch (run_transaction(&one, false))
 		{
 			case TRANSACTION_DONE:
-			case TABLE_GONE:
 				break;
 			case TRANSACTION_FAILED:
 				set_aside(outcome, STUCK_RETRY);
@@ -679,6 +677,7 @@ set_aside(dlist_node *outcome, MonotonicUs how_long)
 	stuck_retry_at = Min(stuck_retry_at, request->write_at);
 	dlist_push_tail(&stuck, outcome);
 	n_stuck++;
+	request->job.lane->server->n_stuck++;
 	if (stuck_since == 0)
 		stuck_since = monotonic_now();
 }
@@ -709,67 +708,61 @@ run_transaction(dlist_head *finished, bool go_on)
 	List	   *volatile claimed = NIL;
 	volatile QueueState state = QUEUE_OPEN;
 	volatile bool failed = false;
-	volatile bool again = false;
 	MonotonicUs swept_at = sweep_at;
 	MonotonicUs look_again_at;
 
-	do
+	MemoryContextReset(cycle_context);
+	MemoryContextSwitchTo(cycle_context);
+	expired = doubtful = NIL;
+	PG_TRY();
 	{
-		MemoryContextReset(cycle_context);
-		MemoryContextSwitchTo(cycle_context);
-		again = false;
-		expired = doubtful = NIL;
-		PG_TRY();
+		state = queue_begin("working on screenshot task requests", careful);
+		if (state == QUEUE_OPEN)
 		{
-			state = queue_begin("working on screenshot task requests",
-								careful);
-			if (state == QUEUE_OPEN)
-			{
-				write_outcomes(finished);
-				if (go_on)
-				{
-					look_at_table();
-					if (may_begin_more())
-					{
-						reconcile_work();
-						claimed = submission_claim(&look_again_at);
-						due_at = Min(due_at, look_again_at);
-					}
-				}
-				if (claimed != NIL)
-					CRASH_POINT("claim-before-commit");
-				if (!dlist_is_empty(finished))
-					CRASH_POINT("result-before-commit");
-				queue_commit();
-				if (claimed != NIL)
-					CRASH_POINT("claim-after-commit");
-				if (!dlist_is_empty(finished))
-					CRASH_POINT("result-after-commit");
-			}
-		}
-		PG_CATCH();
-		{
-			/* A lane whose options cannot be read is done without. */
-			again = recover_from_error();
-			failed = !again;
-			claimed = NIL;
+			write_outcomes(finished);
 			if (go_on)
 			{
-				/* What this look has seen to is undone. */
-				look = true;
-				sweep_at = swept_at;
+				look_at_table();
+				if (may_begin_more())
+				{
+					reconcile_work();
+					claimed = submission_claim(&look_again_at);
+					due_at = Min(due_at, look_again_at);
+				}
 			}
-			reconcile_aborted();
-			submission_end_claim();
+			if (claimed != NIL)
+				CRASH_POINT("claim-before-commit");
+			if (!dlist_is_empty(finished))
+				CRASH_POINT("result-before-commit");
+			queue_commit();
+			if (claimed != NIL)
+				CRASH_POINT("claim-after-commit");
+			if (!dlist_is_empty(finished))
+				CRASH_POINT("result-after-commit");
 		}
-		PG_END_TRY();
-	} while (again);
+	}
+	PG_CATCH();
+	{
+		recover_from_error();
+		failed = true;
+		claimed = NIL;
+		if (go_on)
+		{
+			/* What this look has seen to is undone. */
+			look = true;
+			sweep_at = swept_at;
+		}
+		reconcile_aborted();
+		submission_end_claim();
+	}
+	PG_END_TRY();
 
 	if (failed)
 		return TRANSACTION_FAILED;
 	if (state == QUEUE_BUSY)
 		return TABLE_BUSY;
-	if (state == QUEUE_GONE)
+	table_gone = state == QUEUE_GONE;
+	if (table_gone)
 	{
 		dlist_iter	iter;
 
@@ -781,6 +774,7 @@ run_transaction(dlist_head *finished, bool go_on)
 		sweep_at = monotonic_now() +
 			screenshot_task_sweep_interval * US_PER_SECOND;
 		not_before = monotonic_now() + BUSY_RETRY;
+		retry_stuck();
 	}
 	else
 		keep_locked(finished);
@@ -789,32 +783,22 @@ run_transaction(dlist_head *finished, bool go_on)
 	reconcile_committed();
 	submission_claimed(claimed);
 	submission_end_claim();
-	return state == QUEUE_GONE ? TABLE_GONE : TRANSACTION_DONE;
+	return TRANSACTION_DONE;
 }
 
 /*
  * Abort the transaction that failed, and log why.  Called in PG_CATCH().
- *
- * Returns whether it was for the options of a lane, which is paused then.
  */
-static bool
+static void
 recover_from_error(void)
 {
-	Lane	   *lane = lane_being_resolved();
-
 	HOLD_INTERRUPTS();
 	MemoryContextSwitchTo(cycle_context);
-	if (lane != NULL)
-		lane_pause(lane, CopyErrorData()->message);
-	else
-	{
-		activity_note_error(CopyErrorData()->message);
-		EmitErrorReport();
-	}
+	activity_note_error(CopyErrorData()->message);
+	EmitErrorReport();
 	queue_abort();
 	FlushErrorState();
 	RESUME_INTERRUPTS();
-	return lane != NULL;
 }
 
 /*
@@ -917,6 +901,7 @@ heed_catalog_change(void)
 	catalog_changed = false;
 	heed_change_at = now + CHANGE_REST;
 	lanes_end_pauses();
+	reconcile_look();
 }
 
 /*
@@ -939,7 +924,7 @@ look_at_table(void)
 	}
 	if (!look && due_at > now && sweep_at > now)
 	{
-		if (submission_passed_over())
+		if (submission_look_by() != MONOTONIC_NEVER)
 			find_lanes();
 		return;
 	}
@@ -948,11 +933,12 @@ look_at_table(void)
 		count_requests();
 
 	queue_left_orphans_to_doubt(after_grace(), &doubtful);
+	more = queue_has_orphans();
 
 	if (sweep_at <= now)
 	{
 		tell_of_held_requests(queue_count_held());
-		more = queue_expire(MAX_ROWS, &expired) == MAX_ROWS;
+		more |= queue_expire(MAX_ROWS, &expired) == MAX_ROWS;
 		sweep_at = now + screenshot_task_sweep_interval * US_PER_SECOND;
 		removal_begin(false);
 	}
@@ -984,12 +970,16 @@ find_lanes(void)
 {
 	ListCell   *cell;
 
+	submission_looked();
 	foreach(cell, queue_find_lanes())
 	{
-		Lane	   *lane = lane_find(lfirst(cell));
+		LaneHead   *head = lfirst(cell);
+		Lane	   *lane = lane_find(&head->name);
 
 		lane_has_new_work(lane);
 		lane->was_seen = true;
+		lane->head_start = head->start;
+		lane->head_id = head->id;
 	}
 }
 
@@ -1041,7 +1031,8 @@ static MonotonicUs
 next_event(void)
 {
 	MonotonicUs now = monotonic_now();
-	MonotonicUs next = Min(Min(sweep_at, due_at), refusals_end_at());
+	MonotonicUs next = Min(Min(sweep_at, due_at),
+						   Min(refusals_end_at(), submission_look_by()));
 
 	/* Once that has passed, it is an outcome set aside that is waited for. */
 	if (give_up_at > now)

@@ -30,6 +30,17 @@ for my $options ([], ['--http1'])
 	is($api->complaints, '', "$http: the stand-in has nothing to complain of");
 }
 
+# Each time that the API refuses a request, a second is taken for a little longer.
+my $strict = LiveApi->new;
+$node->add_server('strict', $strict, requests_per_second => 5);
+$strict->order(fault => 'error=RequestLimitExceeded', stream => 'refused', times => 5);
+$node->safe_psql('postgres', insert_sql(server => 'strict', stream_name => 'refused'));
+ok($node->wait_for_table("status = 'created'", where => "server = 'strict'"), 'a request that was refused five times is created');
+$node->safe_psql('postgres', insert_sql(server => 'strict', stream_name => 'afterwards', rows => 25));
+ok($node->wait_for_table("status = 'created'", where => "server = 'strict'"), 'and others afterwards');
+cmp_ok($node->safe_psql('postgres', "SELECT min(extract(epoch FROM after)) FROM (SELECT sent_at - lag(sent_at, 5) OVER (ORDER BY sent_at) AS after FROM screenshot_task_request WHERE stream_name = 'afterwards') AS s"),
+	'>', 1.02, 'a slot is free again after more than a second');
+
 # A session that cannot connect holds its slot for some seconds.  The worker waits for that slot without asking all the time.
 my $api  = LiveApi->new;
 my $mute = LiveApi->new;

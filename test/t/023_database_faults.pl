@@ -62,16 +62,30 @@ is($node->safe_psql('postgres', "SELECT count(*) FROM screenshot_task_request WH
 $node->safe_psql('postgres', 'TRUNCATE screenshot_task_request');
 $api->go_on;
 is_logged($_) for @gone;
-# The same, and others get the ids of those in flight.
-@gone = fly_until_told('truncated and begun anew', 3);
-$node->safe_psql('postgres', "TRUNCATE screenshot_task_request; SELECT setval('screenshot_task_request_id_seq', $gone[0]{id}, false)");
-$node->safe_psql('postgres', insert_sql(stream_name => \"'anew ' || i", rows => 3));
-ok($node->wait_for_table("status = 'sending' AND attempts = 1"), 'anew: requests are under way');
-is_deeply([ sort map { $_->{id} } $node->table ], [ sort map { $_->{id} } @gone ], 'anew: and have the ids of those that are');
-$api->order(fault => 'delay=3', stream => 'anew *', times => 3);
-$api->go_on;
-is_logged($_) for @gone;
-ends_well('anew', 3);
+# The same, and others get the ids of those in flight; their answers come together, or one after the other.
+for my $anew ('anew together', 'anew in turn')
+{
+	@gone = fly_until_told("before $anew", 6);
+	$node->safe_psql('postgres', "TRUNCATE screenshot_task_request; SELECT setval('screenshot_task_request_id_seq', $gone[0]{id}, false)");
+	$node->safe_psql('postgres', insert_sql(stream_name => \"'$anew ' || i", rows => 6));
+	ok($node->wait_for_table("status = 'sending' AND attempts = 1"), "$anew: requests are under way");
+	is_deeply([ sort map { $_->{id} } $node->table ], [ sort map { $_->{id} } @gone ], "$anew: and have the ids of those that are");
+	if ($anew =~ /together/)
+	{
+		kill 'STOP', $worker;
+		$api->go_on;
+		ok(wait_until(sub { (grep { $_->{stream_name} =~ /$anew/ } $api->ledger(event => 'create')) == 12 }), "$anew: all are answered");
+		sleep 3;
+		kill 'CONT', $worker;
+	}
+	else
+	{
+		$api->order(fault => 'delay=3', stream => "$anew *", times => 6);
+		$api->go_on;
+	}
+	is_logged($_) for @gone;
+	ends_well($anew, 6);
+}
 is($node->worker_pid, $worker, 'it is the same worker');
 
 # A user's trigger raises an error for one row's result.
@@ -174,6 +188,20 @@ recreate();
 fly('the last', 3);
 ends_well('the last', 3);
 
+# The extension goes, and a result is set aside.
+$node->safe_psql('postgres', q{CREATE TRIGGER refuse BEFORE UPDATE ON screenshot_task_request FOR EACH ROW EXECUTE FUNCTION refuse('set aside 1', 'created')});
+fly('set aside', 2);
+ends_well('set aside', 1, 2);
+ok(wait_until(sub { raised('set aside 1') >= 2 }), 'set aside: it is');
+@gone = $node->table("stream_name = 'set aside 1'");
+$node->safe_psql('postgres', 'DROP EXTENSION screenshot_task CASCADE');
+$node->reload;
+is_logged($_) for @gone;
+ok(wait_until(sub { !running() }), 'set aside: and the worker is gone');
+recreate();
+fly('the very last', 3);
+ends_well('the very last', 3);
+
 # Rows that a trigger keeps from being claimed, by an error or by leaving them out, are in nobody's way.
 $worker = $node->worker_pid;
 $node->safe_psql('postgres', q{
@@ -252,7 +280,7 @@ $node->safe_psql('postgres', q{
 	END $$});
 $api->order(fault => 'hang', stream => 'stubborn sending', action => 'CreateScreenshotTask');
 $api->order(fault => 'error=InternalError,create', stream => 'stubborn in doubt', action => 'CreateScreenshotTask');
-$api->order(fault => 'error=LimitExceeded.MaximumRunningTask', stream => 'stubborn waiting', action => 'CreateScreenshotTask');
+$api->order(fault => 'error=LimitExceeded.MaximumRunningTask', stream => 'stubborn waiting', action => 'CreateScreenshotTask', times => 0);
 $node->set('screenshot_task.reconcile_grace' => '10s');
 $node->safe_psql('postgres', "ALTER SERVER tencent_live OPTIONS (SET request_timeout '10min');" . join '', map { insert_sql(stream_name => "stubborn $_") } 'sending', 'in doubt', 'waiting');
 ok(wait_until(sub { (grep { $_->{status} eq 'sending' } $node->table("stream_name = 'stubborn sending'"))
@@ -272,6 +300,7 @@ my @errors = map { raised($_) } 'stubborn sending', 'stubborn waiting', 'stubbor
 $node->safe_psql('postgres', insert_sql(stream_name => \"'beside ' || i + 1", rows => 3));
 ends_well('beside', 3, 2 .. 4);
 is_deeply([ map { raised($_) } 'stubborn sending', 'stubborn waiting', 'stubborn in doubt' ], \@errors, 'no loop of errors');
+$api->clear_orders;
 $node->safe_psql('postgres', 'DROP TRIGGER refuse ON screenshot_task_request');
 $node->reload;
 ok($node->wait_for_table("status = 'created'", where => "stream_name ~ '^stubborn'"), 'without the trigger all are created');

@@ -52,6 +52,22 @@ is_in_nobodys_way('sending');
 $session->();
 ends_created('fault:delay=1#sending');
 
+# The same, of more than the server has room for: its room is what is used up.
+$node->add_server('narrow', $api, max_in_flight => 4);
+$node->safe_psql('postgres', 'GRANT USAGE ON FOREIGN SERVER narrow TO mallory');
+mallory(stream_name => 'narrow, the first', server => 'narrow');
+ends_created('narrow, the first');
+$api->order(fault => 'delay=1', stream => 'narrow', times => 4);
+mallory(stream_name => 'narrow', server => 'narrow', rows => 4);
+$api->wait_for_requests(4, stream_name => 'narrow');
+$session = locked('narrow');
+mallory(stream_name => 'narrow, and more', server => 'narrow', rows => 6);
+is_in_nobodys_way('narrow');
+# What was claimed before it was seen that the answers could not be written has been sent.
+cmp_ok($node->safe_psql('postgres', "SELECT count(*) FROM screenshot_task_request WHERE stream_name = 'narrow, and more' AND status = 'pending'"), '>=', 2, 'narrow: no more are sent');
+$session->();
+ok($node->wait_for_table("status = 'created'", where => "server = 'narrow'"), 'narrow: all are created once they are free');
+
 # Being sent, when its worker is killed
 mallory(stream_name => 'fault:hang,create#orphan');
 $api->wait_for_requests(1, stream_name => 'fault:hang,create#orphan');

@@ -1,0 +1,63 @@
+# Many roles send by one server: those that come first go first, whichever role's they are; and roles that may not send
+# are in nobody's way.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use ScreenshotTaskTest;
+use Test::More;
+
+use constant { ROLES => 40, EACH => 8, LOST => 200 };
+
+my $api  = LiveApi->new;
+my $node = ScreenshotTaskTest->start_new('main', 'screenshot_task.enabled' => 'off');
+
+# More roles than the server has room for
+$node->add_server('shared', $api, max_in_flight => 8);
+$node->safe_psql('postgres', join '', map { make_role("tenant_$_", 'shared') } 1 .. ROLES + 1);
+$node->safe_psql('postgres', join '', map { "SET ROLE tenant_$_;" . insert_sql(server => 'shared', stream_name => "of $_", rows => EACH,
+	start_time => \"now() + interval '1 h'", end_time => \"now() + interval '2 h'") } 1 .. ROLES);
+$node->set('screenshot_task.enabled' => 'on');
+ok(wait_until(sub { $api->requests >= 10 }), 'the requests of many roles are being sent');
+$node->safe_psql('postgres', 'SET ROLE tenant_' . (ROLES + 1) . ';' . insert_sql(server => 'shared', stream_name => 'urgent',
+	start_time => \"now() + interval '1 min'", end_time => \"now() + interval '2 h'"));
+my $before = $api->requests;
+cmp_ok($before, '<', ROLES * EACH / 2, 'most are still to be sent');
+ok($node->wait_for_table("status = 'created'", where => "stream_name = 'urgent'"), 'one that starts soon is created');
+my @streams = map { $_->{stream_name} } $api->requests(action => 'CreateScreenshotTask');
+my ($place) = grep { $streams[$_] eq 'urgent' } 0 .. $#streams;
+cmp_ok($place - $before, '<', 60, 'and has gone before the others');
+ok($node->wait_for_table("status = 'created'"), 'all are created');
+@streams = map { $_->{stream_name} } $api->ledger(event => 'create');
+is(scalar @streams, ROLES * EACH + 1, 'once each');
+my %first;
+$first{ $streams[$_] } //= $_ for 0 .. $#streams;
+cmp_ok($first{'of ' . ROLES}, '>', $first{'of 1'}, 'the last of them after the first');
+
+# Roles whose mapping is gone
+$node->set('screenshot_task.enabled' => 'off');
+$node->add_server('lost', $api);
+$node->safe_psql('postgres', make_role('healthy', 'lost') . 'CREATE USER MAPPING FOR healthy SERVER lost OPTIONS ('
+	  . ScreenshotTaskTest::account_options(@LiveApi::account) . ');' . join '', map { make_role("lost_$_", 'lost') } 1 .. LOST);
+$node->safe_psql('postgres', join '', map { "SET ROLE lost_$_;" . insert_sql(server => 'lost', stream_name => 'lost') } 1 .. LOST);
+$node->safe_psql('postgres', 'DROP USER MAPPING FOR PUBLIC SERVER lost');
+my $failed = sub { $node->safe_psql('template1', "SELECT xact_rollback FROM pg_stat_database WHERE datname = 'postgres'") };
+my $errors = $failed->();
+$node->set('screenshot_task.enabled' => 'on');
+$node->safe_psql('postgres', 'SET ROLE healthy;' . insert_sql(server => 'lost', stream_name => \"'healthy ' || i", rows => 5));
+ok($node->wait_for_table("status = 'created'", where => "stream_name ~ '^healthy'"), 'a role that may send does');
+ok(wait_until(sub { (() = $node->log_text =~ /tasks of role lost_\d+ for server "lost" are paused for/g) >= LOST }), 'the others are paused');
+cmp_ok($failed->() - $errors, '<', LOST / 10, 'and no transaction failed for that');
+is($node->safe_psql('postgres', "SELECT count(*) FROM screenshot_task_request WHERE stream_name = 'lost' AND status = 'pending' AND attempts = 0"), LOST, 'theirs are as they were');
+is($api->complaints, '', 'the stand-in has nothing to complain of');
+
+done_testing();
+
+sub make_role
+{
+	my ($role, $server) = @_;
+
+	return "CREATE ROLE $role; GRANT INSERT ON screenshot_task_request TO $role; GRANT USAGE ON FOREIGN SERVER $server TO $role;";
+}
