@@ -13,6 +13,7 @@ OBJS = \
 	src/credentials.o \
 	src/dispatch.o \
 	src/enqueue.o \
+	src/expiry.o \
 	src/fault_log.o \
 	src/http.o \
 	src/lane.o \

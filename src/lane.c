@@ -648,17 +648,21 @@ note_unanswered(Server *server, MonotonicUs started_at, const char *reason)
 }
 
 /*
- * End all pauses: what they were for may have changed.
+ * End all pauses: what they were for may have changed.  Returns whether there
+ * were any.
  */
-void
+bool
 lanes_end_pauses(void)
 {
+	MonotonicUs now = monotonic_now();
+	bool		any = false;
 	dlist_iter	iter;
 
 	dlist_foreach(iter, &lanes)
 	{
 		Lane	   *lane = dlist_container(Lane, node, iter.cur);
 
+		any |= lane_paused_until(lane) > now;
 		lane->pause.until = 0;
 		lane->pause.n = 0;
 		lane->refused_at = 0;
@@ -666,6 +670,7 @@ lanes_end_pauses(void)
 		lane->server->pause.n = 0;
 		lane->server->suspect = false;
 	}
+	return any;
 }
 
 /*

@@ -99,7 +99,7 @@ extern void lane_pause(Lane *lane, const char *reason);
 
 extern void server_reached(Server *server);
 
-extern void lanes_end_pauses(void);
+extern bool lanes_end_pauses(void);
 extern int	lanes_describe_pauses(MonotonicUs now, StringInfo lines);
 extern MonotonicUs lanes_next_chance(MonotonicUs now, int spare);
 

@@ -194,14 +194,27 @@ static Statement next_due_statement = {
 	2, {INT8OID, INT8ARRAYOID}, NULL
 };
 
+/* From a place on, in the order of the index screenshot_task_request_ready */
+#define READY_ORDER "server, role, COALESCE(start_time, requested_at), id"
+
+static Statement walk_statement = {
+	"SELECT id, server, role, COALESCE(start_time, requested_at),"
+	" end_time <= $6"
+	" FROM %1$s"
+	" WHERE origin = $1 AND status = 'pending' AND next_attempt_at IS NULL"
+	" AND (" READY_ORDER ") > ($2, $3, $4, $5)"
+	" ORDER BY " READY_ORDER " LIMIT $7",
+	7, {INT8OID, NAMEOID, OIDOID, TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID,
+	INT4OID}, NULL
+};
+
 static Statement choose_expired = {
 	"SELECT id FROM %1$s"
-	" WHERE origin = $1 AND status = 'pending' AND id <> ALL ($2)"
-	" AND next_attempt_at IS NULL"
-	" AND COALESCE(start_time, requested_at) <= " NOW
-	" AND end_time <= $4"
-	" LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED",
-	4, {INT8OID, INT8ARRAYOID, INT4OID, TIMESTAMPTZOID}, NULL
+	" WHERE origin = $1 AND id <> ALL ($2) AND id = ANY ($3)"
+	" AND pg_catalog.enum_eq(status, 'pending'::%2$s)"
+	" AND next_attempt_at IS NULL AND end_time <= $4"
+	" FOR NO KEY UPDATE SKIP LOCKED",
+	4, {INT8OID, INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZOID}, NULL
 };
 
 static Statement expire_statement = {
@@ -216,8 +229,6 @@ static Statement expire_statement = {
  * The soonest request of each lane.  One step of an index for each, however
  * many requests a lane has.
  */
-#define READY_ORDER "server, role, COALESCE(start_time, requested_at), id"
-
 static Statement lanes_statement = {
 	"WITH RECURSIVE lane AS ("
 	" (SELECT " READY_ORDER " FROM %1$s"
@@ -447,7 +458,8 @@ static Statement *const statements[] = {
 	&choose_orphans, &lock_sending, &find_sending, &lock_sent, &find_sent,
 	&orphans_statement,
 	&choose_waiting, &wake_statement,
-	&next_due_statement, &choose_expired, &expire_statement, &lanes_statement,
+	&next_due_statement, &walk_statement, &choose_expired, &expire_statement,
+	&lanes_statement,
 	&choose_ready, &claim_statement, &finish_statement, &doubtful_statement,
 	&next_doubtful_statement, &alike_statement, &claimed_statement,
 	&choose_in_doubt, &leave_doubt_statement, &held_statement,
@@ -1110,23 +1122,57 @@ first_time(Statement *statement, const Datum *args)
 }
 
 /*
- * Expire at most so many ready requests whose end has passed, which may be
- * those of a server that is paused.  Adds them to *expired, a list of
- * ChangedRequest.  Returns how many were found.
+ * Look at most at so many ready requests that come after a place, which becomes
+ * that of the last of them, and expire those whose end has passed.  Adds these
+ * to *expired, a list of ChangedRequest.  Returns how many were looked at.
+ *
+ * Of a lane whose next request is yet to start, the others are left out.
  */
 int
-queue_expire(int most, List **expired)
+queue_expire(ReadyPlace *after, int most, List **expired)
 {
-	Datum		args[4];
-	int			n;
-	int64	   *ids;
+	TimestampTz by = GetCurrentTimestamp() + QUEUE_END_MARGIN;
+	Datum		args[7] = {
+		Int64GetDatum(request_origin()),
+		NameGetDatum(&after->lane.server),
+		ObjectIdGetDatum(after->lane.role),
+		TimestampTzGetDatum(after->start),
+		Int64GetDatum(after->id),
+		TimestampTzGetDatum(by),
+		Int32GetDatum(most)
+	};
+	int			n_rows = run(&walk_statement, args, NULL);
+	int64	   *ids = palloc((n_rows + 1) * sizeof(int64));
+	int			n = 0;
+	bool		isnull;
 
-	args[2] = Int32GetDatum(most);
-	args[3] = TimestampTzGetDatum(GetCurrentTimestamp() + QUEUE_END_MARGIN);
+	for (int i = 0; i < n_rows; i++)
+	{
+		if (DatumGetBool(SPI_getbinval(SPI_tuptable->vals[i],
+									   SPI_tuptable->tupdesc, 5, &isnull)))
+			ids[n++] = returned_number(i);
+	}
+	if (n_rows > 0)
+	{
+		HeapTuple	last = SPI_tuptable->vals[n_rows - 1];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+
+		after->id = returned_number(n_rows - 1);
+		after->lane.server = *DatumGetName(SPI_getbinval(last, desc, 2, &isnull));
+		after->lane.role = DatumGetObjectId(SPI_getbinval(last, desc, 3, &isnull));
+		after->start = DatumGetTimestampTz(SPI_getbinval(last, desc, 4, &isnull));
+		if (after->start > by)
+			after->start = DT_NOEND;
+	}
+	if (n == 0)
+		return n_rows;
+
+	args[2] = make_id_array(ids, n);
+	args[3] = TimestampTzGetDatum(by);
 	ids = choose(&choose_expired, args, &n);
 	args[1] = CStringGetTextDatum(QUEUE_EXPIRED_MESSAGE);
 	change(&expire_statement, ids, n, args, NULL, take_expired, expired);
-	return n;
+	return n_rows;
 }
 
 /*
@@ -1263,7 +1309,8 @@ queue_count_held(void)
 }
 
 /*
- * The lanes that have requests that may be sent: a list of LaneHead.
+ * The soonest request of each lane that has any that may be sent: a list of
+ * ReadyPlace.
  */
 List *
 queue_find_lanes(void)
@@ -1274,23 +1321,23 @@ queue_find_lanes(void)
 	};
 	int			n = run(&lanes_statement, args, NULL);
 	MemoryContext old = MemoryContextSwitchTo(caller_context);
-	List	   *lanes = NIL;
+	List	   *heads = NIL;
 
 	for (int i = 0; i < n; i++)
 	{
 		HeapTuple	tuple = SPI_tuptable->vals[i];
 		TupleDesc	desc = SPI_tuptable->tupdesc;
-		LaneHead   *lane = palloc(sizeof(LaneHead));
+		ReadyPlace *head = palloc(sizeof(ReadyPlace));
 		bool		isnull;
 
-		lane->name.server = *DatumGetName(SPI_getbinval(tuple, desc, 1, &isnull));
-		lane->name.role = DatumGetObjectId(SPI_getbinval(tuple, desc, 2, &isnull));
-		lane->start = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 3, &isnull));
-		lane->id = DatumGetInt64(SPI_getbinval(tuple, desc, 4, &isnull));
-		lanes = lappend(lanes, lane);
+		head->lane.server = *DatumGetName(SPI_getbinval(tuple, desc, 1, &isnull));
+		head->lane.role = DatumGetObjectId(SPI_getbinval(tuple, desc, 2, &isnull));
+		head->start = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 3, &isnull));
+		head->id = DatumGetInt64(SPI_getbinval(tuple, desc, 4, &isnull));
+		heads = lappend(heads, head);
 	}
 	MemoryContextSwitchTo(old);
-	return lanes;
+	return heads;
 }
 
 /*

@@ -61,13 +61,13 @@ typedef struct LaneDemand
 	int64		after_id;
 } LaneDemand;
 
-/* A lane's soonest request */
-typedef struct LaneHead
+/* A place among the ready requests, lane by lane */
+typedef struct ReadyPlace
 {
-	LaneName	name;
-	TimestampTz start;
+	LaneName	lane;
+	TimestampTz start;			/* of the request, or when it was made */
 	int64		id;
-} LaneHead;
+} ReadyPlace;
 
 /* Nothing is sent later than this before its end, in microseconds */
 #define QUEUE_END_MARGIN	USECS_PER_SEC
@@ -194,7 +194,7 @@ extern void queue_left_orphans_to_doubt(TimestampTz ask_at, List **doubtful);
 extern bool queue_has_orphans(void);
 extern int	queue_wake_waiting(int most);
 extern TimestampTz queue_next_due(void);
-extern int	queue_expire(int most, List **expired);
+extern int	queue_expire(ReadyPlace *after, int most, List **expired);
 extern int	queue_choose_old(int64 age, OldRequest *after, int most,
 							 int64 *ids);
 extern void queue_remove(const int64 *ids, int n);

@@ -313,9 +313,9 @@ submission_claimed(List *claimed)
 		lane_claimed(lane, row->start, row->id);
 		if (row->expired)
 		{
-			stat_count(NameStr(row->lane.server), COUNT_EXPIRED, 1);
-			fault_log(FAULT_EXPIRED, NameStr(row->lane.server), row->id,
-					  NULL, QUEUE_EXPIRED_MESSAGE, NULL);
+			ChangedRequest expired = {row->id, row->lane.server};
+
+			submission_expired(&expired);
 			continue;
 		}
 		request = make_request(row, lane);
@@ -562,6 +562,19 @@ submission_written(const Request *request)
 				  outcome->error_code, outcome->error_message,
 				  outcome->request_id);
 	}
+}
+
+/*
+ * A request has expired, and stands so on disk.
+ */
+void
+submission_expired(const ChangedRequest *request)
+{
+	const char *server = NameStr(request->server);
+
+	stat_count(server, COUNT_EXPIRED, 1);
+	fault_log(FAULT_EXPIRED, server, request->id, NULL,
+			  QUEUE_EXPIRED_MESSAGE, NULL);
 }
 
 /*

@@ -32,6 +32,7 @@ extern MonotonicUs submission_look_by(void);
 extern void submission_looked(void);
 extern void submission_end_claim(void);
 extern void submission_written(const Request *request);
+extern void submission_expired(const ChangedRequest *request);
 extern MonotonicUs submission_backoff(int n);
 
 #endif							/* SCREENSHOT_TASK_SUBMISSION_H */

@@ -42,6 +42,7 @@
 #include "compat.h"
 #include "crash_point.h"
 #include "dispatch.h"
+#include "expiry.h"
 #include "fault_log.h"
 #include "lane.h"
 #include "reconcile.h"
@@ -58,7 +59,7 @@
 /* The most requests under way, over all servers */
 #define MAX_TRANSFERS		250
 
-/* The most rows that one statement makes ready, or expires */
+/* The most rows that one statement makes ready */
 #define MAX_ROWS			1000
 
 /* The most outcomes that are set aside before nothing more is sent */
@@ -113,9 +114,8 @@ static MonotonicUs sweep_at = 0;
 static MonotonicUs due_at = MONOTONIC_NEVER;	/* the next waiting request */
 static MonotonicUs count_at = MONOTONIC_NEVER;	/* the pending requests */
 
-/* In the transaction under way: lists of ChangedRequest */
-static List *expired = NIL;
-static List *doubtful = NIL;	/* left by the worker before this one */
+/* In the transaction under way: left by the worker before this one */
+static List *doubtful = NIL;	/* of ChangedRequest */
 static MonotonicUs stuck_retry_at = MONOTONIC_NEVER;
 static MonotonicUs stuck_since = 0;	/* 0: nothing is */
 
@@ -272,6 +272,8 @@ do_what_can_wait(void)
 	MemoryContextSwitchTo(cycle_context);
 	if (count_at <= now)
 		count_aside();
+	if (!yielding && expiry_next_event() <= now)
+		expiry_run();
 	if (!yielding && removal_next_event() <= now)
 		removal_run();
 }
@@ -457,7 +459,7 @@ reload(void)
 	ConfigReloadPending = false;
 	ProcessConfigFile(PGC_SIGHUP);
 	require_durable_commits();
-	lanes_end_pauses();
+	(void) lanes_end_pauses();
 	not_before = 0;
 	retry_stuck();
 	/* It may be more often from now on. */
@@ -713,7 +715,7 @@ run_transaction(dlist_head *finished, bool go_on)
 
 	MemoryContextReset(cycle_context);
 	MemoryContextSwitchTo(cycle_context);
-	expired = doubtful = NIL;
+	doubtful = NIL;
 	PG_TRY();
 	{
 		state = queue_begin("working on screenshot task requests", careful);
@@ -900,8 +902,8 @@ heed_catalog_change(void)
 		return;
 	catalog_changed = false;
 	heed_change_at = now + CHANGE_REST;
-	lanes_end_pauses();
-	reconcile_look();
+	if (lanes_end_pauses())
+		reconcile_look();
 }
 
 /*
@@ -938,7 +940,7 @@ look_at_table(void)
 	if (sweep_at <= now)
 	{
 		tell_of_held_requests(queue_count_held());
-		more |= queue_expire(MAX_ROWS, &expired) == MAX_ROWS;
+		expiry_begin();
 		sweep_at = now + screenshot_task_sweep_interval * US_PER_SECOND;
 		removal_begin(false);
 	}
@@ -973,8 +975,8 @@ find_lanes(void)
 	submission_looked();
 	foreach(cell, queue_find_lanes())
 	{
-		LaneHead   *head = lfirst(cell);
-		Lane	   *lane = lane_find(&head->name);
+		ReadyPlace *head = lfirst(cell);
+		Lane	   *lane = lane_find(&head->lane);
 
 		lane_has_new_work(lane);
 		lane->was_seen = true;
@@ -984,21 +986,13 @@ find_lanes(void)
 }
 
 /*
- * Requests have expired, or are in doubt, and stand so on disk.
+ * Requests are in doubt, and stand so on disk.
  */
 static void
 tell_of_changed(void)
 {
 	ListCell   *cell;
 
-	foreach(cell, expired)
-	{
-		ChangedRequest *request = lfirst(cell);
-
-		stat_count(NameStr(request->server), COUNT_EXPIRED, 1);
-		fault_log(FAULT_EXPIRED, NameStr(request->server), request->id, NULL,
-				  QUEUE_EXPIRED_MESSAGE, NULL);
-	}
 	foreach(cell, doubtful)
 	{
 		ChangedRequest *request = lfirst(cell);
@@ -1007,7 +1001,7 @@ tell_of_changed(void)
 		fault_log(FAULT_IN_DOUBT, NameStr(request->server), request->id, NULL,
 				  QUEUE_ORPHAN_MESSAGE, NULL);
 	}
-	expired = doubtful = NIL;
+	doubtful = NIL;
 }
 
 /*
@@ -1052,7 +1046,7 @@ next_event(void)
 	next = Max(next, not_before);
 	next = Min(next, count_at);
 	if (!yielding)
-		next = Min(next, removal_next_event());
+		next = Min(next, Min(expiry_next_event(), removal_next_event()));
 	next = Min(next, renewal_next_event());
 	return Min(next, stuck_retry_at);
 }

@@ -1,0 +1,117 @@
+/*-------------------------------------------------------------------------
+ *
+ * expiry.c
+ *	  Expiring requests that nobody sends before their end
+ *
+ * A claim finds those whose turn has come.  Others are in a backlog, or their
+ * server is paused: each sweep begins a pass over all that are ready and have
+ * started, some thousand rows at a time, each in a transaction of its own, with
+ * a rest between them.  However many there are, the requests to be sent do not
+ * wait for it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "nodes/pg_list.h"
+#include "utils/timestamp.h"
+
+#include "activity.h"
+#include "expiry.h"
+#include "request_queue.h"
+#include "submission.h"
+
+/* The most rows that are looked at in one go, and how long others come first */
+#define MAX_ROWS			1000
+#define REST				(20 * US_PER_MS)
+
+/* The next try, after one that failed, and when the table is locked */
+#define RETRY				US_PER_SECOND
+
+static MonotonicUs next_at = MONOTONIC_NEVER;
+static ReadyPlace place;		/* of the last row that was looked at */
+static bool one_by_one = false; /* has a transaction failed? */
+
+/*
+ * Begin a pass, if none is under way.
+ */
+void
+expiry_begin(void)
+{
+	if (next_at != MONOTONIC_NEVER)
+		return;
+	memset(&place, 0, sizeof(place));
+	place.start = DT_NOBEGIN;
+	next_at = 0;
+}
+
+/*
+ * When there next is something to do; never, if no pass is under way.
+ */
+MonotonicUs
+expiry_next_event(void)
+{
+	return next_at;
+}
+
+/*
+ * Look at some rows, in a transaction, and expire those whose end has passed.
+ *
+ * An error is logged; after a second in a row the pass ends.  The current
+ * memory context is for what is needed meanwhile.
+ */
+void
+expiry_run(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ReadyPlace	before = place;
+	List	   *volatile expired = NIL;
+	volatile int n = 0;
+	volatile bool failed = false;
+	ListCell   *cell;
+
+	next_at = MONOTONIC_NEVER;
+	PG_TRY();
+	{
+		List	   *changed = NIL;
+
+		switch (queue_begin("expiring screenshot task requests", one_by_one))
+		{
+			case QUEUE_OPEN:
+				n = queue_expire(&place, MAX_ROWS, &changed);
+				queue_commit();
+				expired = changed;
+				break;
+			case QUEUE_BUSY:
+				next_at = monotonic_now() + RETRY;
+				break;
+			case QUEUE_GONE:
+				break;
+		}
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		MemoryContextSwitchTo(context);
+		activity_note_error(CopyErrorData()->message);
+		EmitErrorReport();
+		queue_abort();
+		FlushErrorState();
+		RESUME_INTERRUPTS();
+		failed = true;
+	}
+	PG_END_TRY();
+
+	foreach(cell, expired)
+		submission_expired((ChangedRequest *) lfirst(cell));
+	if (failed)
+	{
+		place = before;
+		if (!one_by_one)
+			next_at = monotonic_now() + RETRY;
+	}
+	else if (n == MAX_ROWS)
+		next_at = monotonic_now() + REST;
+	one_by_one = failed && !one_by_one;
+}

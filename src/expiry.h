@@ -1,0 +1,17 @@
+/*-------------------------------------------------------------------------
+ *
+ * expiry.h
+ *	  Expiring requests that nobody sends before their end
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SCREENSHOT_TASK_EXPIRY_H
+#define SCREENSHOT_TASK_EXPIRY_H
+
+#include "monotonic.h"
+
+extern void expiry_begin(void);
+extern MonotonicUs expiry_next_event(void);
+extern void expiry_run(void);
+
+#endif							/* SCREENSHOT_TASK_EXPIRY_H */

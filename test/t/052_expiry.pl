@@ -1,0 +1,53 @@
+# A sweep expires requests whose end has passed and that nobody sends, however many others there are before and behind.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use ScreenshotTaskTest;
+use Test::More;
+
+my $api  = LiveApi->new;
+my $node = ScreenshotTaskTest->start_new('main', 'screenshot_task.enabled' => 'off');
+my $soon = \"now() + interval '6 s'";
+
+$node->add_server($_, $api) for 'first', 'second';
+$node->safe_psql('postgres', join '', map { "CREATE ROLE $_; GRANT INSERT ON screenshot_task_request TO $_; GRANT USAGE ON FOREIGN SERVER first, second TO $_;" } 'app', 'other');
+my $ends = sub {
+	my ($role, $server, $rows, %task) = @_;
+	return "SET ROLE $role;" . insert_sql(server => $server, stream_name => 'ends', rows => $rows, end_time => $soon, %task);
+};
+my $stays = sub {
+	my ($role, $server, $rows, %task) = @_;
+	return "SET ROLE $role;" . insert_sql(server => $server, stream_name => 'stays', rows => $rows, end_time => \"now() + interval '5 h'", %task);
+};
+$node->safe_psql('postgres', $ends->('app', 'first', 2) . $stays->('app', 'first', 2500) . $ends->('app', 'first', 1100)
+	  . $stays->('other', 'first', 1500, start_time => \"now() + interval '5 d'", end_time => \"now() + interval '5 d 1 h'") . $ends->('app', 'second', 3)
+	  . $stays->('other', 'second', 10));
+$node->set('screenshot_task.sweep_interval' => '1s');
+ok($node->wait_for_table("status = 'expired' AND finished_at IS NOT NULL AND error_message = 'end_time passed before the request could be sent'",
+	where => "stream_name = 'ends'"), 'all whose end has passed expire');
+is($node->safe_psql('postgres', "SELECT count(*) FROM screenshot_task_request WHERE stream_name = 'ends'"), 1105, 'so many');
+is($node->safe_psql('postgres', "SELECT count(*) FROM screenshot_task_request WHERE stream_name = 'stays' AND status = 'pending'"), 4010, 'and no others');
+ok($node->poll_query_until('postgres', 'SELECT sum(expired) = 1105 FROM screenshot_task_stat'), 'they are counted');
+
+# A trigger keeps one from being changed: the others expire.
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		IF NEW.reference = 'stubborn' THEN
+			RAISE EXCEPTION 'not %', NEW.reference;
+		END IF;
+		RETURN NEW;
+	END $$;
+	CREATE TRIGGER refuse BEFORE UPDATE ON screenshot_task_request FOR EACH ROW EXECUTE FUNCTION refuse()});
+$node->safe_psql('postgres', $ends->('app', 'second', 1, reference => 'stubborn') . $ends->('app', 'second', 3, reference => \"'pliant ' || i"));
+ok($node->wait_for_table("status = 'expired'", where => "reference ~ 'pliant'"), 'a trigger refuses one: the others expire');
+is($node->safe_psql('postgres', "SELECT status FROM screenshot_task_request WHERE reference = 'stubborn'"), 'pending', 'it is as it was');
+ok($node->wait_for_log(qr/could not be changed, and is passed over for a minute\n.*DETAIL:  not stubborn/), 'the log says why');
+$node->safe_psql('postgres', 'DROP TRIGGER refuse ON screenshot_task_request');
+$node->reload;
+ok($node->wait_for_table("status = 'expired'", where => "stream_name = 'ends'"), 'without the trigger it expires');
+is(scalar(() = $api->requests), 0, 'nothing was sent');
+
+done_testing();
