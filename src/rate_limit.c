@@ -80,7 +80,10 @@ struct RateWindow
 	int			n_known;		/* slots, the first ones, that ever had a request */
 	int			cursor;			/* where to look first */
 	MonotonicUs wanted_until;	/* somebody waits for a ticket until then */
-	bool		was_ahead;		/* did who takes them ahead take the last? */
+	bool		was_ahead;		/* did one who takes them ahead take the last? */
+	int			last_ahead;		/* process that last did so */
+	int			short_of;		/* and one that had fewer than it wanted, */
+	MonotonicUs short_until;	/* which will come again before then */
 	ConditionVariable released; /* a slot came free before its time */
 	RateSlot	slots[MAX_SLOTS];
 };
@@ -155,9 +158,9 @@ rate_key(const char *secret_id, const char *action)
  * it if there were fewer.  Every ticket must be ended by rate_left() or
  * rate_release(); one whose process dies ends by itself.
  *
- * Who takes tickets ahead would leave none to those who wait for the moment,
- * and so gets half of them while anybody does; of a single one each gets every
- * other.
+ * Who takes tickets ahead would leave none to those who wait for the moment, or
+ * who take some ahead as well, but come later.  So it gets half of them while
+ * anybody does; of a single one each gets every other.
  */
 int
 rate_acquire(RateTable *table, RateKey key, int per_second, int wanted,
@@ -186,12 +189,16 @@ rate_acquire(RateTable *table, RateKey key, int per_second, int wanted,
 		int			left;
 
 		shrink_margin(window, now);
-		if (horizon > 0 && window->wanted_until > now)
+		if (horizon > 0 &&
+			(window->wanted_until > now ||
+			 (window->short_until > now && window->short_of != MyProcPid)))
 		{
 			int			n_free = count_free(window, n_slots, per_slot,
 											now + horizon, &first_at);
+			bool		had_last = window->wanted_until > now ?
+				window->was_ahead : window->last_ahead == MyProcPid;
 
-			most = Min(wanted, (window->was_ahead ? n_free : n_free + 1) / 2);
+			most = Min(wanted, (had_last ? n_free : n_free + 1) / 2);
 		}
 		/* A limit that was another a second ago had other slots. */
 		left = Max(per_second - count_in_use(window, now + horizon), 0);
@@ -199,7 +206,11 @@ rate_acquire(RateTable *table, RateKey key, int per_second, int wanted,
 		n_taken = take_slots(window, n_slots, per_slot, Min(most, left),
 							 Max(now, window->paused_until), horizon, tickets);
 		if (n_taken > 0)
+		{
 			window->was_ahead = horizon > 0;
+			if (horizon > 0)
+				window->last_ahead = MyProcPid;
+		}
 		if (most < wanted && first_at != MONOTONIC_NEVER)
 			*retry_at = Max(now, first_at) + LEFT_GRACE;
 		else if (n_taken < wanted)
@@ -218,6 +229,11 @@ rate_acquire(RateTable *table, RateKey key, int per_second, int wanted,
 			}
 			if (horizon == 0)
 				window->wanted_until = Max(now, *retry_at) + WAITER_GRACE;
+		}
+		if (horizon > 0 && n_taken < wanted)
+		{
+			window->short_of = MyProcPid;
+			window->short_until = Max(now, *retry_at) + WAITER_GRACE;
 		}
 	}
 	SpinLockRelease(&window->mutex);
@@ -530,6 +546,7 @@ forget_all(RateTable *table, RateWindow *window, RateKey key)
 	window->cursor = 0;
 	window->wanted_until = 0;
 	window->was_ahead = false;
+	window->short_until = 0;
 	for (int i = 0; i < MAX_SLOTS; i++)
 	{
 		RateSlot   *slot = &window->slots[i];

@@ -9,7 +9,7 @@ use lib "$FindBin::RealBin/../perl";
 use ScreenshotTaskTest;
 use Test::More;
 
-my %accounts = map { $_ => [ "AKID$_", "secretKeyOf$_" ] } qw(SHARED FIVE REFUSED BACKLOG);
+my %accounts = map { $_ => [ "AKID$_", "secretKeyOf$_" ] } qw(SHARED TURNS FIVE REFUSED BACKLOG);
 my $api      = LiveApi->new(map { ('--account', join ':', @$_) } values %accounts);
 my $node     = ScreenshotTaskTest->start_new('main');
 
@@ -32,6 +32,17 @@ for my $dbname (@databases)
 }
 is($api->most_in_a_second(secret_id => 'AKIDSHARED'), 20, 'two databases: the limit is used and kept');
 is($api->requests(outcome => 'RequestLimitExceeded'), 0, 'two databases: the API refused none');
+
+# Of two databases that both have more than the limit neither waits long for the other.
+$node->add_server('turns', $api, dbname => $_, account => $accounts{TURNS}, requests_per_second => 2) for @databases;
+my @backlogs = map { $node->begin(insert_sql(rows => 25, server => 'turns', stream_name => "turn of $_"), dbname => $_) } @databases;
+$_->end for @backlogs;
+ok($node->wait_for_table("status = 'created'", dbname => $_), "taking turns: all requests of $_ are created") for @databases;
+my @turns = map { $_->{stream_name} } $api->requests(secret_id => 'AKIDTURNS', outcome => 'TaskId');
+is(@turns, 50, 'taking turns: once');
+pop @turns while $turns[-1] eq $turns[-2];
+my @runs = sort { $b <=> $a } map { length } join('', map { /other/ ? 'o' : 'p' } @turns) =~ /(o+|p+)/g;
+cmp_ok($runs[0], '<', 9, 'taking turns: neither has the limit for itself for long');
 
 # A limit of five
 $node->add_server('five', $api, account => $accounts{FIVE}, requests_per_second => 5);
