@@ -5,9 +5,9 @@
  *
  * The API allows N requests in any second, for each account and action.  A
  * window has N slots.  A request takes a slot before it is sent; the slot is
- * free again a little over a second after the request has left.  Since uses of one slot
- * are a second apart, any second holds at most N requests, bursts included,
- * and a slot that is taken up again at once loses nothing.
+ * free again a little over a second after the request has left.  Since uses of
+ * one slot are a second apart, any second holds at most N requests, bursts
+ * included, and a slot that is taken up again at once loses nothing.
  *
  * When a request leaves is not known as its slot is taken: a connection may
  * have to be made first.  Until it has left, its ticket holds the slot.  A
@@ -15,7 +15,9 @@
  * that died with one blocks its slot for no longer than that.
  *
  * Limits beyond MAX_SLOTS are kept with several requests a slot: a slot that
- * is full is free one second after the last of them has left.
+ * is full is free one second after the last of them has left.  No slot holds
+ * fewer for a higher limit.  So one that is changed, or differs between servers
+ * of one account, is kept as the highest that it was within the second.
  *
  * A table lives in shared memory, or in a process alone where there is none.
  * It starts out as if the limit had been used up that very moment, since what
@@ -56,8 +58,12 @@
 /* When to see whether a ticket has left that was expected to have */
 #define OVERDUE_RETRY	(50 * US_PER_MS)
 
-/* A window that was not used for so long has nothing to remember. */
-#define FORGET_AFTER	(HOLD_TIME + 2 * (US_PER_SECOND + MAX_MARGIN))
+/*
+ * A window that was not used for so long has nothing to remember: and much
+ * sooner, if none of its tickets is held.
+ */
+#define FORGET_AFTER	(US_PER_SECOND + MAX_MARGIN)
+#define FORGET_HELD_AFTER	(HOLD_TIME + 2 * FORGET_AFTER)
 
 typedef struct RateSlot
 {
@@ -77,7 +83,7 @@ struct RateWindow
 	MonotonicUs paused_until;	/* by the API's word */
 	MonotonicUs margin;
 	MonotonicUs margin_since;	/* when it last was what it is */
-	int			n_known;		/* slots, the first ones, that ever had a request */
+	int			n_held;			/* tickets, of all slots */
 	int			cursor;			/* where to look first */
 	MonotonicUs wanted_until;	/* somebody waits for a ticket until then */
 	bool		was_ahead;		/* did one who takes them ahead take the last? */
@@ -98,14 +104,15 @@ struct RateTable
 
 static RateWindow *find_window(RateTable *table, RateKey key);
 static void forget_all(RateTable *table, RateWindow *window, RateKey key);
-static int	take_slots(RateWindow *window, int n_slots, int per_slot,
-					   int wanted, MonotonicUs now, MonotonicUs horizon,
+static bool is_unused(const RateWindow *window, MonotonicUs now);
+static int	take_slots(RateWindow *window, int per_second, int wanted,
+					   MonotonicUs now, MonotonicUs horizon,
 					   RateTicket *tickets);
-static int	count_free(const RateWindow *window, int n_slots, int per_slot,
+static int	count_free(const RateWindow *window, int per_second,
 					   MonotonicUs by, MonotonicUs *first_at);
-static int	count_in_use(const RateWindow *window, MonotonicUs by);
-static MonotonicUs slot_free_at(const RateWindow *window, const RateSlot *slot,
-								int per_slot);
+static int	slot_capacity(int per_second, int slot);
+static MonotonicUs slot_free_at(const RateWindow *window, int slot,
+								int per_second);
 static MonotonicUs over_at(const RateWindow *window, const RateSlot *slot);
 static void shrink_margin(RateWindow *window, MonotonicUs now);
 
@@ -166,8 +173,7 @@ int
 rate_acquire(RateTable *table, RateKey key, int per_second, int wanted,
 			 MonotonicUs horizon, RateTicket *tickets, MonotonicUs *retry_at)
 {
-	int			per_slot = (per_second + MAX_SLOTS - 1) / MAX_SLOTS;
-	int			n_slots = per_second / per_slot;
+	int			n_slots = Min(per_second, MAX_SLOTS);
 	MonotonicUs now = monotonic_now();
 	RateWindow *window;
 	int			n_taken = 0;
@@ -186,24 +192,21 @@ rate_acquire(RateTable *table, RateKey key, int per_second, int wanted,
 	{
 		MonotonicUs first_at = MONOTONIC_NEVER;
 		int			most = wanted;
-		int			left;
 
 		shrink_margin(window, now);
 		if (horizon > 0 &&
 			(window->wanted_until > now ||
 			 (window->short_until > now && window->short_of != MyProcPid)))
 		{
-			int			n_free = count_free(window, n_slots, per_slot,
-											now + horizon, &first_at);
+			int			n_free = count_free(window, per_second, now + horizon,
+											&first_at);
 			bool		had_last = window->wanted_until > now ?
 				window->was_ahead : window->last_ahead == MyProcPid;
 
 			most = Min(wanted, (had_last ? n_free : n_free + 1) / 2);
 		}
-		/* A limit that was another a second ago had other slots. */
-		left = Max(per_second - count_in_use(window, now + horizon), 0);
 		window->last_used = now;
-		n_taken = take_slots(window, n_slots, per_slot, Min(most, left),
+		n_taken = take_slots(window, per_second, most,
 							 Max(now, window->paused_until), horizon, tickets);
 		if (n_taken > 0)
 		{
@@ -219,7 +222,8 @@ rate_acquire(RateTable *table, RateKey key, int per_second, int wanted,
 			for (int i = 0; i < n_slots; i++)
 			{
 				RateSlot   *slot = &window->slots[i];
-				MonotonicUs free_at = slot->used < per_slot ? slot->open_at :
+				MonotonicUs free_at =
+					slot->used < slot_capacity(per_second, i) ? slot->open_at :
 					(slot->held > 0 ? slot->open_at : slot->left_at) +
 					US_PER_SECOND + window->margin;
 
@@ -251,9 +255,10 @@ rate_acquire(RateTable *table, RateKey key, int per_second, int wanted,
  * Take slots of a window whose mutex is held.
  */
 static int
-take_slots(RateWindow *window, int n_slots, int per_slot, int wanted,
-		   MonotonicUs now, MonotonicUs horizon, RateTicket *tickets)
+take_slots(RateWindow *window, int per_second, int wanted, MonotonicUs now,
+		   MonotonicUs horizon, RateTicket *tickets)
 {
+	int			n_slots = Min(per_second, MAX_SLOTS);
 	int			n_taken = 0;
 	int			n_seen = 0;
 	int			i = window->cursor < n_slots ? window->cursor : 0;
@@ -261,7 +266,7 @@ take_slots(RateWindow *window, int n_slots, int per_slot, int wanted,
 	while (n_taken < wanted && n_seen < n_slots)
 	{
 		RateSlot   *slot = &window->slots[i];
-		MonotonicUs free_at = slot_free_at(window, slot, per_slot);
+		MonotonicUs free_at = slot_free_at(window, i, per_second);
 
 		if (free_at > now + horizon)
 		{
@@ -269,8 +274,9 @@ take_slots(RateWindow *window, int n_slots, int per_slot, int wanted,
 			n_seen++;
 			continue;
 		}
-		if (slot->used >= per_slot)
+		if (slot->used >= slot_capacity(per_second, i))
 		{
+			window->n_held -= slot->held;
 			slot->serial++;
 			slot->used = 0;
 			slot->held = 0;
@@ -283,7 +289,7 @@ take_slots(RateWindow *window, int n_slots, int per_slot, int wanted,
 		tickets[n_taken].leave_by = tickets[n_taken].go_at + HOLD_TIME;
 		slot->used++;
 		slot->held++;
-		window->n_known = Max(window->n_known, i + 1);
+		window->n_held++;
 		slot->hold_until = Max(slot->hold_until, tickets[n_taken].leave_by);
 		n_taken++;
 	}
@@ -296,50 +302,43 @@ take_slots(RateWindow *window, int n_slots, int per_slot, int wanted,
  * and in *first_at since when; never, if there are none.
  */
 static int
-count_free(const RateWindow *window, int n_slots, int per_slot,
-		   MonotonicUs by, MonotonicUs *first_at)
+count_free(const RateWindow *window, int per_second, MonotonicUs by,
+		   MonotonicUs *first_at)
 {
+	int			n_slots = Min(per_second, MAX_SLOTS);
 	int			n = 0;
 
 	for (int i = 0; i < n_slots; i++)
 	{
-		const RateSlot *slot = &window->slots[i];
-		MonotonicUs free_at = slot_free_at(window, slot, per_slot);
+		int			used = window->slots[i].used;
+		int			capacity = slot_capacity(per_second, i);
+		MonotonicUs free_at = slot_free_at(window, i, per_second);
 
 		if (free_at > by)
 			continue;
-		n += slot->used < per_slot ? per_slot - slot->used : per_slot;
+		n += used < capacity ? capacity - used : capacity;
 		*first_at = Min(*first_at, free_at);
 	}
 	return n;
 }
 
 /*
- * How many tickets of a window whose mutex is held count against the limit at
- * a certain time, of whatever limit they were slots.
+ * How many requests a slot holds.  Together the slots hold the limit.
  */
 static int
-count_in_use(const RateWindow *window, MonotonicUs by)
+slot_capacity(int per_second, int slot)
 {
-	int			n = 0;
-
-	for (int i = 0; i < window->n_known; i++)
-	{
-		const RateSlot *slot = &window->slots[i];
-
-		if (slot->used > 0 && over_at(window, slot) > by)
-			n += slot->used;
-	}
-	return n;
+	return per_second / MAX_SLOTS + (slot < per_second % MAX_SLOTS ? 1 : 0);
 }
 
 /*
  * When a slot's next request may leave.
  */
 static MonotonicUs
-slot_free_at(const RateWindow *window, const RateSlot *slot, int per_slot)
+slot_free_at(const RateWindow *window, int slot, int per_second)
 {
-	return slot->used < per_slot ? slot->open_at : over_at(window, slot);
+	return window->slots[slot].used < slot_capacity(per_second, slot) ?
+		window->slots[slot].open_at : over_at(window, &window->slots[slot]);
 }
 
 /*
@@ -384,6 +383,7 @@ rate_left(RateTicket *ticket)
 	if (window->key == ticket->key && slot->serial == ticket->serial)
 	{
 		slot->held--;
+		window->n_held--;
 		slot->left_at = Max(slot->left_at, now);
 		window->last_used = now;
 	}
@@ -410,6 +410,7 @@ rate_release(RateTicket *ticket)
 	{
 		slot->held--;
 		slot->used--;
+		window->n_held--;
 	}
 	SpinLockRelease(&window->mutex);
 	ConditionVariableBroadcast(&window->released);
@@ -513,14 +514,13 @@ find_window(RateTable *table, RateKey key)
 
 		if (window->key == key)
 			found = window;
-		else if (unused == NULL &&
-				 (window->key == 0 || window->last_used + FORGET_AFTER < now))
+		else if (unused == NULL && is_unused(window, now))
 			unused = window;
 	}
 	if (found == NULL && unused != NULL)
 	{
 		SpinLockAcquire(&unused->mutex);
-		if (unused->key == 0 || unused->last_used + FORGET_AFTER < now)
+		if (is_unused(unused, now))
 		{
 			forget_all(table, unused, key);
 			unused->last_used = now;
@@ -533,6 +533,17 @@ find_window(RateTable *table, RateKey key)
 }
 
 /*
+ * May a window become another key's?
+ */
+static bool
+is_unused(const RateWindow *window, MonotonicUs now)
+{
+	return window->key == 0 ||
+		window->last_used + (window->n_held > 0 ? FORGET_HELD_AFTER :
+							 FORGET_AFTER) < now;
+}
+
+/*
  * Give a window to a key, with all slots free.
  */
 static void
@@ -542,7 +553,7 @@ forget_all(RateTable *table, RateWindow *window, RateKey key)
 	window->last_used = 0;
 	window->paused_until = 0;
 	window->margin = MIN_MARGIN;
-	window->n_known = 0;
+	window->n_held = 0;
 	window->cursor = 0;
 	window->wanted_until = 0;
 	window->was_ahead = false;

@@ -1,6 +1,6 @@
 # Fifty requests of one transaction and thirty calls of ten sessions at the same time keep the limit of
 # twenty in any second, and become eighty tasks: with all connections new, in a burst after a rest, and with
-# slow TLS handshakes; over both versions of HTTP.
+# slow TLS handshakes; over both versions of HTTP.  So is one of hundreds that changes meanwhile.
 
 use strict;
 use warnings;
@@ -9,6 +9,7 @@ use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use ScreenshotTaskTest;
 use Test::More;
+use Time::HiRes qw(sleep);
 
 my $node = ScreenshotTaskTest->start_new('main');
 
@@ -58,6 +59,19 @@ cmp_ok($count->() - $before, '<', 400, 'a slot that is held: the worker does not
 is($call->end->{error}{sqlstate}, '08001', 'its session could not connect');
 ok($node->wait_for_table, 'all requests end');
 cmp_ok($api->most_in_a_second, '<=', 5, 'at the limit');
+
+# Beyond 256, slots have several requests each.  A limit that changes around that is not passed for it.
+my $wide = LiveApi->new('--limit', 257);
+$node->add_server('wide', $wide, requests_per_second => 256, max_in_flight => 125);
+$node->safe_psql('postgres', insert_sql(server => 'wide', stream_name => \"'wide ' || i", rows => 1800));
+for (my $limit = 257; $node->safe_psql('postgres', "SELECT count(*) FROM screenshot_task_request WHERE status = 'pending'") > 0; $limit = 513 - $limit)
+{
+	$node->safe_psql('postgres', "ALTER SERVER wide OPTIONS (SET requests_per_second '$limit')");
+	sleep 0.7;
+}
+ok($node->wait_for_table, 'a limit that changes around 256: all requests end');
+is(scalar(grep { $_->{outcome} ne 'TaskId' } $wide->requests), 0, 'the API refuses none');
+cmp_ok($wide->most_in_a_second, '<=', 257, 'at no time are there more than the higher one');
 
 done_testing();
 
