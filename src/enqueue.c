@@ -147,7 +147,6 @@ screenshot_task_request_insert(PG_FUNCTION_ARGS)
 		return PointerGetDatum(restored_row(trigger->tg_trigtuple, desc));
 	}
 
-	wake_at_commit();
 	return PointerGetDatum(new_row(trigger->tg_relation,
 								   trigger->tg_trigtuple));
 }
@@ -266,7 +265,9 @@ new_row(Relation relation, HeapTuple tuple)
 	Row			row;
 	NameData	role_name;
 	const Datum *server;
+	const Datum *start;
 	TimestampTz at;
+	TimestampTz from = DT_NOEND;
 
 	row.values = palloc(desc->natts * sizeof(Datum));
 	row.nulls = palloc(desc->natts * sizeof(bool));
@@ -295,8 +296,13 @@ new_row(Relation relation, HeapTuple tuple)
 			   Int64GetDatum(request_stamp(GetTopFullTransactionId())));
 	for (int i = 0; i < (int) lengthof(empty); i++)
 		row.nulls[empty[i] - 1] = true;
+	start = get_column(&row, Anum_request_start_time);
 	if (first_attempt_at(&row, &at))
 		set_column(&row, Anum_request_next_attempt_at, TimestampTzGetDatum(at));
+	else
+		from = start != NULL ? DatumGetTimestampTz(*start) :
+			GetCurrentTransactionStartTimestamp();
+	wake_at_commit(from);
 	return heap_form_tuple(desc, row.values, row.nulls);
 }
 

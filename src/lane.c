@@ -116,6 +116,7 @@ lane_find(const LaneName *name)
 	lane->name = key;
 	snprintf(NameStr(lane->role_name), NAMEDATALEN, "%u", name->role);
 	lane->server = find_server(&lane->name.server);
+	lane->floor_start = DT_NOBEGIN;
 	entry = hash_search(lane_table, &key, HASH_ENTER, NULL);
 	entry->lane = lane;
 	dlist_push_tail(&lanes, &lane->node);
@@ -428,14 +429,56 @@ lane_has_new_work(Lane *lane)
 }
 
 /*
+ * The same, of a request whose place is known; of any, with DT_NOBEGIN.
+ */
+void
+lane_has_work_from(Lane *lane, TimestampTz start, int64 id)
+{
+	lane_lower_floor(lane, start, id);
+	lane_has_new_work(lane);
+}
+
+/*
+ * No request of a lane is ready before this one.
+ */
+void
+lane_set_floor(Lane *lane, TimestampTz start, int64 id)
+{
+	lane->floor_start = start;
+	lane->floor_id = Max(id, PG_INT64_MIN + 1) - 1;
+}
+
+/*
+ * This one may be, or one that comes later.
+ */
+void
+lane_lower_floor(Lane *lane, TimestampTz start, int64 id)
+{
+	if (start < lane->floor_start ||
+		(start == lane->floor_start && id <= lane->floor_id))
+		lane_set_floor(lane, start, id);
+}
+
+/*
  * Look for the requests of a lane from the first one on.
  */
 void
 lane_start_over(Lane *lane)
 {
-	lane->after_start = DT_NOBEGIN;
-	lane->after_id = 0;
+	lane->after_start = lane->floor_start;
+	lane->after_id = lane->floor_id;
 	lane->start_over_at = monotonic_now() + START_OVER_AFTER;
+}
+
+/*
+ * Is that where a lane's requests are looked for next?
+ */
+bool
+lane_starts_over(const Lane *lane)
+{
+	return lane->after_start < lane->floor_start ||
+		(lane->after_start == lane->floor_start &&
+		 lane->after_id <= lane->floor_id);
 }
 
 /*

@@ -54,7 +54,9 @@ typedef struct Lane
 	bool		was_seen;		/* were there, with none claimed since? */
 	TimestampTz head_start;		/* No request is known before this one, in the */
 	int64		head_id;		/* order of their start and id. */
-	TimestampTz after_start;	/* Requests before this one, in the order of */
+	TimestampTz floor_start;	/* None is ready up to this one, in the order of */
+	int64		floor_id;		/* their start and id; see lane_set_floor(). */
+	TimestampTz after_start;	/* Requests up to this one, in the order of */
 	int64		after_id;		/* their start and id, were claimed, */
 	MonotonicUs start_over_at;	/* but look again for others then. */
 	MonotonicUs slot_at;		/* when the account's limit lets more through */
@@ -90,6 +92,10 @@ extern void lanes_forget_options(void);
 
 extern bool lanes_have_work(void);
 extern void lane_has_new_work(Lane *lane);
+extern void lane_has_work_from(Lane *lane, TimestampTz start, int64 id);
+extern void lane_set_floor(Lane *lane, TimestampTz start, int64 id);
+extern void lane_lower_floor(Lane *lane, TimestampTz start, int64 id);
+extern bool lane_starts_over(const Lane *lane);
 extern void lane_start_over(Lane *lane);
 extern void lane_claimed(Lane *lane, TimestampTz start, int64 id);
 extern bool lane_may_claim(const Lane *lane, MonotonicUs now, int spare);

@@ -460,10 +460,11 @@ start(int place, const DatabaseStatus *status)
 {
 	Attempt    *attempt = &attempts[place];
 	MonotonicUs now = monotonic_now();
+	TimestampTz from = DT_NOEND;
 
 	if (!may_be_served(status->database))
 	{
-		(void) take_wake(place);
+		(void) take_wake(place, &from);
 		set_unwanted(place);
 		attempt->waiting_since = 0;
 		/* Another database may have its place. */

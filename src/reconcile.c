@@ -419,7 +419,7 @@ apply_policy(const DoubtfulRequest *request, const LiveServer *options)
 	if (queue_send_again(request,
 						 "was in doubt, and sent again by the server's option in_doubt"))
 	{
-		lane_has_new_work(lane_find(&request->lane));
+		lane_has_work_from(lane_find(&request->lane), DT_NOBEGIN, 0);
 		note(request, SENT_AGAIN, NULL);
 	}
 	return true;
@@ -788,6 +788,6 @@ not_found(const Inquiry *inquiry, const DoubtfulRequest *request)
 	if (!queue_send_again(request,
 						  "was in doubt: DescribeScreenshotTask did not list the task, asked twice"))
 		return;
-	lane_has_new_work(inquiry->job.lane);
+	lane_has_work_from(inquiry->job.lane, DT_NOBEGIN, 0);
 	note(request, NOT_FOUND, NULL);
 }

@@ -182,7 +182,7 @@ static Statement choose_waiting = {
 static Statement wake_statement = {
 	"UPDATE %1$s SET next_attempt_at = NULL"
 	BY_ID("pending")
-	" RETURNING id",
+	" RETURNING id, COALESCE(start_time, requested_at)",
 	1, {INT8ARRAYOID}, NULL
 };
 
@@ -231,18 +231,50 @@ static Statement expire_statement = {
  */
 static Statement lanes_statement = {
 	"WITH RECURSIVE lane AS ("
-	" (SELECT " READY_ORDER " FROM %1$s"
+	" (SELECT " READY_ORDER ", false FROM %1$s"
 	"  WHERE origin = $1 AND status = 'pending' AND next_attempt_at IS NULL"
 	"  AND id <> ALL ($2) ORDER BY " READY_ORDER " LIMIT 1)"
 	" UNION ALL"
 	" SELECT next.* FROM lane, LATERAL"
-	" (SELECT " READY_ORDER " FROM %1$s AS t"
+	" (SELECT " READY_ORDER ", false FROM %1$s AS t"
 	"  WHERE origin = $1 AND status = 'pending' AND next_attempt_at IS NULL"
 	"  AND id <> ALL ($2)"
 	"  AND (t.server, t.role) > (lane.server, lane.role)"
 	"  ORDER BY " READY_ORDER " LIMIT 1) AS next)"
 	" SELECT * FROM lane",
 	2, {INT8OID, INT8ARRAYOID}, NULL
+};
+
+/*
+ * The same of lanes that are known, in their order, each from a place on; and
+ * the first request of any other lane between two of them.  The first lane of
+ * $3 and $4, and the last one, are bounds.
+ */
+static Statement heads_statement = {
+	"SELECT head.*, false"
+	" FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4),"
+	"  pg_catalog.unnest($5), pg_catalog.unnest($6))"
+	"  AS lane(server, role, after_start, after_id),"
+	" LATERAL (SELECT " READY_ORDER " FROM %1$s AS t"
+	"  WHERE t.origin = $1 AND t.status = 'pending' AND t.id <> ALL ($2)"
+	"  AND t.next_attempt_at IS NULL"
+	"  AND t.server = lane.server AND t.role = lane.role"
+	"  AND (COALESCE(t.start_time, t.requested_at), t.id)"
+	"   > (lane.after_start, lane.after_id)"
+	"  ORDER BY COALESCE(t.start_time, t.requested_at), t.id LIMIT 1) AS head"
+	" UNION ALL "
+	"SELECT head.*, true"
+	" FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4),"
+	"  pg_catalog.unnest($3[2:]), pg_catalog.unnest($4[2:]))"
+	"  AS gap(server, role, next_server, next_role),"
+	" LATERAL (SELECT " READY_ORDER " FROM %1$s AS t"
+	"  WHERE t.origin = $1 AND t.status = 'pending' AND t.id <> ALL ($2)"
+	"  AND t.next_attempt_at IS NULL"
+	"  AND (t.server, t.role) > (gap.server, gap.role)"
+	"  AND (t.server, t.role) < (gap.next_server, gap.next_role)"
+	"  ORDER BY " READY_ORDER " LIMIT 1) AS head",
+	6, {INT8OID, INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID, TIMESTAMPTZARRAYOID,
+	INT8ARRAYOID}, NULL
 };
 
 /*
@@ -459,7 +491,7 @@ static Statement *const statements[] = {
 	&orphans_statement,
 	&choose_waiting, &wake_statement,
 	&next_due_statement, &walk_statement, &choose_expired, &expire_statement,
-	&lanes_statement,
+	&lanes_statement, &heads_statement,
 	&choose_ready, &claim_statement, &finish_statement, &doubtful_statement,
 	&next_doubtful_statement, &alike_statement, &claimed_statement,
 	&choose_in_doubt, &leave_doubt_statement, &held_statement,
@@ -510,6 +542,7 @@ static int	compare_ids(const void *a, const void *b);
 static void take_claimed(int n, void *arg);
 static void take_expired(int n, void *arg);
 static void take_changed(int n, void *arg);
+static void take_woken(int n, void *arg);
 static void take_out_of_doubt(int n, void *arg);
 static void notify_of(int n, int column);
 static void notify_of_row(int row, int column);
@@ -518,6 +551,8 @@ static void read_body(ClaimedRequest *request, const Datum *values,
 					  const bool *nulls);
 static Datum text_or_null(const char *value, bool *isnull);
 static TimestampTz first_time(Statement *statement, const Datum *args);
+static List *read_heads(int n);
+static int	compare_lanes(const void *a, const void *b);
 static void make_lane_arrays(List *names, Datum *servers, Datum *roles);
 static bool are_alike(const DoubtfulRequest *a, const DoubtfulRequest *b);
 static char *value_or_empty(HeapTuple tuple, TupleDesc desc, int column);
@@ -1077,10 +1112,10 @@ queue_has_orphans(void)
 
 /*
  * Make ready at most so many requests whose time has come.  Returns how many
- * were found.
+ * were found, and lowers *from to the first place that one has.
  */
 int
-queue_wake_waiting(int most)
+queue_wake_waiting(int most, TimestampTz *from)
 {
 	Datum		args[3];
 	int			n;
@@ -1088,8 +1123,21 @@ queue_wake_waiting(int most)
 
 	args[2] = Int32GetDatum(most);
 	ids = choose(&choose_waiting, args, &n);
-	change(&wake_statement, ids, n, args, NULL, NULL, NULL);
+	change(&wake_statement, ids, n, args, NULL, take_woken, from);
 	return n;
+}
+
+static void
+take_woken(int n, void *arg)
+{
+	TimestampTz *from = arg;
+	bool		isnull;
+
+	for (int i = 0; i < n; i++)
+		*from = Min(*from,
+					DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[i],
+													  SPI_tuptable->tupdesc, 2,
+													  &isnull)));
 }
 
 /*
@@ -1319,7 +1367,69 @@ queue_find_lanes(void)
 		Int64GetDatum(request_origin()),
 		refusals_array()
 	};
-	int			n = run(&lanes_statement, args, NULL);
+
+	return read_heads(run(&lanes_statement, args, NULL));
+}
+
+/*
+ * The same, of each lane only behind a place, for so many of them; they are put
+ * into their order.  Of other lanes that there are, some are found, and marked:
+ * at least one, if there are any.
+ *
+ * Requests that have been claimed stay in the index as long as some transaction
+ * might see them, and are not walked over here.
+ */
+List *
+queue_find_heads(ReadyPlace *after, int n)
+{
+	List	   *names = NIL;
+	Datum	   *starts = palloc((n + 1) * sizeof(Datum));
+	int64	   *ids = palloc((n + 1) * sizeof(int64));
+	LaneName	first = {.role = InvalidOid};
+	LaneName	last = {.role = OID_MAX};
+	Datum		args[6];
+
+	memset(NameStr(last.server), 0xff, NAMEDATALEN - 1);
+	qsort(after, n, sizeof(ReadyPlace), compare_lanes);
+	starts[0] = TimestampTzGetDatum(DT_NOEND);
+	ids[0] = 0;
+	names = lappend(names, &first);
+	for (int i = 0; i < n; i++)
+	{
+		names = lappend(names, &after[i].lane);
+		starts[i + 1] = TimestampTzGetDatum(after[i].start);
+		ids[i + 1] = after[i].id;
+	}
+	names = lappend(names, &last);
+	args[0] = Int64GetDatum(request_origin());
+	args[1] = refusals_array();
+	make_lane_arrays(names, &args[2], &args[3]);
+	args[4] = PointerGetDatum(construct_array(starts, n + 1, TIMESTAMPTZOID,
+											  sizeof(int64), FLOAT8PASSBYVAL,
+											  TYPALIGN_DOUBLE));
+	args[5] = make_id_array(ids, n + 1);
+	return read_heads(run(&heads_statement, args, NULL));
+}
+
+static int
+compare_lanes(const void *a, const void *b)
+{
+	const LaneName *lane_a = &((const ReadyPlace *) a)->lane;
+	const LaneName *lane_b = &((const ReadyPlace *) b)->lane;
+	int			order = strncmp(NameStr(lane_a->server),
+								NameStr(lane_b->server), NAMEDATALEN);
+
+	if (order != 0)
+		return order;
+	return (lane_a->role > lane_b->role) - (lane_a->role < lane_b->role);
+}
+
+/*
+ * What these statements gave: a list of ReadyPlace.
+ */
+static List *
+read_heads(int n)
+{
 	MemoryContext old = MemoryContextSwitchTo(caller_context);
 	List	   *heads = NIL;
 
@@ -1334,6 +1444,7 @@ queue_find_lanes(void)
 		head->lane.role = DatumGetObjectId(SPI_getbinval(tuple, desc, 2, &isnull));
 		head->start = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 3, &isnull));
 		head->id = DatumGetInt64(SPI_getbinval(tuple, desc, 4, &isnull));
+		head->is_of_new_lane = DatumGetBool(SPI_getbinval(tuple, desc, 5, &isnull));
 		heads = lappend(heads, head);
 	}
 	MemoryContextSwitchTo(old);

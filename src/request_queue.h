@@ -57,6 +57,7 @@ typedef struct LaneDemand
 {
 	LaneName	name;
 	int			most;			/* requests, of this lane */
+	bool		starts_over;	/* the first that there are */
 	TimestampTz after_start;	/* that come after this one */
 	int64		after_id;
 } LaneDemand;
@@ -67,6 +68,7 @@ typedef struct ReadyPlace
 	LaneName	lane;
 	TimestampTz start;			/* of the request, or when it was made */
 	int64		id;
+	bool		is_of_new_lane; /* see queue_find_heads() */
 } ReadyPlace;
 
 /* Nothing is sent later than this before its end, in microseconds */
@@ -192,7 +194,7 @@ extern void queue_abort(void);
 extern int	queue_orphans_to_doubt(TimestampTz ask_at, List **doubtful);
 extern void queue_left_orphans_to_doubt(TimestampTz ask_at, List **doubtful);
 extern bool queue_has_orphans(void);
-extern int	queue_wake_waiting(int most);
+extern int	queue_wake_waiting(int most, TimestampTz *from);
 extern TimestampTz queue_next_due(void);
 extern int	queue_expire(ReadyPlace *after, int most, List **expired);
 extern int	queue_choose_old(int64 age, OldRequest *after, int most,
@@ -201,6 +203,7 @@ extern void queue_remove(const int64 *ids, int n);
 extern void queue_count(QueueCounts *counts);
 extern int	queue_count_held(void);
 extern List *queue_find_lanes(void);
+extern List *queue_find_heads(ReadyPlace *after, int n);
 extern List *queue_claim(const LaneDemand *demands, int n_demands, int most,
 						 int *n_chosen);
 extern List *queue_finish(FinishedRequest **finished, int n_finished);

@@ -47,7 +47,7 @@ extern void require_shared_state(void);
 
 /* by sessions */
 extern int	database_place(Oid database);
-extern void wake_database(int place);
+extern void wake_database(int place, TimestampTz from);
 
 extern int	hold_database(Oid database);
 extern void wait_for_worker_to_leave(int place, uint32 wait_event_info);
@@ -73,7 +73,7 @@ extern void ask_to_yield(int place);
 /* by a worker */
 extern int	announce_worker(Oid database);
 extern void confirm_extension(int place);
-extern bool take_wake(int place);
+extern bool take_wake(int place, TimestampTz *from);
 extern void put_off_wake(int place);
 extern bool has_wake(int place);
 extern bool worker_must_leave(int place);

@@ -195,6 +195,7 @@ claim_for_account(Lane *first, MonotonicUs *look_again_at)
 		demands[n_demands].most = lane->demand;
 		if (lane->start_over_at <= monotonic_now())
 			lane_start_over(lane);
+		demands[n_demands].starts_over = lane_starts_over(lane);
 		demands[n_demands].after_start = lane->after_start;
 		demands[n_demands].after_id = lane->after_id;
 		wanted += lane->demand;
@@ -249,7 +250,7 @@ note_claimed(List *claimed, const LaneDemand *demands, int n_demands,
 
 		lane->has_work = lane->claimed == demands[i].most;
 		/* There may be some before those that were claimed. */
-		if (!lane->has_work && demands[i].after_start != DT_NOBEGIN)
+		if (!lane->has_work && !demands[i].starts_over)
 		{
 			lane_has_new_work(lane);
 			continue;
@@ -383,6 +384,7 @@ make_request(const ClaimedRequest *claimed, Lane *lane)
 	request->job.lane = lane;
 	request->job.key = lane->key;
 	request->job.ended = on_reply;
+	request->start = claimed->start;
 	request->end_time = claimed->end_time;
 	if (lane->options != NULL)
 		request->request_timeout = lane->options->request_timeout;
@@ -513,7 +515,7 @@ put_back(Request *request, bool free_of_charge)
 		outcome->next_attempt_at =
 			Min(GetCurrentTimestamp() + submission_backoff(outcome->attempt),
 				request->end_time);
-	lane_has_new_work(request->job.lane);
+	lane_has_work_from(request->job.lane, request->start, outcome->id);
 }
 
 /*
@@ -546,7 +548,7 @@ submission_written(const Request *request)
 		activity_note_put_back(outcome->next_attempt_at != 0);
 		/* It may have been locked when a claim last found all there was. */
 		if (outcome->next_attempt_at == 0)
-			lane_has_new_work(request->job.lane);
+			lane_has_work_from(request->job.lane, request->start, outcome->id);
 	}
 	else
 	{

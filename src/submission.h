@@ -18,6 +18,7 @@ typedef struct Request
 	dlist_node	node;			/* afterwards, in a list of the worker's */
 	MonotonicUs write_at;		/* if it could not be written: not before */
 	MemoryContext context;		/* has the request and all it points to */
+	TimestampTz start;			/* its place among the ready ones, with its id */
 	TimestampTz end_time;
 	int			request_timeout;	/* ms */
 	FinishedRequest outcome;	/* what says which it is, is set from the start */

@@ -40,6 +40,7 @@ static ProcessUtility_hook_type previous_utility = NULL;
 
 static int	marked_level = 0;	/* 0: this transaction is not marked */
 static int	marked_place = -1;	/* of this database, in shared memory */
+static TimestampTz marked_from; /* what may have become ready comes later */
 static int	news_place = -1;	/* the same, if requests were changed */
 static bool committed = false;	/* has the transaction that was marked? */
 static int	new_place = -1;		/* of a database that it made or altered */
@@ -78,9 +79,13 @@ wake_init(void)
  * Have the worker of this database look at what the current transaction, or
  * subtransaction, did, if and when it commits.  Without shared memory there
  * is no worker, and nothing to do.
+ *
+ * "from" is the first place, among the ready requests of any lane, at which
+ * there may be one now that was not there before: DT_NOBEGIN if that is not
+ * known, DT_NOEND if there is none.
  */
 void
-wake_at_commit(void)
+wake_at_commit(TimestampTz from)
 {
 	int			level = GetCurrentTransactionNestLevel();
 
@@ -92,9 +97,13 @@ wake_at_commit(void)
 		if (marked_place < 0)
 			return;
 		marked_level = level;
+		marked_from = from;
 	}
 	else
+	{
 		marked_level = Min(marked_level, level);
+		marked_from = Min(marked_from, from);
+	}
 }
 
 /*
@@ -148,9 +157,9 @@ at_release(ResourceReleasePhase phase, bool is_commit, bool is_top_level,
 		return;
 	committed = false;
 	if (marked_place >= 0)
-		wake_database(marked_place);
+		wake_database(marked_place, marked_from);
 	if (new_place >= 0)
-		wake_database(new_place);
+		wake_database(new_place, DT_NOBEGIN);
 	if (news_place >= 0)
 		tell_news(news_place);
 	new_place = news_place = -1;
@@ -191,7 +200,7 @@ at_object_access(ObjectAccessType access, Oid class, Oid object,
 		 access == OAT_POST_ALTER ||
 		 access == OAT_DROP) &&
 		(class == ExtensionRelationId || has_extension()))
-		wake_at_commit();
+		wake_at_commit(DT_NOBEGIN);
 }
 
 /*
@@ -245,7 +254,7 @@ at_utility(PlannedStmt *statement, const char *query_string,
 								completion);
 	if ((commits_prepared || grants_server) && has_extension())
 	{
-		wake_at_commit();
+		wake_at_commit(DT_NOBEGIN);
 		tell_news_at_commit();
 	}
 	/* What it was copied from may have the extension; or it may be served now,

@@ -80,6 +80,13 @@
 #define MAX_LOOK_PAUSE		(5 * US_PER_MS)
 
 /*
+ * To find the first ready requests takes longer than this, and this for each
+ * lane, if there are thousands of dead rows before them.
+ */
+#define LONG_WALK			(2 * US_PER_MS)
+#define LONG_WALK_OF_LANE	50
+
+/*
  * How soon a change of a server, a mapping or a role ends pauses again: any
  * role may change its own password as often as it likes.
  */
@@ -103,6 +110,8 @@ static MemoryContext cycle_context; /* reset before each transaction */
 static bool yielding = false;	/* does another worker need the slot? */
 static MonotonicUs give_up_at = MONOTONIC_NEVER;	/* and gets it then */
 static bool look = true;		/* is there news in the table? */
+static TimestampTz news_from = DT_NOBEGIN;	/* and from where on? */
+static bool walk_is_long = false;	/* are many dead rows before the ready ones? */
 static MonotonicUs heed_wake_at = 0;	/* when to ask again whether there is */
 static bool catalog_changed = false;	/* has something that may end pauses? */
 static MonotonicUs heed_change_at = 0;	/* the next time that it has */
@@ -157,8 +166,11 @@ static void log_unwritten(const FinishedRequest *outcome);
 static void keep_locked(dlist_head *finished);
 static void forget_requests(dlist_head *finished);
 static void heed_catalog_change(void);
+static void look_anew(void);
 static void look_at_table(void);
 static void find_lanes(void);
+static bool find_from_floors(List **heads);
+static List *find_from_start(void);
 static void tell_of_changed(void);
 static void tell_of_held_requests(int n);
 
@@ -220,7 +232,7 @@ screenshot_task_worker_main(Datum database)
 
 	before_shmem_exit(log_storms_at_exit, (Datum) 0);
 	activity_start(place);
-	(void) take_wake(place);
+	(void) take_wake(place, &news_from);
 	begin_work();
 	for (;;)
 	{
@@ -229,7 +241,7 @@ screenshot_task_worker_main(Datum database)
 			proc_exit(0);
 		if (ConfigReloadPending)
 			reload();
-		if (heed_wake_at <= monotonic_now() && take_wake(place))
+		if (heed_wake_at <= monotonic_now() && take_wake(place, &news_from))
 			look = true;
 		if (take_wanted_count(place) && activity_is_uncounted())
 			count_at = activity_count_at();
@@ -240,7 +252,7 @@ screenshot_task_worker_main(Datum database)
 		if (yielding && may_yield())
 		{
 			yielding = false;
-			if (take_wake(place))
+			if (take_wake(place, &news_from))
 				look = true;
 			/* What is left unfinished is for the next worker, and soon. */
 			yield_slot(place, in_hand() == 0 ? next_event() : 0);
@@ -467,7 +479,7 @@ reload(void)
 				   screenshot_task_sweep_interval * US_PER_SECOND);
 	refusals_end(MONOTONIC_NEVER);
 	removal_begin(true);
-	look = true;
+	look_anew();
 }
 
 /*
@@ -751,7 +763,7 @@ run_transaction(dlist_head *finished, bool go_on)
 		if (go_on)
 		{
 			/* What this look has seen to is undone. */
-			look = true;
+			look_anew();
 			sweep_at = swept_at;
 		}
 		reconcile_aborted();
@@ -907,6 +919,16 @@ heed_catalog_change(void)
 }
 
 /*
+ * Look at the table, from the first ready request on.
+ */
+static void
+look_anew(void)
+{
+	look = true;
+	news_from = DT_NOBEGIN;
+}
+
+/*
  * See what is new in the table, if it is time to.
  */
 static void
@@ -922,7 +944,7 @@ look_at_table(void)
 	if (refusals_end_at() <= now)
 	{
 		refusals_end(now);
-		look = true;
+		look_anew();
 	}
 	if (!look && due_at > now && sweep_at > now)
 	{
@@ -943,8 +965,10 @@ look_at_table(void)
 		expiry_begin();
 		sweep_at = now + screenshot_task_sweep_interval * US_PER_SECOND;
 		removal_begin(false);
+		/* Rows may have been changed in a way that nobody was told of. */
+		news_from = DT_NOBEGIN;
 	}
-	more |= queue_wake_waiting(MAX_ROWS) == MAX_ROWS;
+	more |= queue_wake_waiting(MAX_ROWS, &news_from) == MAX_ROWS;
 	reconcile_look();
 	find_lanes();
 
@@ -970,19 +994,83 @@ look_at_table(void)
 static void
 find_lanes(void)
 {
+	List	   *heads = NIL;
 	ListCell   *cell;
+	dlist_iter	iter;
 
 	submission_looked();
-	foreach(cell, queue_find_lanes())
+	if (!find_from_floors(&heads))
+		heads = find_from_start();
+	news_from = DT_NOEND;
+
+	dlist_foreach(iter, &lanes)
+		lane_set_floor(dlist_container(Lane, node, iter.cur),
+					   walk_is_long ? DT_NOEND : DT_NOBEGIN, 0);
+	foreach(cell, heads)
 	{
 		ReadyPlace *head = lfirst(cell);
 		Lane	   *lane = lane_find(&head->lane);
 
+		if (walk_is_long)
+			lane_set_floor(lane, head->start, head->id);
 		lane_has_new_work(lane);
 		lane->was_seen = true;
 		lane->head_start = head->start;
 		lane->head_id = head->id;
 	}
+}
+
+/*
+ * Find the first request of each lane, if there is a place for each that they
+ * are not before, and no other lane has any.
+ */
+static bool
+find_from_floors(List **heads)
+{
+	ReadyPlace *floors;
+	int			n = 0;
+	ListCell   *cell;
+	dlist_iter	iter;
+
+	if (!walk_is_long || news_from == DT_NOBEGIN)
+		return false;
+	dlist_foreach(iter, &lanes)
+		n++;
+	floors = palloc(n * sizeof(ReadyPlace));
+	n = 0;
+	dlist_foreach(iter, &lanes)
+	{
+		Lane	   *lane = dlist_container(Lane, node, iter.cur);
+
+		lane_lower_floor(lane, news_from, PG_INT64_MIN);
+		floors[n].lane = lane->name;
+		floors[n].start = lane->floor_start;
+		floors[n++].id = lane->floor_id;
+	}
+	*heads = queue_find_heads(floors, n);
+	foreach(cell, *heads)
+	{
+		if (((ReadyPlace *) lfirst(cell))->is_of_new_lane)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Find them from the first place on, and see how long that takes.
+ */
+static List *
+find_from_start(void)
+{
+	MonotonicUs began = monotonic_now();
+	MonotonicUs enough = LONG_WALK;
+	List	   *heads = queue_find_lanes();
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &lanes)
+		enough += LONG_WALK_OF_LANE;
+	walk_is_long = monotonic_now() - began > enough;
+	return heads;
 }
 
 /*
