@@ -13,7 +13,6 @@
  */
 #include "postgres.h"
 
-#include "miscadmin.h"
 #include "nodes/pg_list.h"
 #include "utils/timestamp.h"
 
@@ -64,7 +63,6 @@ expiry_next_event(void)
 void
 expiry_run(void)
 {
-	MemoryContext context = CurrentMemoryContext;
 	ReadyPlace	before = place;
 	List	   *volatile expired = NIL;
 	volatile int n = 0;
@@ -92,13 +90,7 @@ expiry_run(void)
 	}
 	PG_CATCH();
 	{
-		HOLD_INTERRUPTS();
-		MemoryContextSwitchTo(context);
-		activity_note_error(CopyErrorData()->message);
-		EmitErrorReport();
-		queue_abort();
-		FlushErrorState();
-		RESUME_INTERRUPTS();
+		activity_note_error(queue_abort());
 		failed = true;
 	}
 	PG_END_TRY();

@@ -58,6 +58,9 @@
  * it answers within 200 ms. */
 #define FEW_IN_FLIGHT		4
 
+/* So many requests of a lane in a row that cannot be claimed pause it */
+#define MAX_REFUSED			20
+
 /* longer than credentials take to be fetched, or not */
 #define WAIT_FOR_SET		((ROLE_FETCH_TIMEOUT + 3000) * US_PER_MS)
 
@@ -585,6 +588,28 @@ lane_pause(Lane *lane, const char *reason)
 					NameStr(lane->name.server), (int) (pause / US_PER_SECOND)),
 			 errdetail_internal("%s", reason),
 			 errhint("The pause ends at any change of the server, of the user mapping or of the role, and at a reload.")));
+}
+
+/*
+ * A trigger has kept a request of a lane from being claimed.  Requests of others
+ * are not looked for while too many are passed over for that; so this lane is
+ * paused before that.
+ */
+void
+lane_note_refused(Lane *lane)
+{
+	lane->n_refused++;
+	if (lane_is_refused(lane))
+		lane_pause(lane, "triggers on screenshot_task_request keep its requests from being changed");
+}
+
+/*
+ * Are one lane's requests, one like the other, kept from being claimed?
+ */
+bool
+lane_is_refused(const Lane *lane)
+{
+	return lane->n_refused >= MAX_REFUSED;
 }
 
 static void

@@ -19,7 +19,6 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "miscadmin.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -97,7 +96,6 @@ removal_next_event(void)
 void
 removal_run(void)
 {
-	MemoryContext context = CurrentMemoryContext;
 	MonotonicUs began = monotonic_now();
 	volatile int n = 0;
 
@@ -118,13 +116,8 @@ removal_run(void)
 	}
 	PG_CATCH();
 	{
-		HOLD_INTERRUPTS();
-		MemoryContextSwitchTo(context);
-		EmitErrorReport();
-		queue_abort();
-		FlushErrorState();
 		disable_timeout(STATEMENT_TIMEOUT, false);
-		RESUME_INTERRUPTS();
+		(void) queue_abort();
 		n = 0;
 	}
 	PG_END_TRY();

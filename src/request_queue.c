@@ -71,6 +71,9 @@
 #define IMPATIENT_FOR		(5 * US_PER_SECOND)
 #define IMPATIENT_TIMEOUT	"20ms"
 
+/* If so many rows in a row cannot be changed, it is not they that are to blame. */
+#define MOST_REFUSED		100
+
 /*
  * Most changes take two statements: one chooses rows and locks them, the other
  * changes them.  So it is known which row was to be changed if a trigger of
@@ -283,7 +286,7 @@ static Statement heads_statement = {
  * was claimed before may still be there, dead, as long as anybody might see it.
  */
 static Statement choose_ready = {
-	"SELECT ready.id"
+	"SELECT ready.id, lane.server, lane.role"
 	" FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4),"
 	"  pg_catalog.unnest($5), pg_catalog.unnest($7), pg_catalog.unnest($8))"
 	"  AS lane(server, role, most, after_start, after_id),"
@@ -526,6 +529,7 @@ static int	run_with_triggers(Statement *statement, const Datum *args,
 static int64 *choose(Statement *statement, Datum *args, int *n);
 static void change(Statement *statement, const int64 *ids, int n, Datum *args,
 				   const char *nulls, RowsTaker take, void *arg);
+static bool changes_one_by_one(void);
 static void change_at_once(Statement *statement, const int64 *ids, int n,
 						   Datum *args, const char *nulls, RowsTaker take,
 						   void *arg);
@@ -539,6 +543,7 @@ static int64 returned_number(int row);
 static int	lock_finished(FinishedRequest **finished, int n_finished);
 static void write_finished(FinishedRequest **finished, int n_finished);
 static int	compare_ids(const void *a, const void *b);
+static LaneName *read_lanes(int n);
 static void take_claimed(int n, void *arg);
 static void take_expired(int n, void *arg);
 static void take_changed(int n, void *arg);
@@ -676,17 +681,29 @@ queue_commit(void)
 }
 
 /*
- * Abort it after an error.  Statements are prepared anew the next time: what
- * they were prepared for may be gone.
+ * Log the error that was caught, and abort the transaction.  Statements are
+ * prepared anew the next time: what they were prepared for may be gone.
+ *
+ * Returns the error's message, in the context in which the transaction was
+ * begun.  To be called in PG_CATCH().
  */
-void
+const char *
 queue_abort(void)
 {
+	const char *message;
+
+	HOLD_INTERRUPTS();
+	MemoryContextSwitchTo(caller_context);
+	message = CopyErrorData()->message;
+	EmitErrorReport();
 	note_lock_timeout(geterrcode());
 	AbortCurrentTransaction();
 	MemoryContextSwitchTo(caller_context);
+	FlushErrorState();
 	use_schema(NULL);
 	pgstat_report_activity(STATE_IDLE, NULL);
+	RESUME_INTERRUPTS();
+	return message;
 }
 
 /*
@@ -897,13 +914,11 @@ static void
 change(Statement *statement, const int64 *ids, int n, Datum *args,
 	   const char *nulls, RowsTaker take, void *arg)
 {
-	/* With so many in a row it is not the rows that are to blame. */
-	const int	most_refused = 100;
 	int			refused = 0;
 
 	if (n == 0)
 		return;
-	if (!row_by_row && !refusals_exist())
+	if (!changes_one_by_one())
 	{
 		change_at_once(statement, ids, n, args, nulls, take, arg);
 		return;
@@ -911,11 +926,17 @@ change(Statement *statement, const int64 *ids, int n, Datum *args,
 	for (int i = 0; i < n && (i == 0 || monotonic_now() < change_by); i++)
 	{
 		if (change_alone(statement, ids[i], args, nulls, take, arg,
-						 refused < most_refused))
+						 refused < MOST_REFUSED))
 			refused = 0;
 		else
 			refused++;
 	}
+}
+
+static bool
+changes_one_by_one(void)
+{
+	return row_by_row || refusals_exist();
 }
 
 static void
@@ -1457,10 +1478,12 @@ read_heads(int n)
  *
  * Returns a list of ClaimedRequest.  They are this worker's to send as soon
  * as the transaction has committed, and not before.  *n_chosen is how many
- * there were, those included that could not be changed.
+ * there were, those included that could not be changed; *refused is a list of
+ * LaneName, of each of these.
  */
 List *
-queue_claim(const LaneDemand *demands, int n_demands, int most, int *n_chosen)
+queue_claim(const LaneDemand *demands, int n_demands, int most, int *n_chosen,
+			List **refused)
 {
 	Datum	   *servers = palloc(n_demands * sizeof(Datum));
 	Datum	   *roles = palloc(n_demands * sizeof(Datum));
@@ -1471,8 +1494,12 @@ queue_claim(const LaneDemand *demands, int n_demands, int most, int *n_chosen)
 	List	   *claimed = NIL;
 	TimestampTz now;
 	int64	   *ids;
+	LaneName   *lanes;
 	int			n;
 
+	/* Whose rows cannot be changed is told, and does not fail for all. */
+	if (changes_one_by_one())
+		most = Min(most, MOST_REFUSED);
 	for (int i = 0; i < n_demands; i++)
 	{
 		servers[i] = NameGetDatum(&demands[i].name.server);
@@ -1497,6 +1524,7 @@ queue_claim(const LaneDemand *demands, int n_demands, int most, int *n_chosen)
 											  TYPALIGN_DOUBLE));
 	args[7] = make_id_array(after_ids, n_demands);
 	ids = choose(&choose_ready, args, &n);
+	lanes = read_lanes(n);
 
 	now = GetCurrentTimestamp();
 	args[1] = CStringGetTextDatum(QUEUE_EXPIRED_MESSAGE);
@@ -1505,7 +1533,40 @@ queue_claim(const LaneDemand *demands, int n_demands, int most, int *n_chosen)
 	args[4] = current_stamp();
 	change(&claim_statement, ids, n, args, NULL, take_claimed, &claimed);
 	*n_chosen = n;
+	*refused = NIL;
+	for (int i = 0; i < n && list_length(claimed) < n; i++)
+	{
+		MemoryContext old;
+
+		if (!refusal_holds(ids[i]))
+			continue;
+		old = MemoryContextSwitchTo(caller_context);
+		*refused = lappend(*refused, memcpy(palloc(sizeof(LaneName)),
+											&lanes[i], sizeof(LaneName)));
+		MemoryContextSwitchTo(old);
+	}
 	return claimed;
+}
+
+/*
+ * The server and the role in the second and third column of the rows, so many,
+ * that a statement gave: palloc'd.
+ */
+static LaneName *
+read_lanes(int n)
+{
+	LaneName   *lanes = palloc((n + 1) * sizeof(LaneName));
+
+	for (int i = 0; i < n; i++)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		bool		isnull;
+
+		lanes[i].server = *DatumGetName(SPI_getbinval(tuple, desc, 2, &isnull));
+		lanes[i].role = DatumGetObjectId(SPI_getbinval(tuple, desc, 3, &isnull));
+	}
+	return lanes;
 }
 
 /*

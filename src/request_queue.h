@@ -189,7 +189,7 @@ typedef enum QueueState
 extern bool queue_exists(void);
 extern QueueState queue_begin(const char *activity, bool one_by_one);
 extern void queue_commit(void);
-extern void queue_abort(void);
+extern const char *queue_abort(void);
 
 extern int	queue_orphans_to_doubt(TimestampTz ask_at, List **doubtful);
 extern void queue_left_orphans_to_doubt(TimestampTz ask_at, List **doubtful);
@@ -205,7 +205,7 @@ extern int	queue_count_held(void);
 extern List *queue_find_lanes(void);
 extern List *queue_find_heads(ReadyPlace *after, int n);
 extern List *queue_claim(const LaneDemand *demands, int n_demands, int most,
-						 int *n_chosen);
+						 int *n_chosen, List **refused);
 extern List *queue_finish(FinishedRequest **finished, int n_finished);
 
 extern bool requests_are_equal(const DoubtfulRequest *a,

@@ -160,7 +160,8 @@ share_room(MonotonicUs now)
 		lane->demand = 0;
 		if (!lane_may_claim(lane, now, dispatch_spare()))
 			continue;
-		lane->demand = (server->room + server->sharers - 1) / server->sharers;
+		lane->demand = lane_is_refused(lane) ? 1 :
+			(server->room + server->sharers - 1) / server->sharers;
 		server->room -= lane->demand;
 		server->sharers--;
 	}
@@ -180,6 +181,7 @@ claim_for_account(Lane *first, MonotonicUs *look_again_at)
 	int			n_chosen = 0;
 	MonotonicUs retry_at;
 	List	   *claimed = NIL;
+	List	   *refused = NIL;
 	ListCell   *cell;
 	dlist_iter	iter;
 
@@ -211,14 +213,17 @@ claim_for_account(Lane *first, MonotonicUs *look_again_at)
 					 CLAIM_AHEAD, &claim_tickets[n_claim_tickets], &retry_at);
 	n_claim_tickets += n;
 	if (n > 0)
-		claimed = queue_claim(demands, n_demands, n, &n_chosen);
+		claimed = queue_claim(demands, n_demands, n, &n_chosen, &refused);
 	foreach(cell, claimed)
 	{
 		ClaimedRequest *row = lfirst(cell);
 
 		if (!row->expired)
 			lane_find(&row->lane)->was_seen = false;
+		lane_find(&row->lane)->n_refused = 0;
 	}
+	foreach(cell, refused)
+		lane_note_refused(lane_find(lfirst(cell)));
 	activity_note_claimed(list_length(claimed));
 	/* If some could not be changed, the next claim tells. */
 	if (n_chosen < n && list_length(claimed) == n_chosen)

@@ -160,7 +160,6 @@ static void write_carefully(void);
 static void set_aside(dlist_node *outcome, MonotonicUs how_long);
 static void retry_stuck(void);
 static TransactionResult run_transaction(dlist_head *finished, bool go_on);
-static void recover_from_error(void);
 static void write_outcomes(dlist_head *finished);
 static void log_unwritten(const FinishedRequest *outcome);
 static void keep_locked(dlist_head *finished);
@@ -308,7 +307,7 @@ count_aside(void)
 	PG_CATCH();
 	{
 		/* It was for information alone, and will be tried again. */
-		recover_from_error();
+		activity_note_error(queue_abort());
 	}
 	PG_END_TRY();
 }
@@ -757,7 +756,7 @@ run_transaction(dlist_head *finished, bool go_on)
 	}
 	PG_CATCH();
 	{
-		recover_from_error();
+		activity_note_error(queue_abort());
 		failed = true;
 		claimed = NIL;
 		if (go_on)
@@ -798,21 +797,6 @@ run_transaction(dlist_head *finished, bool go_on)
 	submission_claimed(claimed);
 	submission_end_claim();
 	return TRANSACTION_DONE;
-}
-
-/*
- * Abort the transaction that failed, and log why.  Called in PG_CATCH().
- */
-static void
-recover_from_error(void)
-{
-	HOLD_INTERRUPTS();
-	MemoryContextSwitchTo(cycle_context);
-	activity_note_error(CopyErrorData()->message);
-	EmitErrorReport();
-	queue_abort();
-	FlushErrorState();
-	RESUME_INTERRUPTS();
 }
 
 /*

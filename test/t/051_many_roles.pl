@@ -1,5 +1,5 @@
-# Many roles send by one server: those that come first go first, whichever role's they are; and roles that may not send
-# are in nobody's way.
+# Many roles send by one server: those that come first go first, whichever role's they are; and roles that may not send,
+# or whose requests a trigger refuses, are in nobody's way.
 
 use strict;
 use warnings;
@@ -9,7 +9,7 @@ use lib "$FindBin::RealBin/../perl";
 use ScreenshotTaskTest;
 use Test::More;
 
-use constant { ROLES => 40, EACH => 8, LOST => 200 };
+use constant { ROLES => 40, EACH => 8, LOST => 200, REFUSED => 1500 };
 
 my $api  = LiveApi->new;
 my $node = ScreenshotTaskTest->start_new('main', 'screenshot_task.enabled' => 'off');
@@ -51,7 +51,31 @@ ok($node->wait_for_table("status = 'created'", where => "stream_name ~ '^healthy
 ok(wait_until(sub { (() = $node->log_text =~ /tasks of role lost_\d+ for server "lost" are paused for/g) >= LOST }), 'the others are paused');
 cmp_ok($failed->() - $errors, '<', LOST / 10, 'and no transaction failed for that');
 is($node->safe_psql('postgres', "SELECT count(*) FROM screenshot_task_request WHERE stream_name = 'lost' AND status = 'pending' AND attempts = 0"), LOST, 'theirs are as they were');
-is($api->complaints, '', 'the stand-in has nothing to complain of');
+
+# A role with a trigger of the owner's that refuses all of its requests, which come first
+my $wide = LiveApi->new('--limit', 1000);
+$node->add_server('wide', $wide, requests_per_second => 1000);
+$node->safe_psql('postgres', make_role($_, 'wide')) for 'refused', 'accepted';
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		IF NEW.requested_by = 'refused' THEN
+			RAISE EXCEPTION 'not %', NEW.id;
+		END IF;
+		RETURN NEW;
+	END $$;
+	CREATE TRIGGER refuse BEFORE UPDATE ON screenshot_task_request FOR EACH ROW EXECUTE FUNCTION refuse()});
+$node->safe_psql('postgres', 'BEGIN; SET ROLE refused;' . insert_sql(server => 'wide', stream_name => 'refused', rows => REFUSED)
+	  . 'SET ROLE accepted;' . insert_sql(server => 'wide', stream_name => \"'accepted ' || i", rows => 30) . 'COMMIT');
+ok($node->wait_for_table("status = 'created'", where => "stream_name ~ '^accepted'"), 'a role whose requests nothing refuses sends');
+like($node->log_text, qr/screenshot tasks of role refused for server "wide" are paused for 5 s\n.*DETAIL:  triggers on screenshot_task_request keep its requests from being changed\n/,
+	'the other one is paused, and the log says why');
+is($node->safe_psql('postgres', "SELECT count(*) FROM screenshot_task_request WHERE stream_name = 'refused' AND status = 'pending' AND attempts = 0"), REFUSED, 'its requests are as they were');
+cmp_ok(scalar(() = $node->log_text =~ /request \d+ could not be changed/g), '<', REFUSED / 2, 'and few of them were tried');
+$node->safe_psql('postgres', 'DROP TRIGGER refuse ON screenshot_task_request');
+$node->reload;
+ok($node->wait_for_table("status = 'created'", where => "server = 'wide'"), 'without the trigger, and after a reload, all are created');
+is(scalar $wide->ledger(event => 'create'), REFUSED + 30, 'once each');
+is($_->complaints, '', 'the stand-in has nothing to complain of') for $api, $wide;
 
 done_testing();
 
