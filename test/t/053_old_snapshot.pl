@@ -17,7 +17,7 @@ my $api  = LiveApi->new('--limit', 1000);
 my $node = ScreenshotTaskTest->start_new('main', 'screenshot_task.enabled' => 'off', 'screenshot_task.sweep_interval' => '1h',
 	'screenshot_task.reconcile_grace' => '100ms', 'screenshot_task.reconcile_spacing' => '2s', max_prepared_transactions => 2);
 
-$node->add_server('tencent_live', $api, requests_per_second => 1000);
+$node->add_server('tencent_live', $api, requests_per_second => 1000, request_timeout => '3s');
 $node->safe_psql('postgres', "CREATE ROLE other; GRANT INSERT ON screenshot_task_request TO other; GRANT USAGE ON FOREIGN SERVER tencent_live TO other");
 my $holder = $node->begin('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1; SELECT pg_sleep(1000)');
 ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE '%pg_sleep(1000)%' AND backend_xmin IS NOT NULL AND pid <> pg_backend_pid()"),
