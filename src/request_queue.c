@@ -249,35 +249,39 @@ static Statement lanes_statement = {
 };
 
 /*
- * The same of lanes that are known, in their order, each from a place on; and
- * the first request of any other lane between two of them.  The first lane of
- * $3 and $4, and the last one, are bounds.
+ * The same of lanes that are known, $3 and $4, each from a place on; and the
+ * first request of other lanes: of roles between others of a server, $7 to $9,
+ * and of servers between others, $10.  A comparison of rows would do for both,
+ * but an index is not left at the end of one.
  */
+#define HEAD_AMONG(condition) \
+	"LATERAL (SELECT " READY_ORDER " FROM %1$s AS t" \
+	" WHERE t.origin = $1 AND t.status = 'pending' AND t.id <> ALL ($2)" \
+	" AND t.next_attempt_at IS NULL AND " condition \
+	" ORDER BY " READY_ORDER " LIMIT 1) AS head"
+
 static Statement heads_statement = {
 	"SELECT head.*, false"
 	" FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4),"
 	"  pg_catalog.unnest($5), pg_catalog.unnest($6))"
-	"  AS lane(server, role, after_start, after_id),"
-	" LATERAL (SELECT " READY_ORDER " FROM %1$s AS t"
-	"  WHERE t.origin = $1 AND t.status = 'pending' AND t.id <> ALL ($2)"
-	"  AND t.next_attempt_at IS NULL"
-	"  AND t.server = lane.server AND t.role = lane.role"
-	"  AND (COALESCE(t.start_time, t.requested_at), t.id)"
-	"   > (lane.after_start, lane.after_id)"
-	"  ORDER BY COALESCE(t.start_time, t.requested_at), t.id LIMIT 1) AS head"
+	"  AS lane(server, role, after_start, after_id), "
+	HEAD_AMONG("t.server = lane.server AND t.role = lane.role"
+			   " AND (COALESCE(t.start_time, t.requested_at), t.id)"
+			   "  > (lane.after_start, lane.after_id)")
 	" UNION ALL "
 	"SELECT head.*, true"
-	" FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4),"
-	"  pg_catalog.unnest($3[2:]), pg_catalog.unnest($4[2:]))"
-	"  AS gap(server, role, next_server, next_role),"
-	" LATERAL (SELECT " READY_ORDER " FROM %1$s AS t"
-	"  WHERE t.origin = $1 AND t.status = 'pending' AND t.id <> ALL ($2)"
-	"  AND t.next_attempt_at IS NULL"
-	"  AND (t.server, t.role) > (gap.server, gap.role)"
-	"  AND (t.server, t.role) < (gap.next_server, gap.next_role)"
-	"  ORDER BY " READY_ORDER " LIMIT 1) AS head",
-	6, {INT8OID, INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID, TIMESTAMPTZARRAYOID,
-	INT8ARRAYOID}, NULL
+	" FROM ROWS FROM (pg_catalog.unnest($7), pg_catalog.unnest($8),"
+	"  pg_catalog.unnest($9)) AS gap(server, after_role, to_role), "
+	HEAD_AMONG("t.server = gap.server AND t.role > gap.after_role"
+			   " AND t.role < gap.to_role")
+	" UNION ALL "
+	"SELECT head.*, true"
+	" FROM ROWS FROM (pg_catalog.unnest($10), pg_catalog.unnest($10[2:]))"
+	"  AS gap(after_server, to_server), "
+	HEAD_AMONG("t.server > gap.after_server AND t.server < gap.to_server"),
+	10, {INT8OID, INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID, TIMESTAMPTZARRAYOID,
+		INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID, OIDARRAYOID,
+	NAMEARRAYOID}, NULL
 };
 
 /*
@@ -538,6 +542,7 @@ static bool change_alone(Statement *statement, int64 id, Datum *args,
 						 bool go_on);
 static Datum current_stamp(void);
 static Datum make_id_array(const int64 *ids, int n);
+static Datum make_array(Oid element, Datum *datums, int n);
 static bool was_returned(int64 id, int n_rows);
 static int64 returned_number(int row);
 static int	lock_finished(FinishedRequest **finished, int n_finished);
@@ -980,6 +985,21 @@ make_id_array(const int64 *ids, int n)
 }
 
 /*
+ * An array of another type, palloc'd.
+ */
+static Datum
+make_array(Oid element, Datum *datums, int n)
+{
+	int16		length;
+	bool		by_value;
+	char		align;
+
+	get_typlenbyvalalign(element, &length, &by_value, &align);
+	return PointerGetDatum(construct_array(datums, n, element, length,
+										   by_value, align));
+}
+
+/*
  * Is an id one of those in the rows, so many, that a statement gave?
  */
 static bool
@@ -1403,32 +1423,59 @@ queue_find_lanes(void)
 List *
 queue_find_heads(ReadyPlace *after, int n)
 {
-	List	   *names = NIL;
-	Datum	   *starts = palloc((n + 1) * sizeof(Datum));
-	int64	   *ids = palloc((n + 1) * sizeof(int64));
-	LaneName	first = {.role = InvalidOid};
-	LaneName	last = {.role = OID_MAX};
-	Datum		args[6];
+	Datum	   *servers = palloc(n * sizeof(Datum));
+	Datum	   *roles = palloc(n * sizeof(Datum));
+	Datum	   *starts = palloc(n * sizeof(Datum));
+	int64	   *ids = palloc(n * sizeof(int64));
+	Datum	   *gap_servers = palloc(2 * n * sizeof(Datum));
+	Datum	   *after_roles = palloc(2 * n * sizeof(Datum));
+	Datum	   *to_roles = palloc(2 * n * sizeof(Datum));
+	Datum	   *bounds = palloc((n + 2) * sizeof(Datum));
+	NameData	first_server = {{0}};
+	NameData	last_server = {{0}};
+	int			n_gaps = 0;
+	int			n_bounds = 0;
+	Datum		args[10];
 
-	memset(NameStr(last.server), 0xff, NAMEDATALEN - 1);
+	memset(NameStr(last_server), 0xff, NAMEDATALEN - 1);
 	qsort(after, n, sizeof(ReadyPlace), compare_lanes);
-	starts[0] = TimestampTzGetDatum(DT_NOEND);
-	ids[0] = 0;
-	names = lappend(names, &first);
+	bounds[n_bounds++] = NameGetDatum(&first_server);
 	for (int i = 0; i < n; i++)
 	{
-		names = lappend(names, &after[i].lane);
-		starts[i + 1] = TimestampTzGetDatum(after[i].start);
-		ids[i + 1] = after[i].id;
+		LaneName   *lane = &after[i].lane;
+		bool		is_first = i == 0 ||
+			namestrcmp(&lane->server, NameStr(after[i - 1].lane.server)) != 0;
+		bool		is_last = i == n - 1 ||
+			namestrcmp(&lane->server, NameStr(after[i + 1].lane.server)) != 0;
+
+		servers[i] = NameGetDatum(&lane->server);
+		roles[i] = ObjectIdGetDatum(lane->role);
+		starts[i] = TimestampTzGetDatum(after[i].start);
+		ids[i] = after[i].id;
+		if (is_first)
+		{
+			bounds[n_bounds++] = servers[i];
+			gap_servers[n_gaps] = servers[i];
+			after_roles[n_gaps] = ObjectIdGetDatum(InvalidOid);
+			to_roles[n_gaps++] = roles[i];
+		}
+		gap_servers[n_gaps] = servers[i];
+		after_roles[n_gaps] = roles[i];
+		to_roles[n_gaps++] = is_last ? ObjectIdGetDatum(OID_MAX) :
+			ObjectIdGetDatum(after[i + 1].lane.role);
 	}
-	names = lappend(names, &last);
+	bounds[n_bounds++] = NameGetDatum(&last_server);
+
 	args[0] = Int64GetDatum(request_origin());
 	args[1] = refusals_array();
-	make_lane_arrays(names, &args[2], &args[3]);
-	args[4] = PointerGetDatum(construct_array(starts, n + 1, TIMESTAMPTZOID,
-											  sizeof(int64), FLOAT8PASSBYVAL,
-											  TYPALIGN_DOUBLE));
-	args[5] = make_id_array(ids, n + 1);
+	args[2] = make_array(NAMEOID, servers, n);
+	args[3] = make_array(OIDOID, roles, n);
+	args[4] = make_array(TIMESTAMPTZOID, starts, n);
+	args[5] = make_id_array(ids, n);
+	args[6] = make_array(NAMEOID, gap_servers, n_gaps);
+	args[7] = make_array(OIDOID, after_roles, n_gaps);
+	args[8] = make_array(OIDOID, to_roles, n_gaps);
+	args[9] = make_array(NAMEOID, bounds, n_bounds);
 	return read_heads(run(&heads_statement, args, NULL));
 }
 
@@ -1508,20 +1555,11 @@ queue_claim(const LaneDemand *demands, int n_demands, int most, int *n_chosen,
 		starts[i] = TimestampTzGetDatum(demands[i].after_start);
 		after_ids[i] = demands[i].after_id;
 	}
-	args[2] = PointerGetDatum(construct_array(servers, n_demands, NAMEOID,
-											  NAMEDATALEN, false,
-											  TYPALIGN_CHAR));
-	args[3] = PointerGetDatum(construct_array(roles, n_demands, OIDOID,
-											  sizeof(Oid), true,
-											  TYPALIGN_INT));
-	args[4] = PointerGetDatum(construct_array(mosts, n_demands, INT4OID,
-											  sizeof(int32), true,
-											  TYPALIGN_INT));
+	args[2] = make_array(NAMEOID, servers, n_demands);
+	args[3] = make_array(OIDOID, roles, n_demands);
+	args[4] = make_array(INT4OID, mosts, n_demands);
 	args[5] = Int32GetDatum(most);
-	args[6] = PointerGetDatum(construct_array(starts, n_demands,
-											  TIMESTAMPTZOID, sizeof(int64),
-											  FLOAT8PASSBYVAL,
-											  TYPALIGN_DOUBLE));
+	args[6] = make_array(TIMESTAMPTZOID, starts, n_demands);
 	args[7] = make_id_array(after_ids, n_demands);
 	ids = choose(&choose_ready, args, &n);
 	lanes = read_lanes(n);
@@ -1735,13 +1773,8 @@ lock_finished(FinishedRequest **finished, int n_finished)
 		n_ids++;
 	}
 	args[0] = make_id_array(ids, n_ids);
-	args[1] = PointerGetDatum(construct_array(attempts, n_ids, INT4OID,
-											  sizeof(int32), true,
-											  TYPALIGN_INT));
-	args[2] = PointerGetDatum(construct_array(requested_at, n_ids,
-											  TIMESTAMPTZOID, sizeof(int64),
-											  FLOAT8PASSBYVAL,
-											  TYPALIGN_DOUBLE));
+	args[1] = make_array(INT4OID, attempts, n_ids);
+	args[2] = make_array(TIMESTAMPTZOID, requested_at, n_ids);
 	n_rows = run(&lock_sent, args, NULL);
 	for (int i = 0; i < n_finished; i++)
 	{
@@ -1903,12 +1936,8 @@ make_lane_arrays(List *names, Datum *servers, Datum *roles)
 		server_datums[i] = NameGetDatum(&name->server);
 		role_datums[i] = ObjectIdGetDatum(name->role);
 	}
-	*servers = PointerGetDatum(construct_array(server_datums, n, NAMEOID,
-											   NAMEDATALEN, false,
-											   TYPALIGN_CHAR));
-	*roles = PointerGetDatum(construct_array(role_datums, n, OIDOID,
-											 sizeof(Oid), true,
-											 TYPALIGN_INT));
+	*servers = make_array(NAMEOID, server_datums, n);
+	*roles = make_array(OIDOID, role_datums, n);
 }
 
 /*
@@ -2031,8 +2060,7 @@ queue_drop_claimed(const DoubtfulRequest *request, List *tasks)
 		return NIL;
 	foreach(cell, tasks)
 		ids[n++] = CStringGetTextDatum(((FoundTask *) lfirst(cell))->task_id);
-	args[0] = PointerGetDatum(construct_array(ids, n_ids, TEXTOID, -1, false,
-											  TYPALIGN_INT));
+	args[0] = make_array(TEXTOID, ids, n_ids);
 	args[1] = TimestampTzGetDatum(time_t_to_timestamptz((pg_time_t) request->end_time));
 
 	n = run(&claimed_statement, args, NULL);
