@@ -49,6 +49,9 @@
 /* longer than a connection takes by default, at the most */
 #define HOLD_TIME		(6 * US_PER_SECOND)
 
+/* How long a process does not say again that there are too many accounts */
+#define LOG_REST		(60 * US_PER_SECOND)
+
 /* How much later than it meant to somebody who waits may come */
 #define WAITER_GRACE	(20 * US_PER_MS)
 
@@ -103,6 +106,7 @@ struct RateTable
 };
 
 static RateWindow *find_window(RateTable *table, RateKey key);
+static void log_lack_of_windows(const RateTable *table, MonotonicUs now);
 static void forget_all(RateTable *table, RateWindow *window, RateKey key);
 static bool is_unused(const RateWindow *window, MonotonicUs now);
 static int	take_slots(RateWindow *window, int per_second, int wanted,
@@ -181,7 +185,10 @@ rate_acquire(RateTable *table, RateKey key, int per_second, int wanted,
 	*retry_at = now + US_PER_SECOND;
 	window = find_window(table, key);
 	if (window == NULL)
+	{
+		log_lack_of_windows(table, now);
 		return 0;
+	}
 
 	SpinLockAcquire(&window->mutex);
 	if (window->key != key)
@@ -530,6 +537,24 @@ find_window(RateTable *table, RateKey key)
 	}
 	SpinLockRelease(&table->mutex);
 	return found;
+}
+
+/*
+ * Say that a request waits since there are too many accounts, but not for each.
+ */
+static void
+log_lack_of_windows(const RateTable *table, MonotonicUs now)
+{
+	static MonotonicUs not_before = 0;
+
+	if (now < not_before)
+		return;
+	not_before = now + LOG_REST;
+	ereport(LOG,
+			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+			 errmsg("screenshot_task keeps the rate limits of no more than %d accounts at a time",
+					table->n_windows),
+			 errdetail("Requests of others wait until one of these has sent nothing for a second.")));
 }
 
 /*
