@@ -683,7 +683,7 @@ rate_table(void)
 		RateTable  *table = MemoryContextAllocZero(TopMemoryContext,
 												   rate_table_size(n_windows));
 
-		rate_table_init(table, n_windows);
+		rate_table_init(table, n_windows, 0);
 		own = table;
 	}
 	return own;

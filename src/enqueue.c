@@ -26,6 +26,7 @@
 
 #include "access/htup_details.h"
 #include "access/xact.h"
+#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
 #include "commands/trigger.h"
@@ -34,8 +35,10 @@
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "postmaster/bgworker.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -67,7 +70,11 @@ typedef struct Row
 static void check_columns(Relation relation);
 static HeapTuple restored_row(HeapTuple tuple, TupleDesc desc);
 static HeapTuple new_row(Relation relation, HeapTuple tuple);
+static bool has_moved(TupleTableSlot *old, TupleTableSlot *new);
 static HeapTuple stamped_row(HeapTuple tuple, TupleTableSlot *slot);
+static TimestampTz ready_from(Relation relation, int16 event,
+							  TupleTableSlot *slot);
+static bool has_other_trigger(Relation relation, int16 event);
 static const Datum *get_column(const Row *row, int column);
 static void set_column(Row *row, int column, Datum value);
 static int64 next_id(Relation relation);
@@ -170,11 +177,47 @@ screenshot_task_request_update(PG_FUNCTION_ARGS)
 				 errmsg("screenshot_task_request_update must be fired BEFORE UPDATE FOR EACH ROW")));
 
 	check_columns(trigger->tg_relation);
+	/* The worker knows what it makes ready. */
+	if (MyBgworkerEntry == NULL &&
+		has_moved(trigger->tg_trigslot, trigger->tg_newslot))
+		wake_at_commit(ready_from(trigger->tg_relation, TRIGGER_TYPE_UPDATE,
+								  trigger->tg_newslot));
 	origin = slot_getattr(trigger->tg_trigslot, Anum_request_origin, &isnull);
 	if (isnull || DatumGetInt64(origin) != request_origin())
 		return PointerGetDatum(trigger->tg_newtuple);
 	return PointerGetDatum(stamped_row(trigger->tg_newtuple,
 									   trigger->tg_newslot));
+}
+
+/*
+ * Is a row a pending request that was not, or not at this place?
+ */
+static bool
+has_moved(TupleTableSlot *old, TupleTableSlot *new)
+{
+	static const int columns[] = {
+		Anum_request_status, Anum_request_next_attempt_at,
+		Anum_request_start_time, Anum_request_server, Anum_request_role
+	};
+	TupleDesc	desc = new->tts_tupleDescriptor;
+	bool		isnull;
+
+	if (slot_getattr(new, Anum_request_status, &isnull) !=
+		pending_status(TupleDescAttr(desc, Anum_request_status - 1)->atttypid))
+		return false;
+	for (int i = 0; i < (int) lengthof(columns); i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(desc, columns[i] - 1);
+		bool		was_null;
+		Datum		was = slot_getattr(old, columns[i], &was_null);
+		Datum		is = slot_getattr(new, columns[i], &isnull);
+
+		if (isnull != was_null ||
+			(!isnull && !datumIsEqual(was, is, attribute->attbyval,
+									  attribute->attlen)))
+			return true;
+	}
+	return false;
 }
 
 /*
@@ -299,11 +342,57 @@ new_row(Relation relation, HeapTuple tuple)
 	start = get_column(&row, Anum_request_start_time);
 	if (first_attempt_at(&row, &at))
 		set_column(&row, Anum_request_next_attempt_at, TimestampTzGetDatum(at));
+	else if (has_other_trigger(relation, TRIGGER_TYPE_INSERT))
+		from = DT_NOBEGIN;
 	else
 		from = start != NULL ? DatumGetTimestampTz(*start) :
 			GetCurrentTransactionStartTimestamp();
 	wake_at_commit(from);
 	return heap_form_tuple(desc, row.values, row.nulls);
+}
+
+/*
+ * The place of a pending row that is written: see wake_at_commit().
+ */
+static TimestampTz
+ready_from(Relation relation, int16 event, TupleTableSlot *slot)
+{
+	bool		waits;
+	bool		has_start;
+	bool		isnull;
+	Datum		start;
+
+	(void) slot_getattr(slot, Anum_request_next_attempt_at, &isnull);
+	waits = !isnull;
+	start = slot_getattr(slot, Anum_request_start_time, &isnull);
+	has_start = !isnull;
+	if (waits)
+		return DT_NOEND;
+	if (has_other_trigger(relation, event))
+		return DT_NOBEGIN;
+	if (!has_start)
+		start = slot_getattr(slot, Anum_request_requested_at, &isnull);
+	return DatumGetTimestampTz(start);
+}
+
+/*
+ * Has the owner put a trigger on the table that may change a row before it is
+ * written?
+ */
+static bool
+has_other_trigger(Relation relation, int16 event)
+{
+	TriggerDesc *triggers = relation->trigdesc;
+	int			n = 0;
+
+	for (int i = 0; i < triggers->numtriggers; i++)
+	{
+		if (TRIGGER_TYPE_MATCHES(triggers->triggers[i].tgtype,
+								 TRIGGER_TYPE_ROW, TRIGGER_TYPE_BEFORE,
+								 event))
+			n++;
+	}
+	return n > 1;
 }
 
 /*

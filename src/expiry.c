@@ -3,10 +3,9 @@
  * expiry.c
  *	  Expiring requests that nobody sends before their end
  *
- * A claim finds those whose turn has come.  Others are in a backlog, or their
- * server is paused: each sweep begins a pass over all that are ready and have
- * started, some thousand rows at a time, each in a transaction of its own, with
- * a rest between them.  However many there are, the requests to be sent do not
+ * Each sweep begins a pass over all that are ready and have started, some thousand
+ * rows at a time, each in a transaction of its own, with a rest between them; so
+ * does a look at the table that finds one whose turn has come.  However many there are, the requests to be sent do not
  * wait for it.
  *
  *-------------------------------------------------------------------------
@@ -25,20 +24,26 @@
 #define MAX_ROWS			1000
 #define REST				(20 * US_PER_MS)
 
+/* How long after a pass none begins but a sweep's */
+#define LONG_REST			(5 * US_PER_SECOND)
+
 /* The next try, after one that failed, and when the table is locked */
 #define RETRY				US_PER_SECOND
 
 static MonotonicUs next_at = MONOTONIC_NEVER;
+static MonotonicUs ended_at = -LONG_REST;	/* the last pass */
 static ReadyPlace place;		/* of the last row that was looked at */
 static bool one_by_one = false; /* has a transaction failed? */
 
 /*
- * Begin a pass, if none is under way.
+ * Begin a pass, if none is under way; and if not at once, none ended just now:
+ * what it could not expire is locked, or a trigger refuses it.
  */
 void
-expiry_begin(void)
+expiry_begin(bool at_once)
 {
-	if (next_at != MONOTONIC_NEVER)
+	if (next_at != MONOTONIC_NEVER ||
+		(!at_once && monotonic_now() < ended_at + LONG_REST))
 		return;
 	memset(&place, 0, sizeof(place));
 	place.start = DT_NOBEGIN;
@@ -106,4 +111,6 @@ expiry_run(void)
 	else if (n == MAX_ROWS)
 		next_at = monotonic_now() + REST;
 	one_by_one = failed && !one_by_one;
+	if (next_at == MONOTONIC_NEVER)
+		ended_at = monotonic_now();
 }

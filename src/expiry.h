@@ -10,7 +10,7 @@
 
 #include "monotonic.h"
 
-extern void expiry_begin(void);
+extern void expiry_begin(bool at_once);
 extern MonotonicUs expiry_next_event(void);
 extern void expiry_run(void);
 

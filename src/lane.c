@@ -58,9 +58,6 @@
  * it answers within 200 ms. */
 #define FEW_IN_FLIGHT		4
 
-/* So many requests of a lane in a row that cannot be claimed pause it */
-#define MAX_REFUSED			20
-
 /* longer than credentials take to be fetched, or not */
 #define WAIT_FOR_SET		((ROLE_FETCH_TIMEOUT + 3000) * US_PER_MS)
 
@@ -288,7 +285,8 @@ forget_options(Lane *lane)
 	lane->options = NULL;
 	lane->demand = 0;
 	if (lane->context != NULL)
-		MemoryContextReset(lane->context);
+		MemoryContextDelete(lane->context);
+	lane->context = NULL;
 }
 
 /*
@@ -438,6 +436,12 @@ void
 lane_has_work_from(Lane *lane, TimestampTz start, int64 id)
 {
 	lane_lower_floor(lane, start, id);
+	if (start < lane->head_start ||
+		(start == lane->head_start && id < lane->head_id))
+	{
+		lane->head_start = start;
+		lane->head_id = id;
+	}
 	lane_has_new_work(lane);
 }
 
@@ -530,12 +534,12 @@ lanes_have_work(void)
 }
 
 /*
- * When a lane's slot has come, and all its pauses have ended.
+ * When a lane's slot has come, and all its pauses and its rest have ended.
  */
 static MonotonicUs
 not_before(const Lane *lane)
 {
-	return Max(lane->slot_at, lane_paused_until(lane));
+	return Max(Max(lane->slot_at, lane->rest_until), lane_paused_until(lane));
 }
 
 /*
@@ -588,28 +592,6 @@ lane_pause(Lane *lane, const char *reason)
 					NameStr(lane->name.server), (int) (pause / US_PER_SECOND)),
 			 errdetail_internal("%s", reason),
 			 errhint("The pause ends at any change of the server, of the user mapping or of the role, and at a reload.")));
-}
-
-/*
- * A trigger has kept a request of a lane from being claimed.  Requests of others
- * are not looked for while too many are passed over for that; so this lane is
- * paused before that.
- */
-void
-lane_note_refused(Lane *lane)
-{
-	lane->n_refused++;
-	if (lane_is_refused(lane))
-		lane_pause(lane, "triggers on screenshot_task_request keep its requests from being changed");
-}
-
-/*
- * Are one lane's requests, one like the other, kept from being claimed?
- */
-bool
-lane_is_refused(const Lane *lane)
-{
-	return lane->n_refused >= MAX_REFUSED;
 }
 
 static void

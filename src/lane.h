@@ -60,7 +60,8 @@ typedef struct Lane
 	int64		after_id;		/* their start and id, were claimed, */
 	MonotonicUs start_over_at;	/* but look again for others then. */
 	MonotonicUs slot_at;		/* when the account's limit lets more through */
-	int			n_refused;		/* requests that triggers have not let be claimed,
+	MonotonicUs rest_until;		/* locked requests were walked over for long */
+	int			n_passed_over;	/* requests that triggers have not let be claimed,
 								 * with none claimed since */
 	Pause		pause;
 
@@ -103,8 +104,6 @@ extern void lane_claimed(Lane *lane, TimestampTz start, int64 id);
 extern bool lane_may_claim(const Lane *lane, MonotonicUs now, int spare);
 extern int	lane_room(const Lane *lane, MonotonicUs now, int spare);
 extern MonotonicUs lane_paused_until(const Lane *lane);
-extern void lane_note_refused(Lane *lane);
-extern bool lane_is_refused(const Lane *lane);
 extern void lane_pause(Lane *lane, const char *reason);
 
 extern void server_reached(Server *server);

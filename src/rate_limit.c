@@ -102,10 +102,11 @@ struct RateTable
 	slock_t		mutex;			/* protects which window has which key */
 	MonotonicUs started;
 	int			n_windows;
+	int			n_for_workers;	/* the last ones, which only they make use of */
 	RateWindow	windows[FLEXIBLE_ARRAY_MEMBER];
 };
 
-static RateWindow *find_window(RateTable *table, RateKey key);
+static RateWindow *find_window(RateTable *table, RateKey key, bool is_worker);
 static void log_lack_of_windows(const RateTable *table, MonotonicUs now);
 static void forget_all(RateTable *table, RateWindow *window, RateKey key);
 static bool is_unused(const RateWindow *window, MonotonicUs now);
@@ -131,14 +132,16 @@ rate_table_size(int n_windows)
 }
 
 /*
- * Make a table in memory of rate_table_size().
+ * Make a table in memory of rate_table_size(), with so many windows of its that
+ * are kept for workers.
  */
 void
-rate_table_init(RateTable *table, int n_windows)
+rate_table_init(RateTable *table, int n_windows, int n_for_workers)
 {
 	SpinLockInit(&table->mutex);
 	table->started = monotonic_now();
 	table->n_windows = n_windows;
+	table->n_for_workers = n_for_workers;
 	for (int i = 0; i < n_windows; i++)
 	{
 		SpinLockInit(&table->windows[i].mutex);
@@ -183,10 +186,11 @@ rate_acquire(RateTable *table, RateKey key, int per_second, int wanted,
 	int			n_taken = 0;
 
 	*retry_at = now + US_PER_SECOND;
-	window = find_window(table, key);
+	window = find_window(table, key, horizon > 0);
 	if (window == NULL)
 	{
 		log_lack_of_windows(table, now);
+		*retry_at = now + OVERDUE_RETRY;
 		return 0;
 	}
 
@@ -431,7 +435,7 @@ rate_release(RateTicket *ticket)
 void
 rate_pause(RateTable *table, RateKey key, MonotonicUs until)
 {
-	RateWindow *window = find_window(table, key);
+	RateWindow *window = find_window(table, key, false);
 
 	if (window == NULL)
 		return;
@@ -474,7 +478,7 @@ void
 rate_wait(RateTable *table, RateKey key, MonotonicUs until,
 		  uint32 wait_event_info)
 {
-	RateWindow *window = find_window(table, key);
+	RateWindow *window = find_window(table, key, false);
 	long		timeout = monotonic_wait_ms(monotonic_now(), until);
 
 	if (window == NULL && timeout > 0)
@@ -502,17 +506,21 @@ rate_wait_end(void)
 }
 
 /*
- * The window of a key, or NULL if there is none and no room for one.
+ * The window of a key, or NULL if there is none and no room for one.  A part of
+ * the table is left to workers: any role that may call can have as many accounts
+ * as it likes.
  *
  * Once the table's mutex is released the window may become another key's, as
  * soon as it is long unused: look at its key under its own mutex.
  */
 static RateWindow *
-find_window(RateTable *table, RateKey key)
+find_window(RateTable *table, RateKey key, bool is_worker)
 {
 	RateWindow *found = NULL;
 	RateWindow *unused = NULL;
 	MonotonicUs now = monotonic_now();
+	int			n_usable = table->n_windows -
+		(is_worker ? 0 : table->n_for_workers);
 
 	SpinLockAcquire(&table->mutex);
 	for (int i = 0; i < table->n_windows && found == NULL; i++)
@@ -521,7 +529,7 @@ find_window(RateTable *table, RateKey key)
 
 		if (window->key == key)
 			found = window;
-		else if (unused == NULL && is_unused(window, now))
+		else if (unused == NULL && i < n_usable && is_unused(window, now))
 			unused = window;
 	}
 	if (found == NULL && unused != NULL)

@@ -34,7 +34,8 @@ typedef struct RateTicket
 } RateTicket;
 
 extern Size rate_table_size(int n_windows);
-extern void rate_table_init(RateTable *table, int n_windows);
+extern void rate_table_init(RateTable *table, int n_windows,
+							int n_for_workers);
 
 extern RateKey rate_key(const char *secret_id, const char *action);
 extern int	rate_acquire(RateTable *table, RateKey key, int per_second,

@@ -20,7 +20,10 @@
 
 #define REFUSED_FOR			(60 * US_PER_SECOND)
 
-/* With more, nothing is chosen until some have ended */
+/*
+ * With more, nothing is chosen until some have ended; with half as many, nothing
+ * but what is to be sent.
+ */
 #define MAX_REFUSALS		1000
 
 typedef struct Refusal
@@ -38,6 +41,8 @@ static int	n_refusals = 0;
 void
 refusal_note(int64 id, const char *reason)
 {
+	if (refusals_are_too_many())
+		return;
 	ereport(LOG,
 			(errmsg("screenshot task request %lld could not be changed, and is passed over for a minute",
 					(long long) id),
@@ -77,6 +82,12 @@ bool
 refusals_exist(void)
 {
 	return n_refusals > 0;
+}
+
+bool
+refusals_are_many(void)
+{
+	return n_refusals >= MAX_REFUSALS / 2;
 }
 
 bool

@@ -180,7 +180,10 @@ try_to_remove(const int64 *ids, int n)
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		queue_remove(ids, n);
+		if (queue_remove(ids, n) < n)
+			ereport(ERROR,
+					(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
+					 errmsg("a trigger on screenshot_task_request left it out of a DELETE")));
 		ReleaseCurrentSubTransaction();
 		done = true;
 	}

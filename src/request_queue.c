@@ -71,7 +71,7 @@
 #define IMPATIENT_FOR		(5 * US_PER_SECOND)
 #define IMPATIENT_TIMEOUT	"20ms"
 
-/* If so many rows in a row cannot be changed, it is not they that are to blame. */
+/* The most rows in a row that cannot be changed, in one transaction */
 #define MOST_REFUSED		100
 
 /*
@@ -118,6 +118,12 @@ typedef struct Statement
 #define BY_ATTEMPT(attempts, requested_at) \
 	BY_ID("sending") " AND attempts = " OF_ROW(attempts) \
 	" AND requested_at = " OF_ROW(requested_at)
+
+/*
+ * Whether a row has what a statement has set, or a trigger has set something
+ * else; the second column of what a change returns
+ */
+#define KEPT(condition)	"origin = %3$s AND " condition
 
 /*
  * Saves the trigger screenshot_task_request_update from changing what a
@@ -170,7 +176,7 @@ static Statement orphans_statement = {
 	" sent_at = LEAST(sent_at + interval '7 s', pg_catalog.clock_timestamp()),"
 	" error_code = NULL, error_message = $2"
 	BY_ID("sending")
-	" RETURNING id, server",
+	" RETURNING id, " KEPT("status = 'in_doubt'") ", server",
 	3, {INT8ARRAYOID, TEXTOID, TIMESTAMPTZOID}, NULL
 };
 
@@ -185,7 +191,8 @@ static Statement choose_waiting = {
 static Statement wake_statement = {
 	"UPDATE %1$s SET next_attempt_at = NULL"
 	BY_ID("pending")
-	" RETURNING id, COALESCE(start_time, requested_at)",
+	" RETURNING id, " KEPT("next_attempt_at IS NULL") ","
+	" COALESCE(start_time, requested_at)",
 	1, {INT8ARRAYOID}, NULL
 };
 
@@ -205,6 +212,7 @@ static Statement walk_statement = {
 	" end_time <= $6"
 	" FROM %1$s"
 	" WHERE origin = $1 AND status = 'pending' AND next_attempt_at IS NULL"
+	" AND server IS NOT NULL"
 	" AND (" READY_ORDER ") > ($2, $3, $4, $5)"
 	" ORDER BY " READY_ORDER " LIMIT $7",
 	7, {INT8OID, NAMEOID, OIDOID, TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID,
@@ -224,7 +232,8 @@ static Statement expire_statement = {
 	"UPDATE %1$s SET status = 'expired',"
 	" finished_at = pg_catalog.clock_timestamp(), error_message = $2"
 	BY_ID("pending")
-	" RETURNING id, server, reference, status, task_id",
+	" RETURNING id, " KEPT("status = 'expired'") ", server,"
+	" reference, status, task_id",
 	2, {INT8ARRAYOID, TEXTOID}, NULL
 };
 
@@ -234,18 +243,19 @@ static Statement expire_statement = {
  */
 static Statement lanes_statement = {
 	"WITH RECURSIVE lane AS ("
-	" (SELECT " READY_ORDER ", false FROM %1$s"
+	" (SELECT " READY_ORDER ", end_time <= $3, false FROM %1$s"
 	"  WHERE origin = $1 AND status = 'pending' AND next_attempt_at IS NULL"
-	"  AND id <> ALL ($2) ORDER BY " READY_ORDER " LIMIT 1)"
+	"  AND server IS NOT NULL AND id <> ALL ($2)"
+	"  ORDER BY " READY_ORDER " LIMIT 1)"
 	" UNION ALL"
 	" SELECT next.* FROM lane, LATERAL"
-	" (SELECT " READY_ORDER ", false FROM %1$s AS t"
+	" (SELECT " READY_ORDER ", end_time <= $3, false FROM %1$s AS t"
 	"  WHERE origin = $1 AND status = 'pending' AND next_attempt_at IS NULL"
-	"  AND id <> ALL ($2)"
+	"  AND server IS NOT NULL AND id <> ALL ($2)"
 	"  AND (t.server, t.role) > (lane.server, lane.role)"
 	"  ORDER BY " READY_ORDER " LIMIT 1) AS next)"
 	" SELECT * FROM lane",
-	2, {INT8OID, INT8ARRAYOID}, NULL
+	3, {INT8OID, INT8ARRAYOID, TIMESTAMPTZOID}, NULL
 };
 
 /*
@@ -255,7 +265,7 @@ static Statement lanes_statement = {
  * but an index is not left at the end of one.
  */
 #define HEAD_AMONG(condition) \
-	"LATERAL (SELECT " READY_ORDER " FROM %1$s AS t" \
+	"LATERAL (SELECT " READY_ORDER ", end_time <= $11 FROM %1$s AS t" \
 	" WHERE t.origin = $1 AND t.status = 'pending' AND t.id <> ALL ($2)" \
 	" AND t.next_attempt_at IS NULL AND " condition \
 	" ORDER BY " READY_ORDER " LIMIT 1) AS head"
@@ -279,15 +289,18 @@ static Statement heads_statement = {
 	" FROM ROWS FROM (pg_catalog.unnest($10), pg_catalog.unnest($10[2:]))"
 	"  AS gap(after_server, to_server), "
 	HEAD_AMONG("t.server > gap.after_server AND t.server < gap.to_server"),
-	10, {INT8OID, INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID, TIMESTAMPTZARRAYOID,
-		INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID, OIDARRAYOID,
-	NAMEARRAYOID}, NULL
+	11, {INT8OID, INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID, TIMESTAMPTZARRAYOID,
+		INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID, OIDARRAYOID, NAMEARRAYOID,
+	TIMESTAMPTZOID}, NULL
 };
 
 /*
  * The soonest requests of all the lanes, and no more of any than it takes.
  * Each lane's are a run of its index, from where it is told to begin: what
  * was claimed before may still be there, dead, as long as anybody might see it.
+ *
+ * Those whose end has passed are left to queue_expire().  Slots were taken for
+ * what is claimed.
  */
 static Statement choose_ready = {
 	"SELECT ready.id, lane.server, lane.role"
@@ -301,11 +314,12 @@ static Statement choose_ready = {
 	"  AND t.server = lane.server AND t.role = lane.role"
 	"  AND (COALESCE(t.start_time, t.requested_at), t.id)"
 	"   > (lane.after_start, lane.after_id)"
+	"  AND t.end_time > $9"
 	"  ORDER BY COALESCE(t.start_time, t.requested_at), t.id"
 	"  LIMIT lane.most FOR NO KEY UPDATE SKIP LOCKED) AS ready"
 	" ORDER BY ready.starts, ready.id LIMIT $6",
-	8, {INT8OID, INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID, INT4ARRAYOID,
-	INT4OID, TIMESTAMPTZARRAYOID, INT8ARRAYOID}, NULL
+	9, {INT8OID, INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID, INT4ARRAYOID,
+	INT4OID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, TIMESTAMPTZOID}, NULL
 };
 
 /* $3 is the time, and $4 what it must be before an end for a request to be sent */
@@ -319,7 +333,8 @@ static Statement claim_statement = {
 	" sent_at = CASE WHEN end_time <= $4 THEN sent_at ELSE $3 END,"
 	" misses = 0"
 	BY_ID("pending")
-	" RETURNING id, attempts, status = 'sending', status = 'expired', server, role,"
+	" RETURNING id, " KEPT("status IN ('sending', 'expired')") ","
+	" attempts, status = 'expired', server, role,"
 	" stream_name, domain_name, app_name, end_time, template_id, start_time,"
 	" stream_type, extension, requested_at, reference, status, task_id",
 	5, {INT8ARRAYOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID}, NULL
@@ -328,7 +343,7 @@ static Statement claim_statement = {
 /* What it returns */
 typedef enum ClaimedColumn
 {
-	CLAIMED_ID, CLAIMED_ATTEMPTS, CLAIMED_SENDING, CLAIMED_EXPIRED,
+	CLAIMED_ID, CLAIMED_KEPT, CLAIMED_ATTEMPTS, CLAIMED_EXPIRED,
 	CLAIMED_SERVER, CLAIMED_ROLE, CLAIMED_STREAM_NAME, CLAIMED_DOMAIN_NAME,
 	CLAIMED_APP_NAME, CLAIMED_END_TIME, CLAIMED_TEMPLATE_ID,
 	CLAIMED_START_TIME, CLAIMED_STREAM_TYPE, CLAIMED_EXTENSION,
@@ -398,7 +413,9 @@ static Statement finish_statement = {
 	" task_id = " OF_ROW("$7") ", request_id = " OF_ROW("$8") ","
 	" error_code = " OF_ROW("$9") ", error_message = " OF_ROW("$10")
 	BY_ATTEMPT("$2", "$11")
-	" RETURNING id, reference, status, task_id",
+	" RETURNING id, "
+	KEPT("status <> 'sending' AND task_id IS NOT DISTINCT FROM " OF_ROW("$7"))
+	", reference, status, task_id",
 	12, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID,
 		TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
 	TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, INT8OID}, NULL
@@ -488,7 +505,9 @@ static Statement leave_doubt_statement = {
 	" error_code = CASE WHEN $2 = 'created' THEN NULL ELSE error_code END,"
 	" misses = misses + $6"
 	BY_ID("in_doubt")
-	" RETURNING id, reference, status, task_id",
+	" RETURNING id, "
+	KEPT("status = $2::%2$s AND task_id IS NOT DISTINCT FROM $4") ","
+	" reference, status, task_id",
 	6, {INT8ARRAYOID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, INT4OID},
 	NULL
 };
@@ -533,18 +552,17 @@ static int	run_with_triggers(Statement *statement, const Datum *args,
 static int64 *choose(Statement *statement, Datum *args, int *n);
 static void change(Statement *statement, const int64 *ids, int n, Datum *args,
 				   const char *nulls, RowsTaker take, void *arg);
-static bool changes_one_by_one(void);
-static void change_at_once(Statement *statement, const int64 *ids, int n,
-						   Datum *args, const char *nulls, RowsTaker take,
-						   void *arg);
-static bool change_alone(Statement *statement, int64 id, Datum *args,
-						 const char *nulls, RowsTaker take, void *arg,
-						 bool go_on);
+static int	change_at_once(Statement *statement, const int64 *ids, int n,
+						   Datum *args, const char *nulls);
+static int	change_alone(Statement *statement, int64 id, Datum *args,
+						 const char *nulls);
+static void check_kept(int n);
 static Datum current_stamp(void);
 static Datum make_id_array(const int64 *ids, int n);
 static Datum make_array(Oid element, Datum *datums, int n);
 static bool was_returned(int64 id, int n_rows);
 static int64 returned_number(int row);
+static NameData returned_name(int row, int column);
 static int	lock_finished(FinishedRequest **finished, int n_finished);
 static void write_finished(FinishedRequest **finished, int n_finished);
 static int	compare_ids(const void *a, const void *b);
@@ -560,6 +578,7 @@ static ClaimedRequest *read_claimed(const Datum *values, const bool *nulls);
 static void read_body(ClaimedRequest *request, const Datum *values,
 					  const bool *nulls);
 static Datum text_or_null(const char *value, bool *isnull);
+static TimestampTz ended_by(void);
 static TimestampTz first_time(Statement *statement, const Datum *args);
 static List *read_heads(int n);
 static int	compare_lanes(const void *a, const void *b);
@@ -884,7 +903,8 @@ choose(Statement *statement, Datum *args, int *n)
 	int64	   *ids;
 
 	*n = 0;
-	if (refusals_are_too_many())
+	if (refusals_are_too_many() ||
+		(refusals_are_many() && statement != &choose_ready))
 		return NULL;
 	args[0] = Int64GetDatum(request_origin());
 	args[1] = refusals_array();
@@ -908,12 +928,29 @@ returned_number(int row)
 }
 
 /*
+ * The name in a column of such a row: empty, if the table's owner has dropped
+ * that there must be one.
+ */
+static NameData
+returned_name(int row, int column)
+{
+	NameData	name = {{0}};
+	bool		isnull;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[row],
+									  SPI_tuptable->tupdesc, column, &isnull);
+
+	return isnull ? name : *DatumGetName(value);
+}
+
+/*
  * Run a statement that changes rows that were chosen, and returns them with
- * their ids in the first column.  The first of its arguments is set here.
- * What it returns is given to "take", which may be NULL.
+ * their ids in the first column, and in the second whether they are as it has
+ * set them.  The first of its arguments is set here.  What it returns is given
+ * to "take".
  *
  * Notes the rows that could not be changed.  Where one after the other takes its
- * time, the last are left as they are, for another transaction.
+ * time, or too many cannot be, the last are left as they are, for another
+ * transaction.
  */
 static void
 change(Statement *statement, const int64 *ids, int n, Datum *args,
@@ -923,42 +960,61 @@ change(Statement *statement, const int64 *ids, int n, Datum *args,
 
 	if (n == 0)
 		return;
-	if (!changes_one_by_one())
+	if (!row_by_row && !refusals_exist())
 	{
-		change_at_once(statement, ids, n, args, nulls, take, arg);
+		take(change_at_once(statement, ids, n, args, nulls), arg);
 		return;
 	}
-	for (int i = 0; i < n && (i == 0 || monotonic_now() < change_by); i++)
+	for (int i = 0; i < n && refused < MOST_REFUSED &&
+		 (i == 0 || monotonic_now() < change_by); i++)
 	{
-		if (change_alone(statement, ids[i], args, nulls, take, arg,
-						 refused < MOST_REFUSED))
-			refused = 0;
-		else
-			refused++;
+		int			changed = change_alone(statement, ids[i], args, nulls);
+
+		take(changed, arg);
+		refused = changed > 0 ? 0 : refused + 1;
 	}
 }
 
-static bool
-changes_one_by_one(void)
-{
-	return row_by_row || refusals_exist();
-}
-
-static void
+/*
+ * Returns how many there are.  Raises an error if a trigger has changed one.
+ */
+static int
 change_at_once(Statement *statement, const int64 *ids, int n, Datum *args,
-			   const char *nulls, RowsTaker take, void *arg)
+			   const char *nulls)
 {
 	int			changed;
 
 	args[0] = make_id_array(ids, n);
 	changed = run_with_triggers(statement, args, nulls);
+	check_kept(changed);
 	for (int i = 0; changed < n && i < n; i++)
 	{
 		if (!was_returned(ids[i], changed))
 			refusal_note(ids[i], "A trigger left it out of an UPDATE.");
 	}
-	if (take != NULL)
-		take(changed, arg);
+	return changed;
+}
+
+/*
+ * Raise an error if one of the rows, so many, that a change returned is not as
+ * it was set: it would be changed again and again, or be forgotten.
+ */
+static void
+check_kept(int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		bool		isnull;
+		Datum		kept = SPI_getbinval(SPI_tuptable->vals[i],
+										 SPI_tuptable->tupdesc, 2, &isnull);
+
+		if (isnull || !DatumGetBool(kept))
+			ereport(ERROR,
+					(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
+					 errmsg("a trigger changed what was set in screenshot task request %lld",
+							(long long) returned_number(i)),
+					 errhint("Look at the triggers on screenshot_task_request.")));
+	}
 }
 
 /*
@@ -980,8 +1036,7 @@ make_id_array(const int64 *ids, int n)
 
 	for (int i = 0; i < n; i++)
 		datums[i] = Int64GetDatum(ids[i]);
-	return PointerGetDatum(construct_array(datums, n, INT8OID, sizeof(int64),
-										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	return make_array(INT8OID, datums, n);
 }
 
 /*
@@ -1016,24 +1071,24 @@ was_returned(int64 id, int n_rows)
 /*
  * Change one row, in a subtransaction.
  *
- * Returns whether that raised no error.  One that is not the row's fault is
- * raised again, as is any if the statement is not to go on.
+ * Returns how many rows were changed.  An error that is the row's fault is noted
+ * with it; another is raised again.
  */
-static bool
-change_alone(Statement *statement, int64 id, Datum *args, const char *nulls,
-			 RowsTaker take, void *arg, bool go_on)
+static int
+change_alone(Statement *statement, int64 id, Datum *args, const char *nulls)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool done = false;
+	volatile int changed = 0;
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		change_at_once(statement, &id, 1, args, nulls, take, arg);
+		int			n = change_at_once(statement, &id, 1, args, nulls);
+
 		ReleaseCurrentSubTransaction();
-		done = true;
+		changed = n;
 	}
 	PG_CATCH();
 	{
@@ -1048,7 +1103,7 @@ change_alone(Statement *statement, int64 id, Datum *args, const char *nulls,
 		category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
 		if (note_lock_timeout(error->sqlerrcode))
 			be_impatient();
-		if (!go_on || category == ERRCODE_INSUFFICIENT_RESOURCES ||
+		if (category == ERRCODE_INSUFFICIENT_RESOURCES ||
 			category == ERRCODE_OPERATOR_INTERVENTION ||
 			category == ERRCODE_SYSTEM_ERROR)
 			ReThrowError(error);
@@ -1058,7 +1113,7 @@ change_alone(Statement *statement, int64 id, Datum *args, const char *nulls,
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
-	return done;
+	return changed;
 }
 
 /*
@@ -1143,7 +1198,7 @@ queue_left_orphans_to_doubt(TimestampTz ask_at, List **doubtful)
 bool
 queue_has_orphans(void)
 {
-	for (int i = 0; i < n_orphans_after; i++)
+	for (int i = 0; i < n_orphans_after && !refusals_are_too_many(); i++)
 	{
 		if (!refusal_holds(orphans_left[i]))
 			return true;
@@ -1177,7 +1232,7 @@ take_woken(int n, void *arg)
 	for (int i = 0; i < n; i++)
 		*from = Min(*from,
 					DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[i],
-													  SPI_tuptable->tupdesc, 2,
+													  SPI_tuptable->tupdesc, 3,
 													  &isnull)));
 }
 
@@ -1193,6 +1248,15 @@ queue_next_due(void)
 	};
 
 	return first_time(&next_due_statement, args);
+}
+
+/*
+ * A request whose end is no later than this is not sent any more.
+ */
+static TimestampTz
+ended_by(void)
+{
+	return GetCurrentTimestamp() + QUEUE_END_MARGIN;
 }
 
 /*
@@ -1220,7 +1284,7 @@ first_time(Statement *statement, const Datum *args)
 int
 queue_expire(ReadyPlace *after, int most, List **expired)
 {
-	TimestampTz by = GetCurrentTimestamp() + QUEUE_END_MARGIN;
+	TimestampTz by = ended_by();
 	Datum		args[7] = {
 		Int64GetDatum(request_origin()),
 		NameGetDatum(&after->lane.server),
@@ -1247,7 +1311,7 @@ queue_expire(ReadyPlace *after, int most, List **expired)
 		TupleDesc	desc = SPI_tuptable->tupdesc;
 
 		after->id = returned_number(n_rows - 1);
-		after->lane.server = *DatumGetName(SPI_getbinval(last, desc, 2, &isnull));
+		after->lane.server = returned_name(n_rows - 1, 2);
 		after->lane.role = DatumGetObjectId(SPI_getbinval(last, desc, 3, &isnull));
 		after->start = DatumGetTimestampTz(SPI_getbinval(last, desc, 4, &isnull));
 		if (after->start > by)
@@ -1270,7 +1334,7 @@ queue_expire(ReadyPlace *after, int most, List **expired)
 static void
 take_expired(int n, void *arg)
 {
-	notify_of(n, 3);
+	notify_of(n, 4);
 	take_changed(n, arg);
 }
 
@@ -1287,12 +1351,9 @@ take_changed(int n, void *arg)
 	for (int i = 0; i < n; i++)
 	{
 		ChangedRequest *request = palloc(sizeof(ChangedRequest));
-		bool		isnull;
 
 		request->id = returned_number(i);
-		request->server = *DatumGetName(SPI_getbinval(SPI_tuptable->vals[i],
-													  SPI_tuptable->tupdesc, 2,
-													  &isnull));
+		request->server = returned_name(i, 3);
 		*changed = lappend(*changed, request);
 	}
 	MemoryContextSwitchTo(old);
@@ -1352,14 +1413,15 @@ queue_choose_old(int64 age, OldRequest *after, int most, int64 *ids)
 }
 
 /*
- * Remove requests that have been chosen for it.
+ * Remove requests that have been chosen for it.  Returns how many are removed:
+ * a trigger may leave some out.
  */
-void
+int
 queue_remove(const int64 *ids, int n)
 {
 	Datum		args[1] = {make_id_array(ids, n)};
 
-	(void) run_with_triggers(&remove_statement, args, NULL);
+	return run_with_triggers(&remove_statement, args, NULL);
 }
 
 /*
@@ -1404,9 +1466,10 @@ queue_count_held(void)
 List *
 queue_find_lanes(void)
 {
-	Datum		args[2] = {
+	Datum		args[3] = {
 		Int64GetDatum(request_origin()),
-		refusals_array()
+		refusals_array(),
+		TimestampTzGetDatum(ended_by())
 	};
 
 	return read_heads(run(&lanes_statement, args, NULL));
@@ -1435,7 +1498,7 @@ queue_find_heads(ReadyPlace *after, int n)
 	NameData	last_server = {{0}};
 	int			n_gaps = 0;
 	int			n_bounds = 0;
-	Datum		args[10];
+	Datum		args[11];
 
 	memset(NameStr(last_server), 0xff, NAMEDATALEN - 1);
 	qsort(after, n, sizeof(ReadyPlace), compare_lanes);
@@ -1476,6 +1539,7 @@ queue_find_heads(ReadyPlace *after, int n)
 	args[7] = make_array(OIDOID, after_roles, n_gaps);
 	args[8] = make_array(OIDOID, to_roles, n_gaps);
 	args[9] = make_array(NAMEOID, bounds, n_bounds);
+	args[10] = TimestampTzGetDatum(ended_by());
 	return read_heads(run(&heads_statement, args, NULL));
 }
 
@@ -1508,11 +1572,12 @@ read_heads(int n)
 		ReadyPlace *head = palloc(sizeof(ReadyPlace));
 		bool		isnull;
 
-		head->lane.server = *DatumGetName(SPI_getbinval(tuple, desc, 1, &isnull));
+		head->lane.server = returned_name(i, 1);
 		head->lane.role = DatumGetObjectId(SPI_getbinval(tuple, desc, 2, &isnull));
 		head->start = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 3, &isnull));
 		head->id = DatumGetInt64(SPI_getbinval(tuple, desc, 4, &isnull));
-		head->is_of_new_lane = DatumGetBool(SPI_getbinval(tuple, desc, 5, &isnull));
+		head->has_ended = DatumGetBool(SPI_getbinval(tuple, desc, 5, &isnull));
+		head->is_of_new_lane = DatumGetBool(SPI_getbinval(tuple, desc, 6, &isnull));
 		heads = lappend(heads, head);
 	}
 	MemoryContextSwitchTo(old);
@@ -1525,33 +1590,30 @@ read_heads(int n)
  *
  * Returns a list of ClaimedRequest.  They are this worker's to send as soon
  * as the transaction has committed, and not before.  *n_chosen is how many
- * there were, those included that could not be changed; *refused is a list of
- * LaneName, of each of these.
+ * there were, those included that could not be changed; *passed_over is a
+ * list of LaneName, of each of these.
  */
 List *
 queue_claim(const LaneDemand *demands, int n_demands, int most, int *n_chosen,
-			List **refused)
+			List **passed_over)
 {
 	Datum	   *servers = palloc(n_demands * sizeof(Datum));
 	Datum	   *roles = palloc(n_demands * sizeof(Datum));
 	Datum	   *mosts = palloc(n_demands * sizeof(Datum));
 	Datum	   *starts = palloc(n_demands * sizeof(Datum));
 	int64	   *after_ids = palloc(n_demands * sizeof(int64));
-	Datum		args[8];
+	Datum		args[9];
 	List	   *claimed = NIL;
 	TimestampTz now;
 	int64	   *ids;
 	LaneName   *lanes;
 	int			n;
 
-	/* Whose rows cannot be changed is told, and does not fail for all. */
-	if (changes_one_by_one())
-		most = Min(most, MOST_REFUSED);
 	for (int i = 0; i < n_demands; i++)
 	{
 		servers[i] = NameGetDatum(&demands[i].name.server);
 		roles[i] = ObjectIdGetDatum(demands[i].name.role);
-		mosts[i] = Int32GetDatum(demands[i].most);
+		mosts[i] = Int32GetDatum(Min(demands[i].most, most));
 		starts[i] = TimestampTzGetDatum(demands[i].after_start);
 		after_ids[i] = demands[i].after_id;
 	}
@@ -1561,17 +1623,18 @@ queue_claim(const LaneDemand *demands, int n_demands, int most, int *n_chosen,
 	args[5] = Int32GetDatum(most);
 	args[6] = make_array(TIMESTAMPTZOID, starts, n_demands);
 	args[7] = make_id_array(after_ids, n_demands);
+	args[8] = TimestampTzGetDatum(ended_by());
 	ids = choose(&choose_ready, args, &n);
 	lanes = read_lanes(n);
 
 	now = GetCurrentTimestamp();
 	args[1] = CStringGetTextDatum(QUEUE_EXPIRED_MESSAGE);
 	args[2] = TimestampTzGetDatum(now);
-	args[3] = TimestampTzGetDatum(now + QUEUE_END_MARGIN);
+	args[3] = TimestampTzGetDatum(ended_by());
 	args[4] = current_stamp();
 	change(&claim_statement, ids, n, args, NULL, take_claimed, &claimed);
 	*n_chosen = n;
-	*refused = NIL;
+	*passed_over = NIL;
 	for (int i = 0; i < n && list_length(claimed) < n; i++)
 	{
 		MemoryContext old;
@@ -1579,8 +1642,9 @@ queue_claim(const LaneDemand *demands, int n_demands, int most, int *n_chosen,
 		if (!refusal_holds(ids[i]))
 			continue;
 		old = MemoryContextSwitchTo(caller_context);
-		*refused = lappend(*refused, memcpy(palloc(sizeof(LaneName)),
-											&lanes[i], sizeof(LaneName)));
+		*passed_over = lappend(*passed_over,
+							   memcpy(palloc(sizeof(LaneName)), &lanes[i],
+									  sizeof(LaneName)));
 		MemoryContextSwitchTo(old);
 	}
 	return claimed;
@@ -1601,7 +1665,7 @@ read_lanes(int n)
 		TupleDesc	desc = SPI_tuptable->tupdesc;
 		bool		isnull;
 
-		lanes[i].server = *DatumGetName(SPI_getbinval(tuple, desc, 2, &isnull));
+		lanes[i].server = returned_name(i, 2);
 		lanes[i].role = DatumGetObjectId(SPI_getbinval(tuple, desc, 3, &isnull));
 	}
 	return lanes;
@@ -1623,12 +1687,7 @@ take_claimed(int n, void *arg)
 
 		heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc,
 						  values, nulls);
-		/* Only what is on disk as being sent may be sent. */
-		if (DatumGetBool(values[CLAIMED_SENDING]) ||
-			DatumGetBool(values[CLAIMED_EXPIRED]))
-			*claimed = lappend(*claimed, read_claimed(values, nulls));
-		else
-			refusal_note(returned_number(i), "A trigger changed its status.");
+		*claimed = lappend(*claimed, read_claimed(values, nulls));
 		if (DatumGetBool(values[CLAIMED_EXPIRED]))
 			notify_of_row(i, CLAIMED_REFERENCE + 1);
 	}
@@ -1861,7 +1920,8 @@ write_finished(FinishedRequest **finished, int n_finished)
 	args[N_COLUMNS] = current_stamp();
 
 	n = run_with_triggers(&finish_statement, args, NULL);
-	notify_of(n, 2);
+	check_kept(n);
+	notify_of(n, 3);
 	for (int i = 0; i < n_finished; i++)
 	{
 		FinishedRequest *request = finished[i];
@@ -2016,7 +2076,7 @@ read_doubtful(int n)
 
 		request->id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
 		request->attempt = DatumGetInt32(SPI_getbinval(tuple, desc, 2, &isnull));
-		request->lane.server = *DatumGetName(SPI_getbinval(tuple, desc, 3, &isnull));
+		request->lane.server = returned_name(i, 3);
 		request->lane.role = DatumGetObjectId(SPI_getbinval(tuple, desc, 4, &isnull));
 		request->stream_name = value_or_empty(tuple, desc, 5);
 		request->domain_name = value_or_empty(tuple, desc, 6);
@@ -2173,7 +2233,7 @@ take_out_of_doubt(int n, void *arg)
 {
 	int		   *n_changed = arg;
 
-	notify_of(n, 2);
+	notify_of(n, 3);
 	*n_changed += n;
 }
 

@@ -68,6 +68,7 @@ typedef struct ReadyPlace
 	LaneName	lane;
 	TimestampTz start;			/* of the request, or when it was made */
 	int64		id;
+	bool		has_ended;		/* nothing to send: its end has passed */
 	bool		is_of_new_lane; /* see queue_find_heads() */
 } ReadyPlace;
 
@@ -199,13 +200,13 @@ extern TimestampTz queue_next_due(void);
 extern int	queue_expire(ReadyPlace *after, int most, List **expired);
 extern int	queue_choose_old(int64 age, OldRequest *after, int most,
 							 int64 *ids);
-extern void queue_remove(const int64 *ids, int n);
+extern int	queue_remove(const int64 *ids, int n);
 extern void queue_count(QueueCounts *counts);
 extern int	queue_count_held(void);
 extern List *queue_find_lanes(void);
 extern List *queue_find_heads(ReadyPlace *after, int n);
 extern List *queue_claim(const LaneDemand *demands, int n_demands, int most,
-						 int *n_chosen, List **refused);
+						 int *n_chosen, List **passed_over);
 extern List *queue_finish(FinishedRequest **finished, int n_finished);
 
 extern bool requests_are_equal(const DoubtfulRequest *a,

@@ -33,6 +33,7 @@
 
 #define TRANCHE			"screenshot_task"
 #define RATE_WINDOWS	256
+#define WORKER_WINDOWS	64		/* of these */
 #define NOBODY			PG_UINT32_MAX
 
 enum
@@ -155,7 +156,7 @@ start_up(void)
 			pg_atomic_init_u32(&state->databases[i].want_count, 0);
 			ConditionVariableInit(&state->databases[i].news);
 		}
-		rate_table_init(shared_rate_table(), RATE_WINDOWS);
+		rate_table_init(shared_rate_table(), RATE_WINDOWS, WORKER_WINDOWS);
 		role_table_init(shared_role_table());
 		stat_table_init(shared_stat_table());
 	}

@@ -29,11 +29,20 @@
 /* The most requests that one transaction claims */
 #define MAX_CLAIM			200
 
+/* One that takes longer has walked over thousands of rows */
+#define LONG_CLAIM			(5 * US_PER_MS)
+
 /*
  * Slots are taken so much ahead of their time, so that the claim's commit is
  * over when it comes.
  */
 #define CLAIM_AHEAD			(20 * US_PER_MS)
+
+/*
+ * So many requests of a lane in a row that a trigger does not let be claimed
+ * pause it: if too many are passed over, nothing is looked for, for anybody.
+ */
+#define MAX_PASSED_OVER		20
 
 #define MIN_BACKOFF			US_PER_SECOND
 #define MAX_BACKOFF			(60 * US_PER_SECOND)
@@ -47,9 +56,11 @@ static int	n_claim_tickets = 0;
 static MonotonicUs look_by = MONOTONIC_NEVER;	/* see submission_look_by() */
 
 static void share_room(MonotonicUs now);
+static bool is_passed_over(const Lane *lane);
 static List *claim_for_account(Lane *first, MonotonicUs *look_again_at);
 static void note_claimed(List *claimed, const LaneDemand *demands,
-						 int n_demands, MonotonicUs *look_again_at);
+						 int n_demands, MonotonicUs began,
+						 MonotonicUs *look_again_at);
 static bool take_ticket(Job *job);
 static MonotonicUs worth_sending_until(const ClaimedRequest *claimed);
 static Request *make_request(const ClaimedRequest *claimed, Lane *lane);
@@ -160,11 +171,17 @@ share_room(MonotonicUs now)
 		lane->demand = 0;
 		if (!lane_may_claim(lane, now, dispatch_spare()))
 			continue;
-		lane->demand = lane_is_refused(lane) ? 1 :
+		lane->demand = is_passed_over(lane) ? 1 :
 			(server->room + server->sharers - 1) / server->sharers;
 		server->room -= lane->demand;
 		server->sharers--;
 	}
+}
+
+static bool
+is_passed_over(const Lane *lane)
+{
+	return lane->n_passed_over >= MAX_PASSED_OVER;
 }
 
 /*
@@ -179,9 +196,10 @@ claim_for_account(Lane *first, MonotonicUs *look_again_at)
 	int			per_second = first->options->requests_per_second;
 	int			n;
 	int			n_chosen = 0;
+	MonotonicUs began;
 	MonotonicUs retry_at;
 	List	   *claimed = NIL;
-	List	   *refused = NIL;
+	List	   *passed_over = NIL;
 	ListCell   *cell;
 	dlist_iter	iter;
 
@@ -212,22 +230,31 @@ claim_for_account(Lane *first, MonotonicUs *look_again_at)
 	n = rate_acquire(shared_rate_table(), first->key, per_second, wanted,
 					 CLAIM_AHEAD, &claim_tickets[n_claim_tickets], &retry_at);
 	n_claim_tickets += n;
+	began = monotonic_now();
 	if (n > 0)
-		claimed = queue_claim(demands, n_demands, n, &n_chosen, &refused);
+		claimed = queue_claim(demands, n_demands, n, &n_chosen, &passed_over);
+	foreach(cell, passed_over)
+		lane_find(lfirst(cell))->n_passed_over++;
 	foreach(cell, claimed)
 	{
 		ClaimedRequest *row = lfirst(cell);
+		Lane	   *lane = lane_find(&row->lane);
 
 		if (!row->expired)
-			lane_find(&row->lane)->was_seen = false;
-		lane_find(&row->lane)->n_refused = 0;
+			lane->was_seen = false;
+		lane->n_passed_over = 0;
 	}
-	foreach(cell, refused)
-		lane_note_refused(lane_find(lfirst(cell)));
+	foreach(cell, passed_over)
+	{
+		Lane	   *lane = lane_find(lfirst(cell));
+
+		if (is_passed_over(lane))
+			lane_pause(lane, "triggers on screenshot_task_request keep its requests from being changed");
+	}
 	activity_note_claimed(list_length(claimed));
 	/* If some could not be changed, the next claim tells. */
 	if (n_chosen < n && list_length(claimed) == n_chosen)
-		note_claimed(claimed, demands, n_demands, look_again_at);
+		note_claimed(claimed, demands, n_demands, began, look_again_at);
 	else if (n_chosen == n && n < wanted)
 	{
 		for (int i = 0; i < n_demands; i++)
@@ -241,8 +268,9 @@ claim_for_account(Lane *first, MonotonicUs *look_again_at)
  */
 static void
 note_claimed(List *claimed, const LaneDemand *demands, int n_demands,
-			 MonotonicUs *look_again_at)
+			 MonotonicUs began, MonotonicUs *look_again_at)
 {
+	MonotonicUs now = monotonic_now();
 	ListCell   *cell;
 
 	for (int i = 0; i < n_demands; i++)
@@ -257,14 +285,20 @@ note_claimed(List *claimed, const LaneDemand *demands, int n_demands,
 		/* There may be some before those that were claimed. */
 		if (!lane->has_work && !demands[i].starts_over)
 		{
-			lane_has_new_work(lane);
+			lane->has_work = true;
+			lane->start_over_at = 0;
 			continue;
 		}
 		/* What was seen and cannot be claimed is locked. */
 		if (lane->was_seen)
-			*look_again_at = monotonic_now() + QUEUE_LOCKED_RETRY;
+		{
+			*look_again_at = now + QUEUE_LOCKED_RETRY;
+			/* Others should not wait for that each time. */
+			if (now - began > LONG_CLAIM)
+				lane->rest_until = now + QUEUE_LOCKED_RETRY;
+		}
 		else
-			look_by = monotonic_now() + QUEUE_LOCKED_RETRY;
+			look_by = now + QUEUE_LOCKED_RETRY;
 		lane->was_seen = false;
 	}
 }

@@ -220,7 +220,8 @@ read_sight(HeapTuple tuple, TupleDesc desc, Sight *sight)
 	if (isnull || origin == ORIGIN_RESTORED)
 	{
 		value = heap_getattr(tuple, Anum_request_requested_by, desc, &isnull);
-		sight->role = get_role_oid(NameStr(*DatumGetName(value)), true);
+		sight->role = isnull ? InvalidOid :
+			get_role_oid(NameStr(*DatumGetName(value)), true);
 	}
 	else
 	{

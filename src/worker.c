@@ -946,7 +946,7 @@ look_at_table(void)
 	if (sweep_at <= now)
 	{
 		tell_of_held_requests(queue_count_held());
-		expiry_begin();
+		expiry_begin(true);
 		sweep_at = now + screenshot_task_sweep_interval * US_PER_SECOND;
 		removal_begin(false);
 		/* Rows may have been changed in a way that nobody was told of. */
@@ -995,6 +995,8 @@ find_lanes(void)
 		ReadyPlace *head = lfirst(cell);
 		Lane	   *lane = lane_find(&head->lane);
 
+		if (head->has_ended)
+			expiry_begin(false);
 		if (walk_is_long)
 			lane_set_floor(lane, head->start, head->id);
 		lane_has_new_work(lane);

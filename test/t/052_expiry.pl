@@ -50,4 +50,19 @@ $node->reload;
 ok($node->wait_for_table("status = 'expired'", where => "stream_name = 'ends'"), 'without the trigger it expires');
 is(scalar(() = $api->requests), 0, 'nothing was sent');
 
+# Those that have ended as they are inserted use up nobody's limit, though their turn comes first; and no sweep is waited for.
+$node->set('screenshot_task.enabled' => 'on', 'screenshot_task.sweep_interval' => '1h');
+$node->safe_psql('postgres', 'TRUNCATE screenshot_task_request');
+$node->restart;
+ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM screenshot_task_worker WHERE state = 'idle'"), 'the first sweep is over');
+$node->add_server('slow', $api, requests_per_second => 1);
+$node->safe_psql('postgres', "GRANT USAGE ON FOREIGN SERVER slow TO app, other; SET ROLE app;" . insert_sql(server => 'slow', stream_name => 'now 0'));
+ok($node->wait_for_table("status = 'created'"), 'one is created, so that the server is known');
+$node->safe_psql('postgres', 'BEGIN; SET ROLE other;' . insert_sql(server => 'slow', stream_name => 'long ago', rows => 10_000, start_time => \"'2000-01-01 00:00Z'", end_time => \"'2000-01-01 01:00Z'")
+	  . 'SET ROLE app;' . insert_sql(server => 'slow', stream_name => \"'now ' || i", rows => 3) . 'COMMIT');
+ok($node->wait_for_table("status = 'created' AND attempts = 1", where => "stream_name ~ '^now'"), 'behind thousands that have ended others are created');
+ok($node->wait_for_table("status = 'expired' AND attempts = 0", where => "stream_name = 'long ago'"), 'the others expire');
+is(scalar(() = $api->requests(stream_name => 'long ago')), 0, 'and were not sent');
+is($api->complaints, '', 'the stand-in has nothing to complain of');
+
 done_testing();
