@@ -218,7 +218,8 @@ $node->safe_psql('postgres', q{
 	CREATE TRIGGER refuse BEFORE UPDATE ON screenshot_task_request FOR EACH ROW EXECUTE FUNCTION refuse('claim 3', 'sending')});
 $node->safe_psql('postgres', insert_sql(stream_name => \"'claim ' || i", rows => 7));
 ends_well('claim', 4, 1, 2, 4, 7);
-my %reason = ('claim 3' => 'not claim 3', 'claim 5' => 'A trigger left it out of an UPDATE.', 'claim 6' => 'A trigger changed its status.');
+my %reason = ('claim 3' => 'not claim 3', 'claim 5' => 'A trigger left it out of an UPDATE.', 'claim 6' => 'a trigger changed what was set in screenshot task request '
+	  . $node->safe_psql('postgres', "SELECT id FROM screenshot_task_request WHERE stream_name = 'claim 6'"));
 for my $stream (sort keys %reason)
 {
 	my ($row) = $node->table("stream_name = '$stream'");
