@@ -21,6 +21,7 @@ OBJS = \
 	src/legible.o \
 	src/live_api.o \
 	src/machine_role.o \
+	src/news.o \
 	src/notice.o \
 	src/rate_limit.o \
 	src/reconcile.o \

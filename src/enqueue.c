@@ -72,8 +72,7 @@ static HeapTuple restored_row(HeapTuple tuple, TupleDesc desc);
 static HeapTuple new_row(Relation relation, HeapTuple tuple);
 static bool has_moved(TupleTableSlot *old, TupleTableSlot *new);
 static HeapTuple stamped_row(HeapTuple tuple, TupleTableSlot *slot);
-static TimestampTz ready_from(Relation relation, int16 event,
-							  TupleTableSlot *slot);
+static void wake_for_row(Relation relation, int16 event, const Row *row);
 static bool has_other_trigger(Relation relation, int16 event);
 static const Datum *get_column(const Row *row, int column);
 static void set_column(Row *row, int column, Datum value);
@@ -180,8 +179,14 @@ screenshot_task_request_update(PG_FUNCTION_ARGS)
 	/* The worker knows what it makes ready. */
 	if (MyBgworkerEntry == NULL &&
 		has_moved(trigger->tg_trigslot, trigger->tg_newslot))
-		wake_at_commit(ready_from(trigger->tg_relation, TRIGGER_TYPE_UPDATE,
-								  trigger->tg_newslot));
+	{
+		Row			row = {
+			trigger->tg_newslot->tts_values, trigger->tg_newslot->tts_isnull
+		};
+
+		slot_getallattrs(trigger->tg_newslot);
+		wake_for_row(trigger->tg_relation, TRIGGER_TYPE_UPDATE, &row);
+	}
 	origin = slot_getattr(trigger->tg_trigslot, Anum_request_origin, &isnull);
 	if (isnull || DatumGetInt64(origin) != request_origin())
 		return PointerGetDatum(trigger->tg_newtuple);
@@ -308,9 +313,7 @@ new_row(Relation relation, HeapTuple tuple)
 	Row			row;
 	NameData	role_name;
 	const Datum *server;
-	const Datum *start;
 	TimestampTz at;
-	TimestampTz from = DT_NOEND;
 
 	row.values = palloc(desc->natts * sizeof(Datum));
 	row.nulls = palloc(desc->natts * sizeof(bool));
@@ -339,40 +342,34 @@ new_row(Relation relation, HeapTuple tuple)
 			   Int64GetDatum(request_stamp(GetTopFullTransactionId())));
 	for (int i = 0; i < (int) lengthof(empty); i++)
 		row.nulls[empty[i] - 1] = true;
-	start = get_column(&row, Anum_request_start_time);
 	if (first_attempt_at(&row, &at))
 		set_column(&row, Anum_request_next_attempt_at, TimestampTzGetDatum(at));
-	else if (has_other_trigger(relation, TRIGGER_TYPE_INSERT))
-		from = DT_NOBEGIN;
-	else
-		from = start != NULL ? DatumGetTimestampTz(*start) :
-			GetCurrentTransactionStartTimestamp();
-	wake_at_commit(from);
+	wake_for_row(relation, TRIGGER_TYPE_INSERT, &row);
 	return heap_form_tuple(desc, row.values, row.nulls);
 }
 
 /*
- * The place of a pending row that is written: see wake_at_commit().
+ * Have the worker look for a pending row that is written.
  */
-static TimestampTz
-ready_from(Relation relation, int16 event, TupleTableSlot *slot)
+static void
+wake_for_row(Relation relation, int16 event, const Row *row)
 {
-	bool		waits;
-	bool		has_start;
-	bool		isnull;
-	Datum		start;
+	const Datum *server = get_column(row, Anum_request_server);
+	const Datum *role = get_column(row, Anum_request_role);
+	const Datum *start = get_column(row, Anum_request_start_time);
 
-	(void) slot_getattr(slot, Anum_request_next_attempt_at, &isnull);
-	waits = !isnull;
-	start = slot_getattr(slot, Anum_request_start_time, &isnull);
-	has_start = !isnull;
-	if (waits)
-		return DT_NOEND;
-	if (has_other_trigger(relation, event))
-		return DT_NOBEGIN;
-	if (!has_start)
-		start = slot_getattr(slot, Anum_request_requested_at, &isnull);
-	return DatumGetTimestampTz(start);
+	if (start == NULL)
+		start = get_column(row, Anum_request_requested_at);
+	if (get_column(row, Anum_request_next_attempt_at) != NULL)
+		wake_at_commit(ALL_LANES, DT_NOEND, DT_NOBEGIN);
+	else if (server == NULL || role == NULL || start == NULL ||
+			 has_other_trigger(relation, event))
+		wake_at_commit(ALL_LANES, DT_NOBEGIN, DT_NOEND);
+	else
+		wake_at_commit(lane_key(NameStr(*DatumGetName(*server)),
+								DatumGetObjectId(*role)),
+					   DatumGetTimestampTz(*start),
+					   DatumGetTimestampTz(*start));
 }
 
 /*

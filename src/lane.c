@@ -116,7 +116,8 @@ lane_find(const LaneName *name)
 	lane->name = key;
 	snprintf(NameStr(lane->role_name), NAMEDATALEN, "%u", name->role);
 	lane->server = find_server(&lane->name.server);
-	lane->floor_start = DT_NOBEGIN;
+	lane->news_key = lane_key(NameStr(key.server), key.role);
+	lane_set_bounds(lane, DT_NOBEGIN, 0, DT_NOEND);
 	entry = hash_search(lane_table, &key, HASH_ENTER, NULL);
 	entry->lane = lane;
 	dlist_push_tail(&lanes, &lane->node);
@@ -435,7 +436,8 @@ lane_has_new_work(Lane *lane)
 void
 lane_has_work_from(Lane *lane, TimestampTz start, int64 id)
 {
-	lane_lower_floor(lane, start, id);
+	lane_extend_bounds(lane, start, id,
+					   start == DT_NOBEGIN ? DT_NOEND : start);
 	if (start < lane->head_start ||
 		(start == lane->head_start && id < lane->head_id))
 	{
@@ -446,24 +448,28 @@ lane_has_work_from(Lane *lane, TimestampTz start, int64 id)
 }
 
 /*
- * No request of a lane is ready before this one.
+ * No request of a lane is ready before this one, and none that starts later than
+ * the ceiling.
  */
 void
-lane_set_floor(Lane *lane, TimestampTz start, int64 id)
+lane_set_bounds(Lane *lane, TimestampTz start, int64 id, TimestampTz ceiling)
 {
 	lane->floor_start = start;
 	lane->floor_id = Max(id, PG_INT64_MIN + 1) - 1;
+	lane->ceiling = ceiling;
 }
 
 /*
- * This one may be, or one that comes later.
+ * This one may be, and those that come later, up to the ceiling.
  */
 void
-lane_lower_floor(Lane *lane, TimestampTz start, int64 id)
+lane_extend_bounds(Lane *lane, TimestampTz start, int64 id, TimestampTz ceiling)
 {
+	ceiling = Max(ceiling, lane->ceiling);
 	if (start < lane->floor_start ||
 		(start == lane->floor_start && id <= lane->floor_id))
-		lane_set_floor(lane, start, id);
+		lane_set_bounds(lane, start, id, ceiling);
+	lane->ceiling = ceiling;
 }
 
 /*

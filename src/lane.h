@@ -12,6 +12,7 @@
 #include "lib/stringinfo.h"
 
 #include "credentials.h"
+#include "news.h"
 #include "rate_limit.h"
 #include "request_queue.h"
 
@@ -54,8 +55,10 @@ typedef struct Lane
 	bool		was_seen;		/* were there, with none claimed since? */
 	TimestampTz head_start;		/* No request is known before this one, in the */
 	int64		head_id;		/* order of their start and id. */
+	LaneKey		news_key;
 	TimestampTz floor_start;	/* None is ready up to this one, in the order of */
-	int64		floor_id;		/* their start and id; see lane_set_floor(). */
+	int64		floor_id;		/* their start and id, and none that starts */
+	TimestampTz ceiling;		/* later than that; see lane_set_bounds(). */
 	TimestampTz after_start;	/* Requests up to this one, in the order of */
 	int64		after_id;		/* their start and id, were claimed, */
 	MonotonicUs start_over_at;	/* but look again for others then. */
@@ -96,8 +99,10 @@ extern void lanes_forget_options(void);
 extern bool lanes_have_work(void);
 extern void lane_has_new_work(Lane *lane);
 extern void lane_has_work_from(Lane *lane, TimestampTz start, int64 id);
-extern void lane_set_floor(Lane *lane, TimestampTz start, int64 id);
-extern void lane_lower_floor(Lane *lane, TimestampTz start, int64 id);
+extern void lane_set_bounds(Lane *lane, TimestampTz start, int64 id,
+							TimestampTz ceiling);
+extern void lane_extend_bounds(Lane *lane, TimestampTz start, int64 id,
+							   TimestampTz ceiling);
 extern bool lane_starts_over(const Lane *lane);
 extern void lane_start_over(Lane *lane);
 extern void lane_claimed(Lane *lane, TimestampTz start, int64 id);

@@ -460,11 +460,11 @@ start(int place, const DatabaseStatus *status)
 {
 	Attempt    *attempt = &attempts[place];
 	MonotonicUs now = monotonic_now();
-	TimestampTz from = DT_NOEND;
+	News		news = {0};
 
 	if (!may_be_served(status->database))
 	{
-		(void) take_wake(place, &from);
+		(void) take_wake(place, &news);
 		set_unwanted(place);
 		attempt->waiting_since = 0;
 		/* Another database may have its place. */

@@ -192,7 +192,7 @@ static Statement wake_statement = {
 	"UPDATE %1$s SET next_attempt_at = NULL"
 	BY_ID("pending")
 	" RETURNING id, " KEPT("next_attempt_at IS NULL") ","
-	" COALESCE(start_time, requested_at)",
+	" server, role, COALESCE(start_time, requested_at)",
 	1, {INT8ARRAYOID}, NULL
 };
 
@@ -273,11 +273,12 @@ static Statement lanes_statement = {
 static Statement heads_statement = {
 	"SELECT head.*, false"
 	" FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4),"
-	"  pg_catalog.unnest($5), pg_catalog.unnest($6))"
-	"  AS lane(server, role, after_start, after_id), "
+	"  pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($12))"
+	"  AS lane(server, role, after_start, after_id, ceiling), "
 	HEAD_AMONG("t.server = lane.server AND t.role = lane.role"
 			   " AND (COALESCE(t.start_time, t.requested_at), t.id)"
-			   "  > (lane.after_start, lane.after_id)")
+			   "  > (lane.after_start, lane.after_id)"
+			   " AND COALESCE(t.start_time, t.requested_at) <= lane.ceiling")
 	" UNION ALL "
 	"SELECT head.*, true"
 	" FROM ROWS FROM (pg_catalog.unnest($7), pg_catalog.unnest($8),"
@@ -289,9 +290,9 @@ static Statement heads_statement = {
 	" FROM ROWS FROM (pg_catalog.unnest($10), pg_catalog.unnest($10[2:]))"
 	"  AS gap(after_server, to_server), "
 	HEAD_AMONG("t.server > gap.after_server AND t.server < gap.to_server"),
-	11, {INT8OID, INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID, TIMESTAMPTZARRAYOID,
+	12, {INT8OID, INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID, TIMESTAMPTZARRAYOID,
 		INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID, OIDARRAYOID, NAMEARRAYOID,
-	TIMESTAMPTZOID}, NULL
+	TIMESTAMPTZOID, TIMESTAMPTZARRAYOID}, NULL
 };
 
 /*
@@ -305,8 +306,9 @@ static Statement heads_statement = {
 static Statement choose_ready = {
 	"SELECT ready.id, lane.server, lane.role"
 	" FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4),"
-	"  pg_catalog.unnest($5), pg_catalog.unnest($7), pg_catalog.unnest($8))"
-	"  AS lane(server, role, most, after_start, after_id),"
+	"  pg_catalog.unnest($5), pg_catalog.unnest($7), pg_catalog.unnest($8),"
+	"  pg_catalog.unnest($10))"
+	"  AS lane(server, role, most, after_start, after_id, ceiling),"
 	" LATERAL (SELECT t.id, COALESCE(t.start_time, t.requested_at) AS starts"
 	"  FROM %1$s AS t"
 	"  WHERE t.origin = $1 AND t.status = 'pending' AND t.id <> ALL ($2)"
@@ -314,12 +316,14 @@ static Statement choose_ready = {
 	"  AND t.server = lane.server AND t.role = lane.role"
 	"  AND (COALESCE(t.start_time, t.requested_at), t.id)"
 	"   > (lane.after_start, lane.after_id)"
+	"  AND COALESCE(t.start_time, t.requested_at) <= lane.ceiling"
 	"  AND t.end_time > $9"
 	"  ORDER BY COALESCE(t.start_time, t.requested_at), t.id"
 	"  LIMIT lane.most FOR NO KEY UPDATE SKIP LOCKED) AS ready"
 	" ORDER BY ready.starts, ready.id LIMIT $6",
-	9, {INT8OID, INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID, INT4ARRAYOID,
-	INT4OID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, TIMESTAMPTZOID}, NULL
+	10, {INT8OID, INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID, INT4ARRAYOID,
+		INT4OID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, TIMESTAMPTZOID,
+	TIMESTAMPTZARRAYOID}, NULL
 };
 
 /* $3 is the time, and $4 what it must be before an end for a request to be sent */
@@ -1208,10 +1212,10 @@ queue_has_orphans(void)
 
 /*
  * Make ready at most so many requests whose time has come.  Returns how many
- * were found, and lowers *from to the first place that one has.
+ * were found, and adds to *news where they are.
  */
 int
-queue_wake_waiting(int most, TimestampTz *from)
+queue_wake_waiting(int most, News *news)
 {
 	Datum		args[3];
 	int			n;
@@ -1219,21 +1223,24 @@ queue_wake_waiting(int most, TimestampTz *from)
 
 	args[2] = Int32GetDatum(most);
 	ids = choose(&choose_waiting, args, &n);
-	change(&wake_statement, ids, n, args, NULL, take_woken, from);
+	change(&wake_statement, ids, n, args, NULL, take_woken, news);
 	return n;
 }
 
 static void
 take_woken(int n, void *arg)
 {
-	TimestampTz *from = arg;
-	bool		isnull;
-
 	for (int i = 0; i < n; i++)
-		*from = Min(*from,
-					DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[i],
-													  SPI_tuptable->tupdesc, 3,
-													  &isnull)));
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		NameData	server = returned_name(i, 3);
+		bool		isnull;
+		Oid			role = DatumGetObjectId(SPI_getbinval(tuple, desc, 4, &isnull));
+		TimestampTz start = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 5, &isnull));
+
+		news_add(arg, lane_key(NameStr(server), role), start, start);
+	}
 }
 
 /*
@@ -1476,8 +1483,8 @@ queue_find_lanes(void)
 }
 
 /*
- * The same, of each lane only behind a place, for so many of them; they are put
- * into their order.  Of other lanes that there are, some are found, and marked:
+ * The same, of each lane only behind a place and up to its ceiling, for so many
+ * of them; they are put into their order.  Of other lanes that there are, some are found, and marked:
  * at least one, if there are any.
  *
  * Requests that have been claimed stay in the index as long as some transaction
@@ -1490,6 +1497,7 @@ queue_find_heads(ReadyPlace *after, int n)
 	Datum	   *roles = palloc(n * sizeof(Datum));
 	Datum	   *starts = palloc(n * sizeof(Datum));
 	int64	   *ids = palloc(n * sizeof(int64));
+	Datum	   *ceilings = palloc(n * sizeof(Datum));
 	Datum	   *gap_servers = palloc(2 * n * sizeof(Datum));
 	Datum	   *after_roles = palloc(2 * n * sizeof(Datum));
 	Datum	   *to_roles = palloc(2 * n * sizeof(Datum));
@@ -1498,7 +1506,7 @@ queue_find_heads(ReadyPlace *after, int n)
 	NameData	last_server = {{0}};
 	int			n_gaps = 0;
 	int			n_bounds = 0;
-	Datum		args[11];
+	Datum		args[12];
 
 	memset(NameStr(last_server), 0xff, NAMEDATALEN - 1);
 	qsort(after, n, sizeof(ReadyPlace), compare_lanes);
@@ -1515,6 +1523,7 @@ queue_find_heads(ReadyPlace *after, int n)
 		roles[i] = ObjectIdGetDatum(lane->role);
 		starts[i] = TimestampTzGetDatum(after[i].start);
 		ids[i] = after[i].id;
+		ceilings[i] = TimestampTzGetDatum(after[i].ceiling);
 		if (is_first)
 		{
 			bounds[n_bounds++] = servers[i];
@@ -1540,6 +1549,7 @@ queue_find_heads(ReadyPlace *after, int n)
 	args[8] = make_array(OIDOID, to_roles, n_gaps);
 	args[9] = make_array(NAMEOID, bounds, n_bounds);
 	args[10] = TimestampTzGetDatum(ended_by());
+	args[11] = make_array(TIMESTAMPTZOID, ceilings, n);
 	return read_heads(run(&heads_statement, args, NULL));
 }
 
@@ -1602,7 +1612,8 @@ queue_claim(const LaneDemand *demands, int n_demands, int most, int *n_chosen,
 	Datum	   *mosts = palloc(n_demands * sizeof(Datum));
 	Datum	   *starts = palloc(n_demands * sizeof(Datum));
 	int64	   *after_ids = palloc(n_demands * sizeof(int64));
-	Datum		args[9];
+	Datum	   *ceilings = palloc(n_demands * sizeof(Datum));
+	Datum		args[10];
 	List	   *claimed = NIL;
 	TimestampTz now;
 	int64	   *ids;
@@ -1616,6 +1627,7 @@ queue_claim(const LaneDemand *demands, int n_demands, int most, int *n_chosen,
 		mosts[i] = Int32GetDatum(Min(demands[i].most, most));
 		starts[i] = TimestampTzGetDatum(demands[i].after_start);
 		after_ids[i] = demands[i].after_id;
+		ceilings[i] = TimestampTzGetDatum(demands[i].ceiling);
 	}
 	args[2] = make_array(NAMEOID, servers, n_demands);
 	args[3] = make_array(OIDOID, roles, n_demands);
@@ -1624,6 +1636,7 @@ queue_claim(const LaneDemand *demands, int n_demands, int most, int *n_chosen,
 	args[6] = make_array(TIMESTAMPTZOID, starts, n_demands);
 	args[7] = make_id_array(after_ids, n_demands);
 	args[8] = TimestampTzGetDatum(ended_by());
+	args[9] = make_array(TIMESTAMPTZOID, ceilings, n_demands);
 	ids = choose(&choose_ready, args, &n);
 	lanes = read_lanes(n);
 

@@ -13,6 +13,8 @@
 #include "lib/stringinfo.h"
 #include "nodes/pg_list.h"
 
+#include "news.h"
+
 /* Columns of screenshot_task_request, as the install script has them */
 enum
 {
@@ -60,6 +62,7 @@ typedef struct LaneDemand
 	bool		starts_over;	/* the first that there are */
 	TimestampTz after_start;	/* that come after this one */
 	int64		after_id;
+	TimestampTz ceiling;		/* and start no later than that */
 } LaneDemand;
 
 /* A place among the ready requests, lane by lane */
@@ -68,6 +71,7 @@ typedef struct ReadyPlace
 	LaneName	lane;
 	TimestampTz start;			/* of the request, or when it was made */
 	int64		id;
+	TimestampTz ceiling;		/* for queue_find_heads() */
 	bool		has_ended;		/* nothing to send: its end has passed */
 	bool		is_of_new_lane; /* see queue_find_heads() */
 } ReadyPlace;
@@ -195,7 +199,7 @@ extern const char *queue_abort(void);
 extern int	queue_orphans_to_doubt(TimestampTz ask_at, List **doubtful);
 extern void queue_left_orphans_to_doubt(TimestampTz ask_at, List **doubtful);
 extern bool queue_has_orphans(void);
-extern int	queue_wake_waiting(int most, TimestampTz *from);
+extern int	queue_wake_waiting(int most, News *news);
 extern TimestampTz queue_next_due(void);
 extern int	queue_expire(ReadyPlace *after, int most, List **expired);
 extern int	queue_choose_old(int64 age, OldRequest *after, int most,

@@ -59,7 +59,8 @@ typedef struct DatabasePlace
 	pg_atomic_uint32 holds;		/* commands that keep workers out; raised
 								 * under the lock */
 	pg_atomic_uint32 wake;		/* of the following */
-	pg_atomic_uint64 news_from; /* a TimestampTz: see wake_at_commit() */
+	slock_t		news_mutex;		/* protects the following */
+	News		news_items;		/* not yet taken: see wake_at_commit() */
 	pg_atomic_uint32 worker_proc;	/* PGPROC number, or NOBODY */
 	pg_atomic_uint32 want_count;	/* is it to count its requests? */
 	ConditionVariable news;		/* some requests have changed their status */
@@ -146,8 +147,8 @@ start_up(void)
 		for (int i = 0; i < MAX_DATABASES; i++)
 		{
 			pg_atomic_init_u32(&state->databases[i].wake, 0);
-			pg_atomic_init_u64(&state->databases[i].news_from,
-							   (uint64) DT_NOEND);
+			SpinLockInit(&state->databases[i].news_mutex);
+			state->databases[i].news_items.n = 0;
 			pg_atomic_init_u32(&state->databases[i].holds, 0);
 			pg_atomic_init_u32(&state->databases[i].held_requests, 0);
 			pg_atomic_init_u32(&state->databases[i].idle, 0);
@@ -427,22 +428,20 @@ forget_refused_places(void)
  * Tell the worker at a place that there is something new; the launcher, if
  * it has no worker.  What is told before the worker has taken it costs no
  * wake-up more, nor does what it is about to look for by itself: a signal that
- * wakes a process costs more than to insert a row.  "from" is as for
- * wake_at_commit().
+ * wakes a process costs more than to insert a row.  "news" is where.
  *
- * May be called while a transaction commits: cannot fail, takes no lock.
+ * May be called while a transaction commits: cannot fail, and waits for nothing
+ * but a spinlock.
  */
 void
-wake_database(int place, TimestampTz from)
+wake_database(int place, const News *news)
 {
 	DatabasePlace *database = &state->databases[place];
-	uint64		news_from = pg_atomic_read_u64(&database->news_from);
 	bool		is_waited_for;
 
-	while ((TimestampTz) news_from > from &&
-		   !pg_atomic_compare_exchange_u64(&database->news_from, &news_from,
-										   (uint64) from))
-		;
+	SpinLockAcquire(&database->news_mutex);
+	news_add_all(&database->news_items, news);
+	SpinLockRelease(&database->news_mutex);
 	is_waited_for = pg_atomic_fetch_or_u32(&database->wake, WAKE_NEWS) == 0;
 
 	if (pg_atomic_read_u32(&database->worker_proc) == NOBODY)
@@ -661,19 +660,20 @@ confirm_extension(int place)
 }
 
 /*
- * Was there something new at a place since this was last asked?  Lowers *from
- * to where it begins, even if it is only about to be told of.
+ * Was there something new at a place since this was last asked?  Adds to *news
+ * where, even if it is only about to be told of.
  */
 bool
-take_wake(int place, TimestampTz *from)
+take_wake(int place, News *news)
 {
 	DatabasePlace *database = &state->databases[place];
 	bool		is_new = (pg_atomic_exchange_u32(&database->wake, 0) &
 						  WAKE_NEWS) != 0;
-	uint64		news_from = pg_atomic_exchange_u64(&database->news_from,
-												   (uint64) DT_NOEND);
 
-	*from = Min(*from, (TimestampTz) news_from);
+	SpinLockAcquire(&database->news_mutex);
+	news_add_all(news, &database->news_items);
+	database->news_items.n = 0;
+	SpinLockRelease(&database->news_mutex);
 	return is_new;
 }
 

@@ -12,6 +12,7 @@
 #include "activity.h"
 #include "machine_role.h"
 #include "monotonic.h"
+#include "news.h"
 #include "rate_limit.h"
 #include "statistics.h"
 
@@ -47,7 +48,7 @@ extern void require_shared_state(void);
 
 /* by sessions */
 extern int	database_place(Oid database);
-extern void wake_database(int place, TimestampTz from);
+extern void wake_database(int place, const News *news);
 
 extern int	hold_database(Oid database);
 extern void wait_for_worker_to_leave(int place, uint32 wait_event_info);
@@ -73,7 +74,7 @@ extern void ask_to_yield(int place);
 /* by a worker */
 extern int	announce_worker(Oid database);
 extern void confirm_extension(int place);
-extern bool take_wake(int place, TimestampTz *from);
+extern bool take_wake(int place, News *news);
 extern void put_off_wake(int place);
 extern bool has_wake(int place);
 extern bool worker_must_leave(int place);

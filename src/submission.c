@@ -218,6 +218,7 @@ claim_for_account(Lane *first, MonotonicUs *look_again_at)
 		demands[n_demands].starts_over = lane_starts_over(lane);
 		demands[n_demands].after_start = lane->after_start;
 		demands[n_demands].after_id = lane->after_id;
+		demands[n_demands].ceiling = lane->ceiling;
 		wanted += lane->demand;
 		n_demands++;
 		lane->demand = 0;

@@ -40,10 +40,12 @@ static ProcessUtility_hook_type previous_utility = NULL;
 
 static int	marked_level = 0;	/* 0: this transaction is not marked */
 static int	marked_place = -1;	/* of this database, in shared memory */
-static TimestampTz marked_from; /* what may have become ready comes later */
+static News marked_news;		/* what may have become ready */
 static int	news_place = -1;	/* the same, if requests were changed */
 static bool committed = false;	/* has the transaction that was marked? */
 static int	new_place = -1;		/* of a database that it made or altered */
+
+static const News anywhere = {1, {{ALL_LANES, DT_NOBEGIN, DT_NOEND}}};
 
 static void at_transaction_end(XactEvent event, void *arg);
 static void at_release(ResourceReleasePhase phase, bool is_commit,
@@ -80,12 +82,11 @@ wake_init(void)
  * subtransaction, did, if and when it commits.  Without shared memory there
  * is no worker, and nothing to do.
  *
- * "from" is the first place, among the ready requests of any lane, at which
- * there may be one now that was not there before: DT_NOBEGIN if that is not
- * known, DT_NOEND if there is none.
+ * From one time to another there may be a ready request of a lane, or of any of
+ * ALL_LANES, that was not there before; none, if that is DT_NOEND to DT_NOBEGIN.
  */
 void
-wake_at_commit(TimestampTz from)
+wake_at_commit(LaneKey lane, TimestampTz from, TimestampTz to)
 {
 	int			level = GetCurrentTransactionNestLevel();
 
@@ -97,13 +98,11 @@ wake_at_commit(TimestampTz from)
 		if (marked_place < 0)
 			return;
 		marked_level = level;
-		marked_from = from;
+		marked_news.n = 0;
 	}
 	else
-	{
 		marked_level = Min(marked_level, level);
-		marked_from = Min(marked_from, from);
-	}
+	news_add(&marked_news, lane, from, to);
 }
 
 /*
@@ -157,9 +156,9 @@ at_release(ResourceReleasePhase phase, bool is_commit, bool is_top_level,
 		return;
 	committed = false;
 	if (marked_place >= 0)
-		wake_database(marked_place, marked_from);
+		wake_database(marked_place, &marked_news);
 	if (new_place >= 0)
-		wake_database(new_place, DT_NOBEGIN);
+		wake_database(new_place, &anywhere);
 	if (news_place >= 0)
 		tell_news(news_place);
 	new_place = news_place = -1;
@@ -200,7 +199,7 @@ at_object_access(ObjectAccessType access, Oid class, Oid object,
 		 access == OAT_POST_ALTER ||
 		 access == OAT_DROP) &&
 		(class == ExtensionRelationId || has_extension()))
-		wake_at_commit(DT_NOBEGIN);
+		wake_at_commit(ALL_LANES, DT_NOBEGIN, DT_NOEND);
 }
 
 /*
@@ -254,7 +253,7 @@ at_utility(PlannedStmt *statement, const char *query_string,
 								completion);
 	if ((commits_prepared || grants_server) && has_extension())
 	{
-		wake_at_commit(DT_NOBEGIN);
+		wake_at_commit(ALL_LANES, DT_NOBEGIN, DT_NOEND);
 		tell_news_at_commit();
 	}
 	/* What it was copied from may have the extension; or it may be served now,

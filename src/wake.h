@@ -8,10 +8,10 @@
 #ifndef SCREENSHOT_TASK_WAKE_H
 #define SCREENSHOT_TASK_WAKE_H
 
-#include "datatype/timestamp.h"
+#include "news.h"
 
 extern void wake_init(void);
-extern void wake_at_commit(TimestampTz from);
+extern void wake_at_commit(LaneKey lane, TimestampTz from, TimestampTz to);
 extern void tell_news_at_commit(void);
 
 #endif							/* SCREENSHOT_TASK_WAKE_H */

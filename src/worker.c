@@ -110,7 +110,7 @@ static MemoryContext cycle_context; /* reset before each transaction */
 static bool yielding = false;	/* does another worker need the slot? */
 static MonotonicUs give_up_at = MONOTONIC_NEVER;	/* and gets it then */
 static bool look = true;		/* is there news in the table? */
-static TimestampTz news_from = DT_NOBEGIN;	/* and from where on? */
+static News news = {1, {{ALL_LANES, DT_NOBEGIN, DT_NOEND}}};	/* and where? */
 static bool walk_is_long = false;	/* are many dead rows before the ready ones? */
 static MonotonicUs heed_wake_at = 0;	/* when to ask again whether there is */
 static bool catalog_changed = false;	/* has something that may end pauses? */
@@ -168,7 +168,7 @@ static void heed_catalog_change(void);
 static void look_anew(void);
 static void look_at_table(void);
 static void find_lanes(void);
-static bool find_from_floors(List **heads);
+static bool find_within_bounds(List **heads);
 static List *find_from_start(void);
 static void tell_of_changed(void);
 static void tell_of_held_requests(int n);
@@ -231,7 +231,7 @@ screenshot_task_worker_main(Datum database)
 
 	before_shmem_exit(log_storms_at_exit, (Datum) 0);
 	activity_start(place);
-	(void) take_wake(place, &news_from);
+	(void) take_wake(place, &news);
 	begin_work();
 	for (;;)
 	{
@@ -240,7 +240,7 @@ screenshot_task_worker_main(Datum database)
 			proc_exit(0);
 		if (ConfigReloadPending)
 			reload();
-		if (heed_wake_at <= monotonic_now() && take_wake(place, &news_from))
+		if (heed_wake_at <= monotonic_now() && take_wake(place, &news))
 			look = true;
 		if (take_wanted_count(place) && activity_is_uncounted())
 			count_at = activity_count_at();
@@ -251,7 +251,7 @@ screenshot_task_worker_main(Datum database)
 		if (yielding && may_yield())
 		{
 			yielding = false;
-			if (take_wake(place, &news_from))
+			if (take_wake(place, &news))
 				look = true;
 			/* What is left unfinished is for the next worker, and soon. */
 			yield_slot(place, in_hand() == 0 ? next_event() : 0);
@@ -909,7 +909,7 @@ static void
 look_anew(void)
 {
 	look = true;
-	news_from = DT_NOBEGIN;
+	news_add(&news, ALL_LANES, DT_NOBEGIN, DT_NOEND);
 }
 
 /*
@@ -950,9 +950,9 @@ look_at_table(void)
 		sweep_at = now + screenshot_task_sweep_interval * US_PER_SECOND;
 		removal_begin(false);
 		/* Rows may have been changed in a way that nobody was told of. */
-		news_from = DT_NOBEGIN;
+		news_add(&news, ALL_LANES, DT_NOBEGIN, DT_NOEND);
 	}
-	more |= queue_wake_waiting(MAX_ROWS, &news_from) == MAX_ROWS;
+	more |= queue_wake_waiting(MAX_ROWS, &news) == MAX_ROWS;
 	reconcile_look();
 	find_lanes();
 
@@ -983,13 +983,19 @@ find_lanes(void)
 	dlist_iter	iter;
 
 	submission_looked();
-	if (!find_from_floors(&heads))
+	if (!find_within_bounds(&heads))
 		heads = find_from_start();
-	news_from = DT_NOEND;
+	news.n = 0;
 
 	dlist_foreach(iter, &lanes)
-		lane_set_floor(dlist_container(Lane, node, iter.cur),
-					   walk_is_long ? DT_NOEND : DT_NOBEGIN, 0);
+	{
+		if (walk_is_long)
+			lane_set_bounds(dlist_container(Lane, node, iter.cur),
+							DT_NOEND, 0, DT_NOBEGIN);
+		else
+			lane_set_bounds(dlist_container(Lane, node, iter.cur),
+							DT_NOBEGIN, 0, DT_NOEND);
+	}
 	foreach(cell, heads)
 	{
 		ReadyPlace *head = lfirst(cell);
@@ -998,7 +1004,7 @@ find_lanes(void)
 		if (head->has_ended)
 			expiry_begin(false);
 		if (walk_is_long)
-			lane_set_floor(lane, head->start, head->id);
+			lane_set_bounds(lane, head->start, head->id, head->ceiling);
 		lane_has_new_work(lane);
 		lane->was_seen = true;
 		lane->head_start = head->start;
@@ -1007,37 +1013,47 @@ find_lanes(void)
 }
 
 /*
- * Find the first request of each lane, if there is a place for each that they
- * are not before, and no other lane has any.
+ * Find the first request of each lane, if it is known for each where it may be,
+ * and no other lane has any.
  */
 static bool
-find_from_floors(List **heads)
+find_within_bounds(List **heads)
 {
-	ReadyPlace *floors;
+	ReadyPlace *bounds;
 	int			n = 0;
 	ListCell   *cell;
 	dlist_iter	iter;
 
-	if (!walk_is_long || news_from == DT_NOBEGIN)
+	if (!walk_is_long || news_may_be_anywhere(&news))
 		return false;
 	dlist_foreach(iter, &lanes)
 		n++;
-	floors = palloc(n * sizeof(ReadyPlace));
+	bounds = palloc(n * sizeof(ReadyPlace));
 	n = 0;
 	dlist_foreach(iter, &lanes)
 	{
 		Lane	   *lane = dlist_container(Lane, node, iter.cur);
 
-		lane_lower_floor(lane, news_from, PG_INT64_MIN);
-		floors[n].lane = lane->name;
-		floors[n].start = lane->floor_start;
-		floors[n++].id = lane->floor_id;
+		for (int i = 0; i < news.n; i++)
+		{
+			NewsItem   *item = &news.items[i];
+
+			if (item->lane == lane->news_key || item->lane == ALL_LANES)
+				lane_extend_bounds(lane, item->from, PG_INT64_MIN, item->to);
+		}
+		bounds[n].lane = lane->name;
+		bounds[n].start = lane->floor_start;
+		bounds[n].id = lane->floor_id;
+		bounds[n++].ceiling = lane->ceiling;
 	}
-	*heads = queue_find_heads(floors, n);
+	*heads = queue_find_heads(bounds, n);
 	foreach(cell, *heads)
 	{
-		if (((ReadyPlace *) lfirst(cell))->is_of_new_lane)
+		ReadyPlace *head = lfirst(cell);
+
+		if (head->is_of_new_lane)
 			return false;
+		head->ceiling = lane_find(&head->lane)->ceiling;
 	}
 	return true;
 }
@@ -1051,11 +1067,14 @@ find_from_start(void)
 	MonotonicUs began = monotonic_now();
 	MonotonicUs enough = LONG_WALK;
 	List	   *heads = queue_find_lanes();
+	ListCell   *cell;
 	dlist_iter	iter;
 
 	dlist_foreach(iter, &lanes)
 		enough += LONG_WALK_OF_LANE;
 	walk_is_long = monotonic_now() - began > enough;
+	foreach(cell, heads)
+		((ReadyPlace *) lfirst(cell))->ceiling = DT_NOEND;
 	return heads;
 }
 

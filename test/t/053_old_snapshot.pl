@@ -1,5 +1,5 @@
-# While a transaction holds an old snapshot, rows that are gone stay in the indexes.  The worker walks over those before
-# the ready requests once, and not for each request that comes; and it misses none that comes before them.
+# While a transaction holds an old snapshot, rows that are gone stay in the indexes.  The worker walks over those
+# once, and not for each request that comes, be it before or behind them; and it misses none.
 #
 # There is no sweep here that would find what was missed.
 
@@ -27,7 +27,9 @@ ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activit
 $node->safe_psql('postgres', 'BEGIN;' . insert_sql(stream_name => 'prepared') . "PREPARE TRANSACTION 'p'");
 my $late = $node->begin("BEGIN; SELECT 1; " . wait_for_created('urgent') . insert_sql(stream_name => 'late') . 'COMMIT;');
 
-$node->safe_psql('postgres', insert_sql(stream_name => 'dead', rows => DEAD) . "DELETE FROM screenshot_task_request WHERE stream_name = 'dead'");
+# What is gone starts before and after what comes.
+my $start = "now() + (i - @{[DEAD / 2]}) * interval '1 s'";
+$node->safe_psql('postgres', insert_sql(stream_name => 'dead', rows => DEAD, start_time => \$start, end_time => \"$start + interval '1 h'") . "DELETE FROM screenshot_task_request WHERE stream_name = 'dead'");
 $node->set('screenshot_task.enabled' => 'on');
 created('first');
 walks_little('the same again and again');
@@ -72,6 +74,9 @@ ok($node->wait_for_table("status = 'created'", where => "stream_name = 'locked'"
 is($locker->end->{error}, undef, 'its transaction has ended well');
 
 walks_little('after all that');
+walks_little('by another role', 'other');
+created('later than all', start_time => \"now() + interval '20 h'", end_time => \"now() + interval '21 h'");
+created('at once');
 ok(wait_until(sub { $node->safe_psql('postgres', "SELECT count(*) FROM screenshot_task_request WHERE status <> 'created'") == 0 }), 'nothing is left');
 is_deeply([ sort map { $_->{stream_name} } $api->ledger(event => 'create') ],
 	[ sort split /\n/, $node->safe_psql('postgres', 'SELECT stream_name FROM screenshot_task_request') ], 'each has become one task');
@@ -102,13 +107,13 @@ sub created
 # For requests that come one after the other, far fewer entries of the index are read than there are dead ones for each.
 sub walks_little
 {
-	my ($when) = @_;
+	my ($when, $role) = (@_, 'postgres');
 	my ($scans, $before) = reads();
 	my $after;
 
 	for my $i (1 .. EACH)
 	{
-		$node->safe_psql('postgres', insert_sql(stream_name => "$when $i"));
+		$node->safe_psql('postgres', "SET ROLE $role;" . insert_sql(stream_name => "$when $i"));
 		$node->poll_query_until('postgres', "SELECT status = 'created' FROM screenshot_task_request WHERE stream_name = '$when $i'");
 	}
 	ok(wait_until(sub { my ($n, $read) = reads(); $after = $read; return $n >= $scans + EACH }), "$when: requests are found one by one");
