@@ -18,7 +18,8 @@
  *
  * An UPDATE writes the row anew, and computes the column anew, since there are
  * triggers before it.  So there is a trigger that stamps again what was made
- * here.
+ * here.  It wakes the worker, too, for what it finds to be made pending, or to be
+ * moved among what is.
  *
  *-------------------------------------------------------------------------
  */

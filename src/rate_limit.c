@@ -30,6 +30,8 @@
 #include "common/hashfn.h"
 #include "common/pg_prng.h"
 #include "miscadmin.h"
+#include "storage/condition_variable.h"
+#include "storage/spin.h"
 
 #include "compat.h"
 #include "rate_limit.h"

@@ -8,9 +8,6 @@
 #ifndef SCREENSHOT_TASK_RATE_LIMIT_H
 #define SCREENSHOT_TASK_RATE_LIMIT_H
 
-#include "storage/condition_variable.h"
-#include "storage/spin.h"
-
 #include "monotonic.h"
 
 /* The most requests a second that a limit may allow */

@@ -9,6 +9,8 @@
 #ifndef SCREENSHOT_TASK_SHARED_STATE_H
 #define SCREENSHOT_TASK_SHARED_STATE_H
 
+#include "storage/condition_variable.h"
+
 #include "activity.h"
 #include "machine_role.h"
 #include "monotonic.h"
