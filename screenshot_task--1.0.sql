@@ -373,14 +373,14 @@ LANGUAGE C;
 REVOKE ALL ON FUNCTION @extschema@.screenshot_task_request_update() FROM PUBLIC;
 
 COMMENT ON FUNCTION @extschema@.screenshot_task_request_update() IS
-'keeps a request that was made here one that was made here; wakes the worker at commit if it makes it pending, or moves it';
+'keeps a request that was made here one that was made here';
 
 CREATE TRIGGER screenshot_task_request_update
 	BEFORE UPDATE ON @extschema@.screenshot_task_request
 	FOR EACH ROW EXECUTE FUNCTION @extschema@.screenshot_task_request_update();
 
 COMMENT ON TRIGGER screenshot_task_request_update ON @extschema@.screenshot_task_request IS
-'keeps a request that was made here one that was made here; wakes the worker at commit if it makes it pending, or moves it';
+'keeps a request that was made here one that was made here';
 
 CREATE FUNCTION @extschema@.screenshot_task_request_news()
 RETURNS pg_catalog.trigger

@@ -40,6 +40,8 @@ $_->end for @backlogs;
 ok($node->wait_for_table("status = 'created'", dbname => $_), "taking turns: all requests of $_ are created") for @databases;
 my @turns = map { $_->{stream_name} } $api->requests(secret_id => 'AKIDTURNS', outcome => 'TaskId');
 is(@turns, 50, 'taking turns: once');
+# One has begun before the other, and one ends after it.
+shift @turns while $turns[0] eq $turns[1];
 pop @turns while $turns[-1] eq $turns[-2];
 my @runs = sort { $b <=> $a } map { length } join('', map { /other/ ? 'o' : 'p' } @turns) =~ /(o+|p+)/g;
 cmp_ok($runs[0], '<', 9, 'taking turns: neither has the limit for itself for long');
