@@ -203,7 +203,8 @@ has_moved(TupleTableSlot *old, TupleTableSlot *new)
 {
 	static const int columns[] = {
 		Anum_request_status, Anum_request_next_attempt_at,
-		Anum_request_start_time, Anum_request_server, Anum_request_role
+		Anum_request_start_time, Anum_request_requested_at,
+		Anum_request_server, Anum_request_role
 	};
 	TupleDesc	desc = new->tts_tupleDescriptor;
 	bool		isnull;
@@ -362,10 +363,10 @@ wake_for_row(Relation relation, int16 event, const Row *row)
 	if (start == NULL)
 		start = get_column(row, Anum_request_requested_at);
 	if (get_column(row, Anum_request_next_attempt_at) != NULL)
-		wake_at_commit(ALL_LANES, DT_NOEND, DT_NOBEGIN);
+		wake_at_commit(NEWS_NOWHERE);
 	else if (server == NULL || role == NULL || start == NULL ||
 			 has_other_trigger(relation, event))
-		wake_at_commit(ALL_LANES, DT_NOBEGIN, DT_NOEND);
+		wake_at_commit(NEWS_ANYWHERE);
 	else
 		wake_at_commit(lane_key(NameStr(*DatumGetName(*server)),
 								DatumGetObjectId(*role)),

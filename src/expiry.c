@@ -3,10 +3,10 @@
  * expiry.c
  *	  Expiring requests that nobody sends before their end
  *
- * Each sweep begins a pass over all that are ready and have started, some thousand
- * rows at a time, each in a transaction of its own, with a rest between them; so
- * does a look at the table that finds one whose turn has come.  However many there are, the requests to be sent do not
- * wait for it.
+ * Each sweep begins a pass over all that are ready and have started, some
+ * thousand rows at a time, each in a transaction of its own, with a rest between
+ * them; so does a look at the table that finds one whose turn has come.  However
+ * many there are, the requests to be sent do not wait for it.
  *
  *-------------------------------------------------------------------------
  */

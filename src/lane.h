@@ -55,7 +55,7 @@ typedef struct Lane
 	bool		was_seen;		/* were there, with none claimed since? */
 	TimestampTz head_start;		/* No request is known before this one, in the */
 	int64		head_id;		/* order of their start and id. */
-	LaneKey		news_key;
+	LaneKey		news_key;		/* what commits call it by */
 	TimestampTz floor_start;	/* None is ready up to this one, in the order of */
 	int64		floor_id;		/* their start and id, and none that starts */
 	TimestampTz ceiling;		/* later than that; see lane_set_bounds(). */

@@ -17,6 +17,10 @@ typedef uint64 LaneKey;
 
 #define MAX_NEWS		16
 
+/* For wake_at_commit() and news_add() */
+#define NEWS_ANYWHERE	ALL_LANES, DT_NOBEGIN, DT_NOEND
+#define NEWS_NOWHERE	ALL_LANES, DT_NOEND, DT_NOBEGIN
+
 /* Requests that start from one time to another may be new, those included */
 typedef struct NewsItem
 {

@@ -1484,8 +1484,8 @@ queue_find_lanes(void)
 
 /*
  * The same, of each lane only behind a place and up to its ceiling, for so many
- * of them; they are put into their order.  Of other lanes that there are, some are found, and marked:
- * at least one, if there are any.
+ * of them; they are put into their order.  Of other lanes that there are, some
+ * are found, and marked: at least one, if there are any.
  *
  * Requests that have been claimed stay in the index as long as some transaction
  * might see them, and are not walked over here.

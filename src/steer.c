@@ -172,7 +172,7 @@ cancel_screenshot_task_request(PG_FUNCTION_ARGS)
 	if (cancelled)
 	{
 		notify_result(request.id, request.reference, "cancelled", NULL);
-		wake_at_commit(ALL_LANES, DT_NOEND, DT_NOBEGIN);
+		wake_at_commit(NEWS_NOWHERE);
 	}
 	finish(&caller);
 	PG_RETURN_BOOL(cancelled);
@@ -219,7 +219,7 @@ retry_screenshot_task_request(PG_FUNCTION_ARGS)
 		update_request(&request,
 					   "status = 'pending', finished_at = NULL,"
 					   " next_attempt_at = " TAKEN_AT, NULL);
-	wake_at_commit(ALL_LANES, DT_NOEND, DT_NOBEGIN);
+	wake_at_commit(NEWS_NOWHERE);
 	finish(&caller);
 	PG_RETURN_VOID();
 }
@@ -268,9 +268,9 @@ resolve_screenshot_task_request(PG_FUNCTION_ARGS)
 		notify_result(request.id, request.reference, "created", task_id);
 	}
 	if (PG_ARGISNULL(1))
-		wake_at_commit(ALL_LANES, DT_NOBEGIN, DT_NOEND);
+		wake_at_commit(NEWS_ANYWHERE);
 	else
-		wake_at_commit(ALL_LANES, DT_NOEND, DT_NOBEGIN);
+		wake_at_commit(NEWS_NOWHERE);
 	finish(&caller);
 	PG_RETURN_VOID();
 }
@@ -311,7 +311,7 @@ adopt_screenshot_task_requests(PG_FUNCTION_ARGS)
 						  lengthof(args), argtypes, args, NULL, false, 0);
 	n = SPI_processed;
 	warn_of_taken_references(table, args[0], args[1]);
-	wake_at_commit(ALL_LANES, DT_NOEND, DT_NOBEGIN);
+	wake_at_commit(NEWS_NOWHERE);
 	finish(&caller);
 	PG_RETURN_INT64((int64) n);
 }

@@ -45,7 +45,7 @@ static int	news_place = -1;	/* the same, if requests were changed */
 static bool committed = false;	/* has the transaction that was marked? */
 static int	new_place = -1;		/* of a database that it made or altered */
 
-static const News anywhere = {1, {{ALL_LANES, DT_NOBEGIN, DT_NOEND}}};
+static const News anywhere = {1, {{NEWS_ANYWHERE}}};
 
 static void at_transaction_end(XactEvent event, void *arg);
 static void at_release(ResourceReleasePhase phase, bool is_commit,
@@ -83,7 +83,7 @@ wake_init(void)
  * is no worker, and nothing to do.
  *
  * From one time to another there may be a ready request of a lane, or of any of
- * ALL_LANES, that was not there before; none, if that is DT_NOEND to DT_NOBEGIN.
+ * ALL_LANES, that was not there before: NEWS_ANYWHERE, if it is not known where.
  */
 void
 wake_at_commit(LaneKey lane, TimestampTz from, TimestampTz to)
@@ -199,7 +199,7 @@ at_object_access(ObjectAccessType access, Oid class, Oid object,
 		 access == OAT_POST_ALTER ||
 		 access == OAT_DROP) &&
 		(class == ExtensionRelationId || has_extension()))
-		wake_at_commit(ALL_LANES, DT_NOBEGIN, DT_NOEND);
+		wake_at_commit(NEWS_ANYWHERE);
 }
 
 /*
@@ -253,7 +253,7 @@ at_utility(PlannedStmt *statement, const char *query_string,
 								completion);
 	if ((commits_prepared || grants_server) && has_extension())
 	{
-		wake_at_commit(ALL_LANES, DT_NOBEGIN, DT_NOEND);
+		wake_at_commit(NEWS_ANYWHERE);
 		tell_news_at_commit();
 	}
 	/* What it was copied from may have the extension; or it may be served now,

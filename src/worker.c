@@ -110,7 +110,7 @@ static MemoryContext cycle_context; /* reset before each transaction */
 static bool yielding = false;	/* does another worker need the slot? */
 static MonotonicUs give_up_at = MONOTONIC_NEVER;	/* and gets it then */
 static bool look = true;		/* is there news in the table? */
-static News news = {1, {{ALL_LANES, DT_NOBEGIN, DT_NOEND}}};	/* and where? */
+static News news = {1, {{NEWS_ANYWHERE}}};	/* and where? */
 static bool walk_is_long = false;	/* are many dead rows before the ready ones? */
 static MonotonicUs heed_wake_at = 0;	/* when to ask again whether there is */
 static bool catalog_changed = false;	/* has something that may end pauses? */
@@ -909,7 +909,7 @@ static void
 look_anew(void)
 {
 	look = true;
-	news_add(&news, ALL_LANES, DT_NOBEGIN, DT_NOEND);
+	news_add(&news, NEWS_ANYWHERE);
 }
 
 /*
@@ -950,7 +950,7 @@ look_at_table(void)
 		sweep_at = now + screenshot_task_sweep_interval * US_PER_SECOND;
 		removal_begin(false);
 		/* Rows may have been changed in a way that nobody was told of. */
-		news_add(&news, ALL_LANES, DT_NOBEGIN, DT_NOEND);
+		news_add(&news, NEWS_ANYWHERE);
 	}
 	more |= queue_wake_waiting(MAX_ROWS, &news) == MAX_ROWS;
 	reconcile_look();

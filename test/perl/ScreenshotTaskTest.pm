@@ -57,6 +57,21 @@ sub set
 	return;
 }
 
+# Put a trigger on the table that raises "not ..." for the rows of a condition: for what it says, of NEW.
+sub refuse
+{
+	my ($node, $condition, $what) = @_;
+
+	$node->safe_psql('postgres', "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN
+			IF $condition THEN
+				RAISE EXCEPTION 'not %', $what;
+			END IF;
+			RETURN NEW;
+		END \$\$;
+		CREATE TRIGGER refuse BEFORE UPDATE ON screenshot_task_request FOR EACH ROW EXECUTE FUNCTION refuse()");
+	return;
+}
+
 # Create a foreign server for a stand-in, and a user mapping for everyone.  Options of the server are
 # given as such; besides them `dbname`, and `account`: [secret_id, secret_key, token], or undef for no
 # mapping.  Servers of different ca_files have connections of their own.

@@ -56,14 +56,7 @@ is($node->safe_psql('postgres', "SELECT count(*) FROM screenshot_task_request WH
 my $wide = LiveApi->new('--limit', 1000);
 $node->add_server('wide', $wide, requests_per_second => 1000);
 $node->safe_psql('postgres', make_role($_, 'wide')) for 'refused', 'accepted';
-$node->safe_psql('postgres', q{
-	CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-		IF NEW.requested_by = 'refused' THEN
-			RAISE EXCEPTION 'not %', NEW.id;
-		END IF;
-		RETURN NEW;
-	END $$;
-	CREATE TRIGGER refuse BEFORE UPDATE ON screenshot_task_request FOR EACH ROW EXECUTE FUNCTION refuse()});
+$node->refuse("NEW.requested_by = 'refused'", 'NEW.id');
 $node->safe_psql('postgres', 'BEGIN; SET ROLE refused;' . insert_sql(server => 'wide', stream_name => 'refused', rows => REFUSED)
 	  . 'SET ROLE accepted;' . insert_sql(server => 'wide', stream_name => \"'accepted ' || i", rows => 30) . 'COMMIT');
 ok($node->wait_for_table("status = 'created'", where => "stream_name ~ '^accepted'"), 'a role whose requests nothing refuses sends');

@@ -33,14 +33,7 @@ is($node->safe_psql('postgres', "SELECT count(*) FROM screenshot_task_request WH
 ok($node->poll_query_until('postgres', 'SELECT sum(expired) = 1105 FROM screenshot_task_stat'), 'they are counted');
 
 # A trigger keeps one from being changed: the others expire.
-$node->safe_psql('postgres', q{
-	CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-		IF NEW.reference = 'stubborn' THEN
-			RAISE EXCEPTION 'not %', NEW.reference;
-		END IF;
-		RETURN NEW;
-	END $$;
-	CREATE TRIGGER refuse BEFORE UPDATE ON screenshot_task_request FOR EACH ROW EXECUTE FUNCTION refuse()});
+$node->refuse("NEW.reference = 'stubborn'", 'NEW.reference');
 $node->safe_psql('postgres', $ends->('app', 'second', 1, reference => 'stubborn') . $ends->('app', 'second', 3, reference => \"'pliant ' || i"));
 ok($node->wait_for_table("status = 'expired'", where => "reference ~ 'pliant'"), 'a trigger refuses one: the others expire');
 is($node->safe_psql('postgres', "SELECT status FROM screenshot_task_request WHERE reference = 'stubborn'"), 'pending', 'it is as it was');

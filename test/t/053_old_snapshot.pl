@@ -73,6 +73,20 @@ created('behind it');
 ok($node->wait_for_table("status = 'created'", where => "stream_name = 'locked'"), 'one that starts before it, and comes after it, is created');
 is($locker->end->{error}, undef, 'its transaction has ended well');
 
+# The owner makes one ready, and a trigger of the owner's moves another.
+$node->safe_psql('postgres', insert_sql(stream_name => 'waits', start_time => \"now() + interval '8 d'", end_time => \"now() + interval '8 d 1 h'"));
+ok($node->wait_for_table('next_attempt_at IS NOT NULL', where => "stream_name = 'waits'"), 'one waits for its time');
+$node->safe_psql('postgres', "UPDATE screenshot_task_request SET start_time = now() - interval '4 h', end_time = now() + interval '1 h', next_attempt_at = NULL WHERE stream_name = 'waits'");
+ok($node->wait_for_table("status = 'created'", where => "stream_name = 'waits'"), 'an UPDATE makes it ready: created');
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION start_early() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		NEW.start_time := now() - interval '5 h';
+		RETURN NEW;
+	END $$;
+	CREATE TRIGGER start_early BEFORE INSERT ON screenshot_task_request FOR EACH ROW EXECUTE FUNCTION start_early()});
+created('moved', start_time => \"now() + interval '1 min'");
+$node->safe_psql('postgres', 'DROP TRIGGER start_early ON screenshot_task_request');
+
 walks_little('after all that');
 walks_little('by another role', 'other');
 created('later than all', start_time => \"now() + interval '20 h'", end_time => \"now() + interval '21 h'");

@@ -119,9 +119,9 @@ sub insert
 sub is_told
 {
 	my ($what) = @_;
-	my ($row) = $node->table("stream_name ~ '^$what'");
+	my $ids = join '|', map { $_->{id} } $node->table("stream_name ~ '^$what'");
 
-	ok(wait_until(sub { $node->log_text =~ /a trigger changed what was set in screenshot task request \d+\n/ }), "$what: the log tells of it");
+	ok(wait_until(sub { $node->log_text =~ /a trigger changed what was set in screenshot task request (?:$ids)\n/ }), "$what: the log tells of it");
 	return;
 }
 
