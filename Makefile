@@ -8,45 +8,45 @@
 
 MODULE_big = screenshot_task
 OBJS = \
-	src/activity.o \
-	src/call.o \
-	src/credentials.o \
-	src/dispatch.o \
-	src/enqueue.o \
-	src/expiry.o \
-	src/fault_log.o \
-	src/http.o \
-	src/lane.o \
-	src/launcher.o \
-	src/legible.o \
-	src/live_api.o \
-	src/machine_role.o \
-	src/news.o \
-	src/notice.o \
-	src/rate_limit.o \
-	src/reconcile.o \
-	src/refusal.o \
-	src/removal.o \
-	src/renewal.o \
-	src/request_queue.o \
-	src/role_answer.o \
+	src/api/live_api.o \
+	src/api/role_answer.o \
+	src/api/tc3.o \
+	src/config/credentials.o \
+	src/config/machine_role.o \
+	src/config/seal.o \
+	src/config/server.o \
+	src/net/http.o \
+	src/net/rate_limit.o \
 	src/screenshot_task.o \
-	src/seal.o \
-	src/server.o \
-	src/shared_state.o \
-	src/statistics.o \
-	src/steer.o \
-	src/step_aside.o \
-	src/submission.o \
-	src/tc3.o \
-	src/tc3_sql.o \
-	src/trigger.o \
-	src/wait.o \
-	src/wake.o \
-	src/worker.o
+	src/shmem/activity.o \
+	src/shmem/shared_state.o \
+	src/shmem/statistics.o \
+	src/sql/call.o \
+	src/sql/enqueue.o \
+	src/sql/steer.o \
+	src/sql/step_aside.o \
+	src/sql/tc3_sql.o \
+	src/sql/trigger.o \
+	src/sql/wait.o \
+	src/sql/wake.o \
+	src/table/news.o \
+	src/table/notice.o \
+	src/table/refusal.o \
+	src/table/request_queue.o \
+	src/util/legible.o \
+	src/worker/dispatch.o \
+	src/worker/expiry.o \
+	src/worker/fault_log.o \
+	src/worker/lane.o \
+	src/worker/launcher.o \
+	src/worker/reconcile.o \
+	src/worker/removal.o \
+	src/worker/renewal.o \
+	src/worker/submission.o \
+	src/worker/worker.o
 
 ifdef CRASH_POINTS
-OBJS += src/crash_point.o
+OBJS += src/util/crash_point.o
 PG_CPPFLAGS += -DCRASH_POINTS
 endif
 
@@ -63,7 +63,7 @@ PG_CONFIG ?= pg_config
 PKG_CONFIG ?= pkg-config
 
 # The server's headers are not ours to be warned of.
-PG_CPPFLAGS += -isystem $(shell $(PG_CONFIG) --includedir-server) \
+PG_CPPFLAGS += -I$(srcdir)/src -isystem $(shell $(PG_CONFIG) --includedir-server) \
 	$(shell $(PKG_CONFIG) --cflags libcurl libcrypto)
 PG_CFLAGS = -Wall -Wextra
 # What a server lacks is missed when the library is loaded, and not in the middle of a session.
@@ -73,7 +73,7 @@ PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
 # PGXS tracks no headers.
-$(OBJS): $(wildcard $(srcdir)/src/*.h)
+$(OBJS): $(wildcard $(srcdir)/src/*.h $(srcdir)/src/*/*.h)
 
 .PHONY: dist
 dist: distribution = $(shell sed -n 's/^   "\(name\|version\)": "\(.*\)",$$/\2/p' $(srcdir)/META.json | paste -sd -)

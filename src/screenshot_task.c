@@ -17,13 +17,13 @@
 #include "utils/guc.h"
 
 #include "compat.h"
-#include "launcher.h"
-#include "notice.h"
+#include "worker/launcher.h"
+#include "table/notice.h"
 #include "screenshot_task.h"
-#include "seal.h"
-#include "shared_state.h"
-#include "step_aside.h"
-#include "wake.h"
+#include "config/seal.h"
+#include "shmem/shared_state.h"
+#include "sql/step_aside.h"
+#include "sql/wake.h"
 
 PG_MODULE_MAGIC;
 

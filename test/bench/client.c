@@ -34,7 +34,7 @@
 
 #include <curl/curl.h>
 
-#include "tc3.h"
+#include "api/tc3.h"
 
 #define SECRET_ID	"AKIDEXAMPLE"
 #define SECRET_KEY	"Gu5t9xGARNpq86cd98joQYCN3EXAMPLE"

@@ -16,7 +16,7 @@
  *	  unused byte of the output: nothing else tells of the key.
  *
  *	  clang -g -O1 -fsanitize=fuzzer,address,undefined -I../../src \
- *		  tc3_fuzz.c ../../src/tc3.c -lcrypto
+ *		  tc3_fuzz.c ../../src/api/tc3.c -lcrypto
  *
  *-------------------------------------------------------------------------
  */
@@ -29,7 +29,7 @@
 #include <openssl/hmac.h>
 #include <openssl/sha.h>
 
-#include "tc3.h"
+#include "api/tc3.h"
 
 #define CHECK(condition) \
 	do { \

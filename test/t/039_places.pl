@@ -63,7 +63,7 @@ sub build
 	}
 	mkdir "$root/tree" or die "could not make $root/tree: $!";
 	PostgreSQL::Test::Utils::system_or_bail('cp', '-a', (map { "$tree/$_" } qw(Makefile src screenshot_task.control)), glob("$tree/*.sql"), "$root/tree");
-	unlink glob "$root/tree/src/*.o";
+	unlink glob("$root/tree/src/*.o"), glob("$root/tree/src/*/*.o");
 	local %ENV = %ENV;
 	delete @ENV{ grep { /^(?:MAKE|PG_)/ } keys %ENV };
 	PostgreSQL::Test::Utils::system_or_bail('make', '-s', '-C', "$root/tree", "PG_CONFIG=$root$ask{bindir}/pg_config", "COPT=-D$macro", 'with_llvm=no', $_) for 'all', 'install';

@@ -1,0 +1,679 @@
+/*-------------------------------------------------------------------------
+ *
+ * credentials.c
+ *	  With which credentials a role sends to a server
+ *
+ * They are those of the role's user mapping; or, if the server's option
+ * "credentials" says so, this machine's own: from the environment that the
+ * server was started in, from a file, or of the machine's role.  These are lent
+ * to whoever has USAGE on the server, on the word of the server's owner, who
+ * must be a superuser for that, and be one still.
+ *
+ * What is read is one set, read anew at each use: id, key and token of two
+ * sets make none.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "access/reloptions.h"
+#include "catalog/pg_user_mapping.h"
+#include "commands/defrem.h"
+#include "miscadmin.h"
+#include "storage/fd.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+
+#include "compat.h"
+#include "config/credentials.h"
+#include "config/seal.h"
+#include "shmem/shared_state.h"
+
+#define ID_VARIABLE		"TENCENTCLOUD_SECRET_ID"
+#define KEY_VARIABLE	"TENCENTCLOUD_SECRET_KEY"
+#define TOKEN_VARIABLE	"TENCENTCLOUD_SESSION_TOKEN"
+#define FILE_VARIABLE	"TENCENTCLOUD_CREDENTIALS_FILE"
+
+#define HOME_FILE		".tencentcloud/credentials"
+#define SYSTEM_FILE		"/etc/tencentcloud/credentials"
+#define FILE_SECTION	"default"
+
+/* The longest credentials file, in bytes */
+#define MAX_FILE		(64 * 1024)
+
+/* How often to read a file that is changed meanwhile */
+#define MAX_READS		5
+
+static void check_owner(const LiveServer *server);
+static RoleTable *role_table(void);
+static void read_user_mapping(const LiveServer *server, Oid role,
+							  Credentials *credentials);
+static HeapTuple find_user_mapping(Oid role, Oid server);
+static void read_environment(Credentials *credentials);
+static void take_variable(Credentials *credentials, const char *name,
+						  const char *variable);
+static void read_file(Credentials *credentials);
+static char *find_file(void);
+static bool file_exists(const char *path);
+static char *read_whole_file(const char *path, size_t *len);
+static void check_file(const char *path, const struct stat *status);
+static bool is_same_file(const struct stat *one, const struct stat *other);
+static void parse_file(const char *path, char *text, size_t len,
+					   Credentials *credentials);
+static const char *parse_line(char *line, bool *in_section,
+							  Credentials *credentials);
+static char *trim(char *text);
+static void fetch_role(const RoleWish *wish);
+pg_noreturn static void raise_role_failure(const char *problem);
+
+/*
+ * The credentials with which a role sends to a server, for a session.
+ *
+ * Of the machine's role, only a set that was fetched after newer_than, or any
+ * if that is 0; it may have to be fetched first, by another process and then by
+ * this one, for ROLE_FETCH_TIMEOUT each.  Interrupts are served then.
+ *
+ * palloc'd; wipe_credentials() after use.  Raises an error if there are none,
+ * or if the server may not lend them.
+ */
+Credentials *
+credentials_get(const LiveServer *server, Oid role, MonotonicUs newer_than)
+{
+	static uint32 wait_event = 0;
+	RoleWish	wish;
+
+	if (wait_event == 0)
+		wait_event = WaitEventExtensionNew("ScreenshotTaskRole");
+	role_wish(&wish, server);
+	wish.newer_than = newer_than;
+
+	for (;;)
+	{
+		RoleState	state;
+		Credentials *credentials = credentials_find(server, role, &wish, &state);
+
+		if (state == ROLE_KNOWN)
+			return credentials;
+		wipe_credentials(credentials);
+		if (state == ROLE_AWAITED)
+			role_wait(role_table(), &wish, wait_event);
+		else
+			fetch_role(&wish);
+	}
+}
+
+/*
+ * The credentials with which a role sends to a server, if they can be had
+ * without waiting.
+ *
+ * *state is ROLE_KNOWN, but of the machine's role it may be another: ROLE_DUE;
+ * or ROLE_UNKNOWN or ROLE_AWAITED, and NULL is returned.  wish is what
+ * role_wish() made; palloc'd, and errors, as above.
+ */
+Credentials *
+credentials_find(const LiveServer *server, Oid role, const RoleWish *wish,
+				 RoleState *state)
+{
+	Credentials *credentials = palloc0(sizeof(Credentials));
+	char	   *problem;
+
+	*state = ROLE_KNOWN;
+	if (server->credentials != FROM_USER_MAPPING)
+		check_owner(server);
+	PG_TRY();
+	{
+		switch (server->credentials)
+		{
+			case FROM_USER_MAPPING:
+				read_user_mapping(server, role, credentials);
+				break;
+			case FROM_ENVIRONMENT:
+				read_environment(credentials);
+				break;
+			case FROM_FILE:
+				read_file(credentials);
+				break;
+			case FROM_ROLE:
+				*state = role_look(role_table(), wish, credentials, &problem);
+				if (*state == ROLE_FAILED)
+					raise_role_failure(problem);
+				break;
+		}
+		if (credentials->account == NULL && credentials->secret_id != NULL)
+			credentials->account = pstrdup(credentials->secret_id);
+	}
+	PG_CATCH();
+	{
+		wipe_credentials(credentials);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	if (*state == ROLE_KNOWN || *state == ROLE_DUE)
+		return credentials;
+	pfree(credentials);
+	return NULL;
+}
+
+/*
+ * Check that a server may lend this machine's credentials.
+ */
+static void
+check_owner(const LiveServer *server)
+{
+	if (superuser_arg(server->owner))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("server \"%s\" may not send with credentials of this machine, since its owner is not a superuser",
+					server->name),
+			 errdetail("Its option \"credentials\" is \"%s\", and its owner is %s.",
+					   credentials_source_name(server->credentials),
+					   quote_identifier(GetUserNameFromId(server->owner, false))),
+			 errhint("Have a superuser ALTER SERVER %s OWNER TO a superuser, or ALTER SERVER %s OPTIONS (SET credentials 'user_mapping').",
+					 quote_identifier(server->name),
+					 quote_identifier(server->name))));
+}
+
+/*
+ * Wipe credentials from memory, and free them.  NULL is allowed.
+ */
+void
+wipe_credentials(Credentials *credentials)
+{
+	if (credentials == NULL)
+		return;
+	wipe_text(credentials->secret_id);
+	wipe_text(credentials->secret_key);
+	wipe_text(credentials->token);
+	pfree(credentials);
+}
+
+/* ------------------------------------------------------------- user mapping
+ */
+
+static void
+read_user_mapping(const LiveServer *server, Oid role, Credentials *credentials)
+{
+	HeapTuple	tuple;
+	const char *missing = NULL;
+	Datum		datum;
+	bool		isnull;
+	ListCell   *cell;
+
+	/* It may have been altered since this transaction last looked. */
+	AcceptInvalidationMessages();
+	tuple = find_user_mapping(role, server->oid);
+	if (!HeapTupleIsValid(tuple))
+	{
+		const char *role_name = quote_identifier(GetUserNameFromId(role, false));
+		const char *server_name = quote_identifier(server->name);
+
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("role %s has no user mapping for server \"%s\"",
+						role_name, server->name),
+				 errhint("Create one with CREATE USER MAPPING FOR %s SERVER %s OPTIONS (secret_id '...', secret_key '...').",
+						 role_name, server_name)));
+	}
+
+	datum = SysCacheGetAttr(USERMAPPINGUSERSERVER, tuple,
+							Anum_pg_user_mapping_umoptions, &isnull);
+	if (!isnull)
+	{
+		ArrayType  *array = DatumGetArrayTypeP(datum);
+
+		foreach(cell, untransformRelOptions(PointerGetDatum(array)))
+		{
+			DefElem    *element = lfirst(cell);
+
+			apply_user_mapping_option(credentials, element);
+			wipe_text(defGetString(element));
+		}
+		/* what was copied to be read */
+		if (PointerGetDatum(array) != datum)
+			explicit_bzero(array, VARSIZE(array));
+	}
+	ReleaseSysCache(tuple);
+
+	if (credentials->secret_id == NULL)
+		missing = "secret_id";
+	else if (credentials->secret_key == NULL)
+		missing = "secret_key";
+	if (missing != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("the user mapping of role %s for server \"%s\" has no %s",
+						quote_identifier(GetUserNameFromId(role, false)),
+						server->name, missing),
+				 errhint("Add it with ALTER USER MAPPING ... OPTIONS (ADD %s '...').",
+						 missing)));
+}
+
+static HeapTuple
+find_user_mapping(Oid role, Oid server)
+{
+	HeapTuple	tuple = SearchSysCache2(USERMAPPINGUSERSERVER,
+										ObjectIdGetDatum(role),
+										ObjectIdGetDatum(server));
+
+	if (!HeapTupleIsValid(tuple))
+		tuple = SearchSysCache2(USERMAPPINGUSERSERVER,
+								ObjectIdGetDatum(InvalidOid),
+								ObjectIdGetDatum(server));
+	return tuple;
+}
+
+/* -------------------------------------------------------------- environment
+ */
+
+static void
+read_environment(Credentials *credentials)
+{
+	take_variable(credentials, "secret_id", ID_VARIABLE);
+	take_variable(credentials, "secret_key", KEY_VARIABLE);
+	take_variable(credentials, "token", TOKEN_VARIABLE);
+}
+
+/*
+ * Take a part of credentials from a variable.  An empty one is none.
+ */
+static void
+take_variable(Credentials *credentials, const char *name, const char *variable)
+{
+	const char *value = getenv(variable);
+	const char *allowed;
+
+	if (value == NULL || value[0] == '\0')
+	{
+		if (strcmp(name, "token") == 0)
+			return;
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("the environment variable %s is not set", variable),
+				 errdetail("The credentials are taken from the environment that the PostgreSQL server was started in."),
+				 errhint("Set it there, and restart the PostgreSQL server.")));
+	}
+	allowed = set_credential(credentials, name, value);
+	if (allowed != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("the environment variable %s has no valid value",
+						variable),
+				 errdetail_internal("%s", allowed)));
+}
+
+/* --------------------------------------------------------------------- file
+ */
+
+static void
+read_file(Credentials *credentials)
+{
+	char	   *path = find_file();
+	size_t		len;
+	char	   *text = read_whole_file(path, &len);
+
+	PG_TRY();
+	{
+		parse_file(path, text, len, credentials);
+	}
+	PG_FINALLY();
+	{
+		explicit_bzero(text, len);
+		pfree(text);
+	}
+	PG_END_TRY();
+
+	/*
+	 * A token is of credentials that end, and are replaced by others of the
+	 * same account.
+	 */
+	if (credentials->token != NULL)
+		credentials->account = psprintf("file %s", path);
+}
+
+/*
+ * The path of the credentials file, palloc'd.
+ */
+static char *
+find_file(void)
+{
+	const char *named = getenv(FILE_VARIABLE);
+	char		home[MAXPGPATH];
+	char		path[MAXPGPATH + sizeof(HOME_FILE)] = "";
+
+	if (named != NULL && named[0] != '\0')
+	{
+		if (!is_absolute_path(named))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+					 /* what is no path may be a key */
+					 errmsg("the environment variable %s is not an absolute path",
+							FILE_VARIABLE),
+					 errhint("Set it in the environment that the server is started in, and restart.")));
+		return pstrdup(named);
+	}
+
+	if (get_home_path(home))
+		snprintf(path, sizeof(path), "%s/%s", home, HOME_FILE);
+	if (path[0] != '\0' && file_exists(path))
+		return pstrdup(path);
+	if (file_exists(SYSTEM_FILE))
+		return pstrdup(SYSTEM_FILE);
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+			 errmsg("there is no credentials file"),
+			 path[0] != '\0' ?
+			 errdetail("Neither \"%s\" nor \"%s\" exists.", path, SYSTEM_FILE) :
+			 errdetail("\"%s\" does not exist.", SYSTEM_FILE),
+			 errhint("Make one of them, or start the PostgreSQL server with the environment variable %s.",
+					 FILE_VARIABLE)));
+}
+
+/*
+ * Is there a file, be it one that cannot be read?
+ */
+static bool
+file_exists(const char *path)
+{
+	struct stat status;
+
+	return stat(path, &status) == 0 || (errno != ENOENT && errno != ENOTDIR);
+}
+
+/*
+ * Read a file that only its owner can read, as it is at one moment.
+ *
+ * Returns its text, palloc'd, for the caller to wipe.
+ */
+static char *
+read_whole_file(const char *path, size_t *len)
+{
+	char	   *text = palloc(MAX_FILE + 1);
+	struct stat before;
+	struct stat after;
+	ssize_t		n_read = 0;
+	int			n_reads = 0;
+	int			fd;
+
+	/* Opening a pipe must not wait for its other end. */
+	fd = OpenTransientFile(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &before) != 0)
+	{
+		bool		denied = errno == EACCES;
+
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("could not open credentials file \"%s\": %m", path),
+				 denied ?
+				 errhint("The user that the PostgreSQL server runs as must be able to read it.") : 0));
+	}
+	check_file(path, &before);
+	for (;;)
+	{
+		n_read = pg_pread(fd, text, MAX_FILE + 1, 0);
+		if (n_read < 0 || fstat(fd, &after) != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+					 errmsg("could not read credentials file \"%s\": %m",
+							path)));
+		if (is_same_file(&before, &after) && n_read == after.st_size)
+			break;
+		explicit_bzero(text, MAX_FILE + 1);
+		if (++n_reads == MAX_READS || n_read > MAX_FILE)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+					 errmsg("credentials file \"%s\" changes while it is read",
+							path),
+					 errhint("Replace it by renaming another file instead of writing to it.")));
+		before = after;
+		check_file(path, &before);
+	}
+	CloseTransientFile(fd);
+	text[n_read] = '\0';
+	*len = n_read;
+	return text;
+}
+
+/*
+ * Check that a file is one that nobody else can read or write.  The rules are
+ * those for the server's own private key (ssl_key_file).
+ */
+static void
+check_file(const char *path, const struct stat *status)
+{
+	if (!S_ISREG(status->st_mode))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("credentials file \"%s\" is not a regular file", path)));
+	if (status->st_uid != geteuid() && status->st_uid != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("credentials file \"%s\" must be owned by the database user or root",
+						path),
+				 errhint("Change its owner with chown.")));
+	if ((status->st_uid == geteuid() &&
+		 (status->st_mode & (S_IRWXG | S_IRWXO)) != 0) ||
+		(status->st_uid == 0 &&
+		 (status->st_mode & (S_IWGRP | S_IXGRP | S_IRWXO)) != 0))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("credentials file \"%s\" can be read or written by others than its owner",
+						path),
+				 errdetail("It must have permissions u=rw (0600) or less if it is owned by the database user, or permissions u=rw,g=r (0640) or less if it is owned by root."),
+				 errhint("Use chmod 0600, and replace the keys if others may have read them.")));
+	if (status->st_size > MAX_FILE)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("credentials file \"%s\" is too large", path),
+				 errdetail("It must not be larger than %d kB.",
+						   MAX_FILE / 1024)));
+}
+
+/*
+ * Is a file unchanged?
+ */
+static bool
+is_same_file(const struct stat *one, const struct stat *other)
+{
+	return one->st_size == other->st_size &&
+		one->st_mtim.tv_sec == other->st_mtim.tv_sec &&
+		one->st_mtim.tv_nsec == other->st_mtim.tv_nsec &&
+		one->st_ctim.tv_sec == other->st_ctim.tv_sec &&
+		one->st_ctim.tv_nsec == other->st_ctim.tv_nsec;
+}
+
+/*
+ * Take credentials from the text of a file, which is changed.
+ */
+static void
+parse_file(const char *path, char *text, size_t len, Credentials *credentials)
+{
+	bool		in_section = false;
+	int			number = 0;
+	char	   *line = text;
+	const char *problem = NULL;
+
+	if (strlen(text) != len)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("credentials file \"%s\" is not a text file", path)));
+	while (line != NULL && problem == NULL)
+	{
+		char	   *next = strchr(line, '\n');
+
+		if (next != NULL)
+			*next++ = '\0';
+		number++;
+		problem = parse_line(trim(line), &in_section, credentials);
+		line = next;
+	}
+	if (problem != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("line %d of credentials file \"%s\" is not valid",
+						number, path),
+				 errdetail_internal("%s", problem)));
+
+	if (credentials->secret_id == NULL || credentials->secret_key == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("credentials file \"%s\" has no %s in its section [%s]",
+						path, credentials->secret_id == NULL ?
+						"secret_id" : "secret_key", FILE_SECTION)));
+}
+
+/*
+ * Take over what a line says.  Returns NULL, or what is wrong with it, as a
+ * sentence without anything of the line.
+ */
+static const char *
+parse_line(char *line, bool *in_section, Credentials *credentials)
+{
+	size_t		len = strlen(line);
+	char	   *equals;
+	char	   *name;
+	char	   *value;
+	char	  **part;
+
+	if (len == 0 || line[0] == '#' || line[0] == ';')
+		return NULL;
+	if (line[0] == '[')
+	{
+		if (line[len - 1] != ']')
+			return "A section's name has no closing bracket.";
+		line[len - 1] = '\0';
+		*in_section = strcmp(trim(line + 1), FILE_SECTION) == 0;
+		return NULL;
+	}
+	equals = strchr(line, '=');
+	if (equals == NULL)
+		return "It is none of a section in brackets, a key with an equals sign and a value, and a comment.";
+	if (!*in_section)
+		return NULL;
+
+	*equals = '\0';
+	name = trim(line);
+	value = trim(equals + 1);
+	if (strcmp(name, "secret_id") == 0)
+		part = &credentials->secret_id;
+	else if (strcmp(name, "secret_key") == 0)
+		part = &credentials->secret_key;
+	else if (strcmp(name, "token") == 0)
+		part = &credentials->token;
+	else
+		return NULL;
+	if (*part != NULL)
+		return psprintf("It is the second line with %s.", name);
+	if (value[0] == '\0' && part == &credentials->token)
+		return NULL;
+	return set_credential(credentials, name, value);
+}
+
+/*
+ * A text without the white space around it, where it lies.
+ */
+static char *
+trim(char *text)
+{
+	char	   *end = text + strlen(text);
+
+	while (end > text && strchr(" \t\r", end[-1]) != NULL)
+		*--end = '\0';
+	return text + strspn(text, " \t");
+}
+
+/* --------------------------------------------------------------------- role
+ */
+
+/*
+ * The sets of the cluster; without shared memory, those of this session.
+ */
+static RoleTable *
+role_table(void)
+{
+	static RoleTable *own = NULL;
+
+	if (shared_state_available())
+		return shared_role_table();
+	if (own == NULL)
+	{
+		RoleTable  *table;
+
+		if (!seal_make_key())
+			ereport(ERROR,
+					(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+					 errmsg("could not make a key: OpenSSL offers no randomness")));
+		table = MemoryContextAlloc(TopMemoryContext, role_table_size());
+		role_table_init(table);
+		own = table;
+	}
+	return own;
+}
+
+/*
+ * Fetch the credentials of the machine's role, unless another process begins
+ * to, and wait until that has ended, well or not.
+ */
+static void
+fetch_role(const RoleWish *wish)
+{
+	static HttpClient *client = NULL;
+	static uint32 wait_event = 0;
+	RoleFetch  *fetch = palloc(sizeof(RoleFetch));
+	HttpTransfer **transfer = palloc0(sizeof(HttpTransfer *));
+	HttpRequest request;
+
+	if (wait_event == 0)
+		wait_event = WaitEventExtensionNew("ScreenshotTaskRole");
+	if (client == NULL)
+		client = http_client_create(1);
+	if (!role_fetch_begin(role_table(), wish, fetch, &request))
+		return;
+	PG_TRY();
+	{
+		bool		more = true;
+
+		while (more)
+		{
+			HttpReply	reply;
+
+			http_start(client, &request, transfer);
+			http_begin(client);
+			while (http_next_done(client) == NULL)
+			{
+				CHECK_FOR_INTERRUPTS();
+				http_wait(client, MONOTONIC_NEVER, wait_event);
+			}
+			http_reply(*transfer, &reply);
+			more = role_fetch_go_on(role_table(), fetch, &reply, &request);
+			http_release(*transfer);
+			*transfer = NULL;
+		}
+	}
+	PG_CATCH();
+	{
+		http_release(*transfer);
+		role_fetch_abandon(role_table(), fetch);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	pfree(transfer);
+	pfree(fetch);
+}
+
+static void
+raise_role_failure(const char *problem)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+			 errmsg("could not get the credentials of this machine's role: %s",
+					problem),
+			 errhint("This takes a machine of the vendor's cloud that has a role; the server option \"metadata_endpoint\" says where its metadata service is.")));
+}

@@ -1,0 +1,614 @@
+/*-------------------------------------------------------------------------
+ *
+ * server.c
+ *	  Foreign servers of the wrapper tencent_cloud, and the options of theirs
+ *	  and of their user mappings
+ *
+ * Every option is a row of one table, with the function that checks its
+ * value.  The validator runs the checks; reading a server runs them again,
+ * since an option may have been stored before a rule was made.
+ *
+ * What lends this machine's own credentials to those who may use a server is
+ * for superusers to set.  The validator sees all options that a server will
+ * have: so nobody else can set any of such a server, its endpoint above all,
+ * to which the credentials' signatures and token would be sent.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <arpa/inet.h>
+#include <sys/stat.h>
+
+#include "access/reloptions.h"
+#include "catalog/pg_foreign_server.h"
+#include "catalog/pg_user_mapping.h"
+#include "commands/defrem.h"
+#include "foreign/foreign.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+
+#include "compat.h"
+#include "net/rate_limit.h"
+#include "config/server.h"
+
+#define DEFAULT_ENDPOINT	"https://live.tencentcloudapi.com"
+#define DEFAULT_LANGUAGE	"en-US"
+#define DEFAULT_METADATA	"http://metadata.tencentyun.com"
+
+/* Half of what a worker can have under way: a server that does not answer
+ * leaves room for others. */
+#define MAX_IN_FLIGHT		125
+
+/*
+ * Checks a value, and puts it into a LiveServer or Credentials.  Returns
+ * what is allowed if the value is not, as a sentence; else NULL.
+ */
+typedef const char *(*OptionSetter) (void *object, const char *value);
+
+typedef struct Option
+{
+	const char *name;
+	Oid			catalog;		/* of the objects that have it */
+	bool		is_secret;		/* not to be shown */
+	OptionSetter set;
+} Option;
+
+static const char *set_endpoint(void *object, const char *value);
+static const char *set_region(void *object, const char *value);
+static const char *set_language(void *object, const char *value);
+static const char *set_requests_per_second(void *object, const char *value);
+static const char *set_connect_timeout(void *object, const char *value);
+static const char *set_request_timeout(void *object, const char *value);
+static const char *set_ca_file(void *object, const char *value);
+static const char *set_proxy(void *object, const char *value);
+static const char *set_max_in_flight(void *object, const char *value);
+static const char *set_in_doubt(void *object, const char *value);
+static const char *set_credentials(void *object, const char *value);
+static const char *set_metadata_endpoint(void *object, const char *value);
+static const char *set_secret_id(void *object, const char *value);
+static const char *set_secret_key(void *object, const char *value);
+static const char *set_token(void *object, const char *value);
+
+static const Option options[] = {
+	{"endpoint", ForeignServerRelationId, false, set_endpoint},
+	{"region", ForeignServerRelationId, false, set_region},
+	{"language", ForeignServerRelationId, false, set_language},
+	{"requests_per_second", ForeignServerRelationId, false, set_requests_per_second},
+	{"connect_timeout", ForeignServerRelationId, false, set_connect_timeout},
+	{"request_timeout", ForeignServerRelationId, false, set_request_timeout},
+	{"ca_file", ForeignServerRelationId, false, set_ca_file},
+	{"proxy", ForeignServerRelationId, false, set_proxy},
+	{"max_in_flight", ForeignServerRelationId, false, set_max_in_flight},
+	{"in_doubt", ForeignServerRelationId, false, set_in_doubt},
+	{"credentials", ForeignServerRelationId, false, set_credentials},
+	{"metadata_endpoint", ForeignServerRelationId, false, set_metadata_endpoint},
+	/* what is wrong may be that the key stands behind it */
+	{"secret_id", UserMappingRelationId, true, set_secret_id},
+	{"secret_key", UserMappingRelationId, true, set_secret_key},
+	{"token", UserMappingRelationId, true, set_token},
+};
+
+/* by CredentialsSource */
+static const char *const credentials_sources[] = {
+	"user_mapping", "environment", "file", "role"
+};
+
+static void check_superuser(const LiveServer *server, List *elements);
+static void check_proxy(const LiveServer *server);
+static void apply_option(void *object, Oid catalog, DefElem *element);
+static const Option *find_option(const char *name, Oid catalog);
+static char *list_options(Oid catalog);
+static ForeignServer *find_server(const char *name, Oid role);
+static void set_server_defaults(LiveServer *server);
+static bool is_loopback(const char *host);
+static bool is_visible_ascii(const char *value);
+static const char *set_time(int *milliseconds, const char *value);
+static const char *set_count(int *count, const char *value, int most);
+
+PG_FUNCTION_INFO_V1(screenshot_task_fdw_validator);
+
+/*
+ * Check the options of a foreign server or user mapping.
+ *
+ * Raises an error that names the option, the value unless it is a secret,
+ * and what is allowed; or that the option is for superusers to set.
+ */
+Datum
+screenshot_task_fdw_validator(PG_FUNCTION_ARGS)
+{
+	List	   *elements = untransformRelOptions(PG_GETARG_DATUM(0));
+	Oid			catalog = PG_GETARG_OID(1);
+	LiveServer	server;
+	Credentials credentials;
+	void	   *object = &server;
+	ListCell   *cell;
+
+	set_server_defaults(&server);
+	memset(&credentials, 0, sizeof(credentials));
+	if (catalog == UserMappingRelationId)
+		object = &credentials;
+
+	foreach(cell, elements)
+		apply_option(object, catalog, (DefElem *) lfirst(cell));
+	if (catalog == ForeignServerRelationId)
+	{
+		check_superuser(&server, elements);
+		check_proxy(&server);
+	}
+
+	wipe_text(credentials.secret_id);
+	wipe_text(credentials.secret_key);
+	wipe_text(credentials.token);
+	PG_RETURN_VOID();
+}
+
+static void
+check_superuser(const LiveServer *server, List *elements)
+{
+	ListCell   *cell;
+
+	if (superuser())
+		return;
+	if (server->credentials != FROM_USER_MAPPING)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to set options of a server whose option \"credentials\" is \"%s\"",
+						credentials_source_name(server->credentials)),
+				 errdetail("It sends with credentials of this machine: only superusers may set its options."),
+				 errhint("Its owner may set \"credentials\" to \"user_mapping\", or drop it.")));
+	foreach(cell, elements)
+	{
+		DefElem    *element = lfirst(cell);
+
+		if (strcmp(element->defname, "metadata_endpoint") == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("permission denied to set options of a server that has the option \"metadata_endpoint\""),
+					 errdetail("Only superusers may set it, and the other options of a server that has it.")));
+	}
+}
+
+/*
+ * A request without TLS must not leave this machine.
+ */
+static void
+check_proxy(const LiveServer *server)
+{
+	if (server->proxy != NULL && strcmp(server->endpoint.scheme, "https") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("option \"proxy\" is not allowed with an endpoint of scheme http: \"%s\"",
+						server->endpoint.url),
+				 errdetail("Such an endpoint is on this machine, and what is sent to a proxy leaves it, without TLS."),
+				 errhint("Leave the option out, or set an \"endpoint\" of scheme https.")));
+}
+
+static void
+apply_option(void *object, Oid catalog, DefElem *element)
+{
+	const Option *option = find_option(element->defname, catalog);
+	const char *value = defGetString(element);
+	const char *allowed;
+
+	if (option == NULL)
+	{
+		char	   *valid = list_options(catalog);
+
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+				 errmsg("invalid option \"%s\"", element->defname),
+				 valid[0] != '\0' ?
+				 errhint("Valid options in this context are: %s", valid) :
+				 errhint("There are no valid options in this context.")));
+	}
+
+	allowed = option->set(object, value);
+	if (allowed != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 /* an "@" may follow a password */
+				 option->is_secret || strchr(value, '@') != NULL ?
+				 errmsg("invalid value for option \"%s\"", option->name) :
+				 errmsg("invalid value for option \"%s\": \"%s\"",
+						option->name, value),
+				 errdetail_internal("%s", allowed)));
+}
+
+static const Option *
+find_option(const char *name, Oid catalog)
+{
+	for (int i = 0; i < (int) lengthof(options); i++)
+	{
+		if (options[i].catalog == catalog && strcmp(options[i].name, name) == 0)
+			return &options[i];
+	}
+	return NULL;
+}
+
+/*
+ * The names of the options that objects of a catalog have.
+ */
+static char *
+list_options(Oid catalog)
+{
+	StringInfoData names;
+
+	initStringInfo(&names);
+	for (int i = 0; i < (int) lengthof(options); i++)
+	{
+		if (options[i].catalog == catalog)
+			appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "",
+							 options[i].name);
+	}
+	return names.data;
+}
+
+/*
+ * Check that a role may send to the server of a name.
+ *
+ * Raises an error if there is no such server, if it is not one of this
+ * wrapper, or if the role has no USAGE on it.
+ */
+void
+check_live_server(const char *name, Oid role)
+{
+	(void) find_server(name, role);
+}
+
+static ForeignServer *
+find_server(const char *name, Oid role)
+{
+	ForeignServer *foreign = GetForeignServerByName(name, true);
+	ForeignDataWrapper *wrapper;
+
+	if (foreign == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("server \"%s\" does not exist", name),
+				 errhint("Create it with CREATE SERVER %s FOREIGN DATA WRAPPER "
+						 FDW_NAME ".", quote_identifier(name))));
+
+	wrapper = GetForeignDataWrapper(foreign->fdwid);
+	if (strcmp(wrapper->fdwname, FDW_NAME) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("server \"%s\" does not belong to the foreign-data wrapper \"%s\"",
+						name, FDW_NAME),
+				 errdetail("Its wrapper is \"%s\".", wrapper->fdwname)));
+
+	if (foreign_server_aclcheck(foreign->serverid, role, ACL_USAGE) != ACLCHECK_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for foreign server %s", name),
+				 errhint("Have its owner GRANT USAGE ON FOREIGN SERVER %s TO %s.",
+						 quote_identifier(name),
+						 quote_identifier(GetUserNameFromId(role, false)))));
+	return foreign;
+}
+
+/*
+ * The server of a name, for a role that wants to send to it.
+ *
+ * Raises the errors of check_live_server(), and one if an option is not
+ * valid.
+ */
+LiveServer *
+get_live_server(const char *name, Oid role)
+{
+	ForeignServer *foreign = find_server(name, role);
+	LiveServer *server;
+	ListCell   *cell;
+
+	server = palloc(sizeof(LiveServer));
+	set_server_defaults(server);
+	server->oid = foreign->serverid;
+	server->owner = foreign->owner;
+	server->name = foreign->servername;
+	foreach(cell, foreign->options)
+		apply_option(server, ForeignServerRelationId,
+					 (DefElem *) lfirst(cell));
+	return server;
+}
+
+/*
+ * The options of a server that has none.  URLs are taken apart once.
+ */
+static void
+set_server_defaults(LiveServer *server)
+{
+	static LiveServer defaults;
+	static bool are_set = false;
+
+	if (!are_set)
+	{
+		memset(&defaults, 0, sizeof(defaults));
+		(void) set_endpoint(&defaults, DEFAULT_ENDPOINT);
+		defaults.language = DEFAULT_LANGUAGE;
+		defaults.requests_per_second = 20;
+		defaults.connect_timeout = 5 * 1000;
+		defaults.request_timeout = 30 * 1000;
+		defaults.max_in_flight = 32;
+		defaults.in_doubt = IN_DOUBT_RECONCILE;
+		defaults.credentials = FROM_USER_MAPPING;
+		(void) set_metadata_endpoint(&defaults, DEFAULT_METADATA);
+		are_set = true;
+	}
+	*server = defaults;
+}
+
+/*
+ * A source of credentials, as the option has it.
+ */
+const char *
+credentials_source_name(CredentialsSource source)
+{
+	return credentials_sources[source];
+}
+
+/*
+ * Take over a part of a user mapping's credentials: secret_id, secret_key or
+ * token, which is palloc'd.
+ *
+ * Raises an error if it is none, or its value is not valid.
+ */
+void
+apply_user_mapping_option(Credentials *credentials, DefElem *element)
+{
+	apply_option(credentials, UserMappingRelationId, element);
+}
+
+/*
+ * Take over a part of credentials that come from elsewhere, by the rules for
+ * a user mapping's option of that name.
+ *
+ * Returns NULL, with the part palloc'd; or what is allowed, as a sentence.
+ */
+const char *
+set_credential(Credentials *credentials, const char *name, const char *value)
+{
+	return find_option(name, UserMappingRelationId)->set(credentials, value);
+}
+
+/*
+ * Wipe a secret from memory.  NULL is allowed.
+ */
+void
+wipe_text(char *secret)
+{
+	if (secret != NULL)
+		explicit_bzero(secret, strlen(secret));
+}
+
+/* ------------------------------------------------------------------ options
+ * of a server
+ */
+
+static const char *
+set_endpoint(void *object, const char *value)
+{
+	LiveServer *server = object;
+	const char *problem = http_parse_endpoint(value, &server->endpoint);
+
+	if (problem != NULL)
+		return psprintf("It %s. An endpoint is a URL of a scheme and a host, such as \"%s\".",
+						problem, DEFAULT_ENDPOINT);
+	if (strcmp(server->endpoint.scheme, "https") == 0 ||
+		(strcmp(server->endpoint.scheme, "http") == 0 &&
+		 is_loopback(server->endpoint.host)))
+		return NULL;
+	return "Its scheme must be https; http is accepted for loopback addresses alone.";
+}
+
+/*
+ * Is a host, as it stands in a URL, this machine?  Names other than
+ * "localhost" may be anywhere.
+ */
+static bool
+is_loopback(const char *host)
+{
+	struct in_addr address;
+
+	return strcmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0 ||
+		(strncmp(host, "127.", 4) == 0 &&
+		 inet_pton(AF_INET, host, &address) == 1);
+}
+
+static const char *
+set_region(void *object, const char *value)
+{
+	if (value[0] == '\0' ||
+		strspn(value, "abcdefghijklmnopqrstuvwxyz0123456789-") != strlen(value))
+		return "A region consists of lower-case letters, digits and hyphens, such as \"ap-guangzhou\".";
+	((LiveServer *) object)->region = pstrdup(value);
+	return NULL;
+}
+
+static const char *
+set_language(void *object, const char *value)
+{
+	if (strcmp(value, "en-US") != 0 && strcmp(value, "zh-CN") != 0)
+		return "Valid values are \"en-US\" and \"zh-CN\".";
+	((LiveServer *) object)->language = pstrdup(value);
+	return NULL;
+}
+
+static const char *
+set_requests_per_second(void *object, const char *value)
+{
+	return set_count(&((LiveServer *) object)->requests_per_second, value,
+					 RATE_MAX);
+}
+
+static const char *
+set_connect_timeout(void *object, const char *value)
+{
+	return set_time(&((LiveServer *) object)->connect_timeout, value);
+}
+
+static const char *
+set_request_timeout(void *object, const char *value)
+{
+	return set_time(&((LiveServer *) object)->request_timeout, value);
+}
+
+static const char *
+set_ca_file(void *object, const char *value)
+{
+	struct stat file;
+
+	/* Opening a pipe or a device may never end. */
+	if (!is_absolute_path(value) ||
+		(stat(value, &file) == 0 && !S_ISREG(file.st_mode)))
+		return "It must be the absolute path of a file of certificates in PEM format.";
+	((LiveServer *) object)->ca_file = pstrdup(value);
+	return NULL;
+}
+
+static const char *
+set_proxy(void *object, const char *value)
+{
+	HttpEndpoint endpoint;
+	const char *problem = http_parse_endpoint(value, &endpoint);
+
+	if (problem != NULL)
+		return psprintf("It %s. A proxy is a URL of a scheme, a host and a port.",
+						problem);
+	if (strcmp(endpoint.scheme, "http") != 0 &&
+		strcmp(endpoint.scheme, "https") != 0)
+		return "Its scheme must be http or https.";
+	((LiveServer *) object)->proxy = pstrdup(value);
+	return NULL;
+}
+
+static const char *
+set_max_in_flight(void *object, const char *value)
+{
+	return set_count(&((LiveServer *) object)->max_in_flight, value, MAX_IN_FLIGHT);
+}
+
+static const char *
+set_in_doubt(void *object, const char *value)
+{
+	LiveServer *server = object;
+
+	if (strcmp(value, "reconcile") == 0)
+		server->in_doubt = IN_DOUBT_RECONCILE;
+	else if (strcmp(value, "hold") == 0)
+		server->in_doubt = IN_DOUBT_HOLD;
+	else if (strcmp(value, "resend") == 0)
+		server->in_doubt = IN_DOUBT_RESEND;
+	else
+		return "Valid values are \"reconcile\", \"hold\" and \"resend\".";
+	return NULL;
+}
+
+static const char *
+set_credentials(void *object, const char *value)
+{
+	for (int i = 0; i < (int) lengthof(credentials_sources); i++)
+	{
+		if (strcmp(value, credentials_sources[i]) == 0)
+		{
+			((LiveServer *) object)->credentials = (CredentialsSource) i;
+			return NULL;
+		}
+	}
+	return "Valid values are \"user_mapping\", \"environment\", \"file\" and \"role\".";
+}
+
+static const char *
+set_metadata_endpoint(void *object, const char *value)
+{
+	LiveServer *server = object;
+	const char *problem = http_parse_endpoint(value, &server->metadata);
+
+	if (problem != NULL)
+		return psprintf("It %s. An endpoint is a URL of a scheme and a host, such as \"%s\".",
+						problem, DEFAULT_METADATA);
+	/* The service has no TLS.  It is near, and superusers say where. */
+	if (strcmp(server->metadata.scheme, "http") != 0 &&
+		strcmp(server->metadata.scheme, "https") != 0)
+		return "Its scheme must be http or https.";
+	return NULL;
+}
+
+/* of a user mapping */
+
+static const char *
+set_secret_id(void *object, const char *value)
+{
+	/* It stands in a header, between an equals sign and a slash. */
+	if (!is_visible_ascii(value) || strpbrk(value, ",/") != NULL)
+		return "It must consist of 1 to 255 visible ASCII characters other than comma and slash.";
+	((Credentials *) object)->secret_id = pstrdup(value);
+	return NULL;
+}
+
+static const char *
+set_secret_key(void *object, const char *value)
+{
+	if (!is_visible_ascii(value))
+		return "It must consist of 1 to 255 visible ASCII characters.";
+	((Credentials *) object)->secret_key = pstrdup(value);
+	return NULL;
+}
+
+static const char *
+set_token(void *object, const char *value)
+{
+	/* Tokens are long, but a header has its limits too. */
+	if (value[0] == '\0' || strlen(value) > 8192 ||
+		strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.~+/=:%") != strlen(value))
+		return "A token consists of 1 to 8192 letters, digits and the characters -_.~+/=:%.";
+	((Credentials *) object)->token = pstrdup(value);
+	return NULL;
+}
+
+static bool
+is_visible_ascii(const char *value)
+{
+	size_t		len = strlen(value);
+
+	for (const char *c = value; *c != '\0'; c++)
+	{
+		if (*c <= ' ' || *c >= 0x7f)
+			return false;
+	}
+	return len >= 1 && len <= 255;
+}
+
+static const char *
+set_time(int *milliseconds, const char *value)
+{
+	int			parsed;
+	const char *hint = NULL;
+
+	if (parse_int(value, &parsed, GUC_UNIT_MS, &hint) &&
+		parsed > 0 && parsed <= 3600 * 1000)
+	{
+		*milliseconds = parsed;
+		return NULL;
+	}
+	return "It must be a time from 1ms to 1h, with one of the units \"ms\", \"s\", \"min\" and \"h\"; milliseconds without one.";
+}
+
+static const char *
+set_count(int *count, const char *value, int most)
+{
+	size_t		len = strlen(value);
+	int			parsed;
+
+	/* parse_int() takes a leading zero for octal. */
+	if (len > 0 && len < 10 && strspn(value, "0123456789") == len)
+	{
+		parsed = (int) strtol(value, NULL, 10);
+		if (parsed >= 1 && parsed <= most)
+		{
+			*count = parsed;
+			return NULL;
+		}
+	}
+	return psprintf("It must be a whole number from 1 to %d.", most);
+}

@@ -1,0 +1,65 @@
+/*-------------------------------------------------------------------------
+ *
+ * server.h
+ *	  Foreign servers of the wrapper tencent_cloud, and the options of theirs
+ *	  and of their user mappings
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SCREENSHOT_TASK_SERVER_H
+#define SCREENSHOT_TASK_SERVER_H
+
+#include "nodes/parsenodes.h"
+
+#include "net/http.h"
+#include "api/live_api.h"
+
+#define FDW_NAME			"tencent_cloud"
+
+/* What is done about a request whose fate is unknown */
+typedef enum InDoubtPolicy
+{
+	IN_DOUBT_RECONCILE,			/* find out, and send again if need be */
+	IN_DOUBT_HOLD,				/* leave it to a person */
+	IN_DOUBT_RESEND				/* send it again */
+} InDoubtPolicy;
+
+/* Where the credentials are taken from */
+typedef enum CredentialsSource
+{
+	FROM_USER_MAPPING,
+	FROM_ENVIRONMENT,			/* of the server */
+	FROM_FILE,
+	FROM_ROLE					/* of this machine, by its metadata service */
+} CredentialsSource;
+
+/* A server with its options; palloc'd with all it points to */
+typedef struct LiveServer
+{
+	Oid			oid;
+	Oid			owner;
+	char	   *name;
+	HttpEndpoint endpoint;
+	char	   *region;			/* NULL: none */
+	char	   *language;
+	char	   *ca_file;		/* NULL: libcurl's */
+	char	   *proxy;			/* NULL: none */
+	int			requests_per_second;
+	int			connect_timeout;	/* ms */
+	int			request_timeout;	/* ms */
+	int			max_in_flight;
+	InDoubtPolicy in_doubt;
+	CredentialsSource credentials;
+	HttpEndpoint metadata;		/* of the metadata service */
+} LiveServer;
+
+extern void check_live_server(const char *name, Oid role);
+extern LiveServer *get_live_server(const char *name, Oid role);
+extern const char *credentials_source_name(CredentialsSource source);
+extern void apply_user_mapping_option(Credentials *credentials,
+									  DefElem *element);
+extern const char *set_credential(Credentials *credentials, const char *name,
+								  const char *value);
+extern void wipe_text(char *secret);
+
+#endif							/* SCREENSHOT_TASK_SERVER_H */

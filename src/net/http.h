@@ -1,0 +1,76 @@
+/*-------------------------------------------------------------------------
+ *
+ * http.h
+ *	  HTTP requests that wait on a latch: libcurl's multi interface on a
+ *	  WaitEventSet
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SCREENSHOT_TASK_HTTP_H
+#define SCREENSHOT_TASK_HTTP_H
+
+#include "util/monotonic.h"
+
+/* The longest body of an answer, and of all its headers, in bytes */
+#define HTTP_MAX_ANSWER		(64 * 1024)
+
+typedef struct HttpClient HttpClient;
+typedef struct HttpTransfer HttpTransfer;
+
+/* A POST to be made, or a GET.  http_start() copies all of it. */
+typedef struct HttpRequest
+{
+	const char *url;
+	const char *host;			/* for messages */
+	char *const *headers;		/* "Name: value" each; the last is NULL */
+	const char *body;			/* of a POST; NULL: a GET */
+	size_t		body_len;		/* in bytes */
+	int			connect_timeout;	/* ms, name look-up and TLS included */
+	int			request_timeout;	/* ms, for everything */
+	const char *ca_file;		/* NULL: libcurl's own */
+	const char *proxy;			/* NULL: none */
+	MonotonicUs leave_by;		/* a request not written by then is not sent */
+	void	   *owner;			/* the caller's, for http_owner() */
+} HttpRequest;
+
+/* What became of it.  The strings belong to the transfer. */
+typedef struct HttpReply
+{
+	bool		sent;			/* may a byte of it have reached the peer? */
+	bool		lapsed;			/* not sent: leave_by had passed */
+	bool		complete;		/* is there an answer, in full? */
+	long		status;			/* HTTP status, when complete */
+	const char *body;			/* NUL-terminated, and may hold other NULs */
+	size_t		body_len;
+	const char *error;			/* when not complete: what failed, and how */
+	long		connections;	/* that had to be made for it */
+	int64		date;			/* the peer's clock, Unix seconds; 0: not said */
+} HttpReply;
+
+/* The URL of an endpoint, taken apart */
+typedef struct HttpEndpoint
+{
+	char		scheme[16];
+	char		host[256];		/* an IPv6 address in its brackets */
+	char		authority[264]; /* as the Host header has it */
+	char		url[296];		/* scheme://authority/ */
+} HttpEndpoint;
+
+extern const char *http_parse_endpoint(const char *url,
+									   HttpEndpoint *endpoint);
+
+extern HttpClient *http_client_create(int max_transfers);
+extern int	http_max_transfers(const HttpClient *client);
+extern void http_start(HttpClient *client, const HttpRequest *request,
+					   HttpTransfer **transfer);
+extern void http_begin(HttpClient *client);
+extern void http_wait(HttpClient *client, MonotonicUs until,
+					  uint32 wait_event_info);
+extern HttpTransfer *http_next_left(HttpClient *client);
+extern HttpTransfer *http_next_done(HttpClient *client);
+extern void *http_owner(const HttpTransfer *transfer);
+extern bool http_sent(const HttpTransfer *transfer);
+extern void http_reply(HttpTransfer *transfer, HttpReply *reply);
+extern void http_release(HttpTransfer *transfer);
+
+#endif							/* SCREENSHOT_TASK_HTTP_H */

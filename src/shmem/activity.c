@@ -1,0 +1,309 @@
+/*-------------------------------------------------------------------------
+ *
+ * activity.c
+ *	  What a worker is doing, for others to see
+ *
+ * A worker keeps an account of what it does, and publishes it in shared memory
+ * when that has changed, before it waits.  The view screenshot_task_worker
+ * shows it.
+ *
+ * Pending requests are counted when the worker looks at its table, if that
+ * takes no time, and after somebody has seen a count that there was news since;
+ * but so seldom that the worker spends no more than a fraction of its time on
+ * it.  Meanwhile what it claims is taken off.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "fmgr.h"
+#include "funcapi.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "shmem/activity.h"
+#include "compat.h"
+#include "util/legible.h"
+#include "screenshot_task.h"
+#include "shmem/shared_state.h"
+
+/* A count is followed by so many times its duration without one */
+#define COUNT_REST			500
+
+/* One that took so long is not made while requests wait to be sent */
+#define CHEAP_COUNT			(5 * US_PER_MS)
+
+/* The rate is that of about so long, in seconds; after less than so long it
+ * is not known, as the first answers may come together or one by one */
+#define RATE_SPAN			10.0
+#define MIN_RATE_SPAN		1.0
+
+static Activity mine;			/* this worker's */
+static Activity published;
+static MonotonicUs next_count_at = 0;
+static MonotonicUs last_count_took = 0;
+
+static double answers = 0;		/* of late, the later the more they count */
+static double weight = 0;		/* of the time in which they came */
+static MonotonicUs answers_at = 0;	/* when these two were last brought up */
+
+static void age_answers(MonotonicUs now);
+static const char *state_of(const DatabaseStatus *status,
+							const Activity *activity);
+static Datum make_span(double seconds);
+
+PG_FUNCTION_INFO_V1(screenshot_task_worker);
+
+/*
+ * Note what went wrong.
+ */
+void
+activity_note_error(const char *text)
+{
+	clip_text(mine.last_error, text, ACTIVITY_TEXT);
+	mine.last_error_at = GetCurrentTimestamp();
+}
+
+/*
+ * Start to give an account of what is done at a place.  What went wrong for
+ * the worker before this one is worth knowing.
+ */
+void
+activity_start(int place)
+{
+	DatabaseStatus status;
+
+	read_activity(place, &status, &published);
+	memcpy(mine.last_error, published.last_error, sizeof(mine.last_error));
+	mine.last_error_at = published.last_error_at;
+}
+
+/*
+ * Note that so many requests have been claimed.
+ */
+void
+activity_note_claimed(int n)
+{
+	mine.ready = Max(mine.ready - n, 0);
+}
+
+/*
+ * Note that one of them has been put back.
+ */
+void
+activity_note_put_back(bool waits)
+{
+	if (waits)
+		mine.waiting++;
+	else
+		mine.ready++;
+}
+
+/*
+ * Note that one of them has had an answer.
+ */
+void
+activity_note_answered(void)
+{
+	bool		is_first = answers_at == 0;
+
+	age_answers(monotonic_now());
+	/* The time in which they come begins with the first. */
+	if (!is_first)
+		answers++;
+}
+
+/*
+ * Let past answers count for less, as time passes.
+ */
+static void
+age_answers(MonotonicUs now)
+{
+	if (answers_at != 0)
+	{
+		double		seconds = (double) (now - answers_at) / US_PER_SECOND;
+		double		fade = exp(-seconds / RATE_SPAN);
+
+		answers *= fade;
+		weight = weight * fade + RATE_SPAN * (1 - fade);
+	}
+	answers_at = now;
+}
+
+/*
+ * There may be requests that have not been counted.
+ */
+void
+activity_note_news(void)
+{
+	mine.uncounted = true;
+}
+
+bool
+activity_is_uncounted(void)
+{
+	return mine.uncounted;
+}
+
+/*
+ * May the pending requests be counted in passing?
+ */
+bool
+activity_count_is_cheap(void)
+{
+	return last_count_took <= CHEAP_COUNT && next_count_at <= monotonic_now();
+}
+
+/*
+ * When the pending requests may be counted again.
+ */
+MonotonicUs
+activity_count_at(void)
+{
+	return next_count_at;
+}
+
+/*
+ * Requests have been counted, which took so many microseconds.
+ */
+void
+activity_set_counts(int64 ready, int64 waiting, int64 in_doubt,
+					TimestampTz oldest, int64 took)
+{
+	mine.uncounted = false;
+	mine.ready = ready;
+	mine.waiting = waiting;
+	mine.in_doubt = in_doubt;
+	mine.oldest = oldest;
+	last_count_took = took;
+	next_count_at = monotonic_now() + took * COUNT_REST;
+}
+
+/*
+ * Are there requests that may be sent?
+ */
+void
+activity_set_work(bool has_work)
+{
+	mine.has_work = has_work;
+	if (has_work)
+		return;
+	mine.ready = 0;
+	mine.oldest = 0;
+}
+
+/*
+ * So many servers, and roles on servers, are paused, and this is which and
+ * why, a line each.
+ */
+void
+activity_set_pauses(int n, const char *lines)
+{
+	mine.n_paused = n;
+	clip_text(mine.paused, lines, ACTIVITY_TEXT);
+}
+
+/*
+ * Publish what has changed.
+ */
+void
+activity_publish(int place, bool busy, int in_flight)
+{
+	mine.busy = busy;
+	mine.disabled = !screenshot_task_enabled;
+	mine.in_flight = in_flight;
+	if (mine.ready == 0)
+	{
+		answers = weight = 0;
+		answers_at = 0;
+	}
+	else if (answers_at != 0 && monotonic_now() > answers_at + US_PER_SECOND)
+		age_answers(monotonic_now());
+	mine.per_second = weight >= MIN_RATE_SPAN ? answers / weight : 0;
+	if (memcmp(&mine, &published, sizeof(Activity)) == 0)
+		return;
+	publish_activity(place, &mine);
+	published = mine;
+}
+
+/*
+ * screenshot_task_worker() returns a row for each database that has the
+ * extension
+ */
+Datum
+screenshot_task_worker(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	TimestampTz now = GetCurrentTimestamp();
+
+	require_shared_state();
+	InitMaterializedSRF(fcinfo, 0);
+	for (int place = 0; place < MAX_DATABASES; place++)
+	{
+		DatabaseStatus status;
+		Activity	activity;
+		Datum		values[14];
+		bool		nulls[lengthof(values)] = {false};
+
+		read_activity(place, &status, &activity);
+		if (!OidIsValid(status.database) || !status.confirmed)
+			continue;
+		if (activity.uncounted)
+			want_count(place);
+		make_legible(activity.paused, status.database);
+		make_legible(activity.last_error, status.database);
+
+		values[0] = ObjectIdGetDatum(status.database);
+		values[1] = Int32GetDatum(status.worker_pid);
+		nulls[1] = status.worker_pid == 0;
+		values[2] = CStringGetTextDatum(state_of(&status, &activity));
+		values[3] = Int32GetDatum(status.worker_pid == 0 ? 0 :
+								  activity.in_flight);
+		values[4] = Int64GetDatum(activity.ready + activity.waiting);
+		values[5] = Int64GetDatum(activity.waiting);
+		values[6] = Int64GetDatum(activity.in_doubt);
+		values[7] = Int64GetDatum(status.n_held);
+		values[8] = make_span((double) (now - activity.oldest) / USECS_PER_SEC);
+		nulls[8] = activity.oldest == 0;
+		nulls[9] = activity.ready > 0 && activity.per_second <= 0;
+		values[9] = nulls[9] ? (Datum) 0 :
+			make_span(activity.ready == 0 ? 0 :
+					  (double) activity.ready / activity.per_second);
+		values[10] = Int32GetDatum(activity.n_paused);
+		values[11] = CStringGetTextDatum(activity.paused);
+		nulls[11] = activity.n_paused == 0;
+		values[12] = CStringGetTextDatum(activity.last_error);
+		values[13] = TimestampTzGetDatum(activity.last_error_at);
+		nulls[12] = nulls[13] = activity.last_error_at == 0;
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+static const char *
+state_of(const DatabaseStatus *status, const Activity *activity)
+{
+	if (status->held)
+		return "kept out";
+	if (status->worker_pid == 0)
+		return status->yielded ? "waiting for its turn" : "not running";
+	if (activity->in_flight > 0)
+		return "sending";
+	if (activity->disabled)
+		return "disabled";
+	if (activity->n_paused > 0 && activity->has_work)
+		return "paused";
+	return activity->busy ? "busy" : "idle";
+}
+
+static Datum
+make_span(double seconds)
+{
+	Interval   *interval = palloc0(sizeof(Interval));
+
+	/* A century is as good as never. */
+	interval->time = (TimeOffset) (Min(Max(seconds, 0), 3.0e9) * USECS_PER_SEC);
+	return IntervalPGetDatum(interval);
+}

@@ -1,0 +1,748 @@
+/*-------------------------------------------------------------------------
+ *
+ * shared_state.c
+ *	  What the processes of a cluster share: which databases have a worker,
+ *	  who is to be woken, the rate limits, statistics, and sealed credentials
+ *
+ * There are no pointers in here, and no secrets but those that are sealed with
+ * a key that is not; and nothing in here is needed after a restart: the tables
+ * of the databases hold all that counts.
+ *
+ * A database takes a place when the launcher starts, when the extension is
+ * created in it, or with its first request.  A place whose worker found no
+ * extension is marked so, and another database may have it when there is none
+ * left that nobody ever had.  A process is woken through the latch of its
+ * PGPROC, whose number is kept here.  PGPROCs live as long as the shared
+ * memory does, so that setting such a latch is always allowed; if the process
+ * has gone, some other one looks up once in vain.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "miscadmin.h"
+#include "port/atomics.h"
+#include "storage/ipc.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
+#include "storage/spin.h"
+
+#include "compat.h"
+#include "shmem/shared_state.h"
+
+#define TRANCHE			"screenshot_task"
+#define RATE_WINDOWS	256
+#define WORKER_WINDOWS	64		/* of these */
+#define NOBODY			PG_UINT32_MAX
+
+enum
+{
+	PLACES_LOCK, STAT_LOCK, N_LOCKS
+};
+
+/* DatabasePlace.wake */
+#define WAKE_NEWS		1		/* there is something new */
+#define WAKE_LATER		2		/* the worker will look without being woken */
+
+typedef struct DatabasePlace
+{
+	Oid			database;		/* under the lock; InvalidOid: free */
+	pid_t		worker_pid;		/* under the lock */
+	bool		confirmed;		/* under the lock */
+	bool		unwanted;		/* under the lock: no extension was found */
+	bool		yielded;		/* under the lock */
+	MonotonicUs next_look;		/* under the lock */
+	pg_atomic_uint32 held_requests; /* that were made elsewhere */
+	pg_atomic_uint32 idle;		/* has the worker nothing to do? */
+	pg_atomic_uint32 yield;		/* is the worker to give up its slot? */
+	pg_atomic_uint32 holds;		/* commands that keep workers out; raised
+								 * under the lock */
+	pg_atomic_uint32 wake;		/* of the following */
+	slock_t		news_mutex;		/* protects the following */
+	News		news_items;		/* not yet taken: see wake_at_commit() */
+	pg_atomic_uint32 worker_proc;	/* PGPROC number, or NOBODY */
+	pg_atomic_uint32 want_count;	/* is it to count its requests? */
+	ConditionVariable news;		/* some requests have changed their status */
+	Activity	activity;		/* under the lock: of its worker */
+} DatabasePlace;
+
+typedef struct SharedState
+{
+	pg_atomic_uint32 launcher_proc; /* PGPROC number, or NOBODY */
+	ConditionVariable worker_left;	/* some worker has ended */
+	pg_atomic_uint32 refused;	/* has a database been refused a place? */
+	DatabasePlace databases[MAX_DATABASES];
+	/* The rate limits follow, at RATE_TABLE_OFFSET, the credentials, and the
+	 * statistics. */
+} SharedState;
+
+#define RATE_TABLE_OFFSET	MAXALIGN(sizeof(SharedState))
+#define ROLE_TABLE_OFFSET \
+	(RATE_TABLE_OFFSET + MAXALIGN(rate_table_size(RATE_WINDOWS)))
+#define STAT_TABLE_OFFSET \
+	(ROLE_TABLE_OFFSET + MAXALIGN(role_table_size()))
+
+static shmem_request_hook_type previous_request_hook = NULL;
+static shmem_startup_hook_type previous_startup_hook = NULL;
+
+static SharedState *state = NULL;
+static LWLock *lock = NULL;		/* protects which place is whose */
+static LWLock *stat_lock = NULL;	/* the statistics' */
+
+static void request_memory(void);
+static void start_up(void);
+static void withdraw_worker(int code, Datum place);
+static void withdraw_launcher(int code, Datum arg);
+static int	take_place(Oid database);
+static bool is_free(DatabasePlace *place);
+static void wake_process(pg_atomic_uint32 *proc);
+static void read_status(DatabasePlace *database, DatabaseStatus *status);
+
+/*
+ * Ask for the shared memory.  To be called as the library is preloaded.
+ */
+void
+shared_state_init(void)
+{
+	previous_request_hook = shmem_request_hook;
+	shmem_request_hook = request_memory;
+	previous_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = start_up;
+}
+
+static Size
+shared_state_size(void)
+{
+	return add_size(STAT_TABLE_OFFSET, stat_table_size());
+}
+
+static void
+request_memory(void)
+{
+	if (previous_request_hook)
+		previous_request_hook();
+	RequestAddinShmemSpace(shared_state_size());
+	RequestNamedLWLockTranche(TRANCHE, N_LOCKS);
+}
+
+static void
+start_up(void)
+{
+	bool		found;
+
+	if (previous_startup_hook)
+		previous_startup_hook();
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	state = ShmemInitStruct("screenshot_task", shared_state_size(), &found);
+	lock = &GetNamedLWLockTranche(TRANCHE)[PLACES_LOCK].lock;
+	stat_lock = &GetNamedLWLockTranche(TRANCHE)[STAT_LOCK].lock;
+	if (!found)
+	{
+		memset(state, 0, sizeof(SharedState));
+		pg_atomic_init_u32(&state->launcher_proc, NOBODY);
+		ConditionVariableInit(&state->worker_left);
+		pg_atomic_init_u32(&state->refused, 0);
+		for (int i = 0; i < MAX_DATABASES; i++)
+		{
+			pg_atomic_init_u32(&state->databases[i].wake, 0);
+			SpinLockInit(&state->databases[i].news_mutex);
+			state->databases[i].news_items.n = 0;
+			pg_atomic_init_u32(&state->databases[i].holds, 0);
+			pg_atomic_init_u32(&state->databases[i].held_requests, 0);
+			pg_atomic_init_u32(&state->databases[i].idle, 0);
+			pg_atomic_init_u32(&state->databases[i].yield, 0);
+			pg_atomic_init_u32(&state->databases[i].worker_proc, NOBODY);
+			pg_atomic_init_u32(&state->databases[i].want_count, 0);
+			ConditionVariableInit(&state->databases[i].news);
+		}
+		rate_table_init(shared_rate_table(), RATE_WINDOWS, WORKER_WINDOWS);
+		role_table_init(shared_role_table());
+		stat_table_init(shared_stat_table());
+	}
+	LWLockRelease(AddinShmemInitLock);
+}
+
+/*
+ * Was the library preloaded, so that there is shared memory?
+ */
+bool
+shared_state_available(void)
+{
+	return state != NULL;
+}
+
+/*
+ * The rate limits of the cluster.  Only if shared_state_available().
+ */
+RateTable *
+shared_rate_table(void)
+{
+	return (RateTable *) ((char *) state + RATE_TABLE_OFFSET);
+}
+
+/*
+ * The credentials of the machine's role.  Only if shared_state_available().
+ */
+RoleTable *
+shared_role_table(void)
+{
+	return (RoleTable *) ((char *) state + ROLE_TABLE_OFFSET);
+}
+
+/*
+ * The statistics, and the lock that protects them.  Only if
+ * shared_state_available().
+ */
+StatTable *
+shared_stat_table(void)
+{
+	return (StatTable *) ((char *) state + STAT_TABLE_OFFSET);
+}
+
+LWLock *
+shared_stat_lock(void)
+{
+	return stat_lock;
+}
+
+/*
+ * Raise an error if there is no shared memory.
+ */
+void
+require_shared_state(void)
+{
+	if (!shared_state_available())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("screenshot_task must be loaded via \"shared_preload_libraries\""),
+				 errhint("Add screenshot_task to \"shared_preload_libraries\" in postgresql.conf, and restart the server.")));
+}
+
+/*
+ * The place of a database; -1 if it has none.
+ */
+int
+find_place(Oid database)
+{
+	int			place = -1;
+
+	LWLockAcquire(lock, LW_SHARED);
+	for (int i = 0; i < MAX_DATABASES && place < 0; i++)
+	{
+		if (state->databases[i].database == database)
+			place = i;
+	}
+	LWLockRelease(lock);
+	return place;
+}
+
+/*
+ * What is broadcast when requests of the database at a place have changed
+ * their status.
+ */
+ConditionVariable *
+news_of(int place)
+{
+	return &state->databases[place].news;
+}
+
+/*
+ * Broadcast it.
+ *
+ * May be called while a transaction commits: cannot fail.
+ */
+void
+tell_news(int place)
+{
+	ConditionVariableBroadcast(&state->databases[place].news);
+}
+
+/*
+ * Have the worker at a place count its requests, if there is one.
+ */
+void
+want_count(int place)
+{
+	if (pg_atomic_exchange_u32(&state->databases[place].want_count, 1) == 0)
+		wake_process(&state->databases[place].worker_proc);
+}
+
+/*
+ * Is the worker at a place to, since this was last asked?
+ */
+bool
+take_wanted_count(int place)
+{
+	return pg_atomic_read_u32(&state->databases[place].want_count) != 0 &&
+		pg_atomic_exchange_u32(&state->databases[place].want_count, 0) != 0;
+}
+
+/*
+ * Tell others what the worker at a place is doing.
+ */
+void
+publish_activity(int place, const Activity *activity)
+{
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	state->databases[place].activity = *activity;
+	LWLockRelease(lock);
+}
+
+/*
+ * What the worker at a place, or the last that was there, was doing, and what
+ * else is known of the place.
+ */
+void
+read_activity(int place, DatabaseStatus *status, Activity *activity)
+{
+	LWLockAcquire(lock, LW_SHARED);
+	read_status(&state->databases[place], status);
+	*activity = state->databases[place].activity;
+	LWLockRelease(lock);
+}
+
+/*
+ * The place of a database, taken for it if it has none.
+ *
+ * Returns -1 if all places are taken, and says so in the log, once until
+ * forget_refused_places().
+ */
+int
+database_place(Oid database)
+{
+	int			place = take_place(database);
+
+	if (place < 0 && pg_atomic_exchange_u32(&state->refused, 1) == 0)
+		log_lack_of_places();
+	return place;
+}
+
+/*
+ * The same, without a word.  For the launcher, which may be asking for one that
+ * needs none: returns whether there is a place.
+ */
+bool
+give_place(Oid database)
+{
+	return take_place(database) >= 0;
+}
+
+static int
+take_place(Oid database)
+{
+	int			place = -1;
+	int			unused = -1;
+	int			unwanted = -1;
+
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	for (int i = 0; i < MAX_DATABASES && place < 0; i++)
+	{
+		if (state->databases[i].database == database)
+			place = i;
+		else if (unused < 0 && !OidIsValid(state->databases[i].database))
+			unused = i;
+		else if (unwanted < 0 && is_free(&state->databases[i]))
+			unwanted = i;
+	}
+	if (unused < 0)
+		unused = unwanted;
+	if (place < 0 && unused >= 0)
+	{
+		place = unused;
+		state->databases[place].database = database;
+		state->databases[place].worker_pid = 0;
+		state->databases[place].confirmed = false;
+		state->databases[place].unwanted = false;
+		state->databases[place].yielded = false;
+		memset(&state->databases[place].activity, 0, sizeof(Activity));
+		pg_atomic_write_u32(&state->databases[place].held_requests, 0);
+		pg_atomic_write_u32(&state->databases[place].wake, 0);
+		pg_atomic_write_u32(&state->databases[place].worker_proc, NOBODY);
+	}
+	LWLockRelease(lock);
+	return place;
+}
+
+/*
+ * May another database have a place?  Under the lock.
+ */
+static bool
+is_free(DatabasePlace *place)
+{
+	return !OidIsValid(place->database) ||
+		(place->unwanted && place->worker_pid == 0 &&
+		 (pg_atomic_read_u32(&place->wake) & WAKE_NEWS) == 0 &&
+		 pg_atomic_read_u32(&place->holds) == 0);
+}
+
+/*
+ * How many places there are for other databases, and how many are of databases
+ * of which it is not known whether they have the extension.
+ */
+void
+count_places(int *n_free, int *n_unknown)
+{
+	*n_free = *n_unknown = 0;
+	LWLockAcquire(lock, LW_SHARED);
+	for (int i = 0; i < MAX_DATABASES; i++)
+	{
+		if (is_free(&state->databases[i]))
+			(*n_free)++;
+		else if (!state->databases[i].confirmed)
+			(*n_unknown)++;
+	}
+	LWLockRelease(lock);
+}
+
+void
+log_lack_of_places(void)
+{
+	ereport(LOG,
+			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+			 errmsg("screenshot_task serves no more than %d databases of a cluster",
+					MAX_DATABASES),
+			 errdetail("Others are looked for when one of these is dropped, or its extension is.")));
+}
+
+/*
+ * Was there no place for the database of some session?
+ */
+bool
+place_was_refused(void)
+{
+	return pg_atomic_read_u32(&state->refused) != 0;
+}
+
+/*
+ * The launcher is going to look for databases that have none.
+ */
+void
+forget_refused_places(void)
+{
+	pg_atomic_write_u32(&state->refused, 0);
+}
+
+/*
+ * Tell the worker at a place that there is something new; the launcher, if
+ * it has no worker.  What is told before the worker has taken it costs no
+ * wake-up more, nor does what it is about to look for by itself: a signal that
+ * wakes a process costs more than to insert a row.  "news" is where.
+ *
+ * May be called while a transaction commits: cannot fail, and waits for nothing
+ * but a spinlock.
+ */
+void
+wake_database(int place, const News *news)
+{
+	DatabasePlace *database = &state->databases[place];
+	bool		is_waited_for;
+
+	SpinLockAcquire(&database->news_mutex);
+	news_add_all(&database->news_items, news);
+	SpinLockRelease(&database->news_mutex);
+	is_waited_for = pg_atomic_fetch_or_u32(&database->wake, WAKE_NEWS) == 0;
+
+	if (pg_atomic_read_u32(&database->worker_proc) == NOBODY)
+		wake_process(&state->launcher_proc);
+	else if (is_waited_for)
+		wake_process(&database->worker_proc);
+}
+
+static void
+wake_process(pg_atomic_uint32 *proc)
+{
+	uint32		number = pg_atomic_read_u32(proc);
+
+	if (number != NOBODY)
+		SetLatch(&ProcGlobal->allProcs[number].procLatch);
+}
+
+/*
+ * Have the worker of a database leave, and none come, until
+ * release_database().
+ *
+ * Returns the database's place; -1, with nothing to release, if it has none.
+ */
+int
+hold_database(Oid database)
+{
+	int			place = -1;
+
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	for (int i = 0; i < MAX_DATABASES && place < 0; i++)
+	{
+		if (state->databases[i].database == database)
+			place = i;
+	}
+	if (place >= 0)
+		pg_atomic_fetch_add_u32(&state->databases[place].holds, 1);
+	LWLockRelease(lock);
+	if (place >= 0)
+		wake_process(&state->databases[place].worker_proc);
+	return place;
+}
+
+/*
+ * Wait until the worker of a database that is held has left; one that takes
+ * long to is terminated.  Interrupts are served.
+ */
+void
+wait_for_worker_to_leave(int place, uint32 wait_event_info)
+{
+	ConditionVariablePrepareToSleep(&state->worker_left);
+	for (;;)
+	{
+		pid_t		pid;
+
+		LWLockAcquire(lock, LW_SHARED);
+		pid = state->databases[place].worker_pid;
+		LWLockRelease(lock);
+		if (pid == 0)
+			break;
+		/* It may be waiting for something itself. */
+		if (ConditionVariableTimedSleep(&state->worker_left, 100,
+										wait_event_info))
+			(void) kill(pid, SIGTERM);
+	}
+	ConditionVariableCancelSleep();
+}
+
+/*
+ * Let a worker come again.
+ *
+ * May be called while a transaction commits: cannot fail, takes no lock.
+ */
+void
+release_database(int place)
+{
+	pg_atomic_fetch_sub_u32(&state->databases[place].holds, 1);
+	wake_process(&state->launcher_proc);
+}
+
+/*
+ * Let sessions know this process as the launcher, until it exits.
+ */
+void
+announce_launcher(void)
+{
+	pg_atomic_write_u32(&state->launcher_proc, GetNumberFromPGProc(MyProc));
+	before_shmem_exit(withdraw_launcher, (Datum) 0);
+}
+
+static void
+withdraw_launcher(int code, Datum arg)
+{
+	(void) code;
+	(void) arg;
+	pg_atomic_write_u32(&state->launcher_proc, NOBODY);
+}
+
+/*
+ * Read what the launcher wants to know of a place.
+ */
+void
+read_database(int place, DatabaseStatus *status)
+{
+	LWLockAcquire(lock, LW_SHARED);
+	read_status(&state->databases[place], status);
+	LWLockRelease(lock);
+}
+
+/*
+ * The same, with the lock held.
+ */
+static void
+read_status(DatabasePlace *database, DatabaseStatus *status)
+{
+	status->database = database->database;
+	status->worker_pid = database->worker_pid;
+	status->confirmed = database->confirmed;
+	status->unwanted = database->unwanted;
+	status->held = pg_atomic_read_u32(&database->holds) != 0;
+	status->woken = (pg_atomic_read_u32(&database->wake) & WAKE_NEWS) != 0;
+	status->idle = pg_atomic_read_u32(&database->idle) != 0;
+	status->asked = pg_atomic_read_u32(&database->yield) != 0;
+	status->yielded = database->yielded;
+	status->next_look = database->next_look;
+	status->n_held = (int) pg_atomic_read_u32(&database->held_requests);
+}
+
+/*
+ * The database at a place has no extension, or is itself gone: it needs no
+ * worker until something wakes it.
+ */
+void
+set_unwanted(int place)
+{
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	state->databases[place].confirmed = false;
+	state->databases[place].unwanted = true;
+	LWLockRelease(lock);
+}
+
+/*
+ * Ask the worker at a place to give up its slot to another one's.
+ */
+void
+ask_to_yield(int place)
+{
+	pg_atomic_write_u32(&state->databases[place].yield, 1);
+	pg_memory_barrier();
+	wake_process(&state->databases[place].worker_proc);
+}
+
+/*
+ * Let sessions know this process as the worker of a database, until it
+ * exits.
+ *
+ * Returns the database's place; -1 if it has a worker already, if workers
+ * are kept out, or if there is no place.
+ */
+int
+announce_worker(Oid database)
+{
+	int			place = database_place(database);
+	bool		taken = false;
+
+	if (place < 0)
+		return -1;
+
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	if (state->databases[place].worker_pid == 0 &&
+		pg_atomic_read_u32(&state->databases[place].holds) == 0)
+	{
+		state->databases[place].worker_pid = MyProcPid;
+		state->databases[place].yielded = false;
+		pg_atomic_write_u32(&state->databases[place].idle, 0);
+		pg_atomic_write_u32(&state->databases[place].yield, 0);
+		pg_atomic_write_u32(&state->databases[place].worker_proc,
+							GetNumberFromPGProc(MyProc));
+		taken = true;
+	}
+	LWLockRelease(lock);
+
+	if (!taken)
+		return -1;
+	before_shmem_exit(withdraw_worker, Int32GetDatum(place));
+	return place;
+}
+
+static void
+withdraw_worker(int code, Datum place)
+{
+	DatabasePlace *database = &state->databases[DatumGetInt32(place)];
+
+	(void) code;
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	pg_atomic_write_u32(&database->worker_proc, NOBODY);
+	database->worker_pid = 0;
+	LWLockRelease(lock);
+
+	ConditionVariableBroadcast(&state->worker_left);
+
+	/* What came while this worker was ending is for the next one. */
+	wake_process(&state->launcher_proc);
+}
+
+/*
+ * The worker at a place has found the extension in its database.
+ */
+void
+confirm_extension(int place)
+{
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	state->databases[place].confirmed = true;
+	state->databases[place].unwanted = false;
+	LWLockRelease(lock);
+	wake_process(&state->launcher_proc);
+}
+
+/*
+ * Was there something new at a place since this was last asked?  Adds to *news
+ * where, even if it is only about to be told of.
+ */
+bool
+take_wake(int place, News *news)
+{
+	DatabasePlace *database = &state->databases[place];
+	bool		is_new = (pg_atomic_exchange_u32(&database->wake, 0) &
+						  WAKE_NEWS) != 0;
+
+	SpinLockAcquire(&database->news_mutex);
+	news_add_all(news, &database->news_items);
+	database->news_items.n = 0;
+	SpinLockRelease(&database->news_mutex);
+	return is_new;
+}
+
+/*
+ * Nobody needs to wake the worker at a place before it next takes its wake.
+ */
+void
+put_off_wake(int place)
+{
+	pg_atomic_fetch_or_u32(&state->databases[place].wake, WAKE_LATER);
+}
+
+/*
+ * Is its wake to be taken, be it for news or to be woken again?
+ */
+bool
+has_wake(int place)
+{
+	return pg_atomic_read_u32(&state->databases[place].wake) != 0;
+}
+
+/*
+ * Is the worker at a place in the way of a command?
+ */
+bool
+worker_must_leave(int place)
+{
+	return pg_atomic_read_u32(&state->databases[place].holds) != 0;
+}
+
+/*
+ * Note how many requests of a database were made elsewhere, and return how
+ * many there were before.
+ */
+int
+note_held_requests(int place, int n)
+{
+	return (int) pg_atomic_exchange_u32(&state->databases[place].held_requests,
+										(uint32) n);
+}
+
+/*
+ * Note whether the worker at a place has something to do.
+ */
+void
+set_idle(int place, bool idle)
+{
+	pg_atomic_write_u32(&state->databases[place].idle, idle ? 1 : 0);
+}
+
+/*
+ * Does the worker of another database need the slot of the one at a place?
+ */
+bool
+worker_is_asked_to_yield(int place)
+{
+	return pg_atomic_read_u32(&state->databases[place].yield) != 0;
+}
+
+/*
+ * The worker at a place is about to give up its slot.  Its database needs
+ * another one when something wakes it, or at the given time.
+ */
+void
+yield_slot(int place, MonotonicUs next_look)
+{
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	state->databases[place].yielded = true;
+	state->databases[place].next_look = next_look;
+	LWLockRelease(lock);
+}

@@ -1,0 +1,91 @@
+/*-------------------------------------------------------------------------
+ *
+ * shared_state.h
+ *	  What the processes of a cluster share: which databases have a worker,
+ *	  who is to be woken, the rate limits, statistics, and sealed credentials
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SCREENSHOT_TASK_SHARED_STATE_H
+#define SCREENSHOT_TASK_SHARED_STATE_H
+
+#include "storage/condition_variable.h"
+
+#include "shmem/activity.h"
+#include "config/machine_role.h"
+#include "util/monotonic.h"
+#include "table/news.h"
+#include "net/rate_limit.h"
+#include "shmem/statistics.h"
+
+/* The most databases of a cluster that can have requests; a build for a test
+ * has fewer */
+#ifndef MAX_DATABASES
+#define MAX_DATABASES		512
+#endif
+
+/* A database's place in shared memory, as far as the launcher looks at it */
+typedef struct DatabaseStatus
+{
+	Oid			database;		/* InvalidOid: a free place */
+	pid_t		worker_pid;		/* 0: none is running */
+	bool		confirmed;		/* has its worker found the extension? */
+	bool		unwanted;		/* has its worker found no extension? */
+	bool		woken;			/* is there something new? */
+	bool		held;			/* is a command keeping workers out? */
+	bool		idle;			/* has its worker nothing to do? */
+	bool		asked;			/* is its worker to give up its slot? */
+	bool		yielded;		/* has its last worker done so? */
+	MonotonicUs next_look;		/* if yielded: when another is needed */
+	int			n_held;			/* requests that were made elsewhere */
+} DatabaseStatus;
+
+extern void shared_state_init(void);
+extern bool shared_state_available(void);
+extern RateTable *shared_rate_table(void);
+extern RoleTable *shared_role_table(void);
+extern StatTable *shared_stat_table(void);
+extern LWLock *shared_stat_lock(void);
+extern void require_shared_state(void);
+
+/* by sessions */
+extern int	database_place(Oid database);
+extern void wake_database(int place, const News *news);
+
+extern int	hold_database(Oid database);
+extern void wait_for_worker_to_leave(int place, uint32 wait_event_info);
+extern void release_database(int place);
+
+extern int	find_place(Oid database);
+extern ConditionVariable *news_of(int place);
+extern void read_activity(int place, DatabaseStatus *status,
+						  Activity *activity);
+extern void want_count(int place);
+
+/* by the launcher */
+extern void announce_launcher(void);
+extern void count_places(int *n_free, int *n_unknown);
+extern bool give_place(Oid database);
+extern void log_lack_of_places(void);
+extern bool place_was_refused(void);
+extern void forget_refused_places(void);
+extern void read_database(int place, DatabaseStatus *status);
+extern void set_unwanted(int place);
+extern void ask_to_yield(int place);
+
+/* by a worker */
+extern int	announce_worker(Oid database);
+extern void confirm_extension(int place);
+extern bool take_wake(int place, News *news);
+extern void put_off_wake(int place);
+extern bool has_wake(int place);
+extern bool worker_must_leave(int place);
+extern int	note_held_requests(int place, int n);
+extern void set_idle(int place, bool idle);
+extern bool worker_is_asked_to_yield(int place);
+extern void yield_slot(int place, MonotonicUs next_look);
+extern bool take_wanted_count(int place);
+extern void publish_activity(int place, const Activity *activity);
+extern void tell_news(int place);
+
+#endif							/* SCREENSHOT_TASK_SHARED_STATE_H */

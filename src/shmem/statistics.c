@@ -1,0 +1,401 @@
+/*-------------------------------------------------------------------------
+ *
+ * statistics.c
+ *	  What has become of the requests to each server, counted
+ *
+ * Counters in shared memory, by database and name of the server, since the
+ * cluster started or they were reset.  To count is an atomic addition under a
+ * shared lock, so that it may always be done; without shared memory nothing is
+ * counted.
+ *
+ * Latencies are kept in a histogram whose buckets are as wide as a sixteenth
+ * of the power of two that they lie above.  A percentile is the middle of its
+ * bucket, and so is off by no more than a 32nd, or 3.2 %.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "nodes/pg_list.h"
+#include "port/atomics.h"
+#include "port/pg_bitutils.h"
+#include "utils/builtins.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "util/legible.h"
+#include "shmem/shared_state.h"
+#include "shmem/statistics.h"
+
+/* The most servers of a cluster that are counted */
+#define MAX_SERVERS			512
+
+/* Buckets for a power of two; and for all up to 2^30 us, or 18 minutes */
+#define SUB_BITS			4
+#define SUB_BUCKETS			(1 << SUB_BITS)
+#define MAX_BITS			30
+#define N_BUCKETS			((MAX_BITS - SUB_BITS + 1) * SUB_BUCKETS)
+
+typedef struct ServerStat
+{
+	Oid			database;		/* InvalidOid: free */
+	NameData	server;
+	TimestampTz since;
+	pg_atomic_uint64 counters[N_SERVER_COUNTERS];
+	pg_atomic_uint64 latencies[N_BUCKETS];
+	pg_atomic_uint64 max_latency;	/* us */
+} ServerStat;
+
+struct StatTable
+{
+	int			n_used;			/* those after it are free */
+	bool		overflow_was_logged;
+	ServerStat	servers[MAX_SERVERS];
+};
+
+/* A row of the view screenshot_task_stat, without the database's name */
+typedef struct StatRow
+{
+	NameData	server;
+	Datum		values[2 + N_SERVER_COUNTERS + 4];
+	bool		nulls[2 + N_SERVER_COUNTERS + 4];
+} StatRow;
+
+static ServerStat *find_server(StatTable *table, const char *server);
+static ServerStat *add_server(StatTable *table, const char *server);
+static ServerStat *lock_server(const char *server);
+static void clear(ServerStat *stat);
+static void read_row(ServerStat *stat, StatRow *row);
+static List *list_gone_databases(StatTable *table);
+static bool has_counted(const ServerStat *stat);
+static int	bucket_of(uint64 latency);
+static uint64 middle_of(int bucket);
+static Datum percentile(const ServerStat *stat, double fraction, bool *isnull);
+static Datum latency_datum(uint64 us);
+
+PG_FUNCTION_INFO_V1(screenshot_task_stat);
+PG_FUNCTION_INFO_V1(screenshot_task_stat_reset);
+
+Size
+stat_table_size(void)
+{
+	return sizeof(StatTable);
+}
+
+void
+stat_table_init(StatTable *table)
+{
+	table->n_used = 0;
+	table->overflow_was_logged = false;
+	for (int i = 0; i < MAX_SERVERS; i++)
+	{
+		ServerStat *stat = &table->servers[i];
+
+		stat->database = InvalidOid;
+		for (int j = 0; j < N_SERVER_COUNTERS; j++)
+			pg_atomic_init_u64(&stat->counters[j], 0);
+		for (int j = 0; j < N_BUCKETS; j++)
+			pg_atomic_init_u64(&stat->latencies[j], 0);
+		pg_atomic_init_u64(&stat->max_latency, 0);
+	}
+}
+
+/*
+ * Add to a counter of a server of this database.
+ */
+void
+stat_count(const char *server, ServerCounter counter, uint64 n)
+{
+	ServerStat *stat = n > 0 ? lock_server(server) : NULL;
+
+	if (stat == NULL)
+		return;
+	pg_atomic_fetch_add_u64(&stat->counters[counter], n);
+	LWLockRelease(shared_stat_lock());
+}
+
+/*
+ * Note how long a server of this database took to answer.
+ */
+void
+stat_latency(const char *server, MonotonicUs latency)
+{
+	ServerStat *stat = lock_server(server);
+	uint64		us = (uint64) Max(latency, 0);
+	uint64		max;
+
+	if (stat == NULL)
+		return;
+	pg_atomic_fetch_add_u64(&stat->latencies[bucket_of(us)], 1);
+	max = pg_atomic_read_u64(&stat->max_latency);
+	while (us > max &&
+		   !pg_atomic_compare_exchange_u64(&stat->max_latency, &max, us))
+		;
+	LWLockRelease(shared_stat_lock());
+}
+
+/*
+ * The entry of a server of this database, with the lock held; NULL, without
+ * it, if there is none to be had.
+ */
+static ServerStat *
+lock_server(const char *server)
+{
+	StatTable  *table;
+	ServerStat *stat;
+	bool		full = false;
+
+	if (!shared_state_available())
+		return NULL;
+	table = shared_stat_table();
+	LWLockAcquire(shared_stat_lock(), LW_SHARED);
+	stat = find_server(table, server);
+	if (stat != NULL)
+		return stat;
+	LWLockRelease(shared_stat_lock());
+
+	LWLockAcquire(shared_stat_lock(), LW_EXCLUSIVE);
+	stat = find_server(table, server);
+	if (stat == NULL)
+		stat = add_server(table, server);
+	if (stat != NULL)
+		return stat;
+	full = !table->overflow_was_logged;
+	table->overflow_was_logged = true;
+	LWLockRelease(shared_stat_lock());
+
+	if (full)
+		ereport(LOG,
+				(errmsg("screenshot_task keeps statistics of no more than %d servers of a cluster",
+						MAX_SERVERS),
+				 errhint("screenshot_task_stat_reset() forgets databases that are gone, and servers of which nothing was counted since it was last called.")));
+	return NULL;
+}
+
+static ServerStat *
+find_server(StatTable *table, const char *server)
+{
+	for (int i = 0; i < table->n_used; i++)
+	{
+		if (table->servers[i].database == MyDatabaseId &&
+			strcmp(NameStr(table->servers[i].server), server) == 0)
+			return &table->servers[i];
+	}
+	return NULL;
+}
+
+static ServerStat *
+add_server(StatTable *table, const char *server)
+{
+	ServerStat *stat;
+
+	if (table->n_used == MAX_SERVERS)
+		return NULL;
+	stat = &table->servers[table->n_used++];
+	stat->database = MyDatabaseId;
+	namestrcpy(&stat->server, server);
+	clear(stat);
+	return stat;
+}
+
+static void
+clear(ServerStat *stat)
+{
+	stat->since = GetCurrentTimestamp();
+	for (int i = 0; i < N_SERVER_COUNTERS; i++)
+		pg_atomic_write_u64(&stat->counters[i], 0);
+	for (int i = 0; i < N_BUCKETS; i++)
+		pg_atomic_write_u64(&stat->latencies[i], 0);
+	pg_atomic_write_u64(&stat->max_latency, 0);
+}
+
+static bool
+has_counted(const ServerStat *stat)
+{
+	for (int i = 0; i < N_SERVER_COUNTERS; i++)
+	{
+		if (pg_atomic_read_u64(unconstify(pg_atomic_uint64 *,
+										  &stat->counters[i])) != 0)
+			return true;
+	}
+	return false;
+}
+
+static int
+bucket_of(uint64 latency)
+{
+	int			bits;
+
+	if (latency < SUB_BUCKETS)
+		return (int) latency;
+	bits = pg_leftmost_one_pos64(latency);
+	if (bits >= MAX_BITS)
+		return N_BUCKETS - 1;
+	return (bits - SUB_BITS + 1) * SUB_BUCKETS +
+		(int) ((latency >> (bits - SUB_BITS)) & (SUB_BUCKETS - 1));
+}
+
+/*
+ * The middle of a bucket, in us.
+ */
+static uint64
+middle_of(int bucket)
+{
+	int			shift = bucket / SUB_BUCKETS - 1;
+	uint64		low;
+
+	if (shift < 0)
+		return bucket;
+	low = (uint64) (SUB_BUCKETS + bucket % SUB_BUCKETS) << shift;
+	return low + (UINT64CONST(1) << shift) / 2;
+}
+
+/*
+ * The latency that the fraction of all do not exceed, as an interval.
+ */
+static Datum
+percentile(const ServerStat *stat, double fraction, bool *isnull)
+{
+	uint64		latencies[N_BUCKETS];
+	uint64		total = 0;
+	uint64		seen = 0;
+	uint64		max = pg_atomic_read_u64(unconstify(pg_atomic_uint64 *,
+													&stat->max_latency));
+
+	for (int i = 0; i < N_BUCKETS; i++)
+	{
+		latencies[i] = pg_atomic_read_u64(unconstify(pg_atomic_uint64 *,
+													 &stat->latencies[i]));
+		total += latencies[i];
+	}
+	*isnull = total == 0;
+	for (int i = 0; i < N_BUCKETS; i++)
+	{
+		seen += latencies[i];
+		if ((double) seen >= fraction * (double) total)
+			return latency_datum(Min(middle_of(i), max));
+	}
+	return latency_datum(max);
+}
+
+static Datum
+latency_datum(uint64 us)
+{
+	Interval   *interval = palloc0(sizeof(Interval));
+
+	interval->time = (TimeOffset) us;
+	return IntervalPGetDatum(interval);
+}
+
+/*
+ * screenshot_task_stat() returns a row for each server of each database
+ */
+Datum
+screenshot_task_stat(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	StatTable  *table;
+	StatRow    *rows;
+	int			n;
+
+	require_shared_state();
+	InitMaterializedSRF(fcinfo, 0);
+	table = shared_stat_table();
+	rows = palloc0(MAX_SERVERS * sizeof(StatRow));
+	LWLockAcquire(shared_stat_lock(), LW_SHARED);
+	n = table->n_used;
+	for (int i = 0; i < n; i++)
+		read_row(&table->servers[i], &rows[i]);
+	LWLockRelease(shared_stat_lock());
+
+	for (int i = 0; i < n; i++)
+	{
+		make_legible(NameStr(rows[i].server),
+					 DatumGetObjectId(rows[i].values[0]));
+		tuplestore_putvalues(result->setResult, result->setDesc,
+							 rows[i].values, rows[i].nulls);
+	}
+	return (Datum) 0;
+}
+
+static void
+read_row(ServerStat *stat, StatRow *row)
+{
+	Datum	   *values = row->values;
+	bool	   *nulls = row->nulls;
+	int			n = 0;
+
+	row->server = stat->server;
+	values[n++] = ObjectIdGetDatum(stat->database);
+	values[n++] = NameGetDatum(&row->server);
+	for (int i = 0; i < N_SERVER_COUNTERS; i++)
+		values[n++] = Int64GetDatum((int64) pg_atomic_read_u64(&stat->counters[i]));
+	values[n] = percentile(stat, 0.5, &nulls[n]);
+	n++;
+	values[n] = percentile(stat, 0.99, &nulls[n]);
+	n++;
+	nulls[n] = nulls[n - 1];
+	values[n++] = latency_datum(pg_atomic_read_u64(&stat->max_latency));
+	values[n] = TimestampTzGetDatum(stat->since);
+}
+
+/*
+ * screenshot_task_stat_reset() begins to count anew.  A server of a database
+ * that is gone is dropped, and one that there was nothing to count of since
+ * the last time, which may be gone.
+ */
+Datum
+screenshot_task_stat_reset(PG_FUNCTION_ARGS)
+{
+	StatTable  *table;
+	List	   *gone;
+	int			n = 0;
+
+	(void) fcinfo;
+	require_shared_state();
+	table = shared_stat_table();
+	gone = list_gone_databases(table);
+	LWLockAcquire(shared_stat_lock(), LW_EXCLUSIVE);
+	for (int i = 0; i < table->n_used; i++)
+	{
+		if (!has_counted(&table->servers[i]) ||
+			list_member_oid(gone, table->servers[i].database))
+			continue;
+		table->servers[n].database = table->servers[i].database;
+		table->servers[n].server = table->servers[i].server;
+		clear(&table->servers[n++]);
+	}
+	table->n_used = n;
+	table->overflow_was_logged = false;
+	LWLockRelease(shared_stat_lock());
+	PG_RETURN_VOID();
+}
+
+/*
+ * The databases of the table that do not exist.  The catalog is not read while
+ * the lock is held.
+ */
+static List *
+list_gone_databases(StatTable *table)
+{
+	Oid			databases[MAX_SERVERS];
+	List	   *gone = NIL;
+	int			n;
+
+	LWLockAcquire(shared_stat_lock(), LW_SHARED);
+	n = table->n_used;
+	for (int i = 0; i < n; i++)
+		databases[i] = table->servers[i].database;
+	LWLockRelease(shared_stat_lock());
+
+	for (int i = 0; i < n; i++)
+	{
+		if (!SearchSysCacheExists1(DATABASEOID, ObjectIdGetDatum(databases[i])))
+			gone = list_append_unique_oid(gone, databases[i]);
+	}
+	return gone;
+}

@@ -1,0 +1,656 @@
+/*-------------------------------------------------------------------------
+ *
+ * enqueue.c
+ *	  A new row of screenshot_task_request: what is set in it, and who is
+ *	  woken for it
+ *
+ * The trigger makes the row what a new request is, whatever the statement
+ * said: by whom and when, and pending.
+ *
+ * A row that comes from a dump is kept as it is, except that it is nobody's to
+ * send: what was pending when the dump was made may have been sent since.
+ * That must hold with triggers disabled, too, and in the database that the
+ * dump was made of.  So each row is stamped with the transaction that writes
+ * it, and the column that says whether a request was made here is generated
+ * from that: it does if the stamp is that of the transaction which is writing
+ * the row.  A dump has the stamp, and no transaction has it again.  What a
+ * transaction deletes and puts back itself nobody has seen before.
+ *
+ * An UPDATE writes the row anew, and computes the column anew, since there are
+ * triggers before it.  So there is a trigger that stamps again what was made
+ * here.  It wakes the worker, too, for what it finds to be made pending, or to be
+ * moved among what is.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
+#include "commands/sequence.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "executor/tuptable.h"
+#include "fmgr.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "postmaster/bgworker.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "api/live_api.h"
+#include "table/request_queue.h"
+#include "config/server.h"
+#include "sql/steer.h"
+#include "sql/wake.h"
+
+/* How often a reference may be found to be taken, by a row that then is gone */
+#define MAX_TURNS			10
+
+/*
+ * A start this much after the API's window opens is safe from the difference
+ * between its clock and ours.
+ */
+#define WINDOW_MARGIN		(2 * USECS_PER_SEC)
+
+/* The columns of a row, by Anum_request_... */
+typedef struct Row
+{
+	Datum	   *values;
+	bool	   *nulls;
+} Row;
+
+static void check_columns(Relation relation);
+static HeapTuple restored_row(HeapTuple tuple, TupleDesc desc);
+static HeapTuple new_row(Relation relation, HeapTuple tuple);
+static bool has_moved(TupleTableSlot *old, TupleTableSlot *new);
+static HeapTuple stamped_row(HeapTuple tuple, TupleTableSlot *slot);
+static void wake_for_row(Relation relation, int16 event, const Row *row);
+static bool has_other_trigger(Relation relation, int16 event);
+static const Datum *get_column(const Row *row, int column);
+static void set_column(Row *row, int column, Datum value);
+static int64 next_id(Relation relation);
+static void check_server_once(const char *server, Oid role);
+static void check_texts(const Row *row);
+static Datum pending_status(Oid type);
+static bool first_attempt_at(const Row *row, TimestampTz *at);
+static void refuse_held(FunctionCallInfo fcinfo, const char *schema,
+						Datum reference);
+static SPIPlanPtr prepare(SPIPlanPtr *plan, char **plan_schema,
+						  const char *schema, const char *text, int nargs,
+						  Oid *argtypes);
+
+PG_FUNCTION_INFO_V1(screenshot_task_request_origin);
+PG_FUNCTION_INFO_V1(screenshot_task_role);
+PG_FUNCTION_INFO_V1(screenshot_task_request_insert);
+PG_FUNCTION_INFO_V1(screenshot_task_request_update);
+PG_FUNCTION_INFO_V1(enqueue_screenshot_task);
+
+/*
+ * screenshot_task_request_origin(stamp): where a row that is being written was
+ * made
+ */
+Datum
+screenshot_task_request_origin(PG_FUNCTION_ARGS)
+{
+	FullTransactionId transaction = GetTopFullTransactionIdIfAny();
+
+	if (PG_ARGISNULL(0) || !FullTransactionIdIsValid(transaction) ||
+		PG_GETARG_INT64(0) != request_stamp(transaction))
+		PG_RETURN_INT64(ORIGIN_RESTORED);
+	PG_RETURN_INT64(request_origin());
+}
+
+/*
+ * screenshot_task_role() returns the current role
+ */
+Datum
+screenshot_task_role(PG_FUNCTION_ARGS)
+{
+	(void) fcinfo;
+	PG_RETURN_OID(GetUserId());
+}
+
+/*
+ * BEFORE INSERT on screenshot_task_request
+ */
+Datum
+screenshot_task_request_insert(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	TupleDesc	desc;
+	bool		isnull;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
+		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("screenshot_task_request_insert must be fired BEFORE INSERT FOR EACH ROW")));
+
+	desc = RelationGetDescr(trigger->tg_relation);
+	check_columns(trigger->tg_relation);
+	(void) heap_getattr(trigger->tg_trigtuple, Anum_request_stamp, desc,
+						&isnull);
+	if (!isnull)
+	{
+		if (!relation_ownercheck(RelationGetRelid(trigger->tg_relation),
+								 GetUserId()))
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("only the owner of table \"%s\" may restore requests",
+							RelationGetRelationName(trigger->tg_relation)),
+					 errdetail("A row that has a stamp is one of a dump: to make a request of it might send it a second time."),
+					 errhint("Leave the column out, or have the owner load the dump.")));
+		return PointerGetDatum(restored_row(trigger->tg_trigtuple, desc));
+	}
+
+	return PointerGetDatum(new_row(trigger->tg_relation,
+								   trigger->tg_trigtuple));
+}
+
+/*
+ * BEFORE UPDATE on screenshot_task_request
+ */
+Datum
+screenshot_task_request_update(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	Datum		origin;
+	bool		isnull;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
+		!TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("screenshot_task_request_update must be fired BEFORE UPDATE FOR EACH ROW")));
+
+	check_columns(trigger->tg_relation);
+	/* The worker knows what it makes ready. */
+	if (MyBgworkerEntry == NULL &&
+		has_moved(trigger->tg_trigslot, trigger->tg_newslot))
+	{
+		Row			row = {
+			trigger->tg_newslot->tts_values, trigger->tg_newslot->tts_isnull
+		};
+
+		slot_getallattrs(trigger->tg_newslot);
+		wake_for_row(trigger->tg_relation, TRIGGER_TYPE_UPDATE, &row);
+	}
+	origin = slot_getattr(trigger->tg_trigslot, Anum_request_origin, &isnull);
+	if (isnull || DatumGetInt64(origin) != request_origin())
+		return PointerGetDatum(trigger->tg_newtuple);
+	return PointerGetDatum(stamped_row(trigger->tg_newtuple,
+									   trigger->tg_newslot));
+}
+
+/*
+ * Is a row a pending request that was not, or not at this place?
+ */
+static bool
+has_moved(TupleTableSlot *old, TupleTableSlot *new)
+{
+	static const int columns[] = {
+		Anum_request_status, Anum_request_next_attempt_at,
+		Anum_request_start_time, Anum_request_requested_at,
+		Anum_request_server, Anum_request_role
+	};
+	TupleDesc	desc = new->tts_tupleDescriptor;
+	bool		isnull;
+
+	if (slot_getattr(new, Anum_request_status, &isnull) !=
+		pending_status(TupleDescAttr(desc, Anum_request_status - 1)->atttypid))
+		return false;
+	for (int i = 0; i < (int) lengthof(columns); i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(desc, columns[i] - 1);
+		bool		was_null;
+		Datum		was = slot_getattr(old, columns[i], &was_null);
+		Datum		is = slot_getattr(new, columns[i], &isnull);
+
+		if (isnull != was_null ||
+			(!isnull && !datumIsEqual(was, is, attribute->attbyval,
+									  attribute->attlen)))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * A row, which is in the slot as well, with this transaction's stamp, and the
+ * name of its role, which may have been renamed: itself, if it has them.
+ */
+static HeapTuple
+stamped_row(HeapTuple tuple, TupleTableSlot *slot)
+{
+	int			columns[2];
+	Datum		values[2];
+	bool		nulls[2] = {false};
+	int			n = 0;
+	int64		stamp = request_stamp(GetTopFullTransactionId());
+	Datum		old;
+	Datum		role;
+	NameData	role_name;
+	char	   *name;
+	bool		isnull;
+
+	old = slot_getattr(slot, Anum_request_stamp, &isnull);
+	if (isnull || DatumGetInt64(old) != stamp)
+	{
+		columns[n] = Anum_request_stamp;
+		values[n++] = Int64GetDatum(stamp);
+	}
+	role = slot_getattr(slot, Anum_request_role, &isnull);
+	name = isnull ? NULL : GetUserNameFromId(DatumGetObjectId(role), true);
+	old = slot_getattr(slot, Anum_request_requested_by, &isnull);
+	if (name != NULL &&
+		(isnull || strcmp(NameStr(*DatumGetName(old)), name) != 0))
+	{
+		namestrcpy(&role_name, name);
+		columns[n] = Anum_request_requested_by;
+		values[n++] = NameGetDatum(&role_name);
+	}
+	return n == 0 ? tuple :
+		heap_modify_tuple_by_cols(tuple, slot->tts_tupleDescriptor, n, columns,
+								  values, nulls);
+}
+
+/*
+ * Check that a table has the columns that this library knows.
+ */
+static void
+check_columns(Relation relation)
+{
+	if (RelationGetDescr(relation)->natts < Natts_request)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" lacks columns of this version of screenshot_task",
+						RelationGetRelationName(relation)),
+				 errhint("Run ALTER EXTENSION screenshot_task UPDATE.")));
+}
+
+/*
+ * What a dump says, but for the role, whose OID may be another one here.
+ */
+static HeapTuple
+restored_row(HeapTuple tuple, TupleDesc desc)
+{
+	int			columns[] = {Anum_request_role};
+	Datum		values[1];
+	bool		nulls[1];
+	Oid			role = InvalidOid;
+	Datum		name = heap_getattr(tuple, Anum_request_requested_by, desc,
+									&nulls[0]);
+
+	if (!nulls[0])
+		role = get_role_oid(NameStr(*DatumGetName(name)), true);
+	values[0] = ObjectIdGetDatum(role);
+	nulls[0] = !OidIsValid(role);
+	return heap_modify_tuple_by_cols(tuple, desc, lengthof(columns), columns,
+									 values, nulls);
+}
+
+static HeapTuple
+new_row(Relation relation, HeapTuple tuple)
+{
+	static const int empty[] = {
+		Anum_request_next_attempt_at, Anum_request_sent_at,
+		Anum_request_finished_at, Anum_request_task_id,
+		Anum_request_request_id, Anum_request_error_code,
+		Anum_request_error_message
+	};
+	TupleDesc	desc = RelationGetDescr(relation);
+	Oid			role = GetUserId();
+	Row			row;
+	NameData	role_name;
+	const Datum *server;
+	TimestampTz at;
+
+	row.values = palloc(desc->natts * sizeof(Datum));
+	row.nulls = palloc(desc->natts * sizeof(bool));
+	heap_deform_tuple(tuple, desc, row.values, row.nulls);
+
+	/* A row without a server breaks a constraint: that says it better. */
+	server = get_column(&row, Anum_request_server);
+	if (server != NULL)
+		check_server_once(NameStr(*DatumGetName(*server)), role);
+	if (GetDatabaseEncoding() != PG_UTF8)
+		check_texts(&row);
+
+	/* Nobody but the owner may take an id that others are to get. */
+	if (!relation_ownercheck(RelationGetRelid(relation), role))
+		set_column(&row, Anum_request_id, Int64GetDatum(next_id(relation)));
+	namestrcpy(&role_name, GetUserNameFromId(role, false));
+	set_column(&row, Anum_request_requested_by, NameGetDatum(&role_name));
+	set_column(&row, Anum_request_requested_at,
+			   TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
+	set_column(&row, Anum_request_status,
+			   pending_status(TupleDescAttr(desc, Anum_request_status - 1)->atttypid));
+	set_column(&row, Anum_request_attempts, Int32GetDatum(0));
+	set_column(&row, Anum_request_misses, Int32GetDatum(0));
+	set_column(&row, Anum_request_role, ObjectIdGetDatum(role));
+	set_column(&row, Anum_request_stamp,
+			   Int64GetDatum(request_stamp(GetTopFullTransactionId())));
+	for (int i = 0; i < (int) lengthof(empty); i++)
+		row.nulls[empty[i] - 1] = true;
+	if (first_attempt_at(&row, &at))
+		set_column(&row, Anum_request_next_attempt_at, TimestampTzGetDatum(at));
+	wake_for_row(relation, TRIGGER_TYPE_INSERT, &row);
+	return heap_form_tuple(desc, row.values, row.nulls);
+}
+
+/*
+ * Have the worker look for a pending row that is written.
+ */
+static void
+wake_for_row(Relation relation, int16 event, const Row *row)
+{
+	const Datum *server = get_column(row, Anum_request_server);
+	const Datum *role = get_column(row, Anum_request_role);
+	const Datum *start = get_column(row, Anum_request_start_time);
+
+	if (start == NULL)
+		start = get_column(row, Anum_request_requested_at);
+	if (get_column(row, Anum_request_next_attempt_at) != NULL)
+		wake_at_commit(NEWS_NOWHERE);
+	else if (server == NULL || role == NULL || start == NULL ||
+			 has_other_trigger(relation, event))
+		wake_at_commit(NEWS_ANYWHERE);
+	else
+		wake_at_commit(lane_key(NameStr(*DatumGetName(*server)),
+								DatumGetObjectId(*role)),
+					   DatumGetTimestampTz(*start),
+					   DatumGetTimestampTz(*start));
+}
+
+/*
+ * Has the owner put a trigger on the table that may change a row before it is
+ * written?
+ */
+static bool
+has_other_trigger(Relation relation, int16 event)
+{
+	TriggerDesc *triggers = relation->trigdesc;
+	int			n = 0;
+
+	for (int i = 0; i < triggers->numtriggers; i++)
+	{
+		if (TRIGGER_TYPE_MATCHES(triggers->triggers[i].tgtype,
+								 TRIGGER_TYPE_ROW, TRIGGER_TYPE_BEFORE,
+								 event))
+			n++;
+	}
+	return n > 1;
+}
+
+/*
+ * The value of a column, or NULL if it has none.
+ */
+static const Datum *
+get_column(const Row *row, int column)
+{
+	return row->nulls[column - 1] ? NULL : &row->values[column - 1];
+}
+
+static void
+set_column(Row *row, int column, Datum value)
+{
+	row->values[column - 1] = value;
+	row->nulls[column - 1] = false;
+}
+
+/*
+ * The next number of a request, whatever the role may do with the sequence.
+ */
+static int64
+next_id(Relation relation)
+{
+	Oid			sequence = get_relname_relid("screenshot_task_request_id_seq",
+											 RelationGetNamespace(relation));
+
+	if (!OidIsValid(sequence))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the sequence of table \"%s\" is gone",
+						RelationGetRelationName(relation))));
+	return nextval_internal(sequence, false);
+}
+
+/*
+ * Check the server, once a statement for rows that follow each other.
+ */
+static void
+check_server_once(const char *server, Oid role)
+{
+	static NameData last_server;
+	static Oid	last_role = InvalidOid;
+	static FullTransactionId last_transaction = {0};
+	static CommandId last_command = 0;
+	FullTransactionId transaction = GetTopFullTransactionId();
+	CommandId	command = GetCurrentCommandId(false);
+
+	if (FullTransactionIdEquals(last_transaction, transaction) &&
+		last_command == command &&
+		last_role == role && strcmp(NameStr(last_server), server) == 0)
+		return;
+	check_live_server(server, role);
+	last_transaction = transaction;
+	last_command = command;
+	last_role = role;
+	namestrcpy(&last_server, server);
+}
+
+/*
+ * Check that the texts exist in UTF-8, which the API takes.
+ */
+static void
+check_texts(const Row *row)
+{
+	static const int columns[] = {
+		Anum_request_stream_name, Anum_request_domain_name,
+		Anum_request_app_name, Anum_request_extension
+	};
+
+	for (int i = 0; i < (int) lengthof(columns); i++)
+	{
+		const Datum *value = get_column(row, columns[i]);
+
+		if (value != NULL)
+		{
+			char	   *chars = TextDatumGetCString(*value);
+
+			(void) pg_server_to_any(chars, (int) strlen(chars), PG_UTF8);
+		}
+	}
+}
+
+/*
+ * The value 'pending' of the type of statuses.
+ */
+static Datum
+pending_status(Oid type)
+{
+	static Oid	last_type = InvalidOid;
+	static Datum pending;
+
+	if (last_type != type)
+	{
+		pending = OidInputFunctionCall(F_ENUM_IN, pstrdup("pending"), type, -1);
+		last_type = type;
+	}
+	return pending;
+}
+
+/*
+ * When a request may first be sent, if that is not at once.
+ *
+ * The API takes a start up to six days away and an end less than seven days
+ * away (CreateScreenshotTask, StartTime and EndTime).
+ */
+static bool
+first_attempt_at(const Row *row, TimestampTz *at)
+{
+	const Datum *start = get_column(row, Anum_request_start_time);
+	const Datum *end = get_column(row, Anum_request_end_time);
+
+	if (start == NULL || end == NULL ||
+		TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(*start)) ||
+		TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(*end)))
+		return false;
+
+	*at = Max(DatumGetTimestampTz(*start) - LIVE_MAX_START * USECS_PER_SEC,
+			  DatumGetTimestampTz(*end) - LIVE_MAX_END * USECS_PER_SEC) +
+		WINDOW_MARGIN;
+	return *at > GetCurrentTimestamp();
+}
+
+/*
+ * enqueue_screenshot_task(...) returns the id of the request
+ */
+Datum
+enqueue_screenshot_task(PG_FUNCTION_ARGS)
+{
+	enum
+	{
+		N_ARGS = 10,
+		ARG_REFERENCE = 9
+	};
+	static SPIPlanPtr insert_plan = NULL;
+	static char *insert_schema = NULL;
+	static SPIPlanPtr find_plan = NULL;
+	static char *find_schema = NULL;
+	Oid			argtypes[N_ARGS] = {
+		TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID,
+		INT4OID, TEXTOID, NAMEOID, TEXTOID
+	};
+	Datum		args[N_ARGS];
+	char		nulls[N_ARGS];
+	char	   *schema = get_namespace_name(get_func_namespace(fcinfo->flinfo->fn_oid));
+	bool		isnull;
+	int64		id;
+
+	for (int i = 0; i < N_ARGS; i++)
+	{
+		args[i] = PG_ARGISNULL(i) ? (Datum) 0 : PG_GETARG_DATUM(i);
+		nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
+	}
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	for (int turn = 0;; turn++)
+	{
+		SPIPlanPtr	plan;
+
+		plan = prepare(&insert_plan, &insert_schema, schema,
+					   "INSERT INTO %s.screenshot_task_request (stream_name,"
+					   " domain_name, app_name, end_time, template_id,"
+					   " start_time, stream_type, extension, server, reference)"
+					   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+					   " ON CONFLICT (role, reference)"
+					   " WHERE reference IS NOT NULL DO NOTHING"
+					   " RETURNING id",
+					   N_ARGS, argtypes);
+		SPI_execute_plan(plan, args, nulls, false, 0);
+		if (SPI_processed > 0)
+			break;
+		if (!PG_ARGISNULL(ARG_REFERENCE) && turn == MAX_TURNS)
+			refuse_held(fcinfo, schema, args[ARG_REFERENCE]);
+		if (PG_ARGISNULL(ARG_REFERENCE) || turn == MAX_TURNS)
+			ereport(ERROR,
+					(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
+					 errmsg("the request was not inserted"),
+					 errhint("Look for a trigger, a rule or a policy on table %s.screenshot_task_request that keeps it out.",
+							 quote_identifier(schema))));
+
+		/* The role has a request of this reference, or had one just now. */
+		plan = prepare(&find_plan, &find_schema, schema,
+					   "SELECT id FROM %1$s.screenshot_task_request"
+					   " WHERE role OPERATOR(pg_catalog.=) %1$s.screenshot_task_role()"
+					   " AND reference OPERATOR(pg_catalog.=) $1",
+					   1, &argtypes[ARG_REFERENCE]);
+		SPI_execute_plan(plan, &args[ARG_REFERENCE], NULL, false, 0);
+		if (SPI_processed > 0)
+			break;
+		CHECK_FOR_INTERRUPTS();
+	}
+	id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
+									 SPI_tuptable->tupdesc, 1, &isnull));
+	SPI_finish();
+	PG_RETURN_INT64(id);
+}
+
+/*
+ * Raise an error if the reference is that of a request which came in a dump
+ * under another name of the role: the policy hides it, and the index counts
+ * it.  Looks as the owner of the table, at what is the role's own.
+ */
+static void
+refuse_held(FunctionCallInfo fcinfo, const char *schema, Datum reference)
+{
+	Oid			argtypes[2] = {OIDOID, TEXTOID};
+	Datum		args[2] = {ObjectIdGetDatum(GetUserId()), reference};
+	Oid			owner;
+	Oid			user;
+	int			security_context;
+
+	(void) find_request_table(get_func_namespace(fcinfo->flinfo->fn_oid),
+							  &owner);
+	GetUserIdAndSecContext(&user, &security_context);
+	SetUserIdAndSecContext(owner, security_context |
+						   SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION |
+						   SECURITY_NOFORCE_RLS);
+	SPI_execute_with_args(psprintf("SELECT requested_by FROM %s.screenshot_task_request"
+								   " WHERE role OPERATOR(pg_catalog.=) $1"
+								   " AND reference OPERATOR(pg_catalog.=) $2"
+								   " AND origin OPERATOR(pg_catalog.=) 0::pg_catalog.int8",
+								   quote_identifier(schema)),
+						  lengthof(args), argtypes, args, NULL, false, 1);
+	SetUserIdAndSecContext(user, security_context);
+	if (SPI_processed > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the request was not inserted: one with reference \"%s\" is held",
+						TextDatumGetCString(reference)),
+				 errdetail("It came in a dump or a copy of a database, as a request of role \"%s\".",
+						   SPI_getvalue(SPI_tuptable->vals[0],
+										SPI_tuptable->tupdesc, 1)),
+				 errhint("The owner of the table may delete it, or set its requested_by to the name that the role has now, to be adopted.")));
+}
+
+/*
+ * A plan that is kept for the session, made anew if the schema has another
+ * name than it was made for.
+ */
+static SPIPlanPtr
+prepare(SPIPlanPtr *plan, char **plan_schema, const char *schema,
+		const char *text, int nargs, Oid *argtypes)
+{
+	if (*plan != NULL && strcmp(*plan_schema, schema) == 0)
+		return *plan;
+
+	if (*plan != NULL)
+	{
+		SPI_freeplan(*plan);
+		*plan = NULL;
+		pfree(*plan_schema);
+	}
+	*plan_schema = MemoryContextStrdup(TopMemoryContext, schema);
+	*plan = SPI_prepare(psprintf(text, quote_identifier(schema)), nargs,
+						argtypes);
+	if (*plan == NULL || SPI_keepplan(*plan) != 0)
+		elog(ERROR, "could not prepare \"%s\": %s", text,
+			 SPI_result_code_string(SPI_result));
+	return *plan;
+}

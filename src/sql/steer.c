@@ -1,0 +1,616 @@
+/*-------------------------------------------------------------------------
+ *
+ * steer.c
+ *	  What a person may do about a request: cancel, retry, resolve, adopt
+ *
+ * The functions are for the role that made the request, the roles that are
+ * its members, and the owner of the table.  To everyone else a request that
+ * is not theirs does not exist.  They lock the row, so that the worker's
+ * transaction is before theirs or after it, and change only what they found.
+ *
+ * Their statements run as the owner, with a search_path that is not the
+ * caller's: what the caller has put on its own is not the owner's to run.
+ *
+ * A request that was made elsewhere is held: no worker here looks at it, until
+ * it is adopted.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+#include "compat.h"
+#include "api/live_api.h"
+#include "table/notice.h"
+#include "table/request_queue.h"
+#include "sql/steer.h"
+#include "sql/wake.h"
+
+/* A request that is locked, in a context that SPI_finish() ends */
+typedef struct LockedRequest
+{
+	int64		id;
+	char	   *table;			/* qualified */
+	char	   *status;
+	char	   *task_id;		/* NULL: none */
+	char	   *reference;		/* NULL: none */
+	char	   *server;
+	bool		has_ended;		/* has its end_time passed? */
+	bool		is_held;		/* was it made elsewhere, and not adopted? */
+	bool		was_in_doubt;	/* when it was cancelled? */
+} LockedRequest;
+
+/* What the functions of the install script take without an argument */
+#define DEFAULT_SERVER		"tencent_live"
+
+/* When the API takes a request: six days before its start, and less than seven
+ * before its end */
+#define TAKEN_AT \
+	"GREATEST(pg_catalog.clock_timestamp()," \
+	" start_time OPERATOR(pg_catalog.-) '143:59:58'::pg_catalog.interval," \
+	" end_time OPERATOR(pg_catalog.-) '167:59:58'::pg_catalog.interval)"
+
+/* error_message of a request that was in doubt when it was cancelled: it still
+ * is, if it is retried */
+#define CANCELLED_IN_DOUBT \
+	"was in doubt when it was cancelled: its task may exist"
+
+/* Requests that are held, by the caller's roles $2; $1 is this database's origin */
+#define HELD_OF_CALLER \
+	"status::pg_catalog.text OPERATOR(pg_catalog.=) ANY ('{pending,sending,in_doubt}'::pg_catalog.text[])" \
+	" AND origin OPERATOR(pg_catalog.<>) $1" \
+	" AND " REQUEST_ROLE " OPERATOR(pg_catalog.=) ANY ($2)"
+
+/* Has another request the reference of a held one, by its role or to be; or
+ * are there two of them? */
+#define REFERENCE_IS_TAKEN \
+	"(reference IS NOT NULL AND (EXISTS (SELECT FROM %1$s AS other" \
+	"  WHERE other.reference OPERATOR(pg_catalog.=) held.reference" \
+	"  AND other.role OPERATOR(pg_catalog.=) " ROLE_OF("held.") \
+	"  AND other.id OPERATOR(pg_catalog.<>) held.id)" \
+	" OR ROW(requested_by, reference) OPERATOR(pg_catalog.=) ANY" \
+	"  (SELECT requested_by, reference FROM %1$s" \
+	"   WHERE origin OPERATOR(pg_catalog.=) 0::pg_catalog.int8 AND reference IS NOT NULL" \
+	"   GROUP BY 1, 2 HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 1)))"
+
+/* Who called, while the statements run as the table's owner */
+typedef struct Caller
+{
+	Oid			user;
+	int			security_context;
+	int			guc_level;		/* of settings that end with finish() */
+} Caller;
+
+static void lock_request(FunctionCallInfo fcinfo, LockedRequest *request,
+						 Caller *caller);
+static bool find_request(LockedRequest *request, Oid caller, Oid owner,
+						 const char *lock);
+static Oid	begin(FunctionCallInfo fcinfo, char **table, Caller *caller);
+static void make_triggers_immediate(Oid table, Oid schema);
+static ArrayType *find_roles_with_held_requests(const char *table, Oid caller,
+												Oid owner);
+static void warn_of_taken_references(const char *table, Datum origin,
+									 Datum roles);
+static void update_request(const LockedRequest *request,
+						   const char *assignments, const char *task_id);
+static char *write_stop(const LockedRequest *request, const char *task_id);
+static void finish(const Caller *caller);
+static bool is(const LockedRequest *request, const char *status);
+static void refuse_held(const LockedRequest *request, const char *verb);
+pg_noreturn static void refuse(const LockedRequest *request,
+							   const char *verb, const char *hint);
+
+PG_FUNCTION_INFO_V1(cancel_screenshot_task_request);
+PG_FUNCTION_INFO_V1(retry_screenshot_task_request);
+PG_FUNCTION_INFO_V1(resolve_screenshot_task_request);
+PG_FUNCTION_INFO_V1(adopt_screenshot_task_requests);
+
+/*
+ * cancel_screenshot_task_request(id) returns whether it is cancelled now
+ */
+Datum
+cancel_screenshot_task_request(PG_FUNCTION_ARGS)
+{
+	LockedRequest request;
+	Caller		caller;
+	bool		cancelled = false;
+
+	lock_request(fcinfo, &request, &caller);
+	if (is(&request, "pending"))
+	{
+		update_request(&request,
+					   "status = 'cancelled', next_attempt_at = NULL,"
+					   " finished_at = pg_catalog.clock_timestamp()", NULL);
+		cancelled = true;
+	}
+	else if (is(&request, "in_doubt") ||
+			 (is(&request, "sending") && request.is_held))
+	{
+		/* One that came in a dump while it was being sent is not any more. */
+		ereport(WARNING,
+				(errmsg("screenshot task request %lld was in doubt: its task may exist",
+						(long long) request.id)));
+		update_request(&request,
+					   "status = 'cancelled', next_attempt_at = NULL,"
+					   " finished_at = pg_catalog.clock_timestamp(),"
+					   " error_message = '" CANCELLED_IN_DOUBT "'", NULL);
+		cancelled = true;
+	}
+	else if (is(&request, "created"))
+		ereport(NOTICE,
+				(errmsg("the task of screenshot task request %lld is created already",
+						(long long) request.id),
+				 errhint("%s ends it.",
+						 write_stop(&request,
+									request.task_id != NULL ?
+									quote_literal_cstr(request.task_id) :
+									"task_id"))));
+	else if (is(&request, "sending"))
+		ereport(NOTICE,
+				(errmsg("screenshot task request %lld is being sent",
+						(long long) request.id),
+				 errhint("Wait until it is created, then end its task with %s.",
+						 write_stop(&request, "task_id"))));
+	if (cancelled)
+	{
+		notify_result(request.id, request.reference, "cancelled", NULL);
+		wake_at_commit(NEWS_NOWHERE);
+	}
+	finish(&caller);
+	PG_RETURN_BOOL(cancelled);
+}
+
+/*
+ * The call that ends a request's task.
+ */
+static char *
+write_stop(const LockedRequest *request, const char *task_id)
+{
+	if (strcmp(request->server, DEFAULT_SERVER) == 0)
+		return psprintf("stop_screenshot_task(%s)", task_id);
+	return psprintf("stop_screenshot_task(%s, %s)", task_id,
+					quote_literal_cstr(request->server));
+}
+
+/*
+ * retry_screenshot_task_request(id): send it, or if it is in doubt ask about
+ * it, at once
+ */
+Datum
+retry_screenshot_task_request(PG_FUNCTION_ARGS)
+{
+	LockedRequest request;
+	Caller		caller;
+
+	lock_request(fcinfo, &request, &caller);
+	refuse_held(&request, "retried");
+	if (is(&request, "in_doubt"))
+		update_request(&request,
+					   "next_attempt_at = pg_catalog.clock_timestamp(), misses = 0",
+					   NULL);
+	else if (is(&request, "created") || is(&request, "sending"))
+		refuse(&request, "retried", NULL);
+	else if (request.was_in_doubt)
+		update_request(&request,
+					   "status = 'in_doubt', finished_at = NULL,"
+					   " next_attempt_at = pg_catalog.clock_timestamp(), misses = 0",
+					   NULL);
+	else if (request.has_ended)
+		refuse(&request, "retried", "Its end_time has passed: insert another request.");
+	else
+		update_request(&request,
+					   "status = 'pending', finished_at = NULL,"
+					   " next_attempt_at = " TAKEN_AT, NULL);
+	wake_at_commit(NEWS_NOWHERE);
+	finish(&caller);
+	PG_RETURN_VOID();
+}
+
+/*
+ * resolve_screenshot_task_request(id, task_id): a request in doubt has this
+ * task; or none if it is null, and is sent again
+ */
+Datum
+resolve_screenshot_task_request(PG_FUNCTION_ARGS)
+{
+	LockedRequest request;
+	Caller		caller;
+
+	lock_request(fcinfo, &request, &caller);
+	refuse_held(&request, "resolved");
+	if (!is(&request, "in_doubt"))
+		refuse(&request, "resolved",
+			   "Only requests in doubt are to be resolved.");
+	if (PG_ARGISNULL(1))
+		update_request(&request,
+					   "status = 'pending', next_attempt_at = NULL,"
+					   " error_message = 'was in doubt, and resolved: no task was created'",
+					   NULL);
+	else
+	{
+		char	   *task_id = text_to_cstring(PG_GETARG_TEXT_PP(1));
+
+		if (task_id[0] == '\0')
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("task_id must not be empty"),
+					 errhint("NULL says that no task was created, and has the request sent again.")));
+		if (strlen(task_id) > LIVE_MAX_TASK_ID)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("task_id must not be longer than %d bytes",
+							LIVE_MAX_TASK_ID),
+					 errdetail("It has %zu bytes.", strlen(task_id))));
+		update_request(&request,
+					   "status = 'created', next_attempt_at = NULL,"
+					   " finished_at = pg_catalog.clock_timestamp(),"
+					   " error_code = NULL,"
+					   " error_message = 'was in doubt, and resolved', task_id = $3",
+					   task_id);
+		notify_result(request.id, request.reference, "created", task_id);
+	}
+	if (PG_ARGISNULL(1))
+		wake_at_commit(NEWS_ANYWHERE);
+	else
+		wake_at_commit(NEWS_NOWHERE);
+	finish(&caller);
+	PG_RETURN_VOID();
+}
+
+/*
+ * adopt_screenshot_task_requests() returns how many requests that were made
+ * elsewhere are to be sent from here now
+ *
+ * What was being sent when they were copied may have become a task.
+ */
+Datum
+adopt_screenshot_task_requests(PG_FUNCTION_ARGS)
+{
+	Oid			argtypes[3] = {INT8OID, OIDARRAYOID, INT8OID};
+	Datum		args[3];
+	Caller		caller;
+	char	   *table;
+	Oid			owner = begin(fcinfo, &table, &caller);
+	uint64		n;
+
+	args[0] = Int64GetDatum(request_origin());
+	args[1] = PointerGetDatum(find_roles_with_held_requests(table, caller.user,
+															owner));
+	args[2] = Int64GetDatum(request_stamp(GetTopFullTransactionId()));
+	SPI_execute_with_args(psprintf("UPDATE %1$s AS held SET stamp = $3, role = " REQUEST_ROLE ","
+								   " status = CASE WHEN status::pg_catalog.text OPERATOR(pg_catalog.=) 'sending'"
+								   "  THEN 'in_doubt' ELSE status END,"
+								   " next_attempt_at = CASE"
+								   "  WHEN status::pg_catalog.text OPERATOR(pg_catalog.=) 'pending' THEN " TAKEN_AT
+								   "  WHEN status::pg_catalog.text OPERATOR(pg_catalog.=) 'sending'"
+								   "  THEN pg_catalog.clock_timestamp()"
+								   "  ELSE next_attempt_at END,"
+								   " error_message = CASE WHEN status::pg_catalog.text OPERATOR(pg_catalog.=) 'sending'"
+								   "  THEN 'was being sent when it was copied from elsewhere; whether a task was created is to be found out'"
+								   "  ELSE error_message END"
+								   " WHERE " HELD_OF_CALLER " AND NOT " REFERENCE_IS_TAKEN,
+								   table),
+						  lengthof(args), argtypes, args, NULL, false, 0);
+	n = SPI_processed;
+	warn_of_taken_references(table, args[0], args[1]);
+	wake_at_commit(NEWS_NOWHERE);
+	finish(&caller);
+	PG_RETURN_INT64((int64) n);
+}
+
+/*
+ * Say so if some requests of these roles stay held for their references.
+ */
+static void
+warn_of_taken_references(const char *table, Datum origin, Datum roles)
+{
+	Oid			argtypes[2] = {INT8OID, OIDARRAYOID};
+	Datum		args[2] = {origin, roles};
+
+	SPI_execute_with_args(psprintf("SELECT FROM %1$s AS held"
+								   " WHERE " HELD_OF_CALLER " AND " REFERENCE_IS_TAKEN,
+								   table),
+						  lengthof(args), argtypes, args, NULL, false, 0);
+	if (SPI_processed > 0)
+		ereport(WARNING,
+				(errmsg("%llu screenshot task requests stay held: other requests have their references",
+						(unsigned long long) SPI_processed),
+				 errhint("Delete those that are not wanted, and adopt again.")));
+}
+
+/*
+ * The roles of held requests that the caller may steer: an oid[].
+ */
+static ArrayType *
+find_roles_with_held_requests(const char *table, Oid caller, Oid owner)
+{
+	Oid			argtypes[1] = {INT8OID};
+	Datum		args[1] = {Int64GetDatum(request_origin())};
+	Datum	   *roles;
+	int			n = 0;
+
+	SPI_execute_with_args(psprintf("SELECT DISTINCT " REQUEST_ROLE " FROM %s"
+								   " WHERE status::pg_catalog.text OPERATOR(pg_catalog.=) ANY ('{pending,sending,in_doubt}'::pg_catalog.text[])"
+								   " AND origin OPERATOR(pg_catalog.<>) $1",
+								   table),
+						  lengthof(args), argtypes, args, NULL, false, 0);
+	roles = palloc((SPI_processed + 1) * sizeof(Datum));
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+		Datum		role = SPI_getbinval(SPI_tuptable->vals[i],
+										 SPI_tuptable->tupdesc, 1, &isnull);
+
+		if (!isnull && may_steer(caller, owner, DatumGetObjectId(role)))
+			roles[n++] = role;
+		else if (isnull && may_steer(caller, owner, InvalidOid))
+			ereport(WARNING,
+					(errmsg("some screenshot task requests stay held: the roles that made them do not exist"),
+					 errhint("Create the roles that \"requested_by\" names and adopt again, or cancel the requests.")));
+	}
+	return construct_array(roles, n, OIDOID, sizeof(Oid), true, TYPALIGN_INT);
+}
+
+/*
+ * Find and lock the request of the first argument, and go on as the owner of
+ * the table; finish() goes back.
+ *
+ * Raises an error if there is none, or none that the caller may steer.
+ */
+static void
+lock_request(FunctionCallInfo fcinfo, LockedRequest *request, Caller *caller)
+{
+	Oid			owner;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("request_id must not be null")));
+	request->id = PG_GETARG_INT64(0);
+
+	/* To wait for its lock would tell that there is one. */
+	owner = begin(fcinfo, &request->table, caller);
+	if (!find_request(request, caller->user, owner, "") ||
+		!find_request(request, caller->user, owner, "FOR UPDATE"))
+		no_such_request(request->id);
+}
+
+/*
+ * Raise an error: there is no such request, or none that the caller may know
+ * of.
+ */
+void
+no_such_request(int64 id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("there is no screenshot task request %lld of yours",
+					(long long) id)));
+}
+
+/*
+ * Read the request of an id.  Returns false if there is none, or none that
+ * the caller may steer.
+ */
+static bool
+find_request(LockedRequest *request, Oid caller, Oid owner, const char *lock)
+{
+	Oid			argtypes[2] = {INT8OID, INT8OID};
+	Datum		args[2] = {
+		Int64GetDatum(request->id),
+		Int64GetDatum(request_origin())
+	};
+	TupleDesc	desc;
+	HeapTuple	tuple;
+	Datum		role;
+	bool		isnull;
+
+	SPI_execute_with_args(psprintf("SELECT status, task_id, " REQUEST_ROLE ","
+								   " end_time OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp(),"
+								   " origin OPERATOR(pg_catalog.<>) $2,"
+								   " status::pg_catalog.text OPERATOR(pg_catalog.=) 'cancelled'"
+								   "  AND error_message OPERATOR(pg_catalog.=) '" CANCELLED_IN_DOUBT "',"
+								   " reference, server"
+								   " FROM %s WHERE id OPERATOR(pg_catalog.=) $1 %s",
+								   request->table, lock),
+						  lengthof(args), argtypes, args, NULL, false, 1);
+	if (SPI_processed == 0)
+		return false;
+	tuple = SPI_tuptable->vals[0];
+	desc = SPI_tuptable->tupdesc;
+	role = SPI_getbinval(tuple, desc, 3, &isnull);
+	if (!may_steer(caller, owner,
+				   isnull ? InvalidOid : DatumGetObjectId(role)))
+		return false;
+	request->status = SPI_getvalue(tuple, desc, 1);
+	request->task_id = SPI_getvalue(tuple, desc, 2);
+	request->has_ended = DatumGetBool(SPI_getbinval(tuple, desc, 4, &isnull));
+	request->is_held = DatumGetBool(SPI_getbinval(tuple, desc, 5, &isnull));
+	request->was_in_doubt =
+		DatumGetBool(SPI_getbinval(tuple, desc, 6, &isnull)) && !isnull;
+	request->reference = SPI_getvalue(tuple, desc, 7);
+	request->server = SPI_getvalue(tuple, desc, 8);
+	return true;
+}
+
+/*
+ * Go on as the owner of the table, and return it, and the table's qualified
+ * name in SPI's memory; finish() goes back.
+ */
+static Oid
+begin(FunctionCallInfo fcinfo, char **table, Caller *caller)
+{
+	Oid			schema = get_func_namespace(fcinfo->flinfo->fn_oid);
+	Oid			owner;
+
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot steer screenshot task requests during recovery"),
+				 errhint("Do it on the primary.")));
+	make_triggers_immediate(find_request_table(schema, &owner), schema);
+	GetUserIdAndSecContext(&caller->user, &caller->security_context);
+	/* What runs as the owner finds nothing that the caller made. */
+	caller->guc_level = NewGUCNestLevel();
+	(void) set_config_option("search_path", "pg_catalog, pg_temp",
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+							 true, 0, false);
+	SetUserIdAndSecContext(owner, caller->security_context |
+						   SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION |
+						   SECURITY_NOFORCE_RLS);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	*table = psprintf("%s.screenshot_task_request",
+					  quote_identifier(get_namespace_name(schema)));
+	return owner;
+}
+
+/*
+ * Have no trigger of the owner's on the table be deferred, which it may not be
+ * in a security-restricted operation.  What the caller has done already fires
+ * as the caller.
+ */
+static void
+make_triggers_immediate(Oid table, Oid schema)
+{
+	ConstraintsSetStmt statement = {.type = T_ConstraintsSetStmt};
+	Relation	relation = table_open(table, AccessShareLock);
+	const TriggerDesc *triggers = relation->trigdesc;
+
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		const Trigger *trigger = &triggers->triggers[i];
+
+		/* Those of foreign keys are, and look at the key alone. */
+		if (trigger->tgdeferrable && !trigger->tgisinternal)
+			statement.constraints =
+				lappend(statement.constraints,
+						makeRangeVar(get_namespace_name(schema),
+									 pstrdup(trigger->tgname), -1));
+	}
+	table_close(relation, NoLock);
+	if (statement.constraints != NIL)
+		AfterTriggerSetState(&statement);
+}
+
+/*
+ * The request table in a schema, and its owner.  Raises an error if there is
+ * none.
+ */
+Oid
+find_request_table(Oid schema, Oid *owner)
+{
+	HeapTuple	tuple = SearchSysCache2(RELNAMENSP,
+										CStringGetDatum("screenshot_task_request"),
+										ObjectIdGetDatum(schema));
+	Oid			table;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("schema \"%s\" has no table screenshot_task_request",
+						get_namespace_name(schema)),
+				 errhint("The extension's functions and its table must stay in one schema.")));
+	table = ((Form_pg_class) GETSTRUCT(tuple))->oid;
+	*owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return table;
+}
+
+/*
+ * May the caller steer requests of a role?  Members may, and the owner of the
+ * table.  InvalidOid stands for a role that does not exist.
+ */
+bool
+may_steer(Oid caller, Oid owner, Oid role)
+{
+	return has_privs_of_role(caller, owner) ||
+		(OidIsValid(role) && has_privs_of_role(caller, role));
+}
+
+/*
+ * Change the request, provided that it is as it was found.  The assignments
+ * may use task_id as $3, unless it is NULL.
+ */
+static void
+update_request(const LockedRequest *request, const char *assignments,
+			   const char *task_id)
+{
+	Oid			argtypes[3] = {INT8OID, TEXTOID, TEXTOID};
+	Datum		args[3] = {
+		Int64GetDatum(request->id),
+		CStringGetTextDatum(request->status),
+		task_id != NULL ? CStringGetTextDatum(task_id) : (Datum) 0
+	};
+
+	SPI_execute_with_args(psprintf("UPDATE %s SET %s"
+								   " WHERE id OPERATOR(pg_catalog.=) $1"
+								   " AND status::pg_catalog.text OPERATOR(pg_catalog.=) $2",
+								   request->table, assignments),
+						  task_id != NULL ? 3 : 2, argtypes, args, NULL,
+						  false, 0);
+	if (SPI_processed != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
+				 errmsg("screenshot task request %lld was not changed",
+						(long long) request->id),
+				 errhint("Look at the triggers on screenshot_task_request.")));
+}
+
+static void
+finish(const Caller *caller)
+{
+	SPI_finish();
+	AtEOXact_GUC(false, caller->guc_level);
+	SetUserIdAndSecContext(caller->user, caller->security_context);
+}
+
+static bool
+is(const LockedRequest *request, const char *status)
+{
+	return strcmp(request->status, status) == 0;
+}
+
+/*
+ * Raise an error if a request was made elsewhere: nothing here would act on
+ * what is said of it.
+ */
+static void
+refuse_held(const LockedRequest *request, const char *verb)
+{
+	if (request->is_held)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("screenshot task request %lld cannot be %s: it came in a dump or a copy of a database",
+						(long long) request->id, verb),
+				 errhint("adopt_screenshot_task_requests() makes it one of this database.")));
+}
+
+static void
+refuse(const LockedRequest *request, const char *verb, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("screenshot task request %lld cannot be %s: it is %s",
+					(long long) request->id, verb, request->status),
+			 hint != NULL ? errhint("%s", hint) : 0));
+}

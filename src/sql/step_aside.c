@@ -1,0 +1,260 @@
+/*-------------------------------------------------------------------------
+ *
+ * step_aside.c
+ *	  Keeping the worker out of the way of commands on its database
+ *
+ * DROP DATABASE, ALTER DATABASE ... RENAME and SET TABLESPACE, and CREATE
+ * DATABASE with a template refuse a database that anybody is connected to.
+ * Before such a command the worker of the database leaves, and none comes
+ * until the command's transaction has ended, well or not, or a savepoint
+ * before it was rolled back to.  Requests that the worker was sending are in
+ * doubt then, as whenever a worker ends.
+ *
+ * Only for those who may do so much to the database: nobody else is to make
+ * its worker leave by a command that is refused.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_database.h"
+#include "commands/dbcommands.h"
+#include "commands/defrem.h"
+#include "miscadmin.h"
+#include "tcop/utility.h"
+#include "utils/syscache.h"
+
+#include "compat.h"
+#include "shmem/shared_state.h"
+#include "sql/step_aside.h"
+
+static ProcessUtility_hook_type previous_utility = NULL;
+
+/* A place that the transaction holds */
+typedef struct Hold
+{
+	int			place;
+	int			level;			/* of the subtransaction that it is for */
+} Hold;
+
+static Hold *held = NULL;
+static int	n_held = 0;
+static int	max_held = 0;
+
+static void at_utility(PlannedStmt *statement, const char *query_string,
+					   bool read_only_tree, ProcessUtilityContext context,
+					   ParamListInfo params, QueryEnvironment *environment,
+					   DestReceiver *dest, QueryCompletion *completion);
+static const char *database_to_have_alone(Node *statement);
+static const char *option_value(List *options, const char *name);
+static void have_alone(const char *name, bool to_copy);
+static bool may_have_alone(Oid database, bool to_copy);
+static bool may_create_databases(void);
+static void make_room(void);
+static void release(int level);
+static void at_transaction_end(XactEvent event, void *arg);
+static void at_subtransaction_end(SubXactEvent event, SubTransactionId mine,
+								  SubTransactionId parent, void *arg);
+
+/*
+ * Set up the callbacks, once a process.  To be called as the library is preloaded.
+ */
+void
+step_aside_init(void)
+{
+	previous_utility = ProcessUtility_hook;
+	ProcessUtility_hook = at_utility;
+	RegisterXactCallback(at_transaction_end, NULL);
+	RegisterSubXactCallback(at_subtransaction_end, NULL);
+}
+
+static void
+at_utility(PlannedStmt *statement, const char *query_string,
+		   bool read_only_tree, ProcessUtilityContext context,
+		   ParamListInfo params, QueryEnvironment *environment,
+		   DestReceiver *dest, QueryCompletion *completion)
+{
+	const char *name = database_to_have_alone(statement->utilityStmt);
+
+	if (name != NULL)
+		have_alone(name, IsA(statement->utilityStmt, CreatedbStmt));
+	if (previous_utility)
+		previous_utility(statement, query_string, read_only_tree, context,
+						 params, environment, dest, completion);
+	else
+		standard_ProcessUtility(statement, query_string, read_only_tree,
+								context, params, environment, dest,
+								completion);
+}
+
+/*
+ * The database that nobody may be connected to for a statement, or NULL.
+ */
+static const char *
+database_to_have_alone(Node *statement)
+{
+	switch (nodeTag(statement))
+	{
+		case T_DropdbStmt:
+			return ((DropdbStmt *) statement)->dbname;
+		case T_RenameStmt:
+			if (((RenameStmt *) statement)->renameType == OBJECT_DATABASE)
+				return ((RenameStmt *) statement)->subname;
+			return NULL;
+		case T_AlterDatabaseStmt:
+			if (option_value(((AlterDatabaseStmt *) statement)->options,
+							 "tablespace") != NULL)
+				return ((AlterDatabaseStmt *) statement)->dbname;
+			return NULL;
+		case T_CreatedbStmt:
+			return option_value(((CreatedbStmt *) statement)->options,
+								"template");
+		default:
+			return NULL;
+	}
+}
+
+static const char *
+option_value(List *options, const char *name)
+{
+	ListCell   *cell;
+
+	foreach(cell, options)
+	{
+		DefElem    *option = lfirst(cell);
+
+		if (strcmp(option->defname, name) == 0 && option->arg != NULL)
+			return defGetString(option);
+	}
+	return NULL;
+}
+
+/*
+ * Have the worker leave the database of a name, if it is one that the user
+ * may have alone.
+ */
+static void
+have_alone(const char *name, bool to_copy)
+{
+	static uint32 wait_event = 0;
+	Oid			database = get_database_oid(name, true);
+	int			place;
+
+	if (!OidIsValid(database) || database == MyDatabaseId ||
+		!may_have_alone(database, to_copy))
+		return;
+	if (wait_event == 0)
+		wait_event = WaitEventExtensionNew("ScreenshotTaskStepAside");
+	make_room();
+	place = hold_database(database);
+	if (place < 0)
+		return;
+	held[n_held].place = place;
+	held[n_held].level = GetCurrentTransactionNestLevel();
+	n_held++;
+	wait_for_worker_to_leave(place, wait_event);
+}
+
+/*
+ * Have room for one more hold: once there is a hold, nothing may fail before
+ * it is known.
+ */
+static void
+make_room(void)
+{
+	int			n = Max(2 * max_held, 8);
+
+	if (n_held < max_held)
+		return;
+	if (held == NULL)
+		held = MemoryContextAlloc(TopMemoryContext, n * sizeof(Hold));
+	else
+		held = repalloc(held, n * sizeof(Hold));
+	max_held = n;
+}
+
+/*
+ * End the holds of a nesting level, and of those within it.
+ */
+static void
+release(int level)
+{
+	while (n_held > 0 && held[n_held - 1].level >= level)
+		release_database(held[--n_held].place);
+}
+
+/*
+ * May the user do what needs a database alone?  Who may create databases may
+ * copy any template.
+ */
+static bool
+may_have_alone(Oid database, bool to_copy)
+{
+	HeapTuple	tuple;
+	bool		is_template;
+
+	if (database_ownercheck(database, GetUserId()))
+		return true;
+	if (!to_copy || !may_create_databases())
+		return false;
+	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	is_template = ((Form_pg_database) GETSTRUCT(tuple))->datistemplate;
+	ReleaseSysCache(tuple);
+	return is_template;
+}
+
+/*
+ * PostgreSQL's have_createdb_privilege(), which not every minor version of 15
+ * lets extensions call.
+ */
+static bool
+may_create_databases(void)
+{
+	HeapTuple	tuple;
+	bool		may;
+
+	if (superuser())
+		return true;
+	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(GetUserId()));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	may = ((Form_pg_authid) GETSTRUCT(tuple))->rolcreatedb;
+	ReleaseSysCache(tuple);
+	return may;
+}
+
+/*
+ * The transaction has ended, one way or another.
+ */
+static void
+at_transaction_end(XactEvent event, void *arg)
+{
+	(void) arg;
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
+		event != XACT_EVENT_PREPARE)
+		return;
+	release(0);
+}
+
+static void
+at_subtransaction_end(SubXactEvent event, SubTransactionId mine,
+					  SubTransactionId parent, void *arg)
+{
+	int			level = GetCurrentTransactionNestLevel();
+
+	(void) mine;
+	(void) parent;
+	(void) arg;
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		release(level);
+	else if (event == SUBXACT_EVENT_COMMIT_SUB)
+	{
+		for (int i = n_held - 1; i >= 0 && held[i].level >= level; i--)
+			held[i].level = level - 1;
+	}
+}

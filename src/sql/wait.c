@@ -1,0 +1,270 @@
+/*-------------------------------------------------------------------------
+ *
+ * wait.c
+ *	  Waiting for what becomes of a request
+ *
+ * A session that waits sleeps on a condition variable of its database, which
+ * is broadcast by every commit that changed requests: the worker's, and those
+ * of whoever cancels, retries, resolves or removes some.  In between it looks
+ * at the request with a snapshot of the moment, whatever the isolation level
+ * of its transaction.
+ *
+ * While it sleeps it holds neither that snapshot nor a lock on the table,
+ * which others may need, and what is waited for most of all: so the row is
+ * read straight from the table, as a catalog would be.  The statement that
+ * called has a snapshot of its own, which PostgreSQL holds until it ends.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "commands/trigger.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "util/monotonic.h"
+#include "table/request_queue.h"
+#include "shmem/shared_state.h"
+#include "sql/steer.h"
+#include "sql/wake.h"
+
+/* A request as it is now */
+typedef struct Sight
+{
+	Datum		row;			/* in the caller's memory */
+	Oid			role;			/* whose it is; InvalidOid: of one that is gone */
+	bool		is_over;		/* does nothing become of it by itself? */
+	bool		is_mine;		/* made or changed by this transaction */
+	bool		is_held;
+} Sight;
+
+static MonotonicUs read_deadline(FunctionCallInfo fcinfo);
+static bool look(Oid schema, int64 id, Sight *sight);
+static void read_sight(HeapTuple tuple, TupleDesc desc, Sight *sight);
+static void refuse_hopeless(int64 id, const Sight *sight);
+
+PG_FUNCTION_INFO_V1(wait_for_screenshot_task);
+PG_FUNCTION_INFO_V1(screenshot_task_request_news);
+
+/*
+ * wait_for_screenshot_task(request_id, timeout) returns the request once
+ * nothing more becomes of it by itself, or as it is when the time is over
+ */
+Datum
+wait_for_screenshot_task(PG_FUNCTION_ARGS)
+{
+	static uint32 wait_event = 0;
+	Oid			schema = get_func_namespace(fcinfo->flinfo->fn_oid);
+	MonotonicUs deadline;
+	int64		id;
+	int			place;
+	Sight		sight = {0};
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("request_id must not be null")));
+	id = PG_GETARG_INT64(0);
+	deadline = read_deadline(fcinfo);
+	require_shared_state();
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot wait for a screenshot task during recovery"),
+				 errhint("Wait for it on the primary.")));
+	if (wait_event == 0)
+		wait_event = WaitEventExtensionNew("ScreenshotTaskResult");
+	place = database_place(MyDatabaseId);
+	if (place < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("screenshot_task serves no more than %d databases of a cluster",
+						MAX_DATABASES)));
+
+	ConditionVariablePrepareToSleep(news_of(place));
+	for (;;)
+	{
+		MonotonicUs now;
+
+		if (!look(schema, id, &sight))
+			no_such_request(id);
+		if (sight.is_over)
+			break;
+		refuse_hopeless(id, &sight);
+		now = monotonic_now();
+		if (now >= deadline)
+			break;
+		(void) ConditionVariableTimedSleep(news_of(place),
+										   monotonic_wait_ms(now, deadline),
+										   wait_event);
+	}
+	ConditionVariableCancelSleep();
+
+	if (IsolationUsesXactSnapshot())
+		ereport(NOTICE,
+				(errmsg("screenshot task request %lld is returned as it is now",
+						(long long) id),
+				 errdetail("The transaction is REPEATABLE READ or SERIALIZABLE: its queries still see the request as it was when it began.")));
+	PG_RETURN_DATUM(sight.row);
+}
+
+/*
+ * When the second argument says that the time is over.
+ */
+static MonotonicUs
+read_deadline(FunctionCallInfo fcinfo)
+{
+	/* longer than anybody waits, shorter than what a sleep can take */
+	const double most = 24 * 24 * 3600.0;
+	double		seconds;
+	Interval   *timeout;
+
+	if (PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("timeout must not be null")));
+	timeout = PG_GETARG_INTERVAL_P(1);
+	seconds = (double) timeout->time / USECS_PER_SEC +
+		(timeout->day + timeout->month * (double) DAYS_PER_MONTH) * SECS_PER_DAY;
+	if (seconds < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("timeout must not be negative")));
+	return monotonic_now() + (MonotonicUs) (Min(seconds, most) * US_PER_SECOND);
+}
+
+/*
+ * Look at a request as it is now.  Returns false if there is none, or none
+ * that the caller may know of.
+ */
+static bool
+look(Oid schema, int64 id, Sight *sight)
+{
+	Oid			owner;
+	Oid			table = find_request_table(schema, &owner);
+	Relation	relation = try_table_open(table, AccessShareLock);
+	Snapshot	snapshot;
+	SysScanDesc scan;
+	ScanKeyData key;
+	HeapTuple	tuple;
+	bool		found;
+
+	if (relation == NULL)
+		return false;
+	/* What an earlier command of this transaction did is to be seen. */
+	CommandCounterIncrement();
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	ScanKeyInit(&key, Anum_request_id, BTEqualStrategyNumber, F_INT8EQ,
+				Int64GetDatum(id));
+	/* It is known once the indexes are. */
+	list_free(RelationGetIndexList(relation));
+	scan = systable_beginscan(relation, relation->rd_pkindex,
+							  OidIsValid(relation->rd_pkindex), snapshot, 1,
+							  &key);
+	tuple = systable_getnext(scan);
+	found = HeapTupleIsValid(tuple);
+	if (found)
+		read_sight(tuple, RelationGetDescr(relation), sight);
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(relation, AccessShareLock);
+	return found && may_steer(GetUserId(), owner, sight->role);
+}
+
+static void
+read_sight(HeapTuple tuple, TupleDesc desc, Sight *sight)
+{
+	bool		isnull;
+	bool		has_next_attempt;
+	int64		origin;
+	Datum		value;
+	char	   *status;
+
+	if (DatumGetPointer(sight->row) != NULL)
+		pfree(DatumGetPointer(sight->row));
+	sight->row = heap_copy_tuple_as_datum(tuple, desc);
+
+	(void) heap_getattr(tuple, Anum_request_next_attempt_at, desc, &isnull);
+	has_next_attempt = !isnull;
+	status = DatumGetCString(DirectFunctionCall1(enum_out,
+												 heap_getattr(tuple,
+															  Anum_request_status,
+															  desc, &isnull)));
+	/* One in doubt that is left to a person has no next attempt. */
+	if (strcmp(status, "in_doubt") == 0)
+		sight->is_over = !has_next_attempt;
+	else
+		sight->is_over = strcmp(status, "pending") != 0 &&
+			strcmp(status, "sending") != 0;
+	sight->is_mine =
+		TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
+
+	origin = DatumGetInt64(heap_getattr(tuple, Anum_request_origin, desc,
+										&isnull));
+	sight->is_held = isnull || origin != request_origin();
+	/* See REQUEST_ROLE. */
+	if (isnull || origin == ORIGIN_RESTORED)
+	{
+		value = heap_getattr(tuple, Anum_request_requested_by, desc, &isnull);
+		sight->role = isnull ? InvalidOid :
+			get_role_oid(NameStr(*DatumGetName(value)), true);
+	}
+	else
+	{
+		value = heap_getattr(tuple, Anum_request_role, desc, &isnull);
+		sight->role = isnull ||
+			GetUserNameFromId(DatumGetObjectId(value), true) == NULL ?
+			InvalidOid : DatumGetObjectId(value);
+	}
+}
+
+/*
+ * Raise an error if waiting will not help.
+ */
+static void
+refuse_hopeless(int64 id, const Sight *sight)
+{
+	if (sight->is_mine)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot wait for screenshot task request %lld in the transaction that made or changed it",
+						(long long) id),
+				 errdetail("It is sent once this transaction has committed."),
+				 errhint("Commit, and wait for it in the next transaction.")));
+	if (sight->is_held)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot wait for screenshot task request %lld: it came in a dump or a copy of a database",
+						(long long) id),
+				 errdetail("It is held, and not sent."),
+				 errhint("adopt_screenshot_task_requests() makes it one of this database.")));
+}
+
+/*
+ * AFTER UPDATE OR DELETE OR TRUNCATE on screenshot_task_request: those who wait
+ * are to look.
+ */
+Datum
+screenshot_task_request_news(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("screenshot_task_request_news must be called as a trigger")));
+	tell_news_at_commit();
+	return PointerGetDatum(NULL);
+}

@@ -1,0 +1,263 @@
+/*-------------------------------------------------------------------------
+ *
+ * wake.c
+ *	  Waking the worker when a transaction commits
+ *
+ * A transaction that did something for the worker to look at marks itself.
+ * Its commit then sets one flag and one latch, however much it did; nothing
+ * that can fail is left to do there.  What was done in a subtransaction
+ * counts only if that subtransaction, and each around it, commits: it is
+ * enough to remember the outermost nesting level at which something was done.
+ *
+ * The latch is set once the others have been sent what the commit makes
+ * invalid in their caches.  That comes after the transaction's callbacks: a
+ * worker that was woken by those might see the rows, and yet the servers, user
+ * mappings and roles as they were.
+ *
+ * What was prepared is committed by another transaction, perhaps in another
+ * session, which did nothing of it: so every COMMIT PREPARED wakes the worker.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/objectaccess.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_foreign_server.h"
+#include "catalog/pg_user_mapping.h"
+#include "commands/dbcommands.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "tcop/utility.h"
+#include "utils/resowner.h"
+
+#include "shmem/shared_state.h"
+#include "sql/wake.h"
+
+static object_access_hook_type previous_object_access = NULL;
+static ProcessUtility_hook_type previous_utility = NULL;
+
+static int	marked_level = 0;	/* 0: this transaction is not marked */
+static int	marked_place = -1;	/* of this database, in shared memory */
+static News marked_news;		/* what may have become ready */
+static int	news_place = -1;	/* the same, if requests were changed */
+static bool committed = false;	/* has the transaction that was marked? */
+static int	new_place = -1;		/* of a database that it made or altered */
+
+static const News anywhere = {1, {{NEWS_ANYWHERE}}};
+
+static void at_transaction_end(XactEvent event, void *arg);
+static void at_release(ResourceReleasePhase phase, bool is_commit,
+					   bool is_top_level, void *arg);
+static void at_subtransaction_end(SubXactEvent event, SubTransactionId mine,
+								  SubTransactionId parent, void *arg);
+static bool has_extension(void);
+static void note_database(const char *name);
+static void at_utility(PlannedStmt *statement, const char *query_string,
+					   bool read_only_tree, ProcessUtilityContext context,
+					   ParamListInfo params, QueryEnvironment *environment,
+					   DestReceiver *dest, QueryCompletion *completion);
+static void at_object_access(ObjectAccessType access, Oid class, Oid object,
+							 int sub_object, void *arg);
+
+/*
+ * Set up the callbacks, once a process.  To be called as the library is
+ * preloaded.
+ */
+void
+wake_init(void)
+{
+	RegisterXactCallback(at_transaction_end, NULL);
+	RegisterResourceReleaseCallback(at_release, NULL);
+	RegisterSubXactCallback(at_subtransaction_end, NULL);
+	previous_object_access = object_access_hook;
+	object_access_hook = at_object_access;
+	previous_utility = ProcessUtility_hook;
+	ProcessUtility_hook = at_utility;
+}
+
+/*
+ * Have the worker of this database look at what the current transaction, or
+ * subtransaction, did, if and when it commits.  Without shared memory there
+ * is no worker, and nothing to do.
+ *
+ * From one time to another there may be a ready request of a lane, or of any of
+ * ALL_LANES, that was not there before: NEWS_ANYWHERE, if it is not known where.
+ */
+void
+wake_at_commit(LaneKey lane, TimestampTz from, TimestampTz to)
+{
+	int			level = GetCurrentTransactionNestLevel();
+
+	if (!shared_state_available())
+		return;
+	if (marked_level == 0)
+	{
+		marked_place = database_place(MyDatabaseId);
+		if (marked_place < 0)
+			return;
+		marked_level = level;
+		marked_news.n = 0;
+	}
+	else
+		marked_level = Min(marked_level, level);
+	news_add(&marked_news, lane, from, to);
+}
+
+/*
+ * Have those look who wait for requests of this database, if the current
+ * transaction commits.  If it was in a subtransaction that is undone, they look
+ * in vain.
+ */
+void
+tell_news_at_commit(void)
+{
+	if (shared_state_available())
+		news_place = find_place(MyDatabaseId);
+}
+
+static void
+at_transaction_end(XactEvent event, void *arg)
+{
+	(void) arg;
+	if (marked_level == 0 && new_place < 0 && news_place < 0)
+		return;
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+			committed = true;
+			if (marked_level == 0)
+				marked_place = -1;
+			marked_level = 0;
+			break;
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			marked_level = 0;
+			new_place = -1;
+			news_place = -1;
+			break;
+		default:
+			break;
+	}
+}
+
+/*
+ * Locks are released after others were told what is invalid.
+ */
+static void
+at_release(ResourceReleasePhase phase, bool is_commit, bool is_top_level,
+		   void *arg)
+{
+	(void) is_commit;
+	(void) is_top_level;
+	(void) arg;
+	if (!committed || phase != RESOURCE_RELEASE_AFTER_LOCKS)
+		return;
+	committed = false;
+	if (marked_place >= 0)
+		wake_database(marked_place, &marked_news);
+	if (new_place >= 0)
+		wake_database(new_place, &anywhere);
+	if (news_place >= 0)
+		tell_news(news_place);
+	new_place = news_place = -1;
+}
+
+static void
+at_subtransaction_end(SubXactEvent event, SubTransactionId mine,
+					  SubTransactionId parent, void *arg)
+{
+	int			level = GetCurrentTransactionNestLevel();
+
+	(void) mine;
+	(void) parent;
+	(void) arg;
+	if (marked_level < level)
+		return;
+	if (event == SUBXACT_EVENT_COMMIT_SUB)
+		marked_level = level - 1;
+	else if (event == SUBXACT_EVENT_ABORT_SUB)
+		marked_level = 0;
+}
+
+/*
+ * An extension was created or dropped, or a server or user mapping changed:
+ * the worker of this database is to look, or to be started.
+ */
+static void
+at_object_access(ObjectAccessType access, Oid class, Oid object,
+				 int sub_object, void *arg)
+{
+	if (previous_object_access)
+		previous_object_access(access, class, object, sub_object, arg);
+
+	if ((class == ExtensionRelationId ||
+		 class == ForeignServerRelationId ||
+		 class == UserMappingRelationId) &&
+		(access == OAT_POST_CREATE ||
+		 access == OAT_POST_ALTER ||
+		 access == OAT_DROP) &&
+		(class == ExtensionRelationId || has_extension()))
+		wake_at_commit(NEWS_ANYWHERE);
+}
+
+/*
+ * Is this extension in this database, so that there is a worker to wake?
+ */
+static bool
+has_extension(void)
+{
+	return OidIsValid(get_extension_oid("screenshot_task", true));
+}
+
+/*
+ * Have the launcher look at a database when this transaction commits.
+ */
+static void
+note_database(const char *name)
+{
+	Oid			database = get_database_oid(name, true);
+
+	if (OidIsValid(database))
+		new_place = database_place(database);
+}
+
+static void
+at_utility(PlannedStmt *statement, const char *query_string,
+		   bool read_only_tree, ProcessUtilityContext context,
+		   ParamListInfo params, QueryEnvironment *environment,
+		   DestReceiver *dest, QueryCompletion *completion)
+{
+	Node	   *node = statement->utilityStmt;
+	bool		commits_prepared = IsA(node, TransactionStmt) &&
+		((TransactionStmt *) node)->kind == TRANS_STMT_COMMIT_PREPARED;
+	/* of which no object_access_hook is told */
+	bool		grants_server = IsA(node, GrantStmt) &&
+		((GrantStmt *) node)->objtype == OBJECT_FOREIGN_SERVER;
+
+	/* The statement may be gone once it has run. */
+	char	   *database = NULL;
+
+	if (IsA(node, CreatedbStmt))
+		database = pstrdup(((CreatedbStmt *) node)->dbname);
+	else if (IsA(node, AlterDatabaseStmt))
+		database = pstrdup(((AlterDatabaseStmt *) node)->dbname);
+
+	if (previous_utility)
+		previous_utility(statement, query_string, read_only_tree, context,
+						 params, environment, dest, completion);
+	else
+		standard_ProcessUtility(statement, query_string, read_only_tree,
+								context, params, environment, dest,
+								completion);
+	if ((commits_prepared || grants_server) && has_extension())
+	{
+		wake_at_commit(NEWS_ANYWHERE);
+		tell_news_at_commit();
+	}
+	/* What it was copied from may have the extension; or it may be served now,
+	 * being no template any more. */
+	if (database != NULL && shared_state_available())
+		note_database(database);
+}

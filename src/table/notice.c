@@ -1,0 +1,140 @@
+/*-------------------------------------------------------------------------
+ *
+ * notice.c
+ *	  Telling those who listen what has become of a request
+ *
+ * With screenshot_task.notify_channel set, a transaction that finishes a
+ * request notifies that channel, so that the notice comes with its commit and
+ * not without.
+ *
+ * A queue of notices that is full, since somebody who listens does not end a
+ * transaction, would fail that commit.  Results are worth more than notices:
+ * from a certain fill of the queue these are left out.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "commands/async.h"
+#include "fmgr.h"
+#include "lib/stringinfo.h"
+#include "utils/fmgrprotos.h"
+#include "utils/json.h"
+
+#include "compat.h"
+#include "util/monotonic.h"
+#include "table/notice.h"
+#include "screenshot_task.h"
+
+/* Part of the queue of notices that may be filled; others need the rest. */
+#define MAX_QUEUE_USAGE		0.5
+
+/* PostgreSQL's own limit is a page less a name and some bytes */
+#define MAX_PAYLOAD			(BLCKSZ - NAMEDATALEN - 128 - 1)
+
+static bool is_final(const char *status);
+static bool queue_has_room(void);
+static char *make_payload(int64 id, const char *reference, const char *status,
+						  const char *task_id);
+static void append_member(StringInfo json, const char *key,
+						  const char *value);
+
+/*
+ * Check a value of screenshot_task.notify_channel: the name of a channel, or
+ * empty.
+ */
+bool
+check_notify_channel(char **value, void **extra, GucSource source)
+{
+	(void) extra;
+	(void) source;
+	if (strlen(*value) < NAMEDATALEN)
+		return true;
+	GUC_check_errdetail("The name of a channel has at most %d bytes.",
+						NAMEDATALEN - 1);
+	return false;
+}
+
+/*
+ * Is there a channel to notify, so that texts are worth reading for it?
+ */
+bool
+notices_are_wanted(void)
+{
+	return screenshot_task_notify_channel[0] != '\0';
+}
+
+/*
+ * Notify of a request, if it is finished and this transaction commits.
+ * reference and task_id may be NULL.
+ */
+void
+notify_result(int64 id, const char *reference, const char *status,
+			  const char *task_id)
+{
+	char	   *payload;
+
+	if (!notices_are_wanted() || !is_final(status) ||
+		!queue_has_room())
+		return;
+	payload = make_payload(id, reference, status, task_id);
+	/* It fits, unless somebody has dropped the constraint on references. */
+	if (strlen(payload) > MAX_PAYLOAD)
+		payload = make_payload(id, NULL, status, NULL);
+	Async_Notify(screenshot_task_notify_channel, payload);
+}
+
+static bool
+is_final(const char *status)
+{
+	return strcmp(status, "created") == 0 || strcmp(status, "failed") == 0 ||
+		strcmp(status, "expired") == 0 || strcmp(status, "cancelled") == 0;
+}
+
+/*
+ * Is there room in the queue of notices?  Looked at now and then.
+ */
+static bool
+queue_has_room(void)
+{
+	static MonotonicUs looked_at = 0;
+	static bool has_room = true;
+	MonotonicUs now = monotonic_now();
+	bool		had_room = has_room;
+
+	if (looked_at != 0 && now < looked_at + US_PER_SECOND)
+		return has_room;
+	looked_at = now;
+	has_room = DatumGetFloat8(DirectFunctionCall1(pg_notification_queue_usage,
+												  (Datum) 0)) < MAX_QUEUE_USAGE;
+	if (had_room && !has_room)
+		ereport(WARNING,
+				(errmsg("screenshot tasks are not notified of: the queue of notices is half full"),
+				 errhint("A session that listens may have a transaction open; see pg_notification_queue_usage().")));
+	return has_room;
+}
+
+static char *
+make_payload(int64 id, const char *reference, const char *status,
+			 const char *task_id)
+{
+	StringInfoData json;
+
+	initStringInfo(&json);
+	appendStringInfo(&json, "{\"id\": %lld", (long long) id);
+	append_member(&json, "reference", reference);
+	append_member(&json, "status", status);
+	append_member(&json, "task_id", task_id);
+	appendStringInfoChar(&json, '}');
+	return json.data;
+}
+
+static void
+append_member(StringInfo json, const char *key, const char *value)
+{
+	appendStringInfo(json, ", \"%s\": ", key);
+	if (value != NULL)
+		escape_json(json, value);
+	else
+		appendStringInfoString(json, "null");
+}

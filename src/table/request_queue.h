@@ -1,0 +1,232 @@
+/*-------------------------------------------------------------------------
+ *
+ * request_queue.h
+ *	  The SQL on screenshot_task_request
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SCREENSHOT_TASK_REQUEST_QUEUE_H
+#define SCREENSHOT_TASK_REQUEST_QUEUE_H
+
+#include "access/transam.h"
+#include "datatype/timestamp.h"
+#include "lib/stringinfo.h"
+#include "nodes/pg_list.h"
+
+#include "table/news.h"
+
+/* Columns of screenshot_task_request, as the install script has them */
+enum
+{
+	Anum_request_id = 1,
+	Anum_request_stream_name,
+	Anum_request_domain_name,
+	Anum_request_app_name,
+	Anum_request_end_time,
+	Anum_request_template_id,
+	Anum_request_start_time,
+	Anum_request_stream_type,
+	Anum_request_extension,
+	Anum_request_server,
+	Anum_request_reference,
+	Anum_request_requested_by,
+	Anum_request_requested_at,
+	Anum_request_status,
+	Anum_request_next_attempt_at,
+	Anum_request_attempts,
+	Anum_request_sent_at,
+	Anum_request_finished_at,
+	Anum_request_task_id,
+	Anum_request_request_id,
+	Anum_request_error_code,
+	Anum_request_error_message,
+	Anum_request_misses,
+	Anum_request_role,
+	Anum_request_stamp,
+	Anum_request_origin,
+	Natts_request = Anum_request_origin
+};
+
+/* The requests of one role for one server, which share their credentials */
+typedef struct LaneName
+{
+	NameData	server;
+	Oid			role;
+} LaneName;
+
+/* A lane to claim requests of */
+typedef struct LaneDemand
+{
+	LaneName	name;
+	int			most;			/* requests, of this lane */
+	bool		starts_over;	/* the first that there are */
+	TimestampTz after_start;	/* that come after this one */
+	int64		after_id;
+	TimestampTz ceiling;		/* and start no later than that */
+} LaneDemand;
+
+/* A place among the ready requests, lane by lane */
+typedef struct ReadyPlace
+{
+	LaneName	lane;
+	TimestampTz start;			/* of the request, or when it was made */
+	int64		id;
+	TimestampTz ceiling;		/* for queue_find_heads() */
+	bool		has_ended;		/* nothing to send: its end has passed */
+	bool		is_of_new_lane; /* see queue_find_heads() */
+} ReadyPlace;
+
+/* Nothing is sent later than this before its end, in microseconds */
+#define QUEUE_END_MARGIN	USECS_PER_SEC
+
+/* When to look again at a row that somebody has locked */
+#define QUEUE_LOCKED_RETRY	US_PER_SECOND
+
+#define QUEUE_EXPIRED_MESSAGE \
+	"end_time passed before the request could be sent"
+
+#define QUEUE_ORPHAN_MESSAGE \
+	"the worker ended while the request was under way; whether a task was created is to be found out"
+
+/* A request whose status has changed, to be told of after the commit */
+typedef struct ChangedRequest
+{
+	int64		id;
+	NameData	server;
+} ChangedRequest;
+
+/* A place among the finished requests, from the oldest on */
+typedef struct OldRequest
+{
+	TimestampTz over_at;		/* when its task ended, or it was finished without
+								 * one */
+	int64		id;
+} OldRequest;
+
+/* What is to be sent, and to be found out about */
+typedef struct QueueCounts
+{
+	int64		ready;
+	int64		waiting;
+	int64		in_doubt;
+	TimestampTz oldest;			/* of the ready ones; 0: there is none */
+} QueueCounts;
+
+/* A request that was claimed, or that was found to have expired */
+typedef struct ClaimedRequest
+{
+	int64		id;
+	int32		attempt;
+	TimestampTz requested_at;
+	bool		expired;		/* nothing to send: its end has passed */
+	LaneName	lane;
+	TimestampTz start;			/* its place among the ready ones, with id */
+	TimestampTz end_time;
+	char	   *body;			/* of CreateScreenshotTask; NULL: see problem */
+	const char *problem;		/* why there is no body */
+} ClaimedRequest;
+
+/* What a request that was being sent becomes */
+typedef struct FinishedRequest
+{
+	int64		id;
+	int32		attempt;
+	TimestampTz requested_at;
+	const char *status;
+	bool		free_of_charge; /* the attempt does not count */
+	TimestampTz sent_at;		/* 0: it was not sent */
+	TimestampTz next_attempt_at;	/* 0: none */
+	const char *task_id;		/* this and the following: NULL if none */
+	const char *request_id;
+	const char *error_code;
+	const char *error_message;
+
+	/* set by queue_finish() */
+	bool		written;
+	bool		locked;			/* by somebody, and not written therefore */
+	bool		refused;		/* by a trigger that left it out */
+} FinishedRequest;
+
+/*
+ * A request in doubt, or one equal to such a one.  Times of the task in Unix
+ * seconds, as the API has them.
+ */
+typedef struct DoubtfulRequest
+{
+	int64		id;
+	int32		attempt;
+	TimestampTz requested_at;
+	LaneName	lane;
+	const char *stream_name;
+	const char *domain_name;
+	const char *app_name;
+	int64		template_id;
+	bool		has_start;
+	int64		start_time;
+	int64		end_time;
+	TimestampTz sent_at;
+	bool		is_sending;		/* not in doubt, but under way */
+	bool		is_due;			/* has its next_attempt_at come? */
+	int			misses;			/* how often it was not found */
+} DoubtfulRequest;
+
+/* A task that may be that of a request in doubt */
+typedef struct FoundTask
+{
+	const char *task_id;
+	int64		start_time;		/* Unix seconds */
+} FoundTask;
+
+/* The origin of rows that came from a dump */
+#define ORIGIN_RESTORED		INT64CONST(0)
+
+extern int64 request_origin(void);
+extern int64 request_stamp(FullTransactionId transaction);
+
+/* What queue_begin() found */
+typedef enum QueueState
+{
+	QUEUE_OPEN,					/* a transaction is open on the table */
+	QUEUE_BUSY,					/* the table is locked by somebody */
+	QUEUE_GONE					/* there is no such table here */
+} QueueState;
+
+extern bool queue_exists(void);
+extern QueueState queue_begin(const char *activity, bool one_by_one);
+extern void queue_commit(void);
+extern const char *queue_abort(void);
+
+extern int	queue_orphans_to_doubt(TimestampTz ask_at, List **doubtful);
+extern void queue_left_orphans_to_doubt(TimestampTz ask_at, List **doubtful);
+extern bool queue_has_orphans(void);
+extern int	queue_wake_waiting(int most, News *news);
+extern TimestampTz queue_next_due(void);
+extern int	queue_expire(ReadyPlace *after, int most, List **expired);
+extern int	queue_choose_old(int64 age, OldRequest *after, int most,
+							 int64 *ids);
+extern int	queue_remove(const int64 *ids, int n);
+extern void queue_count(QueueCounts *counts);
+extern int	queue_count_held(void);
+extern List *queue_find_lanes(void);
+extern List *queue_find_heads(ReadyPlace *after, int n);
+extern List *queue_claim(const LaneDemand *demands, int n_demands, int most,
+						 int *n_chosen, List **passed_over);
+extern List *queue_finish(FinishedRequest **finished, int n_finished);
+
+extern bool requests_are_equal(const DoubtfulRequest *a,
+							   const DoubtfulRequest *b);
+extern List *queue_find_doubtful(List *paused, int most);
+extern TimestampTz queue_next_doubtful_due(List *paused);
+extern List *queue_find_alike(const DoubtfulRequest *request);
+extern List *queue_drop_claimed(const DoubtfulRequest *request, List *tasks);
+extern bool queue_adopt_task(const DoubtfulRequest *request,
+							 const char *task_id);
+extern bool queue_send_again(const DoubtfulRequest *request,
+							 const char *message);
+extern void queue_ask_later(const DoubtfulRequest *request, TimestampTz at,
+							const char *message);
+extern void queue_count_miss(const DoubtfulRequest *request, TimestampTz at);
+extern bool queue_leave_to_person(const DoubtfulRequest *request,
+								  const char *message);
+
+#endif							/* SCREENSHOT_TASK_REQUEST_QUEUE_H */

@@ -1,0 +1,69 @@
+/*-------------------------------------------------------------------------
+ *
+ * legible.c
+ *	  Texts that are read elsewhere, or where there is less room
+ *
+ * What shared memory has of a database is in that database's encoding, and
+ * may be no text at all in another's.  To convert it may fail, for a row that
+ * somebody else's names are in: so what is not ASCII is left out instead.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_database.h"
+#include "common/string.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/syscache.h"
+
+#include "util/legible.h"
+
+static bool has_our_encoding(Oid database);
+
+/*
+ * Put question marks into a text of a database where this one could not read
+ * it.  Looks into the catalog: not to be called with a lightweight lock held.
+ */
+void
+make_legible(char *text, Oid database)
+{
+	if (pg_is_ascii(text) || has_our_encoding(database))
+		return;
+	for (char *c = text; *c != '\0'; c++)
+	{
+		if (IS_HIGHBIT_SET(*c))
+			*c = '?';
+	}
+}
+
+static bool
+has_our_encoding(Oid database)
+{
+	HeapTuple	tuple;
+	bool		same;
+
+	if (database == MyDatabaseId)
+		return true;
+	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	same = ((Form_pg_database) GETSTRUCT(tuple))->encoding ==
+		GetDatabaseEncoding();
+	ReleaseSysCache(tuple);
+	return same;
+}
+
+/*
+ * Copy a text in this database's encoding to memory of so many bytes, cut
+ * between two characters if it is too long, and clear what is left of it.
+ */
+void
+clip_text(char *to, const char *from, Size size)
+{
+	int			len = pg_mbcliplen(from, (int) strlen(from), (int) size - 1);
+
+	memset(to, 0, size);
+	memcpy(to, from, len);
+}

@@ -1,0 +1,256 @@
+/*-------------------------------------------------------------------------
+ *
+ * dispatch.c
+ *	  The worker's requests to the API, from their slot to their answer
+ *
+ * A job waits until its slot has come, is started, and ends with a reply.
+ * What a job is for, and what follows from its reply, is known to those who
+ * add it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "util/crash_point.h"
+#include "worker/dispatch.h"
+#include "shmem/statistics.h"
+
+/* What part of the jobs is kept for servers that have few */
+#define RESERVED_PART	5
+
+/*
+ * So many jobs leave together.  A large burst is begun one by one, and would
+ * leave with its last: each slot of it that much later, in each second.
+ */
+#define MAX_BURST		32
+
+static HttpClient *client;
+static dlist_head to_start = DLIST_STATIC_INIT(to_start);
+static int	n_jobs = 0;
+static int	n_lane_jobs = 0;	/* those of them that have a lane */
+
+static void let_leave(void);
+static void start(Job *job);
+static void take_left_and_done(void);
+static void count(const Job *job, const HttpReply *reply);
+static void note_left(Job *job);
+static void end(Job *job, const HttpReply *reply);
+
+/*
+ * Set up, once, for at most so many jobs at a time; for less if there are not
+ * enough file descriptors.  Raises an error if there are none.
+ */
+void
+dispatch_init(int max_jobs)
+{
+	client = http_client_create(max_jobs);
+}
+
+/*
+ * How many more jobs may be added.
+ */
+int
+dispatch_room(void)
+{
+	return http_max_transfers(client) - n_jobs;
+}
+
+/*
+ * How many of them one server may have: the rest is for servers that have few.
+ */
+int
+dispatch_spare(void)
+{
+	return dispatch_room() - http_max_transfers(client) / RESERVED_PART;
+}
+
+/*
+ * How many jobs for lanes have been added, and have not ended.
+ */
+int
+dispatch_jobs(void)
+{
+	return n_lane_jobs;
+}
+
+/*
+ * Add a job.  It starts when its ticket says so.
+ */
+void
+dispatch_add(Job *job)
+{
+	Assert(dispatch_room() > 0);
+	job->transfer = NULL;
+	job->left_at = 0;
+	job->signed_at = monotonic_now();
+	job->http.leave_by = job->ticket.leave_by;
+	job->http.owner = job;
+	if (job->lane != NULL)
+	{
+		job->lane->server->in_flight++;
+		n_lane_jobs++;
+	}
+	n_jobs++;
+	dlist_push_tail(&to_start, &job->node);
+}
+
+/*
+ * Start the jobs whose slots have come.
+ */
+void
+dispatch_start(void)
+{
+	MonotonicUs now = monotonic_now();
+	int			started = 0;
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &to_start)
+	{
+		Job		   *job = dlist_container(Job, node, iter.cur);
+
+		if (job->ticket.go_at > now)
+			continue;
+		dlist_delete(&job->node);
+		start(job);
+		if (++started % MAX_BURST == 0)
+			let_leave();
+	}
+	if (started % MAX_BURST != 0)
+		let_leave();
+}
+
+/*
+ * Have the jobs that were started leave.
+ */
+static void
+let_leave(void)
+{
+	http_begin(client);
+	take_left_and_done();
+}
+
+static void
+start(Job *job)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ErrorData  *volatile error = NULL;
+
+	job->started_at = monotonic_now();
+	PG_TRY();
+	{
+		http_start(client, &job->http, &job->transfer);
+		live_wipe_token(job->http.headers);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+	}
+	PG_END_TRY();
+
+	if (error != NULL)
+	{
+		HttpReply	reply = {.error = error->message};
+
+		end(job, &reply);
+		FreeErrorData(error);
+	}
+}
+
+/*
+ * Wait until there is something to do for a job, the latch is set, or the
+ * given time has come.
+ */
+void
+dispatch_wait(MonotonicUs until, uint32 wait_event_info)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &to_start)
+		until = Min(until, dlist_container(Job, node, iter.cur)->ticket.go_at);
+	http_wait(client, until, wait_event_info);
+	take_left_and_done();
+}
+
+/*
+ * See which jobs have left, and which have ended.
+ */
+static void
+take_left_and_done(void)
+{
+	HttpTransfer *transfer;
+
+	while ((transfer = http_next_left(client)) != NULL)
+	{
+		Job		   *job = http_owner(transfer);
+
+		rate_left(&job->ticket);
+		note_left(job);
+		CRASH_POINT("after-send");
+		if (job->lane != NULL)
+			server_reached(job->lane->server);
+	}
+	while ((transfer = http_next_done(client)) != NULL)
+	{
+		Job		   *job = http_owner(transfer);
+		HttpReply	reply;
+
+		http_reply(transfer, &reply);
+		if (reply.sent && job->left_at == 0)
+			note_left(job);
+		if (job->lane != NULL)
+			count(job, &reply);
+		end(job, &reply);
+	}
+}
+
+/*
+ * Note what a reply says of the server, and for the statistics.
+ */
+static void
+count(const Job *job, const HttpReply *reply)
+{
+	const Server *server = job->lane->server;
+
+	stat_count(NameStr(server->name), COUNT_CONNECTIONS, reply->connections);
+	if (reply->complete)
+		stat_latency(NameStr(server->name), monotonic_now() - job->started_at);
+}
+
+static void
+note_left(Job *job)
+{
+	job->left_at = GetCurrentTimestamp();
+	if (job->lane != NULL)
+		job->lane->server->n_left++;
+}
+
+/*
+ * Give back what a job held, and tell its owner.
+ */
+static void
+end(Job *job, const HttpReply *reply)
+{
+	HttpTransfer *transfer = job->transfer;
+
+	if (reply->sent)
+		rate_left(&job->ticket);
+	else
+		rate_release(&job->ticket);
+	job->transfer = NULL;
+	if (job->lane != NULL)
+	{
+		job->lane->server->in_flight--;
+		if (job->left_at != 0)
+			job->lane->server->n_left--;
+		n_lane_jobs--;
+	}
+	n_jobs--;
+	job->ended(job, reply);
+	http_release(transfer);
+}

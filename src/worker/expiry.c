@@ -1,0 +1,116 @@
+/*-------------------------------------------------------------------------
+ *
+ * expiry.c
+ *	  Expiring requests that nobody sends before their end
+ *
+ * Each sweep begins a pass over all that are ready and have started, some
+ * thousand rows at a time, each in a transaction of its own, with a rest between
+ * them; so does a look at the table that finds one whose turn has come.  However
+ * many there are, the requests to be sent do not wait for it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "nodes/pg_list.h"
+#include "utils/timestamp.h"
+
+#include "shmem/activity.h"
+#include "worker/expiry.h"
+#include "table/request_queue.h"
+#include "worker/submission.h"
+
+/* The most rows that are looked at in one go, and how long others come first */
+#define MAX_ROWS			1000
+#define REST				(20 * US_PER_MS)
+
+/* How long after a pass none begins but a sweep's */
+#define LONG_REST			(5 * US_PER_SECOND)
+
+/* The next try, after one that failed, and when the table is locked */
+#define RETRY				US_PER_SECOND
+
+static MonotonicUs next_at = MONOTONIC_NEVER;
+static MonotonicUs ended_at = -LONG_REST;	/* the last pass */
+static ReadyPlace place;		/* of the last row that was looked at */
+static bool one_by_one = false; /* has a transaction failed? */
+
+/*
+ * Begin a pass, if none is under way; and if not at once, none ended just now:
+ * what it could not expire is locked, or a trigger refuses it.
+ */
+void
+expiry_begin(bool at_once)
+{
+	if (next_at != MONOTONIC_NEVER ||
+		(!at_once && monotonic_now() < ended_at + LONG_REST))
+		return;
+	memset(&place, 0, sizeof(place));
+	place.start = DT_NOBEGIN;
+	next_at = 0;
+}
+
+/*
+ * When there next is something to do; never, if no pass is under way.
+ */
+MonotonicUs
+expiry_next_event(void)
+{
+	return next_at;
+}
+
+/*
+ * Look at some rows, in a transaction, and expire those whose end has passed.
+ *
+ * An error is logged; after a second in a row the pass ends.  The current
+ * memory context is for what is needed meanwhile.
+ */
+void
+expiry_run(void)
+{
+	ReadyPlace	before = place;
+	List	   *volatile expired = NIL;
+	volatile int n = 0;
+	volatile bool failed = false;
+	ListCell   *cell;
+
+	next_at = MONOTONIC_NEVER;
+	PG_TRY();
+	{
+		List	   *changed = NIL;
+
+		switch (queue_begin("expiring screenshot task requests", one_by_one))
+		{
+			case QUEUE_OPEN:
+				n = queue_expire(&place, MAX_ROWS, &changed);
+				queue_commit();
+				expired = changed;
+				break;
+			case QUEUE_BUSY:
+				next_at = monotonic_now() + RETRY;
+				break;
+			case QUEUE_GONE:
+				break;
+		}
+	}
+	PG_CATCH();
+	{
+		activity_note_error(queue_abort());
+		failed = true;
+	}
+	PG_END_TRY();
+
+	foreach(cell, expired)
+		submission_expired((ChangedRequest *) lfirst(cell));
+	if (failed)
+	{
+		place = before;
+		if (!one_by_one)
+			next_at = monotonic_now() + RETRY;
+	}
+	else if (n == MAX_ROWS)
+		next_at = monotonic_now() + REST;
+	one_by_one = failed && !one_by_one;
+	if (next_at == MONOTONIC_NEVER)
+		ended_at = monotonic_now();
+}

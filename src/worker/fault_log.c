@@ -1,0 +1,202 @@
+/*-------------------------------------------------------------------------
+ *
+ * fault_log.c
+ *	  A line in the log for each request that a person may want to look at
+ *
+ * Of faults that are equal, in what became of the request, its server, the
+ * API's error code and the message but for its digits, the first few have a
+ * line each.  If they are a storm, one line at its end, or every ten seconds
+ * of it, says how many more there were.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <ctype.h>
+
+#include "common/hashfn.h"
+
+#include "shmem/activity.h"
+#include "worker/fault_log.h"
+#include "util/legible.h"
+
+/* So many equal faults within that time have a line each */
+#define MAX_LINES			10
+#define STORM_TIME			(10 * US_PER_SECOND)
+
+/* Kinds of faults that are watched for storms, those that came first */
+#define MAX_KINDS			64
+
+typedef struct Kind
+{
+	Fault		fault;
+	char		server[NAMEDATALEN];
+	char		error_code[64];
+	uint64		message;		/* digest of it, without digits */
+	MonotonicUs ends_at;		/* the time in which they are counted */
+	int			n;				/* in that time */
+	int64		last_id;
+	char		last_detail[256];	/* clipped */
+} Kind;
+
+static Kind kinds[MAX_KINDS];
+static int	n_kinds = 0;
+
+static Kind *find_kind(Fault fault, const char *server,
+					   const char *error_code, uint64 message);
+static uint64 digest(const char *message);
+static const char *name_of(Fault fault);
+static const char *or_empty(const char *text);
+
+/*
+ * Log what has become of a request.  Texts may be NULL, except for the server.
+ */
+void
+fault_log(Fault fault, const char *server, int64 id, const char *error_code,
+		  const char *message, const char *request_id)
+{
+	Kind	   *kind = find_kind(fault, server, or_empty(error_code),
+								 digest(or_empty(message)));
+	char	   *detail = psprintf("%s%s%s%s%s", or_empty(error_code),
+								  error_code != NULL && message != NULL ? ": " : "",
+								  or_empty(message),
+								  request_id != NULL ? ", RequestId " : "",
+								  or_empty(request_id));
+	char	   *summary = psprintf("request %lld %s: %s", (long long) id,
+								   name_of(fault), detail);
+	bool		is_storm = kind != NULL && kind->n >= MAX_LINES;
+
+	activity_note_error(summary);
+	if (kind != NULL)
+	{
+		kind->n++;
+		kind->last_id = id;
+		clip_text(kind->last_detail, detail, sizeof(kind->last_detail));
+	}
+	if (!is_storm)
+		ereport(LOG,
+				(errmsg("screenshot task request %lld %s", (long long) id,
+						name_of(fault)),
+				 errdetail_internal("%s", detail)));
+	pfree(summary);
+	pfree(detail);
+}
+
+/*
+ * The kind of a fault, counted from now on if it is new; NULL if there are too
+ * many.
+ */
+static Kind *
+find_kind(Fault fault, const char *server, const char *error_code,
+		  uint64 message)
+{
+	Kind	   *kind;
+
+	fault_log_storms(false);
+	for (int i = 0; i < n_kinds; i++)
+	{
+		kind = &kinds[i];
+		if (kind->fault == fault && kind->message == message &&
+			strcmp(kind->server, server) == 0 &&
+			strncmp(kind->error_code, error_code,
+					sizeof(kind->error_code) - 1) == 0)
+			return kind;
+	}
+	if (n_kinds == MAX_KINDS)
+		return NULL;
+	kind = &kinds[n_kinds++];
+	memset(kind, 0, sizeof(Kind));
+	kind->fault = fault;
+	kind->message = message;
+	strlcpy(kind->server, server, sizeof(kind->server));
+	strlcpy(kind->error_code, error_code, sizeof(kind->error_code));
+	kind->ends_at = monotonic_now() + STORM_TIME;
+	return kind;
+}
+
+static uint64
+digest(const char *message)
+{
+	uint64		digest = 0;
+
+	for (; *message != '\0'; message++)
+	{
+		if (!isdigit((unsigned char) *message))
+			digest = hash_combine64(digest, (unsigned char) *message);
+	}
+	return digest;
+}
+
+/*
+ * When there will be something to say of storms; never, if there is none.
+ */
+MonotonicUs
+fault_log_next_event(void)
+{
+	MonotonicUs next = MONOTONIC_NEVER;
+
+	for (int i = 0; i < n_kinds; i++)
+	{
+		if (kinds[i].n > MAX_LINES)
+			next = Min(next, kinds[i].ends_at);
+	}
+	return next;
+}
+
+/*
+ * Say how many more faults there were of each kind whose time is over, or of
+ * all.
+ */
+void
+fault_log_storms(bool all)
+{
+	MonotonicUs now = monotonic_now();
+	int			n_left = 0;
+
+	for (int i = 0; i < n_kinds; i++)
+	{
+		Kind	   *kind = &kinds[i];
+		int			more = kind->n - MAX_LINES;
+
+		if (kind->ends_at > now && !all)
+		{
+			kinds[n_left++] = *kind;
+			continue;
+		}
+		if (more <= 0)
+			continue;
+		ereport(LOG,
+				(errmsg_plural("%d more screenshot task request for server \"%s\" %s",
+							   "%d more screenshot task requests for server \"%s\" %s",
+							   more, more, kind->server, name_of(kind->fault)),
+				 errdetail_internal("The last was request %lld: %s",
+									(long long) kind->last_id,
+									kind->last_detail)));
+		/* It may not be over. */
+		kind->n = MAX_LINES;
+		kind->ends_at = now + STORM_TIME;
+		kinds[n_left++] = *kind;
+	}
+	n_kinds = n_left;
+}
+
+static const char *
+name_of(Fault fault)
+{
+	switch (fault)
+	{
+		case FAULT_FAILED:
+			return "failed";
+		case FAULT_IN_DOUBT:
+			return "is in doubt";
+		case FAULT_EXPIRED:
+			return "has expired";
+	}
+	return NULL;
+}
+
+static const char *
+or_empty(const char *text)
+{
+	return text != NULL ? text : "";
+}

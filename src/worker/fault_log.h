@@ -1,0 +1,27 @@
+/*-------------------------------------------------------------------------
+ *
+ * fault_log.h
+ *	  A line in the log for each request that a person may want to look at
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SCREENSHOT_TASK_FAULT_LOG_H
+#define SCREENSHOT_TASK_FAULT_LOG_H
+
+#include "util/monotonic.h"
+
+/* What has become of a request, apart from "created" */
+typedef enum Fault
+{
+	FAULT_FAILED,
+	FAULT_IN_DOUBT,
+	FAULT_EXPIRED
+} Fault;
+
+extern void fault_log(Fault fault, const char *server, int64 id,
+					  const char *error_code, const char *message,
+					  const char *request_id);
+extern MonotonicUs fault_log_next_event(void);
+extern void fault_log_storms(bool all);
+
+#endif							/* SCREENSHOT_TASK_FAULT_LOG_H */

@@ -1,0 +1,120 @@
+/*-------------------------------------------------------------------------
+ *
+ * lane.h
+ *	  Who sends to where: the worker's lanes and servers, and their pauses
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SCREENSHOT_TASK_LANE_H
+#define SCREENSHOT_TASK_LANE_H
+
+#include "lib/ilist.h"
+#include "lib/stringinfo.h"
+
+#include "config/credentials.h"
+#include "table/news.h"
+#include "net/rate_limit.h"
+#include "table/request_queue.h"
+
+/* A time in which nothing is sent */
+typedef struct Pause
+{
+	MonotonicUs until;			/* 0: there is none */
+	TimestampTz ends_at;		/* the same, for people */
+	int			n;				/* in a row, with this one */
+	char		reason[256];	/* clipped */
+} Pause;
+
+/* A foreign server, as the worker has come to know it */
+typedef struct Server
+{
+	dlist_node	node;
+	NameData	name;
+	int			in_flight;		/* requests claimed and not ended */
+	int			n_left;			/* of these, those that have left */
+	int			n_stuck;		/* ended, with outcomes that wait to be written */
+	int			max_in_flight;
+	MonotonicUs known_until;	/* when it must be got to know again */
+	bool		suspect;		/* was a request not answered by the API? */
+	MonotonicUs suspect_since;
+	Pause		pause;
+
+	/* for the length of one claim */
+	int			room;			/* for requests, not yet given to a lane */
+	int			sharers;		/* lanes that it was not given to yet */
+} Server;
+
+/* The requests of one role for one server, which share their credentials */
+typedef struct Lane
+{
+	dlist_node	node;
+	LaneName	name;
+	NameData	role_name;		/* when it was last resolved, for the log */
+	Server	   *server;
+	bool		has_work;		/* may there be requests to claim? */
+	bool		was_seen;		/* were there, with none claimed since? */
+	TimestampTz head_start;		/* No request is known before this one, in the */
+	int64		head_id;		/* order of their start and id. */
+	LaneKey		news_key;		/* what commits call it by */
+	TimestampTz floor_start;	/* None is ready up to this one, in the order of */
+	int64		floor_id;		/* their start and id, and none that starts */
+	TimestampTz ceiling;		/* later than that; see lane_set_bounds(). */
+	TimestampTz after_start;	/* Requests up to this one, in the order of */
+	int64		after_id;		/* their start and id, were claimed, */
+	MonotonicUs start_over_at;	/* but look again for others then. */
+	MonotonicUs slot_at;		/* when the account's limit lets more through */
+	MonotonicUs rest_until;		/* locked requests were walked over for long */
+	int			n_passed_over;	/* requests that triggers have not let be claimed,
+								 * with none claimed since */
+	Pause		pause;
+
+	/* credentials of the machine's role, and tokens that were refused */
+	bool		wants_set;		/* is a set to be fetched? */
+	RoleWish	wish;			/* which, if so */
+	MonotonicUs waits_until;	/* for it, at the most; 0: it does not */
+	MonotonicUs newer_than;		/* when the last that was refused was signed */
+	MonotonicUs refused_at;		/* when the first was, in a row; 0: none */
+
+	/* for the length of one transaction, if it was resolved */
+	MemoryContext context;
+	LiveServer *options;		/* NULL: not resolved */
+	Credentials *credentials;
+	RateKey		key;			/* of CreateScreenshotTask */
+	int			demand;			/* requests asked for */
+	int			claimed;		/* requests given */
+} Lane;
+
+extern dlist_head lanes;		/* of Lane.node; see lanes_sort() */
+
+extern Lane *lane_find(const LaneName *name);
+extern bool lane_resolve(Lane *lane);
+extern const char *lane_sign(Lane *lane, const char *action, const char *body,
+							 HttpRequest *http);
+extern void lane_note_answer(Lane *lane, RateKey key, MonotonicUs signed_at,
+							 MonotonicUs started_at, const HttpReply *reply,
+							 const LiveAnswer *answer);
+extern void lanes_sort(void);
+extern void lanes_forget_options(void);
+
+extern bool lanes_have_work(void);
+extern void lane_has_new_work(Lane *lane);
+extern void lane_has_work_from(Lane *lane, TimestampTz start, int64 id);
+extern void lane_set_bounds(Lane *lane, TimestampTz start, int64 id,
+							TimestampTz ceiling);
+extern void lane_extend_bounds(Lane *lane, TimestampTz start, int64 id,
+							   TimestampTz ceiling);
+extern bool lane_starts_over(const Lane *lane);
+extern void lane_start_over(Lane *lane);
+extern void lane_claimed(Lane *lane, TimestampTz start, int64 id);
+extern bool lane_may_claim(const Lane *lane, MonotonicUs now, int spare);
+extern int	lane_room(const Lane *lane, MonotonicUs now, int spare);
+extern MonotonicUs lane_paused_until(const Lane *lane);
+extern void lane_pause(Lane *lane, const char *reason);
+
+extern void server_reached(Server *server);
+
+extern bool lanes_end_pauses(void);
+extern int	lanes_describe_pauses(MonotonicUs now, StringInfo lines);
+extern MonotonicUs lanes_next_chance(MonotonicUs now, int spare);
+
+#endif							/* SCREENSHOT_TASK_LANE_H */

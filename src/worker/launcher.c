@@ -1,0 +1,511 @@
+/*-------------------------------------------------------------------------
+ *
+ * launcher.c
+ *	  The process that keeps a worker for each database
+ *
+ * Which databases have the extension is written in each of them alone.  So
+ * when the launcher starts it starts a worker in every database, one after
+ * the other; a worker that finds no extension says so and ends.  Afterwards
+ * the launcher is told: by the commit of a CREATE EXTENSION, or of the first
+ * request, in a database that has no worker.
+ *
+ * A worker that ends for another reason is started again, later and later.
+ *
+ * More databases than have places in shared memory are looked into little by
+ * little, as others are found to need none.
+ *
+ * Where there are more such databases than slots for background workers, they
+ * take turns: a worker that is idle, or else one that has had its turn, makes
+ * room for the one that has been waiting longest.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_database.h"
+#include "miscadmin.h"
+#include "nodes/pg_list.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "compat.h"
+#include "worker/launcher.h"
+#include "util/monotonic.h"
+#include "shmem/shared_state.h"
+#include "worker/worker.h"
+
+/* A worker that ran this long was well: its next failure is a first one. */
+#define WELL_AFTER			(60 * US_PER_SECOND)
+#define MAX_BACKOFF			(60 * US_PER_SECOND)
+
+/* Where slots are scarce, a worker that has work keeps its one this long. */
+#define TURN				(10 * US_PER_SECOND)
+
+/* One that was asked to make room, and has not by then, is held up. */
+#define ASKED_FOR			(2 * US_PER_SECOND)
+
+/* What the launcher knows of a place in shared memory */
+typedef struct Attempt
+{
+	Oid			database;		/* that the following is about */
+	BackgroundWorkerHandle *handle; /* NULL: none was started, or it ended */
+	MonotonicUs started_at;
+	MonotonicUs not_before;		/* when one may be started again */
+	int			failures;		/* in a row */
+	bool		was_held;		/* was it made to leave? */
+	MonotonicUs waiting_since;	/* for a worker to be started; 0: it is not */
+	MonotonicUs asked_at;		/* its worker, to give up its slot */
+} Attempt;
+
+static Attempt attempts[MAX_DATABASES];
+static MonotonicUs full_until = 0;	/* no slot may be free before */
+static bool full_was_logged = false;
+
+/* Databases have been given places up to this one, by OID; none after it, if
+ * there are more */
+static Oid	last_found = InvalidOid;
+static bool all_are_found = false;
+static bool lack_was_logged = false;
+
+PGDLLEXPORT void screenshot_task_launcher_main(Datum arg);
+
+static void find_more_databases(void);
+static void find_databases(void);
+static List *list_databases(void);
+static bool can_be_served(Form_pg_database database);
+static MonotonicUs keep_workers(void);
+static MonotonicUs worker_wanted_at(const Attempt *attempt,
+									const DatabaseStatus *status);
+static int	longest_waiting(bool one_is_looking);
+static MonotonicUs make_room(int needed);
+static void reap(Attempt *attempt, const DatabaseStatus *status);
+static bool start(int place, const DatabaseStatus *status);
+static bool may_be_served(Oid database);
+
+/*
+ * Have the postmaster start the launcher.  To be called as the library is
+ * preloaded.
+ */
+void
+launcher_register(void)
+{
+	BackgroundWorker worker = {0};
+
+	if (IsBinaryUpgrade)
+		return;
+
+	snprintf(worker.bgw_name, BGW_MAXLEN, "screenshot_task launcher");
+	snprintf(worker.bgw_type, BGW_MAXLEN, "screenshot_task launcher");
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS |
+		BGWORKER_BACKEND_DATABASE_CONNECTION;
+	/* Never on a standby: only where requests can be written to. */
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = 5;
+	snprintf(worker.bgw_library_name, BGW_MAXLEN, "screenshot_task");
+	snprintf(worker.bgw_function_name, BGW_MAXLEN,
+			 "screenshot_task_launcher_main");
+	RegisterBackgroundWorker(&worker);
+}
+
+void
+screenshot_task_launcher_main(Datum arg)
+{
+	uint32		wait_event;
+
+	(void) arg;
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	announce_launcher();
+	wait_event = WaitEventExtensionNew("ScreenshotTaskLauncher");
+
+	for (;;)
+	{
+		MonotonicUs next;
+		long		timeout;
+
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+			full_was_logged = false;
+		}
+
+		find_more_databases();
+		next = keep_workers();
+		timeout = monotonic_wait_ms(monotonic_now(), next);
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH |
+						 (timeout >= 0 ? WL_TIMEOUT : 0),
+						 timeout, wait_event);
+		ResetLatch(MyLatch);
+	}
+}
+
+/*
+ * If there are databases without a place, and places are free now, look for
+ * them.
+ */
+static void
+find_more_databases(void)
+{
+	int			n_free;
+	int			n_unknown;
+
+	if (all_are_found && !place_was_refused())
+		return;
+	count_places(&n_free, &n_unknown);
+	if (n_free > 0)
+		find_databases();
+	else if (n_unknown == 0 && !lack_was_logged && !place_was_refused())
+	{
+		log_lack_of_places();
+		lack_was_logged = true;
+	}
+}
+
+/*
+ * Give every database that may have the extension a place: all those that come
+ * after the last one found, as long as there are places.
+ */
+static void
+find_databases(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	List	   *databases;
+	ListCell   *cell;
+
+	/* Who is refused from now on is looked for once these are through. */
+	if (last_found == InvalidOid)
+		forget_refused_places();
+	StartTransactionCommand();
+	databases = list_databases();
+	all_are_found = true;
+	foreach(cell, databases)
+	{
+		if (lfirst_oid(cell) <= last_found)
+			continue;
+		all_are_found = give_place(lfirst_oid(cell));
+		if (!all_are_found)
+			break;
+		last_found = lfirst_oid(cell);
+	}
+	if (all_are_found)
+	{
+		last_found = InvalidOid;
+		lack_was_logged = false;
+	}
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+	pgstat_report_stat(true);
+}
+
+/*
+ * May a worker connect to a database, and have something to do there?
+ */
+static bool
+can_be_served(Form_pg_database database)
+{
+	/* what DROP DATABASE leaves when it is interrupted */
+	const int	invalid = -2;
+
+	return database->datallowconn && !database->datistemplate &&
+		database->datconnlimit != invalid;
+}
+
+/*
+ * The databases that may have the extension, by OID.
+ */
+static List *
+list_databases(void)
+{
+	Relation	catalog;
+	TableScanDesc scan;
+	HeapTuple	tuple;
+	List	   *databases = NIL;
+
+	(void) GetTransactionSnapshot();
+	catalog = table_open(DatabaseRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(catalog, 0, NULL);
+	while (HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection)))
+	{
+		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
+
+		if (can_be_served(database))
+			databases = lappend_oid(databases, database->oid);
+	}
+	table_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	list_sort(databases, list_oid_cmp);
+	return databases;
+}
+
+/*
+ * Start the workers that are missing, as far as they may be started: those
+ * first that have been waiting longest.
+ *
+ * Of the workers that have not found out yet whether their database has the
+ * extension only one runs at a time, so that a cluster of many databases does
+ * not take up all the slots of background workers to learn that.
+ *
+ * Returns when to look again if nothing happens before.
+ */
+static MonotonicUs
+keep_workers(void)
+{
+	MonotonicUs now = monotonic_now();
+	MonotonicUs next = MONOTONIC_NEVER;
+	bool		one_is_looking = false;
+	int			n_waiting = 0;	/* that are known to have the extension */
+	bool		one_is_to_look = false;
+	int			place;
+
+	for (place = 0; place < MAX_DATABASES; place++)
+	{
+		DatabaseStatus status;
+		Attempt    *attempt = &attempts[place];
+		MonotonicUs wanted_at;
+
+		read_database(place, &status);
+		attempt->was_held |= status.held && attempt->handle != NULL;
+		reap(attempt, &status);
+		if (attempt->handle != NULL && !status.confirmed)
+			one_is_looking = true;
+		if (attempt->database != status.database && attempt->handle == NULL)
+		{
+			memset(attempt, 0, sizeof(*attempt));
+			attempt->database = status.database;
+		}
+
+		wanted_at = worker_wanted_at(attempt, &status);
+		if (wanted_at > now)
+		{
+			attempt->waiting_since = 0;
+			next = Min(next, wanted_at);
+			continue;
+		}
+		if (attempt->waiting_since == 0)
+			attempt->waiting_since = now;
+		if (status.confirmed)
+			n_waiting++;
+		else
+			one_is_to_look = true;
+	}
+
+	while (full_until <= now &&
+		   (place = longest_waiting(one_is_looking)) >= 0)
+	{
+		DatabaseStatus status;
+
+		read_database(place, &status);
+		if (!start(place, &status))
+			continue;
+		attempts[place].waiting_since = 0;
+		if (status.confirmed)
+			n_waiting--;
+		else
+			one_is_looking = true;
+	}
+	if (full_until > now)
+	{
+		if (one_is_to_look && !one_is_looking)
+			n_waiting++;
+		next = Min(next, Min(full_until, make_room(n_waiting)));
+	}
+	return next;
+}
+
+/*
+ * When a place needs a worker to be started; never, if it does not.
+ */
+static MonotonicUs
+worker_wanted_at(const Attempt *attempt, const DatabaseStatus *status)
+{
+	if (!OidIsValid(status->database) || status->worker_pid != 0 ||
+		attempt->handle != NULL || status->held ||
+		(status->unwanted && !status->woken))
+		return MONOTONIC_NEVER;
+	if (status->yielded && !status->woken)
+		return Max(attempt->not_before, status->next_look);
+	return attempt->not_before;
+}
+
+/*
+ * The place that has been waiting longest for a worker that may be started
+ * now; -1 if there is none.
+ */
+static int
+longest_waiting(bool one_is_looking)
+{
+	int			longest = -1;
+
+	for (int place = 0; place < MAX_DATABASES; place++)
+	{
+		DatabaseStatus status;
+
+		if (attempts[place].waiting_since == 0 ||
+			(longest >= 0 && attempts[place].waiting_since >=
+			 attempts[longest].waiting_since))
+			continue;
+		read_database(place, &status);
+		if (status.confirmed || !one_is_looking)
+			longest = place;
+	}
+	return longest;
+}
+
+/*
+ * There are more databases than slots: have as many workers give up theirs as
+ * are needed, first those that are idle, then those that have had theirs for
+ * longest, and for a turn at least.
+ *
+ * Returns when to look again.
+ */
+static MonotonicUs
+make_room(int needed)
+{
+	MonotonicUs now = monotonic_now();
+
+	for (int place = 0; place < MAX_DATABASES; place++)
+	{
+		DatabaseStatus status;
+
+		read_database(place, &status);
+		if (status.worker_pid != 0 && status.asked &&
+			attempts[place].asked_at + ASKED_FOR > now)
+			needed--;
+	}
+	for (; needed > 0; needed--)
+	{
+		int			first = -1;
+		bool		first_is_idle = false;
+
+		for (int place = 0; place < MAX_DATABASES; place++)
+		{
+			const Attempt *attempt = &attempts[place];
+			DatabaseStatus status;
+
+			/* It may be one of a launcher before this one. */
+			read_database(place, &status);
+			if (status.worker_pid == 0 || !status.confirmed || status.asked ||
+				(!status.idle && attempt->started_at + TURN > now))
+				continue;
+			if (first < 0 || (status.idle && !first_is_idle) ||
+				(status.idle == first_is_idle &&
+				 attempt->started_at < attempts[first].started_at))
+			{
+				first = place;
+				first_is_idle = status.idle;
+			}
+		}
+		if (first < 0)
+			break;
+		ask_to_yield(first);
+		attempts[first].asked_at = now;
+	}
+	return now + US_PER_SECOND;
+}
+
+/*
+ * See whether the worker of a place has ended.
+ */
+static void
+reap(Attempt *attempt, const DatabaseStatus *status)
+{
+	MonotonicUs now = monotonic_now();
+	pid_t		pid;
+
+	if (attempt->handle == NULL ||
+		GetBackgroundWorkerPid(attempt->handle, &pid) != BGWH_STOPPED)
+		return;
+
+	pfree(attempt->handle);
+	attempt->handle = NULL;
+	full_until = 0;
+	if (status->unwanted || status->held || status->yielded ||
+		attempt->was_held)
+	{
+		attempt->was_held = false;
+		attempt->failures = 0;
+		attempt->not_before = 0;
+		return;
+	}
+	if (now - attempt->started_at > WELL_AFTER)
+		attempt->failures = 0;
+	attempt->not_before = now +
+		Min(US_PER_SECOND << Min(attempt->failures, 6), MAX_BACKOFF);
+	attempt->failures++;
+}
+
+/*
+ * Start a worker.  Returns whether one is starting.
+ */
+static bool
+start(int place, const DatabaseStatus *status)
+{
+	Attempt    *attempt = &attempts[place];
+	MonotonicUs now = monotonic_now();
+	News		news = {0};
+
+	if (!may_be_served(status->database))
+	{
+		(void) take_wake(place, &news);
+		set_unwanted(place);
+		attempt->waiting_since = 0;
+		/* Another database may have its place. */
+		SetLatch(MyLatch);
+		return false;
+	}
+	attempt->started_at = now;
+	if (worker_start(status->database, &attempt->handle))
+		return true;
+
+	full_until = now + 5 * US_PER_SECOND;
+	if (!full_was_logged)
+		ereport(LOG,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("screenshot_task could not start a worker: all slots for background workers are taken"),
+				 errdetail("The database of OID %u waits for one. Databases take turns in those that there are.",
+						   status->database),
+				 errhint("Raise \"max_worker_processes\".")));
+	full_was_logged = true;
+	return false;
+}
+
+/*
+ * Is there still such a database, and one that a worker may connect to?  A
+ * worker in a template would be in the way of its copies.
+ */
+static bool
+may_be_served(Oid database)
+{
+	HeapTuple	tuple;
+	bool		result = false;
+
+	StartTransactionCommand();
+	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
+	if (HeapTupleIsValid(tuple))
+	{
+		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
+
+		result = can_be_served(form);
+		ReleaseSysCache(tuple);
+	}
+	CommitTransactionCommand();
+	return result;
+}

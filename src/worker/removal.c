@@ -1,0 +1,228 @@
+/*-------------------------------------------------------------------------
+ *
+ * removal.c
+ *	  Removing finished requests that need not be kept any longer
+ *
+ * Each sweep begins a pass over the requests that are older than the setting
+ * screenshot_task.retention allows, from the oldest on, in batches with a
+ * pause between them.  A batch has a transaction of its own, and is of so many
+ * as can be removed in little time: others refer to requests by foreign keys,
+ * and put triggers on the table, and the requests to be sent must not wait for
+ * what those do.  A lock is waited for no longer than that either.
+ *
+ * A batch that fails is tried again in parts, down to the requests that cannot
+ * be removed, which are passed over.  The log says how many there were in a
+ * pass, and the next one is an hour away then.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
+
+#include "shmem/activity.h"
+#include "compat.h"
+#include "util/legible.h"
+#include "worker/removal.h"
+#include "table/request_queue.h"
+#include "screenshot_task.h"
+
+/* The most requests of a batch, and what it should take at the most */
+#define MAX_BATCH			200
+#define BATCH_TIME			(50 * US_PER_MS)
+#define LOCK_TIMEOUT		"50ms"
+#define DELETE_TIMEOUT		500 /* ms */
+
+/* How long others come first, between batches; and after a pass in vain */
+#define REST				(100 * US_PER_MS)
+#define SHORT_REST			(10 * US_PER_MS)	/* after a small one */
+#define REST_SHARE			10	/* times what the batch took, at the least */
+#define LONG_REST			(3600 * US_PER_SECOND)
+
+static MonotonicUs next_at = MONOTONIC_NEVER;	/* the next batch */
+static MonotonicUs not_before = 0;	/* the next pass */
+static OldRequest last;			/* that was removed, or passed over */
+static int	batch = MAX_BATCH;	/* as many as were removed in that time */
+static int	n_left = 0;			/* passed over, in this pass */
+static char first_problem[256];	/* why, clipped */
+
+static int	remove_batch(void);
+static bool try_to_remove(const int64 *ids, int n);
+static void note_problem(const char *message);
+static void end_pass(void);
+
+/*
+ * Begin a pass, if it is time to and none is under way, or if "again" says so.
+ * With nothing to be removed, end the one that is.
+ */
+void
+removal_begin(bool again)
+{
+	if (screenshot_task_retention < 0)
+	{
+		next_at = MONOTONIC_NEVER;
+		return;
+	}
+	if (!again &&
+		(next_at != MONOTONIC_NEVER || not_before > monotonic_now()))
+		return;
+	last.over_at = DT_NOBEGIN;
+	last.id = 0;
+	n_left = 0;
+	not_before = 0;
+	next_at = 0;
+}
+
+/*
+ * When there next is something to do; never, if no pass is under way.
+ */
+MonotonicUs
+removal_next_event(void)
+{
+	return next_at;
+}
+
+/*
+ * Remove a batch, in a transaction.
+ *
+ * An error is logged, and ends the pass.  The current memory context is for
+ * what is needed meanwhile.
+ */
+void
+removal_run(void)
+{
+	MonotonicUs began = monotonic_now();
+	volatile int n = 0;
+
+	PG_TRY();
+	{
+		switch (queue_begin("removing old screenshot task requests", false))
+		{
+			case QUEUE_OPEN:
+				n = remove_batch();
+				queue_commit();
+				break;
+			case QUEUE_BUSY:
+				n = MAX_BATCH;
+				break;
+			case QUEUE_GONE:
+				break;
+		}
+	}
+	PG_CATCH();
+	{
+		disable_timeout(STATEMENT_TIMEOUT, false);
+		(void) queue_abort();
+		n = 0;
+	}
+	PG_END_TRY();
+
+	if (n > 0)
+		next_at = monotonic_now() + Max(n == MAX_BATCH ? REST : SHORT_REST,
+										(monotonic_now() - began) * REST_SHARE);
+	else
+		end_pass();
+}
+
+/*
+ * Remove a batch.  Returns how many were found; 0 ends the pass.
+ */
+static int
+remove_batch(void)
+{
+	MonotonicUs began = monotonic_now();
+	OldRequest	before = last;
+	int64		ids[MAX_BATCH];
+	int			n = queue_choose_old(screenshot_task_retention * INT64CONST(60),
+									 &last, batch, ids);
+	int			level = NewGUCNestLevel();
+	bool		removed;
+
+	/* From PGC_S_OVERRIDE it would be the value that is gone back to. */
+	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_SUSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	enable_timeout_after(STATEMENT_TIMEOUT, DELETE_TIMEOUT);
+	removed = n == 0 || try_to_remove(ids, n);
+	disable_timeout(STATEMENT_TIMEOUT, false);
+	AtEOXact_GUC(false, level);
+
+	if (!removed && n > 1)
+	{
+		last = before;
+		batch = Max(n / 4, 1);
+	}
+	else if (!removed)
+		n_left++;
+	else if (monotonic_now() - began > BATCH_TIME)
+		batch = Max(batch / 2, 1);
+	else
+		batch = Min(batch * 2, MAX_BATCH);
+	return n;
+}
+
+/*
+ * Remove requests, all or none, in a subtransaction.  Returns whether they are
+ * removed.
+ */
+static bool
+try_to_remove(const int64 *ids, int n)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool done = false;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		if (queue_remove(ids, n) < n)
+			ereport(ERROR,
+					(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
+					 errmsg("a trigger on screenshot_task_request left it out of a DELETE")));
+		ReleaseCurrentSubTransaction();
+		done = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		note_problem(error->message);
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return done;
+}
+
+static void
+note_problem(const char *message)
+{
+	if (n_left == 0)
+		clip_text(first_problem, message, sizeof(first_problem));
+}
+
+static void
+end_pass(void)
+{
+	next_at = MONOTONIC_NEVER;
+	if (n_left == 0)
+		return;
+	not_before = monotonic_now() + LONG_REST;
+	ereport(LOG,
+			(errmsg_plural("%d old screenshot task request could not be removed",
+						   "%d old screenshot task requests could not be removed",
+						   n_left, n_left),
+			 errdetail_internal("%s", first_problem),
+			 errhint("Look at the foreign keys that refer to screenshot_task_request, which need an index on their columns, and at its triggers. It is tried again in an hour, and at a reload.")));
+	activity_note_error(first_problem);
+}

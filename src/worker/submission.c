@@ -1,0 +1,634 @@
+/*-------------------------------------------------------------------------
+ *
+ * submission.c
+ *	  Requests of the table, from their claim to their outcome
+ *
+ * As many requests are claimed as the accounts' limits have slots for and the
+ * servers room; slots are taken first, and those that no request was found
+ * for are given back.  Once the claim has committed, the requests are signed
+ * and become jobs.  What their replies mean for them is decided here, and
+ * written down by the worker.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "common/pg_prng.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "shmem/activity.h"
+#include "compat.h"
+#include "worker/fault_log.h"
+#include "api/live_api.h"
+#include "screenshot_task.h"
+#include "shmem/shared_state.h"
+#include "shmem/statistics.h"
+#include "worker/submission.h"
+
+/* The most requests that one transaction claims */
+#define MAX_CLAIM			200
+
+/* One that takes longer has walked over thousands of rows */
+#define LONG_CLAIM			(5 * US_PER_MS)
+
+/*
+ * Slots are taken so much ahead of their time, so that the claim's commit is
+ * over when it comes.
+ */
+#define CLAIM_AHEAD			(20 * US_PER_MS)
+
+/*
+ * So many requests of a lane in a row that a trigger does not let be claimed
+ * pause it: if too many are passed over, nothing is looked for, for anybody.
+ */
+#define MAX_PASSED_OVER		20
+
+#define MIN_BACKOFF			US_PER_SECOND
+#define MAX_BACKOFF			(60 * US_PER_SECOND)
+
+dlist_head	outcomes = DLIST_STATIC_INIT(outcomes);
+
+/* Slots taken for a claim, until its requests have them */
+static RateTicket claim_tickets[MAX_CLAIM];
+static int	n_claim_tickets = 0;
+
+static MonotonicUs look_by = MONOTONIC_NEVER;	/* see submission_look_by() */
+
+static void share_room(MonotonicUs now);
+static bool is_passed_over(const Lane *lane);
+static List *claim_for_account(Lane *first, MonotonicUs *look_again_at);
+static void note_claimed(List *claimed, const LaneDemand *demands,
+						 int n_demands, MonotonicUs began,
+						 MonotonicUs *look_again_at);
+static bool take_ticket(Job *job);
+static MonotonicUs worth_sending_until(const ClaimedRequest *claimed);
+static Request *make_request(const ClaimedRequest *claimed, Lane *lane);
+static void sign_request(Request *request, const ClaimedRequest *claimed);
+static void on_reply(Job *job, const HttpReply *reply);
+static void judge(Request *request, const HttpReply *reply,
+				  const LiveAnswer *answer);
+static void put_in_doubt(Request *request, const char *message);
+static void put_back(Request *request, bool free_of_charge);
+static void finish(Request *request);
+
+/*
+ * Are there requests that may be claimed now?
+ */
+bool
+submission_may_claim(MonotonicUs now)
+{
+	dlist_iter	iter;
+
+	if (!screenshot_task_enabled || dispatch_room() == 0)
+		return false;
+	dlist_foreach(iter, &lanes)
+	{
+		if (lane_may_claim(dlist_container(Lane, node, iter.cur), now,
+						   dispatch_spare()))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Claim requests for all lanes that may send, within a transaction.
+ *
+ * *look_again_at is when to look at the table again, if there are requests
+ * that somebody has locked; else never.
+ *
+ * Returns a list of ClaimedRequest.  Either way submission_end_claim() must
+ * follow; if the transaction commits, submission_claimed() before it.
+ */
+List *
+submission_claim(MonotonicUs *look_again_at)
+{
+	MonotonicUs now = monotonic_now();
+	List	   *claimed = NIL;
+	List	   *more;
+	dlist_iter	iter;
+
+	*look_again_at = MONOTONIC_NEVER;
+	if (!submission_may_claim(now))
+		return NIL;
+	dlist_foreach(iter, &lanes)
+	{
+		Lane	   *lane = dlist_container(Lane, node, iter.cur);
+
+		if (lane_may_claim(lane, now, dispatch_spare()))
+			(void) lane_resolve(lane);
+	}
+	lanes_sort();
+	share_room(now);
+	dlist_foreach(iter, &lanes)
+	{
+		Lane	   *lane = dlist_container(Lane, node, iter.cur);
+
+		if (lane->demand == 0)
+			continue;
+		more = claim_for_account(lane, look_again_at);
+		/* The list outlives the transaction: not one of SPI's memory. */
+		claimed = claimed == NIL ? more : list_concat(claimed, more);
+	}
+	return claimed;
+}
+
+/*
+ * Set the demand of each lane: servers share what is to spare, and lanes of one
+ * server its room.  Where there is not enough for all, those come first whose
+ * requests do.
+ */
+static void
+share_room(MonotonicUs now)
+{
+	int			spare = dispatch_spare();
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &lanes)
+	{
+		Lane	   *lane = dlist_container(Lane, node, iter.cur);
+
+		lane->server->room = 0;
+		lane->server->sharers = 0;
+	}
+	dlist_foreach(iter, &lanes)
+	{
+		Lane	   *lane = dlist_container(Lane, node, iter.cur);
+
+		if (!lane_may_claim(lane, now, dispatch_spare()))
+			continue;
+		if (lane->server->sharers++ == 0)
+		{
+			lane->server->room = lane_room(lane, now, spare);
+			spare -= lane->server->room;
+		}
+	}
+	dlist_foreach(iter, &lanes)
+	{
+		Lane	   *lane = dlist_container(Lane, node, iter.cur);
+		Server	   *server = lane->server;
+
+		lane->demand = 0;
+		if (!lane_may_claim(lane, now, dispatch_spare()))
+			continue;
+		lane->demand = is_passed_over(lane) ? 1 :
+			(server->room + server->sharers - 1) / server->sharers;
+		server->room -= lane->demand;
+		server->sharers--;
+	}
+}
+
+static bool
+is_passed_over(const Lane *lane)
+{
+	return lane->n_passed_over >= MAX_PASSED_OVER;
+}
+
+/*
+ * Claim for all lanes of one account and limit: the first one's.
+ */
+static List *
+claim_for_account(Lane *first, MonotonicUs *look_again_at)
+{
+	LaneDemand *demands = palloc(MAX_CLAIM * sizeof(LaneDemand));
+	int			n_demands = 0;
+	int			wanted = 0;
+	int			per_second = first->options->requests_per_second;
+	int			n;
+	int			n_chosen = 0;
+	MonotonicUs began;
+	MonotonicUs retry_at;
+	List	   *claimed = NIL;
+	List	   *passed_over = NIL;
+	ListCell   *cell;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &lanes)
+	{
+		Lane	   *lane = dlist_container(Lane, node, iter.cur);
+
+		if (lane->demand == 0 || lane->key != first->key ||
+			lane->options->requests_per_second != per_second ||
+			n_demands == MAX_CLAIM)
+			continue;
+		demands[n_demands].name = lane->name;
+		demands[n_demands].most = lane->demand;
+		if (lane->start_over_at <= monotonic_now())
+			lane_start_over(lane);
+		demands[n_demands].starts_over = lane_starts_over(lane);
+		demands[n_demands].after_start = lane->after_start;
+		demands[n_demands].after_id = lane->after_id;
+		demands[n_demands].ceiling = lane->ceiling;
+		wanted += lane->demand;
+		n_demands++;
+		lane->demand = 0;
+	}
+
+	wanted = Min(wanted, MAX_CLAIM - n_claim_tickets);
+	wanted = Min(wanted, dispatch_room() - n_claim_tickets);
+	if (wanted <= 0)
+		return NIL;
+	n = rate_acquire(shared_rate_table(), first->key, per_second, wanted,
+					 CLAIM_AHEAD, &claim_tickets[n_claim_tickets], &retry_at);
+	n_claim_tickets += n;
+	began = monotonic_now();
+	if (n > 0)
+		claimed = queue_claim(demands, n_demands, n, &n_chosen, &passed_over);
+	foreach(cell, passed_over)
+		lane_find(lfirst(cell))->n_passed_over++;
+	foreach(cell, claimed)
+	{
+		ClaimedRequest *row = lfirst(cell);
+		Lane	   *lane = lane_find(&row->lane);
+
+		if (!row->expired)
+			lane->was_seen = false;
+		lane->n_passed_over = 0;
+	}
+	foreach(cell, passed_over)
+	{
+		Lane	   *lane = lane_find(lfirst(cell));
+
+		if (is_passed_over(lane))
+			lane_pause(lane, "triggers on screenshot_task_request keep its requests from being changed");
+	}
+	activity_note_claimed(list_length(claimed));
+	/* If some could not be changed, the next claim tells. */
+	if (n_chosen < n && list_length(claimed) == n_chosen)
+		note_claimed(claimed, demands, n_demands, began, look_again_at);
+	else if (n_chosen == n && n < wanted)
+	{
+		for (int i = 0; i < n_demands; i++)
+			lane_find(&demands[i].name)->slot_at = retry_at;
+	}
+	return claimed;
+}
+
+/*
+ * There were more slots than requests: note which lanes have no more.
+ */
+static void
+note_claimed(List *claimed, const LaneDemand *demands, int n_demands,
+			 MonotonicUs began, MonotonicUs *look_again_at)
+{
+	MonotonicUs now = monotonic_now();
+	ListCell   *cell;
+
+	for (int i = 0; i < n_demands; i++)
+		lane_find(&demands[i].name)->claimed = 0;
+	foreach(cell, claimed)
+		lane_find(&((ClaimedRequest *) lfirst(cell))->lane)->claimed++;
+	for (int i = 0; i < n_demands; i++)
+	{
+		Lane	   *lane = lane_find(&demands[i].name);
+
+		lane->has_work = lane->claimed == demands[i].most;
+		/* There may be some before those that were claimed. */
+		if (!lane->has_work && !demands[i].starts_over)
+		{
+			lane->has_work = true;
+			lane->start_over_at = 0;
+			continue;
+		}
+		/* What was seen and cannot be claimed is locked. */
+		if (lane->was_seen)
+		{
+			*look_again_at = now + QUEUE_LOCKED_RETRY;
+			/* Others should not wait for that each time. */
+			if (now - began > LONG_CLAIM)
+				lane->rest_until = now + QUEUE_LOCKED_RETRY;
+		}
+		else
+			look_by = now + QUEUE_LOCKED_RETRY;
+		lane->was_seen = false;
+	}
+}
+
+/*
+ * A lane that was found to have no more requests may have some that are locked,
+ * beside those that were claimed.  By when to look for them, in a transaction
+ * that there is anyway before that, or in another; never, if there is no reason.
+ */
+MonotonicUs
+submission_look_by(void)
+{
+	return look_by;
+}
+
+/*
+ * They were looked for.
+ */
+void
+submission_looked(void)
+{
+	look_by = MONOTONIC_NEVER;
+}
+
+/*
+ * Forget what a claim needed, keys first of all, and give back the slots that
+ * no request has taken.
+ */
+void
+submission_end_claim(void)
+{
+	for (int i = 0; i < n_claim_tickets; i++)
+		rate_release(&claim_tickets[i]);
+	n_claim_tickets = 0;
+	lanes_forget_options();
+}
+
+/*
+ * Requests have been claimed, and the claim has committed: make jobs of them.
+ */
+void
+submission_claimed(List *claimed)
+{
+	ListCell   *cell;
+
+	foreach(cell, claimed)
+	{
+		ClaimedRequest *row = lfirst(cell);
+		Lane	   *lane = lane_find(&row->lane);
+		Request    *request;
+
+		lane_claimed(lane, row->start, row->id);
+		if (row->expired)
+		{
+			ChangedRequest expired = {row->id, row->lane.server};
+
+			submission_expired(&expired);
+			continue;
+		}
+		request = make_request(row, lane);
+		/* A trigger has given it a server or a role that was not claimed for. */
+		if (lane->options == NULL)
+			put_back(request, true);
+		else
+			sign_request(request, row);
+		if (request->outcome.status != NULL)
+		{
+			finish(request);
+			continue;
+		}
+		if (take_ticket(&request->job))
+		{
+			request->job.ticket.leave_by =
+				Min(request->job.ticket.leave_by, worth_sending_until(row));
+			dispatch_add(&request->job);
+		}
+		else
+		{
+			put_back(request, true);
+			finish(request);
+		}
+	}
+}
+
+/*
+ * Give a job one of the slots that were taken for its account.  Returns
+ * whether there was one, as there should.
+ */
+static bool
+take_ticket(Job *job)
+{
+	for (int i = 0; i < n_claim_tickets; i++)
+	{
+		if (claim_tickets[i].window == NULL || claim_tickets[i].key != job->key)
+			continue;
+		job->ticket = claim_tickets[i];
+		claim_tickets[i].window = NULL;
+		return true;
+	}
+	return false;
+}
+
+/*
+ * Until when the API may take a request, which must arrive before its end.
+ */
+static MonotonicUs
+worth_sending_until(const ClaimedRequest *claimed)
+{
+	return monotonic_now() + claimed->end_time - GetCurrentTimestamp() -
+		QUEUE_END_MARGIN;
+}
+
+static Request *
+make_request(const ClaimedRequest *claimed, Lane *lane)
+{
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext,
+												  "screenshot_task request",
+												  ALLOCSET_SMALL_SIZES);
+	Request    *request = MemoryContextAllocZero(context, sizeof(Request));
+
+	request->context = context;
+	request->job.lane = lane;
+	request->job.key = lane->key;
+	request->job.ended = on_reply;
+	request->start = claimed->start;
+	request->end_time = claimed->end_time;
+	if (lane->options != NULL)
+		request->request_timeout = lane->options->request_timeout;
+	request->outcome.id = claimed->id;
+	request->outcome.attempt = claimed->attempt;
+	request->outcome.requested_at = claimed->requested_at;
+	return request;
+}
+
+/*
+ * Sign a request with the lane's credentials.  Sets its outcome if that is not
+ * possible.
+ */
+static void
+sign_request(Request *request, const ClaimedRequest *claimed)
+{
+	MemoryContext old = MemoryContextSwitchTo(request->context);
+	const char *problem = NULL;
+
+	if (claimed->body == NULL)
+	{
+		request->outcome.error_message = pstrdup(claimed->problem);
+		request->outcome.free_of_charge = true;
+		request->outcome.status = "failed";
+	}
+	else
+	{
+		problem = lane_sign(request->job.lane, LIVE_CREATE, claimed->body,
+							&request->job.http);
+		if (problem != NULL)
+		{
+			lane_pause(request->job.lane, problem);
+			put_back(request, true);
+		}
+	}
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * A job has ended: see what follows for its request.
+ */
+static void
+on_reply(Job *job, const HttpReply *reply)
+{
+	Request    *request = (Request *) job;
+	MemoryContext old = MemoryContextSwitchTo(request->context);
+	LiveAnswer	answer;
+
+	live_read_answer(reply, true, &answer);
+	judge(request, reply, &answer);
+	MemoryContextSwitchTo(old);
+	finish(request);
+}
+
+static void
+judge(Request *request, const HttpReply *reply, const LiveAnswer *answer)
+{
+	FinishedRequest *outcome = &request->outcome;
+	Lane	   *lane = request->job.lane;
+
+	outcome->sent_at = request->job.left_at;
+	outcome->task_id = answer->task_id;
+	outcome->request_id = answer->request_id;
+	outcome->error_code = answer->error_code;
+	outcome->error_message = answer->message;
+	lane_note_answer(lane, request->job.key, request->job.signed_at,
+					 request->job.started_at, reply, answer);
+
+	switch (answer->outcome)
+	{
+		case LIVE_DONE:
+			outcome->status = "created";
+			break;
+		case LIVE_REFUSED:
+			outcome->status = "failed";
+			break;
+		case LIVE_UNKNOWN:
+			put_in_doubt(request, answer->message);
+			break;
+		case LIVE_QUOTA:
+			put_back(request, false);
+			break;
+		case LIVE_NOT_SENT:
+			if (reply->lapsed && reply->connections == 0)
+				outcome->error_message = NULL;
+			put_back(request, true);
+			break;
+		case LIVE_THROTTLED:
+		case LIVE_CREDENTIALS:
+		case LIVE_SERVICE_STATE:
+		case LIVE_ENVIRONMENT:
+			put_back(request, true);
+			break;
+	}
+}
+
+/*
+ * A request may have become a task.  What is looked for is there, if it ever
+ * will be, once it can no longer be on its way and the grace has passed.
+ */
+static void
+put_in_doubt(Request *request, const char *message)
+{
+	FinishedRequest *outcome = &request->outcome;
+
+	outcome->status = "in_doubt";
+	outcome->error_message =
+		psprintf("%s; whether a task was created is to be found out",
+				 message ? message : "no conclusive answer");
+	outcome->next_attempt_at =
+		Max(GetCurrentTimestamp(),
+			outcome->sent_at + request->request_timeout * INT64CONST(1000)) +
+		screenshot_task_reconcile_grace * INT64CONST(1000);
+}
+
+/*
+ * A request goes back to pending.  One that is free of charge may go again as
+ * soon as its lane and server may; another backs off.
+ */
+static void
+put_back(Request *request, bool free_of_charge)
+{
+	FinishedRequest *outcome = &request->outcome;
+
+	outcome->status = "pending";
+	outcome->free_of_charge = free_of_charge;
+	if (!free_of_charge)
+		outcome->next_attempt_at =
+			Min(GetCurrentTimestamp() + submission_backoff(outcome->attempt),
+				request->end_time);
+	lane_has_work_from(request->job.lane, request->start, outcome->id);
+}
+
+/*
+ * Hand a request over to be written down.
+ */
+static void
+finish(Request *request)
+{
+	dlist_push_tail(&outcomes, &request->node);
+}
+
+/*
+ * An outcome is on disk, or its row is gone: count it, and tell of what a
+ * person may want to look at.
+ */
+void
+submission_written(const Request *request)
+{
+	const FinishedRequest *outcome = &request->outcome;
+	const char *server = NameStr(request->job.lane->server->name);
+
+	if (strcmp(outcome->status, "created") == 0)
+	{
+		stat_count(server, COUNT_CREATED, 1);
+		activity_note_answered();
+	}
+	else if (strcmp(outcome->status, "pending") == 0)
+	{
+		stat_count(server, COUNT_POSTPONED, 1);
+		activity_note_put_back(outcome->next_attempt_at != 0);
+		/* It may have been locked when a claim last found all there was. */
+		if (outcome->next_attempt_at == 0)
+			lane_has_work_from(request->job.lane, request->start, outcome->id);
+	}
+	else
+	{
+		bool		failed = strcmp(outcome->status, "failed") == 0;
+
+		if (failed)
+			activity_note_answered();
+		else
+			activity_note_news();
+
+		stat_count(server, failed ? COUNT_FAILED : COUNT_IN_DOUBT, 1);
+		fault_log(failed ? FAULT_FAILED : FAULT_IN_DOUBT, server, outcome->id,
+				  outcome->error_code, outcome->error_message,
+				  outcome->request_id);
+	}
+}
+
+/*
+ * A request has expired, and stands so on disk.
+ */
+void
+submission_expired(const ChangedRequest *request)
+{
+	const char *server = NameStr(request->server);
+
+	stat_count(server, COUNT_EXPIRED, 1);
+	fault_log(FAULT_EXPIRED, server, request->id, NULL,
+			  QUEUE_EXPIRED_MESSAGE, NULL);
+}
+
+/*
+ * How long to wait after the n-th failure in a row, in microseconds: at
+ * random up to a time that doubles each time ("full jitter"), and no less
+ * than a second.
+ */
+MonotonicUs
+submission_backoff(int n)
+{
+	MonotonicUs most = Min(MIN_BACKOFF << Min(n, 6), MAX_BACKOFF);
+
+	return MIN_BACKOFF + (MonotonicUs) (pg_prng_double(&pg_global_prng_state) *
+										(double) (most - MIN_BACKOFF));
+}

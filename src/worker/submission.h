@@ -1,0 +1,39 @@
+/*-------------------------------------------------------------------------
+ *
+ * submission.h
+ *	  Requests of the table, from their claim to their outcome
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SCREENSHOT_TASK_SUBMISSION_H
+#define SCREENSHOT_TASK_SUBMISSION_H
+
+#include "worker/dispatch.h"
+#include "table/request_queue.h"
+
+/* A request from its claim until its outcome is written down */
+typedef struct Request
+{
+	Job			job;			/* while it is under way */
+	dlist_node	node;			/* afterwards, in a list of the worker's */
+	MonotonicUs write_at;		/* if it could not be written: not before */
+	MemoryContext context;		/* has the request and all it points to */
+	TimestampTz start;			/* its place among the ready ones, with its id */
+	TimestampTz end_time;
+	int			request_timeout;	/* ms */
+	FinishedRequest outcome;	/* what says which it is, is set from the start */
+} Request;
+
+extern dlist_head outcomes;		/* of Request.node: to be written down */
+
+extern bool submission_may_claim(MonotonicUs now);
+extern List *submission_claim(MonotonicUs *look_again_at);
+extern void submission_claimed(List *claimed);
+extern MonotonicUs submission_look_by(void);
+extern void submission_looked(void);
+extern void submission_end_claim(void);
+extern void submission_written(const Request *request);
+extern void submission_expired(const ChangedRequest *request);
+extern MonotonicUs submission_backoff(int n);
+
+#endif							/* SCREENSHOT_TASK_SUBMISSION_H */

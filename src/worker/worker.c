@@ -1,0 +1,1145 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker.c
+ *	  The process that sends a database's requests
+ *
+ * One loop around one wait.  In a short transaction the worker writes down
+ * what has become of the requests that have ended, and claims as many new
+ * ones as the account's limit lets through; it commits, signs them and sends
+ * them.  No transaction is open while it waits.
+ *
+ * What is done to requests is in submission.c and reconcile.c; here is when.
+ *
+ * A claimed request is "sending" on disk before its first byte leaves.  It
+ * stays so until its outcome is on disk; as long as that cannot be written,
+ * the worker keeps it in memory.  A worker that ends loses that memory, so
+ * the next one calls in doubt what it finds "sending".
+ *
+ * A transaction that fails is logged, and tried again later and later.  One
+ * row may be to blame for it: so after a failure rows are changed one by one,
+ * and those that cannot be are passed over.  Each outcome has a transaction of
+ * its own then, and those that fail alone are set aside.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "lib/ilist.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "shmem/activity.h"
+#include "compat.h"
+#include "util/crash_point.h"
+#include "worker/dispatch.h"
+#include "worker/expiry.h"
+#include "worker/fault_log.h"
+#include "worker/lane.h"
+#include "worker/reconcile.h"
+#include "table/refusal.h"
+#include "worker/removal.h"
+#include "worker/renewal.h"
+#include "table/request_queue.h"
+#include "screenshot_task.h"
+#include "shmem/shared_state.h"
+#include "shmem/statistics.h"
+#include "worker/submission.h"
+#include "worker/worker.h"
+
+/* The most requests under way, over all servers */
+#define MAX_TRANSFERS		250
+
+/* The most rows that one statement makes ready */
+#define MAX_ROWS			1000
+
+/* The most outcomes that are set aside before nothing more is sent */
+#define MAX_STUCK			1000
+
+#define STUCK_RETRY			(60 * US_PER_SECOND)
+#define BUSY_RETRY			(100 * US_PER_MS)	/* the table is locked */
+
+/* How long answers may have to wait while outcomes are written one by one */
+#define MAX_CAREFUL_TIME	(2 * US_PER_SECOND)
+
+/*
+ * Looks at the table that follow each other take at most one part in so many
+ * of the time, up to a pause: commits may come faster than they can be looked
+ * at, one by one.
+ */
+#define LOOK_SHARE			40
+#define MAX_LOOK_PAUSE		(5 * US_PER_MS)
+
+/*
+ * To find the first ready requests takes longer than this, and this for each
+ * lane, if there are thousands of dead rows before them.
+ */
+#define LONG_WALK			(2 * US_PER_MS)
+#define LONG_WALK_OF_LANE	50
+
+/*
+ * How soon a change of a server, a mapping or a role ends pauses again: any
+ * role may change its own password as often as it likes.
+ */
+#define CHANGE_REST			(5 * US_PER_SECOND)
+
+/* How long another worker waits for requests under way, at the most */
+#define PATIENCE			(10 * US_PER_SECOND)
+
+/* A worker that has something to do sooner than this is not idle */
+#define IDLE_AFTER			US_PER_SECOND
+
+PGDLLEXPORT void screenshot_task_worker_main(Datum database);
+
+static int	place;				/* of this database, in shared memory */
+
+static dlist_head stuck = DLIST_STATIC_INIT(stuck); /* of Request.node */
+static int	n_stuck = 0;
+
+static MemoryContext cycle_context; /* reset before each transaction */
+
+static bool yielding = false;	/* does another worker need the slot? */
+static MonotonicUs give_up_at = MONOTONIC_NEVER;	/* and gets it then */
+static bool look = true;		/* is there news in the table? */
+static News news = {1, {{NEWS_ANYWHERE}}};	/* and where? */
+static bool walk_is_long = false;	/* are many dead rows before the ready ones? */
+static MonotonicUs heed_wake_at = 0;	/* when to ask again whether there is */
+static bool catalog_changed = false;	/* has something that may end pauses? */
+static MonotonicUs heed_change_at = 0;	/* the next time that it has */
+static bool careful = false;	/* has a transaction failed? */
+static bool table_gone = false; /* and the extension, as the last one saw */
+static int	failures = 0;		/* of transactions, in a row */
+static MonotonicUs not_before = 0;	/* the next transaction */
+static MonotonicUs sweep_at = 0;
+static MonotonicUs due_at = MONOTONIC_NEVER;	/* the next waiting request */
+static MonotonicUs count_at = MONOTONIC_NEVER;	/* the pending requests */
+
+/* In the transaction under way: left by the worker before this one */
+static List *doubtful = NIL;	/* of ChangedRequest */
+static MonotonicUs stuck_retry_at = MONOTONIC_NEVER;
+static MonotonicUs stuck_since = 0;	/* 0: nothing is */
+
+/* What became of a transaction */
+typedef enum TransactionResult
+{
+	TRANSACTION_DONE,
+	TRANSACTION_FAILED,
+	TABLE_BUSY					/* it was not begun: the table is locked */
+} TransactionResult;
+
+static void fix_settings(void);
+static void require_durable_commits(void);
+static void on_catalog_change(Datum arg, int cache, uint32 hash);
+static void reload(void);
+static void begin_work(void);
+static TimestampTz after_grace(void);
+static void leave_database(void);
+
+static void do_what_can_wait(void);
+static void count_aside(void);
+static void count_requests(void);
+static void tell_activity(void);
+static void log_storms_at_exit(int code, Datum arg);
+static int	in_hand(void);
+static void heed_request_to_yield(void);
+static bool may_yield(void);
+static bool has_database_work(MonotonicUs now);
+static bool may_begin_more(void);
+static bool may_send(MonotonicUs now);
+static void work_on_database(void);
+static void write_carefully(void);
+static void set_aside(dlist_node *outcome, MonotonicUs how_long);
+static void retry_stuck(void);
+static TransactionResult run_transaction(dlist_head *finished, bool go_on);
+static void write_outcomes(dlist_head *finished);
+static void log_unwritten(const FinishedRequest *outcome);
+static void keep_locked(dlist_head *finished);
+static void forget_requests(dlist_head *finished);
+static void heed_catalog_change(void);
+static void look_anew(void);
+static void look_at_table(void);
+static void find_lanes(void);
+static bool find_within_bounds(List **heads);
+static List *find_from_start(void);
+static void tell_of_changed(void);
+static void tell_of_held_requests(int n);
+
+static MonotonicUs next_event(void);
+
+/*
+ * Have the postmaster start the worker of a database.  Returns false if there
+ * is no free slot for one; else *handle is palloc'd.
+ */
+bool
+worker_start(Oid database, BackgroundWorkerHandle **handle)
+{
+	BackgroundWorker worker = {0};
+
+	snprintf(worker.bgw_name, BGW_MAXLEN, "screenshot_task worker");
+	snprintf(worker.bgw_type, BGW_MAXLEN, "screenshot_task worker");
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS |
+		BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	/* The launcher starts it again: it knows when. */
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	snprintf(worker.bgw_library_name, BGW_MAXLEN, "screenshot_task");
+	snprintf(worker.bgw_function_name, BGW_MAXLEN,
+			 "screenshot_task_worker_main");
+	worker.bgw_main_arg = ObjectIdGetDatum(database);
+	worker.bgw_notify_pid = MyProcPid;
+	return RegisterDynamicBackgroundWorker(&worker, handle);
+}
+
+void
+screenshot_task_worker_main(Datum database)
+{
+	uint32		wait_event;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+
+	/*
+	 * A cancel has nothing here to cancel, but could end the wait of a
+	 * claim's commit for a synchronous standby.  The request would then be
+	 * sent without the standby knowing.
+	 */
+	pqsignal(SIGINT, SIG_IGN);
+	BackgroundWorkerUnblockSignals();
+
+	place = announce_worker(DatumGetObjectId(database));
+	if (place < 0)
+		proc_exit(0);
+	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(database),
+											  InvalidOid, 0);
+	fix_settings();
+	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, on_catalog_change, (Datum) 0);
+	CacheRegisterSyscacheCallback(USERMAPPINGOID, on_catalog_change, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHOID, on_catalog_change, (Datum) 0);
+	cycle_context = AllocSetContextCreate(TopMemoryContext,
+										  "screenshot_task cycle",
+										  ALLOCSET_DEFAULT_SIZES);
+	wait_event = WaitEventExtensionNew("ScreenshotTaskWorker");
+
+	before_shmem_exit(log_storms_at_exit, (Datum) 0);
+	activity_start(place);
+	(void) take_wake(place, &news);
+	begin_work();
+	for (;;)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (worker_must_leave(place))
+			proc_exit(0);
+		if (ConfigReloadPending)
+			reload();
+		if (heed_wake_at <= monotonic_now() && take_wake(place, &news))
+			look = true;
+		if (take_wanted_count(place) && activity_is_uncounted())
+			count_at = activity_count_at();
+		heed_catalog_change();
+		heed_request_to_yield();
+		if (has_database_work(monotonic_now()))
+			work_on_database();
+		if (yielding && may_yield())
+		{
+			yielding = false;
+			if (take_wake(place, &news))
+				look = true;
+			/* What is left unfinished is for the next worker, and soon. */
+			yield_slot(place, in_hand() == 0 ? next_event() : 0);
+			proc_exit(0);
+		}
+		renew_credentials();
+
+		/* Nothing leaves that a termination has come before. */
+		CHECK_FOR_INTERRUPTS();
+		dispatch_start();
+		pgstat_report_stat(dispatch_jobs() == 0);
+		fault_log_storms(false);
+		tell_activity();
+		dispatch_wait(Min(next_event(), fault_log_next_event()), wait_event);
+		do_what_can_wait();
+	}
+}
+
+/*
+ * What requests to be sent need not wait for has transactions of its own, once
+ * they are on their way.
+ */
+static void
+do_what_can_wait(void)
+{
+	MonotonicUs now = monotonic_now();
+
+	MemoryContextReset(cycle_context);
+	MemoryContextSwitchTo(cycle_context);
+	if (count_at <= now)
+		count_aside();
+	if (!yielding && expiry_next_event() <= now)
+		expiry_run();
+	if (!yielding && removal_next_event() <= now)
+		removal_run();
+}
+
+/*
+ * Count what is not finished, for others to see, in a transaction of its own.
+ */
+static void
+count_aside(void)
+{
+	count_at = MONOTONIC_NEVER;
+	PG_TRY();
+	{
+		if (queue_begin("counting screenshot task requests", false) == QUEUE_OPEN)
+		{
+			count_requests();
+			queue_commit();
+		}
+	}
+	PG_CATCH();
+	{
+		/* It was for information alone, and will be tried again. */
+		activity_note_error(queue_abort());
+	}
+	PG_END_TRY();
+}
+
+/*
+ * The same, in the transaction that is open.
+ */
+static void
+count_requests(void)
+{
+	MonotonicUs began = monotonic_now();
+	QueueCounts counts;
+
+	queue_count(&counts);
+	activity_set_counts(counts.ready, counts.waiting, counts.in_doubt,
+						counts.oldest, monotonic_now() - began);
+}
+
+/*
+ * Let others see what this process is doing.
+ */
+static void
+tell_activity(void)
+{
+	bool		idle = in_hand() == 0 &&
+		next_event() > monotonic_now() + IDLE_AFTER;
+	StringInfoData pauses;
+
+	set_idle(place, idle);
+	MemoryContextSwitchTo(cycle_context);
+	initStringInfo(&pauses);
+	activity_set_pauses(lanes_describe_pauses(monotonic_now(), &pauses),
+						pauses.data);
+	pfree(pauses.data);
+	activity_set_work(look || lanes_have_work());
+	activity_publish(place, !idle, in_hand());
+}
+
+static void
+log_storms_at_exit(int code, Datum arg)
+{
+	(void) code;
+	(void) arg;
+	fault_log_storms(true);
+}
+
+/*
+ * How much would be in doubt, or forgotten, if this process ended now: what is
+ * under way, and outcomes that are not written down.
+ */
+static int
+in_hand(void)
+{
+	int			n = dispatch_jobs() + n_stuck;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &outcomes)
+		n++;
+	return n;
+}
+
+/*
+ * See whether another worker needs this one's slot.
+ */
+static void
+heed_request_to_yield(void)
+{
+	yielding = worker_is_asked_to_yield(place);
+	if (!yielding)
+		give_up_at = MONOTONIC_NEVER;
+	else if (give_up_at == MONOTONIC_NEVER)
+		give_up_at = monotonic_now() + PATIENCE;
+}
+
+/*
+ * May this process make room for another?  Not with something in hand, unless
+ * others should not wait for that any longer: a request that is not answered,
+ * which will be in doubt, or an outcome that was set aside.
+ */
+static bool
+may_yield(void)
+{
+	MonotonicUs now = monotonic_now();
+
+	return dlist_is_empty(&outcomes) &&
+		(n_stuck == 0 || stuck_since + STUCK_RETRY < now) &&
+		(dispatch_jobs() == 0 || give_up_at <= now);
+}
+
+/*
+ * Make the settings that matter to the worker what it needs, whatever the
+ * configuration, the database or the role says.
+ */
+static void
+fix_settings(void)
+{
+	static const struct
+	{
+		const char *name;
+		const char *value;
+	}			settings[] = {
+		{"search_path", "pg_catalog, pg_temp"},
+		{"session_replication_role", "origin"},
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_read_only", "off"},
+		{"default_transaction_deferrable", "off"},
+		{"statement_timeout", "0"},
+		{"transaction_timeout", "0"},
+		/* for triggers of the owner; see run_with_triggers() */
+		{"lock_timeout", "500ms"},
+		{"idle_in_transaction_session_timeout", "0"},
+		/* for triggers of the owner, on tables of others */
+		{"row_security", "on"},
+		/* an error is one of a statement, not the end of the worker */
+		{"exit_on_error", "off"},
+		/* an empty table's statistics would have it scanned when it is full */
+		{"plan_cache_mode", "force_generic_plan"},
+		{"enable_seqscan", "off"},
+		{"enable_bitmapscan", "off"},
+		{"enable_hashjoin", "off"},
+		{"enable_mergejoin", "off"},
+		{"jit", "off"},
+	};
+
+	for (int i = 0; i < (int) lengthof(settings); i++)
+	{
+		if (GetConfigOption(settings[i].name, true, false) != NULL)
+			SetConfigOption(settings[i].name, settings[i].value,
+							PGC_SUSET, PGC_S_OVERRIDE);
+	}
+	require_durable_commits();
+}
+
+/*
+ * A claim must be on disk, and on a synchronous standby, to be one.
+ */
+static void
+require_durable_commits(void)
+{
+	if (synchronous_commit < SYNCHRONOUS_COMMIT_ON)
+		SetConfigOption("synchronous_commit", "on", PGC_SUSET,
+						PGC_S_OVERRIDE);
+}
+
+/*
+ * A server, a user mapping or a role has changed.
+ */
+static void
+on_catalog_change(Datum arg, int cache, uint32 hash)
+{
+	(void) arg;
+	(void) cache;
+	(void) hash;
+	catalog_changed = true;
+}
+
+static void
+reload(void)
+{
+	ConfigReloadPending = false;
+	ProcessConfigFile(PGC_SIGHUP);
+	require_durable_commits();
+	(void) lanes_end_pauses();
+	not_before = 0;
+	retry_stuck();
+	/* It may be more often from now on. */
+	sweep_at = Min(sweep_at, monotonic_now() +
+				   screenshot_task_sweep_interval * US_PER_SECOND);
+	refusals_end(MONOTONIC_NEVER);
+	removal_begin(true);
+	look_anew();
+}
+
+/*
+ * See whether the extension is here, and see to the requests that the last
+ * worker was sending.
+ *
+ * An error ends the process: the launcher starts it again, later and later.
+ */
+static void
+begin_work(void)
+{
+	QueueState	state;
+	int			n;
+
+	MemoryContextSwitchTo(cycle_context);
+	if (!queue_exists())
+		leave_database();
+	/* The launcher need not wait for a lock that this one waits for. */
+	confirm_extension(place);
+	while ((state = queue_begin("looking for requests that were being sent",
+								true)) != QUEUE_OPEN)
+	{
+		if (state == QUEUE_GONE)
+			leave_database();
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 QUEUE_LOCKED_RETRY / US_PER_MS,
+						 WaitEventExtensionNew("ScreenshotTaskLocked"));
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (worker_must_leave(place) || worker_is_asked_to_yield(place))
+			proc_exit(0);
+	}
+	n = queue_orphans_to_doubt(after_grace(), &doubtful);
+	queue_commit();
+	tell_of_changed();
+	MemoryContextReset(cycle_context);
+
+	if (n > 0)
+		ereport(LOG,
+				(errmsg("%d screenshot task requests are in doubt: they were being sent when the worker ended",
+						n),
+				 errhint("Look for rows of screenshot_task_request with status in_doubt.")));
+	dispatch_init(MAX_TRANSFERS);
+}
+
+/*
+ * When to ask about requests that another worker was sending.
+ */
+static TimestampTz
+after_grace(void)
+{
+	return GetCurrentTimestamp() +
+		screenshot_task_reconcile_grace * INT64CONST(1000);
+}
+
+/*
+ * The extension is not, or no longer, in this database.
+ */
+static void
+leave_database(void)
+{
+	set_unwanted(place);
+	proc_exit(0);
+}
+
+/* ----------------------------------------------------------------- database
+ */
+
+/*
+ * Is there reason for a transaction?
+ */
+static bool
+has_database_work(MonotonicUs now)
+{
+	if (stuck_retry_at <= now)
+		return true;
+	if (not_before > now)
+		return false;
+	return !dlist_is_empty(&outcomes) || look || sweep_at <= now ||
+		due_at <= now || submission_look_by() <= now ||
+		refusals_end_at() <= now || may_send(now);
+}
+
+/*
+ * May something be begun that is then waited for?
+ */
+static bool
+may_begin_more(void)
+{
+	return n_stuck < MAX_STUCK && !yielding;
+}
+
+static bool
+may_send(MonotonicUs now)
+{
+	return may_begin_more() &&
+		(submission_may_claim(now) || reconcile_has_work(now));
+}
+
+/*
+ * Write down outcomes, look at the table if there is reason to, and claim.
+ */
+static void
+work_on_database(void)
+{
+	MonotonicUs now = monotonic_now();
+
+	set_idle(place, false);
+	if (stuck_retry_at <= now || (careful && not_before <= now))
+		write_carefully();
+	if (not_before <= now)
+	{
+		switch (run_transaction(&outcomes, true))
+		{
+			case TRANSACTION_DONE:
+				careful = false;
+				failures = 0;
+				break;
+			case TRANSACTION_FAILED:
+				careful = true;
+				/* At once for the first time: row by row it may go well. */
+				if (failures++ > 0)
+					not_before = monotonic_now() + submission_backoff(failures);
+				/* The outcomes need not wait for what else may have failed. */
+				stuck_retry_at = monotonic_now();
+				break;
+			case TABLE_BUSY:
+				activity_note_error("another session has locked the table screenshot_task_request: nothing is sent, and no result is written, until it has ended");
+				not_before = monotonic_now() + BUSY_RETRY;
+				break;
+		}
+	}
+	if (table_gone && in_hand() == 0)
+		leave_database();
+	/* A wait in a transaction may have taken a wake-up that was for the loop. */
+	SetLatch(MyLatch);
+}
+
+/*
+ * Write each outcome in a transaction of its own, and set those aside that
+ * cannot be written.
+ */
+static void
+write_carefully(void)
+{
+	MonotonicUs now = monotonic_now();
+	bool		go_on = true;
+	dlist_head	waiting = DLIST_STATIC_INIT(waiting);
+	dlist_mutable_iter iter;
+
+	/* Those that were not tried yet go first. */
+	while (!dlist_is_empty(&outcomes))
+		dlist_push_tail(&waiting, dlist_pop_head_node(&outcomes));
+	stuck_retry_at = MONOTONIC_NEVER;
+	dlist_foreach_modify(iter, &stuck)
+	{
+		Request    *request = dlist_container(Request, node, iter.cur);
+
+		if (request->write_at > now)
+		{
+			stuck_retry_at = Min(stuck_retry_at, request->write_at);
+			continue;
+		}
+		dlist_delete(iter.cur);
+		n_stuck--;
+		request->job.lane->server->n_stuck--;
+		dlist_push_tail(&waiting, iter.cur);
+	}
+
+	while (!dlist_is_empty(&waiting))
+	{
+		dlist_node *outcome = dlist_pop_head_node(&waiting);
+		dlist_head	one = DLIST_STATIC_INIT(one);
+
+		if (!go_on)
+		{
+			set_aside(outcome, BUSY_RETRY);
+			continue;
+		}
+		dlist_push_tail(&one, outcome);
+		switch (run_transaction(&one, false))
+		{
+			case TRANSACTION_DONE:
+				break;
+			case TRANSACTION_FAILED:
+				set_aside(outcome, STUCK_RETRY);
+				go_on = monotonic_now() < now + MAX_CAREFUL_TIME;
+				break;
+			case TABLE_BUSY:
+				set_aside(outcome, BUSY_RETRY);
+				go_on = false;
+				break;
+		}
+	}
+	if (n_stuck == 0)
+		stuck_since = 0;
+}
+
+/*
+ * Set an outcome aside, to be written after a while.
+ */
+static void
+set_aside(dlist_node *outcome, MonotonicUs how_long)
+{
+	Request    *request = dlist_container(Request, node, outcome);
+
+	request->write_at = monotonic_now() + how_long;
+	stuck_retry_at = Min(stuck_retry_at, request->write_at);
+	dlist_push_tail(&stuck, outcome);
+	n_stuck++;
+	request->job.lane->server->n_stuck++;
+	if (stuck_since == 0)
+		stuck_since = monotonic_now();
+}
+
+/*
+ * Try at once to write what was set aside.
+ */
+static void
+retry_stuck(void)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &stuck)
+		dlist_container(Request, node, iter.cur)->write_at = 0;
+	if (n_stuck > 0)
+		stuck_retry_at = 0;
+}
+
+/*
+ * One transaction: write the outcomes given, which are forgotten once it has
+ * committed; and if it is to go on, look at the table, and claim.
+ *
+ * If it failed, the error is logged and the outcomes are kept.
+ */
+static TransactionResult
+run_transaction(dlist_head *finished, bool go_on)
+{
+	List	   *volatile claimed = NIL;
+	volatile QueueState state = QUEUE_OPEN;
+	volatile bool failed = false;
+	MonotonicUs swept_at = sweep_at;
+	MonotonicUs look_again_at;
+
+	MemoryContextReset(cycle_context);
+	MemoryContextSwitchTo(cycle_context);
+	doubtful = NIL;
+	PG_TRY();
+	{
+		state = queue_begin("working on screenshot task requests", careful);
+		if (state == QUEUE_OPEN)
+		{
+			write_outcomes(finished);
+			if (go_on)
+			{
+				look_at_table();
+				if (may_begin_more())
+				{
+					reconcile_work();
+					claimed = submission_claim(&look_again_at);
+					due_at = Min(due_at, look_again_at);
+				}
+			}
+			if (claimed != NIL)
+				CRASH_POINT("claim-before-commit");
+			if (!dlist_is_empty(finished))
+				CRASH_POINT("result-before-commit");
+			queue_commit();
+			if (claimed != NIL)
+				CRASH_POINT("claim-after-commit");
+			if (!dlist_is_empty(finished))
+				CRASH_POINT("result-after-commit");
+		}
+	}
+	PG_CATCH();
+	{
+		activity_note_error(queue_abort());
+		failed = true;
+		claimed = NIL;
+		if (go_on)
+		{
+			/* What this look has seen to is undone. */
+			look_anew();
+			sweep_at = swept_at;
+		}
+		reconcile_aborted();
+		submission_end_claim();
+	}
+	PG_END_TRY();
+
+	if (failed)
+		return TRANSACTION_FAILED;
+	if (state == QUEUE_BUSY)
+		return TABLE_BUSY;
+	table_gone = state == QUEUE_GONE;
+	if (table_gone)
+	{
+		dlist_iter	iter;
+
+		dlist_foreach(iter, finished)
+			log_unwritten(&dlist_container(Request, node, iter.cur)->outcome);
+		look = false;
+		due_at = MONOTONIC_NEVER;
+		/* The extension may come back while requests are under way. */
+		sweep_at = monotonic_now() +
+			screenshot_task_sweep_interval * US_PER_SECOND;
+		not_before = monotonic_now() + BUSY_RETRY;
+		retry_stuck();
+	}
+	else
+		keep_locked(finished);
+	tell_of_changed();
+	forget_requests(finished);
+	reconcile_committed();
+	submission_claimed(claimed);
+	submission_end_claim();
+	return TRANSACTION_DONE;
+}
+
+/*
+ * Write outcomes to the table.
+ */
+static void
+write_outcomes(dlist_head *finished)
+{
+	FinishedRequest **array;
+	int			n = 0;
+	dlist_iter	iter;
+	ListCell   *cell;
+
+	dlist_foreach(iter, finished)
+		n++;
+	if (n == 0)
+		return;
+	array = palloc(n * sizeof(FinishedRequest *));
+	n = 0;
+	dlist_foreach(iter, finished)
+		array[n++] = &dlist_container(Request, node, iter.cur)->outcome;
+
+	foreach(cell, queue_finish(array, n))
+		log_unwritten(lfirst(cell));
+}
+
+/*
+ * A request is no longer there to be written to.  Its task is: this is the
+ * last that is known of it.
+ */
+static void
+log_unwritten(const FinishedRequest *outcome)
+{
+	if (outcome->task_id != NULL)
+		ereport(LOG,
+				(errmsg("screenshot task request %lld is gone, but its task was created",
+						(long long) outcome->id),
+				 errdetail("The TaskId is %s.", outcome->task_id),
+				 errhint("stop_screenshot_task() ends the task.")));
+	else
+		ereport(LOG,
+				(errmsg("screenshot task request %lld is gone; it would be %s",
+						(long long) outcome->id, outcome->status)));
+}
+
+/*
+ * Set those outcomes aside for a while that could not be written: somebody has
+ * locked the row, or a trigger has left it out.
+ */
+static void
+keep_locked(dlist_head *finished)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, finished)
+	{
+		const FinishedRequest *outcome =
+			&dlist_container(Request, node, iter.cur)->outcome;
+
+		if (!outcome->locked && !outcome->refused)
+			continue;
+		dlist_delete(iter.cur);
+		set_aside(iter.cur, outcome->locked ? QUEUE_LOCKED_RETRY : STUCK_RETRY);
+	}
+}
+
+/*
+ * Outcomes are on disk.  What is to be looked at again later has its time in
+ * the table; remember the soonest.
+ */
+static void
+forget_requests(dlist_head *finished)
+{
+	MonotonicUs now = monotonic_now();
+	TimestampTz wall = GetCurrentTimestamp();
+
+	while (!dlist_is_empty(finished))
+	{
+		Request    *request = dlist_container(Request, node,
+											  dlist_pop_head_node(finished));
+		TimestampTz next = request->outcome.next_attempt_at;
+
+		if (next != 0)
+			due_at = Min(due_at, now + Max(next - wall, 0));
+		submission_written(request);
+		MemoryContextDelete(request->context);
+	}
+}
+
+/*
+ * End pauses, if something has changed that may be a reason to.
+ */
+static void
+heed_catalog_change(void)
+{
+	MonotonicUs now = monotonic_now();
+
+	if (!catalog_changed || heed_change_at > now)
+		return;
+	catalog_changed = false;
+	heed_change_at = now + CHANGE_REST;
+	if (lanes_end_pauses())
+		reconcile_look();
+}
+
+/*
+ * Look at the table, from the first ready request on.
+ */
+static void
+look_anew(void)
+{
+	look = true;
+	news_add(&news, NEWS_ANYWHERE);
+}
+
+/*
+ * See what is new in the table, if it is time to.
+ */
+static void
+look_at_table(void)
+{
+	MonotonicUs now = monotonic_now();
+	bool		was_told = look;
+	bool		more = false;
+	TimestampTz due;
+	TimestampTz wall;
+
+	heed_catalog_change();
+	if (refusals_end_at() <= now)
+	{
+		refusals_end(now);
+		look_anew();
+	}
+	if (!look && due_at > now && sweep_at > now)
+	{
+		if (submission_look_by() != MONOTONIC_NEVER)
+			find_lanes();
+		return;
+	}
+	activity_note_news();
+	if (activity_count_is_cheap())
+		count_requests();
+
+	queue_left_orphans_to_doubt(after_grace(), &doubtful);
+	more = queue_has_orphans();
+
+	if (sweep_at <= now)
+	{
+		tell_of_held_requests(queue_count_held());
+		expiry_begin(true);
+		sweep_at = now + screenshot_task_sweep_interval * US_PER_SECOND;
+		removal_begin(false);
+		/* Rows may have been changed in a way that nobody was told of. */
+		news_add(&news, NEWS_ANYWHERE);
+	}
+	more |= queue_wake_waiting(MAX_ROWS, &news) == MAX_ROWS;
+	reconcile_look();
+	find_lanes();
+
+	due = queue_next_due();
+	wall = GetCurrentTimestamp();
+	if (TIMESTAMP_NOT_FINITE(due))
+		due_at = MONOTONIC_NEVER;
+	else if (due > GetCurrentStatementStartTimestamp())
+		due_at = now + Max(due - wall, 0);
+	else						/* it was not made ready: it is locked */
+		due_at = now + QUEUE_LOCKED_RETRY;
+	look = more;
+	heed_wake_at = monotonic_now() +
+		Min((monotonic_now() - now) * (LOOK_SHARE - 1), MAX_LOOK_PAUSE);
+	/* After a look of its own accord there is no reason to expect news. */
+	if (was_told)
+		put_off_wake(place);
+}
+
+/*
+ * See which lanes have requests that may be sent.
+ */
+static void
+find_lanes(void)
+{
+	List	   *heads = NIL;
+	ListCell   *cell;
+	dlist_iter	iter;
+
+	submission_looked();
+	if (!find_within_bounds(&heads))
+		heads = find_from_start();
+	news.n = 0;
+
+	dlist_foreach(iter, &lanes)
+	{
+		if (walk_is_long)
+			lane_set_bounds(dlist_container(Lane, node, iter.cur),
+							DT_NOEND, 0, DT_NOBEGIN);
+		else
+			lane_set_bounds(dlist_container(Lane, node, iter.cur),
+							DT_NOBEGIN, 0, DT_NOEND);
+	}
+	foreach(cell, heads)
+	{
+		ReadyPlace *head = lfirst(cell);
+		Lane	   *lane = lane_find(&head->lane);
+
+		if (head->has_ended)
+			expiry_begin(false);
+		if (walk_is_long)
+			lane_set_bounds(lane, head->start, head->id, head->ceiling);
+		lane_has_new_work(lane);
+		lane->was_seen = true;
+		lane->head_start = head->start;
+		lane->head_id = head->id;
+	}
+}
+
+/*
+ * Find the first request of each lane, if it is known for each where it may be,
+ * and no other lane has any.
+ */
+static bool
+find_within_bounds(List **heads)
+{
+	ReadyPlace *bounds;
+	int			n = 0;
+	ListCell   *cell;
+	dlist_iter	iter;
+
+	if (!walk_is_long || news_may_be_anywhere(&news))
+		return false;
+	dlist_foreach(iter, &lanes)
+		n++;
+	bounds = palloc(n * sizeof(ReadyPlace));
+	n = 0;
+	dlist_foreach(iter, &lanes)
+	{
+		Lane	   *lane = dlist_container(Lane, node, iter.cur);
+
+		for (int i = 0; i < news.n; i++)
+		{
+			NewsItem   *item = &news.items[i];
+
+			if (item->lane == lane->news_key || item->lane == ALL_LANES)
+				lane_extend_bounds(lane, item->from, PG_INT64_MIN, item->to);
+		}
+		bounds[n].lane = lane->name;
+		bounds[n].start = lane->floor_start;
+		bounds[n].id = lane->floor_id;
+		bounds[n++].ceiling = lane->ceiling;
+	}
+	*heads = queue_find_heads(bounds, n);
+	foreach(cell, *heads)
+	{
+		ReadyPlace *head = lfirst(cell);
+
+		if (head->is_of_new_lane)
+			return false;
+		head->ceiling = lane_find(&head->lane)->ceiling;
+	}
+	return true;
+}
+
+/*
+ * Find them from the first place on, and see how long that takes.
+ */
+static List *
+find_from_start(void)
+{
+	MonotonicUs began = monotonic_now();
+	MonotonicUs enough = LONG_WALK;
+	List	   *heads = queue_find_lanes();
+	ListCell   *cell;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &lanes)
+		enough += LONG_WALK_OF_LANE;
+	walk_is_long = monotonic_now() - began > enough;
+	foreach(cell, heads)
+		((ReadyPlace *) lfirst(cell))->ceiling = DT_NOEND;
+	return heads;
+}
+
+/*
+ * Requests are in doubt, and stand so on disk.
+ */
+static void
+tell_of_changed(void)
+{
+	ListCell   *cell;
+
+	foreach(cell, doubtful)
+	{
+		ChangedRequest *request = lfirst(cell);
+
+		stat_count(NameStr(request->server), COUNT_IN_DOUBT, 1);
+		fault_log(FAULT_IN_DOUBT, NameStr(request->server), request->id, NULL,
+				  QUEUE_ORPHAN_MESSAGE, NULL);
+	}
+	doubtful = NIL;
+}
+
+/*
+ * Say so, once, if there are requests that came in a dump or a copy.
+ */
+static void
+tell_of_held_requests(int n)
+{
+	if (note_held_requests(place, n) == 0 && n > 0)
+		ereport(WARNING,
+				(errmsg("%d screenshot task requests%s are held: they came in a dump or a copy of a database",
+						n, n >= 1000 ? " or more" : ""),
+				 errdetail("They are not sent: what they ask for may have been done where they were made, or here since."),
+				 errhint("adopt_screenshot_task_requests() has them sent from here.")));
+}
+
+/*
+ * When to look up again, if nothing happens before.
+ */
+static MonotonicUs
+next_event(void)
+{
+	MonotonicUs now = monotonic_now();
+	MonotonicUs next = Min(Min(sweep_at, due_at),
+						   Min(refusals_end_at(), submission_look_by()));
+
+	/* Once that has passed, it is an outcome set aside that is waited for. */
+	if (give_up_at > now)
+		next = Min(next, give_up_at);
+	if (look || !dlist_is_empty(&outcomes))
+		next = 0;
+	if (has_wake(place))
+		next = Min(next, heed_wake_at);
+	if (catalog_changed)
+		next = Min(next, heed_change_at);
+	if (may_begin_more())
+	{
+		next = Min(next, reconcile_next_event(now));
+		if (screenshot_task_enabled && dispatch_room() > 0)
+			next = Min(next, lanes_next_chance(now, dispatch_spare()));
+	}
+	next = Max(next, not_before);
+	next = Min(next, count_at);
+	if (!yielding)
+		next = Min(next, Min(expiry_next_event(), removal_next_event()));
+	next = Min(next, renewal_next_event());
+	return Min(next, stuck_retry_at);
+}
