@@ -18,6 +18,7 @@ OBJS = \
 	src/net/http.o \
 	src/net/rate_limit.o \
 	src/screenshot_task.o \
+	src/settings.o \
 	src/shmem/activity.o \
 	src/shmem/shared_state.o \
 	src/shmem/statistics.o \

@@ -11,8 +11,8 @@
 #include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 
-#include "net/http.h"
 #include "api/tc3.h"
+#include "net/http.h"
 
 #define LIVE_API_VERSION	"2018-08-01"
 #define LIVE_API_SERVICE	"live"

@@ -30,8 +30,8 @@
 #include "utils/guc.h"
 
 #include "compat.h"
-#include "net/rate_limit.h"
 #include "config/server.h"
+#include "net/rate_limit.h"
 
 #define DEFAULT_ENDPOINT	"https://live.tencentcloudapi.com"
 #define DEFAULT_LANGUAGE	"en-US"

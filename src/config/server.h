@@ -11,8 +11,8 @@
 
 #include "nodes/parsenodes.h"
 
-#include "net/http.h"
 #include "api/live_api.h"
+#include "net/http.h"
 
 #define FDW_NAME			"tencent_cloud"
 

@@ -23,11 +23,11 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#include "shmem/activity.h"
 #include "compat.h"
-#include "util/legible.h"
-#include "screenshot_task.h"
+#include "settings.h"
+#include "shmem/activity.h"
 #include "shmem/shared_state.h"
+#include "util/legible.h"
 
 /* A count is followed by so many times its duration without one */
 #define COUNT_REST			500

@@ -11,12 +11,12 @@
 
 #include "storage/condition_variable.h"
 
-#include "shmem/activity.h"
 #include "config/machine_role.h"
-#include "util/monotonic.h"
-#include "table/news.h"
 #include "net/rate_limit.h"
+#include "shmem/activity.h"
 #include "shmem/statistics.h"
+#include "table/news.h"
+#include "util/monotonic.h"
 
 /* The most databases of a cluster that can have requests; a build for a test
  * has fewer */

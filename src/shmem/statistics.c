@@ -27,9 +27,9 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
-#include "util/legible.h"
 #include "shmem/shared_state.h"
 #include "shmem/statistics.h"
+#include "util/legible.h"
 
 /* The most servers of a cluster that are counted */
 #define MAX_SERVERS			512

@@ -28,10 +28,10 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
-#include "config/credentials.h"
 #include "api/live_api.h"
-#include "net/rate_limit.h"
+#include "config/credentials.h"
 #include "config/server.h"
+#include "net/rate_limit.h"
 #include "shmem/shared_state.h"
 #include "shmem/statistics.h"
 

@@ -47,10 +47,10 @@
 
 #include "compat.h"
 #include "api/live_api.h"
-#include "table/request_queue.h"
 #include "config/server.h"
 #include "sql/steer.h"
 #include "sql/wake.h"
+#include "table/request_queue.h"
 
 /* How often a reference may be found to be taken, by a row that then is gone */
 #define MAX_TURNS			10

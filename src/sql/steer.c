@@ -39,10 +39,10 @@
 
 #include "compat.h"
 #include "api/live_api.h"
-#include "table/notice.h"
-#include "table/request_queue.h"
 #include "sql/steer.h"
 #include "sql/wake.h"
+#include "table/notice.h"
+#include "table/request_queue.h"
 
 /* A request that is locked, in a context that SPI_finish() ends */
 typedef struct LockedRequest

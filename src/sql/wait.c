@@ -36,11 +36,11 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
-#include "util/monotonic.h"
-#include "table/request_queue.h"
 #include "shmem/shared_state.h"
 #include "sql/steer.h"
 #include "sql/wake.h"
+#include "table/request_queue.h"
+#include "util/monotonic.h"
 
 /* A request as it is now */
 typedef struct Sight

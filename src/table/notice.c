@@ -22,9 +22,9 @@
 #include "utils/json.h"
 
 #include "compat.h"
-#include "util/monotonic.h"
+#include "settings.h"
 #include "table/notice.h"
-#include "screenshot_task.h"
+#include "util/monotonic.h"
 
 /* Part of the queue of notices that may be filled; others need the rest. */
 #define MAX_QUEUE_USAGE		0.5
@@ -38,22 +38,6 @@ static char *make_payload(int64 id, const char *reference, const char *status,
 						  const char *task_id);
 static void append_member(StringInfo json, const char *key,
 						  const char *value);
-
-/*
- * Check a value of screenshot_task.notify_channel: the name of a channel, or
- * empty.
- */
-bool
-check_notify_channel(char **value, void **extra, GucSource source)
-{
-	(void) extra;
-	(void) source;
-	if (strlen(*value) < NAMEDATALEN)
-		return true;
-	GUC_check_errdetail("The name of a channel has at most %d bytes.",
-						NAMEDATALEN - 1);
-	return false;
-}
 
 /*
  * Is there a channel to notify, so that texts are worth reading for it?

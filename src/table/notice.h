@@ -8,9 +8,6 @@
 #ifndef SCREENSHOT_TASK_NOTICE_H
 #define SCREENSHOT_TASK_NOTICE_H
 
-#include "utils/guc.h"
-
-extern bool check_notify_channel(char **value, void **extra, GucSource source);
 extern bool notices_are_wanted(void);
 extern void notify_result(int64 id, const char *reference, const char *status,
 						  const char *task_id);

@@ -15,9 +15,9 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "shmem/statistics.h"
 #include "util/crash_point.h"
 #include "worker/dispatch.h"
-#include "shmem/statistics.h"
 
 /* What part of the jobs is kept for servers that have few */
 #define RESERVED_PART	5

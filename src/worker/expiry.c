@@ -16,8 +16,8 @@
 #include "utils/timestamp.h"
 
 #include "shmem/activity.h"
-#include "worker/expiry.h"
 #include "table/request_queue.h"
+#include "worker/expiry.h"
 #include "worker/submission.h"
 
 /* The most rows that are looked at in one go, and how long others come first */

@@ -17,8 +17,8 @@
 #include "common/hashfn.h"
 
 #include "shmem/activity.h"
-#include "worker/fault_log.h"
 #include "util/legible.h"
+#include "worker/fault_log.h"
 
 /* So many equal faults within that time have a line each */
 #define MAX_LINES			10

@@ -31,12 +31,12 @@
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
-#include "shmem/activity.h"
 #include "compat.h"
-#include "worker/lane.h"
-#include "util/legible.h"
+#include "shmem/activity.h"
 #include "shmem/shared_state.h"
 #include "shmem/statistics.h"
+#include "util/legible.h"
+#include "worker/lane.h"
 
 /*
  * A server is known for so long after it was reached.  The connection is kept

@@ -12,8 +12,8 @@
 #include "lib/stringinfo.h"
 
 #include "config/credentials.h"
-#include "table/news.h"
 #include "net/rate_limit.h"
+#include "table/news.h"
 #include "table/request_queue.h"
 
 /* A time in which nothing is sent */

@@ -42,9 +42,9 @@
 #include "utils/syscache.h"
 
 #include "compat.h"
-#include "worker/launcher.h"
-#include "util/monotonic.h"
 #include "shmem/shared_state.h"
+#include "util/monotonic.h"
+#include "worker/launcher.h"
 #include "worker/worker.h"
 
 /* A worker that ran this long was well: its next failure is a first one. */

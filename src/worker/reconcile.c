@@ -31,17 +31,17 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "shmem/activity.h"
 #include "compat.h"
-#include "worker/dispatch.h"
-#include "util/legible.h"
+#include "settings.h"
 #include "api/live_api.h"
-#include "worker/reconcile.h"
-#include "table/request_queue.h"
-#include "screenshot_task.h"
 #include "config/server.h"
+#include "shmem/activity.h"
 #include "shmem/shared_state.h"
 #include "shmem/statistics.h"
+#include "table/request_queue.h"
+#include "util/legible.h"
+#include "worker/dispatch.h"
+#include "worker/reconcile.h"
 
 /* The most inquiries at a time: of one server, lest it answers late, and of all */
 #define MAX_SERVER_INQUIRIES	4

@@ -25,12 +25,12 @@
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
-#include "shmem/activity.h"
 #include "compat.h"
+#include "settings.h"
+#include "shmem/activity.h"
+#include "table/request_queue.h"
 #include "util/legible.h"
 #include "worker/removal.h"
-#include "table/request_queue.h"
-#include "screenshot_task.h"
 
 /* The most requests of a batch, and what it should take at the most */
 #define MAX_BATCH			200

@@ -15,9 +15,9 @@
 #include "utils/memutils.h"
 
 #include "compat.h"
+#include "shmem/shared_state.h"
 #include "worker/dispatch.h"
 #include "worker/renewal.h"
-#include "shmem/shared_state.h"
 
 /* How often to look whether another process has ended its fetch */
 #define LOOK_AGAIN			(100 * US_PER_MS)

@@ -17,13 +17,13 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "shmem/activity.h"
 #include "compat.h"
-#include "worker/fault_log.h"
+#include "settings.h"
 #include "api/live_api.h"
-#include "screenshot_task.h"
+#include "shmem/activity.h"
 #include "shmem/shared_state.h"
 #include "shmem/statistics.h"
+#include "worker/fault_log.h"
 #include "worker/submission.h"
 
 /* The most requests that one transaction claims */

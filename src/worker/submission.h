@@ -8,8 +8,8 @@
 #ifndef SCREENSHOT_TASK_SUBMISSION_H
 #define SCREENSHOT_TASK_SUBMISSION_H
 
-#include "worker/dispatch.h"
 #include "table/request_queue.h"
+#include "worker/dispatch.h"
 
 /* A request from its claim until its outcome is written down */
 typedef struct Request

@@ -1,12 +1,12 @@
 /*-------------------------------------------------------------------------
  *
- * screenshot_task.h
+ * settings.h
  *	  The settings
  *
  *-------------------------------------------------------------------------
  */
-#ifndef SCREENSHOT_TASK_H
-#define SCREENSHOT_TASK_H
+#ifndef SCREENSHOT_TASK_SETTINGS_H
+#define SCREENSHOT_TASK_SETTINGS_H
 
 extern bool screenshot_task_enabled;
 extern int	screenshot_task_sweep_interval; /* seconds */
@@ -15,4 +15,6 @@ extern int	screenshot_task_reconcile_spacing;	/* ms */
 extern int	screenshot_task_retention;	/* minutes; -1: for ever */
 extern char *screenshot_task_notify_channel;	/* empty: none */
 
-#endif							/* SCREENSHOT_TASK_H */
+extern void settings_init(void);
+
+#endif							/* SCREENSHOT_TASK_SETTINGS_H */
