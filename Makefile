@@ -56,7 +56,7 @@ DATA = screenshot_task--1.0.sql
 PGFILEDESC = "screenshot_task - Tencent Cloud Live screenshot tasks from SQL"
 
 REGRESS = install setup member tc3 server parameter call preview constraint table reference \
-	steer trigger trigger_error privileges search_path forge leak alter endpoint version teardown
+	steer trigger trigger_error security_privileges security_search_path security_forgery security_visibility alter endpoint version teardown
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl
 

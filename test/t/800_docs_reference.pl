@@ -147,7 +147,7 @@ for my $name (sort keys %page)
 }
 
 # Wait events are known to nobody until there is a wait: those that a test waits for, and that of wait_for_screenshot_task().
-my %waits = map { ("ScreenshotTask$_" => 1) } 'Result', slurp_file("$FindBin::RealBin/050_wait_events.pl") =~ /^waits(?:_while)?\('(\w+)'/mg;
+my %waits = map { ("ScreenshotTask$_" => 1) } 'Result', slurp_file("$FindBin::RealBin/750_operation_wait_events.pl") =~ /^waits(?:_while)?\('(\w+)'/mg;
 is_deeply([ sort map { $_->[0] } rows_of($page{'docs/reference.md'}, 'wait event') ], [ sort keys %waits ], 'all wait events are described');
 
 # What the log says is in the library, but for what is filled in: the words between these are.
