@@ -66,7 +66,8 @@ PKG_CONFIG ?= pkg-config
 # The server's headers are not ours to be warned of.
 PG_CPPFLAGS += -I$(srcdir)/src -isystem $(shell $(PG_CONFIG) --includedir-server) \
 	$(shell $(PKG_CONFIG) --cflags libcurl libcrypto)
-PG_CFLAGS = -Wall -Wextra
+# What PostgreSQL does not look up by name is nobody else's: other modules may have functions of the same names.
+PG_CFLAGS = -Wall -Wextra -fvisibility=hidden
 # What a server lacks is missed when the library is loaded, and not in the middle of a session.
 SHLIB_LINK = -Wl,-z,now $(shell $(PKG_CONFIG) --libs libcurl libcrypto)
 
