@@ -1,0 +1,183 @@
+"""The rules of the API, in its order: signature, limit, parameters."""
+
+import base64
+import collections
+import itertools
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from stand_in.ledger import Task, Tasks
+from stand_in.limit import Limit
+from stand_in.messages import ApiError, HOUR, MAX_BODY, Request, SECOND
+from stand_in.signature import Account, verify_signature
+
+
+@dataclass
+class Verdict:
+    """What a request deserves.  Nothing has been done yet."""
+    outcome: str                            # for the record: an error code, or what was returned
+    response: dict[str, Any]
+    event: dict[str, Any] | None = None     # for the ledger, once it takes effect
+
+
+def is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def is_name(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+REQUIRED, OPTIONAL = True, False
+PARAMETERS = {
+    "CreateScreenshotTask": {
+        "StreamName": (is_name, REQUIRED), "DomainName": (is_name, REQUIRED), "AppName": (is_name, REQUIRED),
+        "EndTime": (is_integer, REQUIRED), "TemplateId": (is_integer, REQUIRED),
+        "StartTime": (is_integer, OPTIONAL), "StreamType": (is_integer, OPTIONAL),
+        "Extension": (is_text, OPTIONAL)},
+    "StopScreenshotTask": {"TaskId": (is_name, REQUIRED)},
+    "DeleteScreenshotTask": {"TaskId": (is_name, REQUIRED)},
+    "DescribeScreenshotTask": {
+        "StartTime": (is_integer, REQUIRED), "EndTime": (is_integer, REQUIRED),
+        "StreamName": (is_name, OPTIONAL), "DomainName": (is_name, OPTIONAL), "AppName": (is_name, OPTIONAL),
+        "ScrollToken": (is_text, OPTIONAL)}}
+
+# Common headers: what they must match, whether they must be there, and the code if they do not match.
+HEADERS = {
+    "host": (r"[^\s/]+", REQUIRED, "InvalidParameterValue"),
+    "content-type": (r"(?i:application/json(; ?charset=utf-8)?)", REQUIRED, "InvalidRequest"),
+    "authorization": (r".+", REQUIRED, "AuthFailure.InvalidAuthorization"),
+    "x-tc-action": (r".+", REQUIRED, "InvalidAction"),
+    "x-tc-timestamp": (r"[0-9]{1,10}", REQUIRED, "InvalidParameterValue"),
+    "x-tc-version": (r"2018-08-01", REQUIRED, "NoSuchVersion"),
+    "x-tc-language": (r"en-US|zh-CN", OPTIONAL, "InvalidParameterValue"),
+    "x-tc-requestclient": (r"[0-9a-zA-Z_ ,;.-]{1,128}", OPTIONAL, "InvalidParameterValue")}
+
+
+class Api:
+    """The rules of the four actions.  judge() raises ApiError, or returns what would be done."""
+
+    def __init__(self, accounts: list[Account], limit: int, page_size: int, tasks: Tasks):
+        self.accounts = {account.secret_id: account for account in accounts}
+        self.page_size, self.tasks = page_size, tasks
+        self.limits: dict[tuple[str, str], Limit] = collections.defaultdict(lambda: Limit(limit))
+        self.actions = {
+            "CreateScreenshotTask": self.create, "StopScreenshotTask": self.stop,
+            "DeleteScreenshotTask": self.delete, "DescribeScreenshotTask": self.describe}
+
+    def judge(self, request: Request) -> Verdict:
+        if request.method != "POST":
+            raise ApiError("UnsupportedProtocol", f"method {request.method} is not POST")
+        if request.target != "/":
+            raise ApiError("InvalidRequest", f"target {request.target} is not /")
+        if len(request.body) > MAX_BODY:
+            raise ApiError("RequestSizeLimitExceeded", "the body has over 10 MB")
+        self.check_headers(request, "host", "content-type", "authorization", "x-tc-action", "x-tc-timestamp")
+        verify_signature(request, self.accounts)
+        if request.action not in self.actions:
+            raise ApiError("InvalidAction", f"X-TC-Action {request.action} does not exist")
+        if self.limits[request.secret_id, request.action].exceeded_by(request.arrival, request.earliest):
+            raise ApiError("RequestLimitExceeded", f"too many requests of {request.action} in a second")
+        self.check_headers(request, "x-tc-version", "x-tc-language", "x-tc-requestclient")
+        self.check_parameters(request)
+        return self.actions[request.action](request, request.parameters)
+
+    @staticmethod
+    def check_headers(request: Request, *names: str) -> None:
+        for name in names:
+            pattern, required, code = HEADERS[name]
+            value = request.headers.get(name)
+            if value is None and required:
+                raise ApiError("MissingParameter", f"header {name} is missing")
+            if value is not None and not re.fullmatch(pattern, value):
+                raise ApiError(code, f"header {name} has an invalid value")
+
+    @staticmethod
+    def check_parameters(request: Request) -> None:
+        rules = PARAMETERS[request.action]
+        for name, value in request.parameters.items():
+            if name not in rules:
+                raise ApiError("UnknownParameter", f"parameter {name} is unknown")
+            if not rules[name][0](value):
+                raise ApiError("InvalidParameter", f"parameter {name} is of the wrong type, or empty")
+        for name, (_, required) in rules.items():
+            if required and name not in request.parameters:
+                raise ApiError("MissingParameter", f"parameter {name} is missing")
+
+    def create(self, request: Request, given: dict[str, Any]) -> Verdict:
+        now, end = request.arrival, given["EndTime"] * SECOND
+        start = given["StartTime"] * SECOND if "StartTime" in given else now
+        require(end > start, "EndTime is not later than StartTime")
+        require(end > now, "EndTime has passed")
+        require(end - start <= 24 * HOUR, "EndTime is over 24 hours after StartTime")
+        require(start <= now + 6 * 24 * HOUR, "StartTime is over six days away")
+        require(end < now + 7 * 24 * HOUR, "EndTime is not less than seven days away")
+        require(given.get("StreamType", 0) in (0, 1), "StreamType is neither 0 nor 1")
+        require(given["TemplateId"] >= 0, "TemplateId is negative")
+        task_id = self.tasks.new_id()
+        event = {"event": "create", "task_id": task_id, "request_id": request.id,
+                 "stream_name": given["StreamName"], "domain_name": given["DomainName"],
+                 "app_name": given["AppName"], "start_time": given.get("StartTime"), "end_time": given["EndTime"],
+                 "template_id": given["TemplateId"], "stream_type": given.get("StreamType", 0),
+                 "extension": given.get("Extension"), "time": seconds_of(request.arrival)}
+        return Verdict("TaskId", {"TaskId": task_id, "RequestId": request.id}, event)
+
+    def stop(self, request: Request, given: dict[str, Any]) -> Verdict:
+        return self.ended("stop", request, None if self.task(given).stopped else given)
+
+    def delete(self, request: Request, given: dict[str, Any]) -> Verdict:
+        self.task(given)
+        return self.ended("delete", request, given)
+
+    def task(self, given: dict[str, Any]) -> Task:
+        if given["TaskId"] not in self.tasks.by_id:
+            raise ApiError("InvalidParameter", "TaskId does not exist")
+        return self.tasks.by_id[given["TaskId"]]
+
+    @staticmethod
+    def ended(event: str, request: Request, given: dict[str, Any] | None) -> Verdict:
+        return Verdict("RequestId", {"RequestId": request.id}, given and {
+            "event": event, "task_id": given["TaskId"], "request_id": request.id,
+            "time": seconds_of(request.arrival)})
+
+    def describe(self, request: Request, given: dict[str, Any]) -> Verdict:
+        start, end = given["StartTime"], given["EndTime"]
+        require(start * SECOND >= request.arrival - 90 * 24 * HOUR, "StartTime is over 90 days ago")
+        require(end >= start, "EndTime is earlier than StartTime")
+        require((end - start) * SECOND <= 7 * 24 * HOUR, "EndTime is over seven days after StartTime")
+        filters = [(name, given[name]) for name in ("StreamName", "DomainName", "AppName") if name in given]
+        found = (task for task in self.tasks.inside(start, end, read_scroll_token(given.get("ScrollToken", "")))
+                 if all(task.listed()[name] == value for name, value in filters))
+        page = list(itertools.islice(found, self.page_size))
+        more = next(found, None) is not None
+        return Verdict("TaskList", {
+            "TaskList": [task.listed() for task in page],
+            "ScrollToken": scroll_token(page[-1].place) if more else "", "RequestId": request.id})
+
+
+def require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ApiError("InvalidParameterValue", message)
+
+
+def seconds_of(nanoseconds: int) -> float:
+    return round(nanoseconds / SECOND, 6)
+
+
+def scroll_token(place: tuple[int, int]) -> str:
+    return base64.urlsafe_b64encode("{}.{}".format(*place).encode()).decode()
+
+
+def read_scroll_token(token: str) -> tuple[int, int]:
+    if token == "":
+        return (-1 << 63, 0)
+    try:
+        start, ordinal = base64.urlsafe_b64decode(token).decode().split(".")
+        return int(start), int(ordinal)
+    except ValueError:
+        raise ApiError("InvalidParameterValue", "ScrollToken was not given out here")
