@@ -56,7 +56,7 @@ SELECT body($$stream_name => E'"\\\b\f\n\r\t\x01\x1f\x7f', app_name => '直播'$
 	= jsonb_build_object('StreamName', E'"\\\b\f\n\r\t\x01\x1f\x7f', 'AppName', '直播', 'DomainName', '5000.live.push.com');
 
 -- Region, language and token have their headers; a token is not shown.
-ALTER SERVER preview OPTIONS (ADD region 'ap-guangzhou', ADD language 'zh-CN');
+ALTER SERVER preview OPTIONS (ADD region 'ap-shanghai', ADD language 'zh-CN');
 ALTER USER MAPPING FOR PUBLIC SERVER preview OPTIONS (ADD token 'hunter2');
 SELECT h FROM previewed, unnest(headers) AS h WHERE h ~ '^X-TC-(Region|Language|Token):';
 SELECT strpos(p::text, 'hunter2') = 0, strpos(p::text, 'Gu5t9xGARNpq86cd98joQYCN3EXAMPLE') = 0 FROM previewed AS p;

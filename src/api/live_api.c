@@ -332,10 +332,9 @@ append_number(StringInfo body, const char *key, int64 value)
 /*
  * Make a signed request of a body.
  *
- * host is the Host header; region and the token may be NULL; timestamp is in
- * Unix seconds, and the signature holds for five minutes around it.  The
- * headers are palloc'd, the body is taken as it is.  Raises an error when the
- * credentials cannot be signed with.
+ * host is the Host header; timestamp is in Unix seconds, and the signature
+ * holds for five minutes around it.  The headers are palloc'd, the body is
+ * taken as it is.  Raises an error when the credentials cannot be signed with.
  */
 void
 live_sign(LiveRequest *request, const char *action, const char *host,
@@ -380,8 +379,7 @@ live_sign(LiveRequest *request, const char *action, const char *host,
 	request->headers[n++] = "X-TC-Version: " LIVE_API_VERSION;
 	request->headers[n++] = psprintf("X-TC-Timestamp: %lld",
 									 (long long) timestamp);
-	if (region != NULL)
-		request->headers[n++] = psprintf("X-TC-Region: %s", region);
+	request->headers[n++] = psprintf("X-TC-Region: %s", region);
 	request->headers[n++] = psprintf("X-TC-Language: %s", language);
 	request->headers[n++] = "X-TC-RequestClient: " REQUEST_CLIENT;
 	request->headers[n++] = psprintf("Authorization: %s",

@@ -38,12 +38,27 @@
 
 #define ID_VARIABLE		"TENCENTCLOUD_SECRET_ID"
 #define KEY_VARIABLE	"TENCENTCLOUD_SECRET_KEY"
-#define TOKEN_VARIABLE	"TENCENTCLOUD_SESSION_TOKEN"
 #define FILE_VARIABLE	"TENCENTCLOUD_CREDENTIALS_FILE"
 
 #define HOME_FILE		".tencentcloud/credentials"
 #define SYSTEM_FILE		"/etc/tencentcloud/credentials"
 #define FILE_SECTION	"default"
+
+/* Which section of a credentials file a line is in */
+typedef enum Section
+{
+	NO_SECTION,					/* none has begun */
+	OUR_SECTION,
+	OTHER_SECTION				/* of which nothing is read */
+} Section;
+
+/* The names that the vendor's SDK for Node.js, its command-line client, and
+ * Terraform have for the token.  The first that is set is taken. */
+static const char *const token_variables[] = {
+	"TENCENTCLOUD_SESSION_TOKEN",
+	"TENCENTCLOUD_TOKEN",
+	"TENCENTCLOUD_SECURITY_TOKEN"
+};
 
 /* The longest credentials file, in bytes */
 #define MAX_FILE		(64 * 1024)
@@ -57,8 +72,9 @@ static void read_user_mapping(const LiveServer *server, Oid role,
 							  Credentials *credentials);
 static HeapTuple find_user_mapping(Oid role, Oid server);
 static void read_environment(Credentials *credentials);
-static void take_variable(Credentials *credentials, const char *name,
+static bool take_variable(Credentials *credentials, const char *name,
 						  const char *variable);
+pg_noreturn static void raise_unset(const char *variable);
 static void read_file(Credentials *credentials);
 static char *find_file(void);
 static bool file_exists(const char *path);
@@ -67,8 +83,8 @@ static void check_file(const char *path, const struct stat *status);
 static bool is_same_file(const struct stat *one, const struct stat *other);
 static void parse_file(const char *path, char *text, size_t len,
 					   Credentials *credentials);
-static const char *parse_line(char *line, bool *in_section,
-							  Credentials *credentials);
+static const char *parse_line(char *line, Section *section,
+							  Credentials *credentials, bool *in_quotes);
 static char *trim(char *text);
 static void fetch_role(const RoleWish *wish);
 pg_noreturn static void raise_role_failure(const char *problem);
@@ -276,37 +292,48 @@ find_user_mapping(Oid role, Oid server)
 static void
 read_environment(Credentials *credentials)
 {
-	take_variable(credentials, "secret_id", ID_VARIABLE);
-	take_variable(credentials, "secret_key", KEY_VARIABLE);
-	take_variable(credentials, "token", TOKEN_VARIABLE);
+	if (!take_variable(credentials, "secret_id", ID_VARIABLE))
+		raise_unset(ID_VARIABLE);
+	if (!take_variable(credentials, "secret_key", KEY_VARIABLE))
+		raise_unset(KEY_VARIABLE);
+	for (int i = 0; i < (int) lengthof(token_variables); i++)
+	{
+		if (take_variable(credentials, "token", token_variables[i]))
+			break;
+	}
 }
 
 /*
- * Take a part of credentials from a variable.  An empty one is none.
+ * Take a part of credentials from a variable, unless that is not set, or
+ * empty.  Returns whether it did.  Raises an error if the value is not valid.
  */
-static void
+static bool
 take_variable(Credentials *credentials, const char *name, const char *variable)
 {
 	const char *value = getenv(variable);
 	const char *allowed;
 
 	if (value == NULL || value[0] == '\0')
-	{
-		if (strcmp(name, "token") == 0)
-			return;
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
-				 errmsg("the environment variable %s is not set", variable),
-				 errdetail("The credentials are taken from the environment that the PostgreSQL server was started in."),
-				 errhint("Set it there, and restart the PostgreSQL server.")));
-	}
+		return false;
 	allowed = set_credential(credentials, name, value);
 	if (allowed != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
 				 errmsg("the environment variable %s has no valid value",
 						variable),
-				 errdetail_internal("%s", allowed)));
+				 errdetail_internal("%s", allowed),
+				 is_in_quotes(value) ? errhint(QUOTES_HINT) : 0));
+	return true;
+}
+
+static void
+raise_unset(const char *variable)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+			 errmsg("the environment variable %s is not set", variable),
+			 errdetail("The credentials are taken from the environment that the PostgreSQL server was started in."),
+			 errhint("Set it there, and restart the PostgreSQL server.")));
 }
 
 /* --------------------------------------------------------------------- file
@@ -495,7 +522,8 @@ is_same_file(const struct stat *one, const struct stat *other)
 static void
 parse_file(const char *path, char *text, size_t len, Credentials *credentials)
 {
-	bool		in_section = false;
+	Section		section = NO_SECTION;
+	bool		in_quotes = false;
 	int			number = 0;
 	char	   *line = text;
 	const char *problem = NULL;
@@ -511,7 +539,7 @@ parse_file(const char *path, char *text, size_t len, Credentials *credentials)
 		if (next != NULL)
 			*next++ = '\0';
 		number++;
-		problem = parse_line(trim(line), &in_section, credentials);
+		problem = parse_line(trim(line), &section, credentials, &in_quotes);
 		line = next;
 	}
 	if (problem != NULL)
@@ -519,7 +547,8 @@ parse_file(const char *path, char *text, size_t len, Credentials *credentials)
 				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
 				 errmsg("line %d of credentials file \"%s\" is not valid",
 						number, path),
-				 errdetail_internal("%s", problem)));
+				 errdetail_internal("%s", problem),
+				 in_quotes ? errhint(QUOTES_HINT) : 0));
 
 	if (credentials->secret_id == NULL || credentials->secret_key == NULL)
 		ereport(ERROR,
@@ -531,10 +560,15 @@ parse_file(const char *path, char *text, size_t len, Credentials *credentials)
 
 /*
  * Take over what a line says.  Returns NULL, or what is wrong with it, as a
- * sentence without anything of the line.
+ * sentence without anything of the line; *in_quotes: is it the quotes around
+ * the value?
+ *
+ * The file is shared with other programs.  What other sections say is theirs,
+ * in whatever form.
  */
 static const char *
-parse_line(char *line, bool *in_section, Credentials *credentials)
+parse_line(char *line, Section *section, Credentials *credentials,
+		   bool *in_quotes)
 {
 	size_t		len = strlen(line);
 	char	   *equals;
@@ -544,18 +578,21 @@ parse_line(char *line, bool *in_section, Credentials *credentials)
 
 	if (len == 0 || line[0] == '#' || line[0] == ';')
 		return NULL;
-	if (line[0] == '[')
+	if (line[0] == '[' && line[len - 1] == ']')
 	{
-		if (line[len - 1] != ']')
-			return "A section's name has no closing bracket.";
 		line[len - 1] = '\0';
-		*in_section = strcmp(trim(line + 1), FILE_SECTION) == 0;
+		*section = strcmp(trim(line + 1), FILE_SECTION) == 0 ?
+			OUR_SECTION : OTHER_SECTION;
 		return NULL;
 	}
+	if (*section == OTHER_SECTION)
+		return NULL;
+	if (line[0] == '[')
+		return "A section's name has no closing bracket.";
 	equals = strchr(line, '=');
 	if (equals == NULL)
 		return "It is none of a section in brackets, a key with an equals sign and a value, and a comment.";
-	if (!*in_section)
+	if (*section == NO_SECTION)
 		return NULL;
 
 	*equals = '\0';
@@ -573,6 +610,7 @@ parse_line(char *line, bool *in_section, Credentials *credentials)
 		return psprintf("It is the second line with %s.", name);
 	if (value[0] == '\0' && part == &credentials->token)
 		return NULL;
+	*in_quotes = is_in_quotes(value);
 	return set_credential(credentials, name, value);
 }
 

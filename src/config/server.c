@@ -34,6 +34,7 @@
 #include "net/rate_limit.h"
 
 #define DEFAULT_ENDPOINT	"https://live.tencentcloudapi.com"
+#define DEFAULT_REGION		"ap-guangzhou"
 #define DEFAULT_LANGUAGE	"en-US"
 #define DEFAULT_METADATA	"http://metadata.tencentyun.com"
 
@@ -89,6 +90,8 @@ static const Option options[] = {
 	{"secret_key", UserMappingRelationId, true, set_secret_key},
 	{"token", UserMappingRelationId, true, set_token},
 };
+
+#define IN_QUOTES	"It is in quotes, which would be part of it."
 
 /* by CredentialsSource */
 static const char *const credentials_sources[] = {
@@ -213,7 +216,9 @@ apply_option(void *object, Oid catalog, DefElem *element)
 				 errmsg("invalid value for option \"%s\"", option->name) :
 				 errmsg("invalid value for option \"%s\": \"%s\"",
 						option->name, value),
-				 errdetail_internal("%s", allowed)));
+				 errdetail_internal("%s", allowed),
+				 catalog == UserMappingRelationId && is_in_quotes(value) ?
+				 errhint(QUOTES_HINT) : 0));
 }
 
 static const Option *
@@ -325,6 +330,7 @@ set_server_defaults(LiveServer *server)
 	{
 		memset(&defaults, 0, sizeof(defaults));
 		(void) set_endpoint(&defaults, DEFAULT_ENDPOINT);
+		defaults.region = DEFAULT_REGION;
 		defaults.language = DEFAULT_LANGUAGE;
 		defaults.requests_per_second = 20;
 		defaults.connect_timeout = 5 * 1000;
@@ -369,6 +375,20 @@ const char *
 set_credential(Credentials *credentials, const char *name, const char *value)
 {
 	return find_option(name, UserMappingRelationId)->set(credentials, value);
+}
+
+/*
+ * Is a value that should be an id, key or token in quotes?  The programs that
+ * read these from files and the environment do not agree on whether the quotes
+ * belong to it, and no real one has any.
+ */
+bool
+is_in_quotes(const char *value)
+{
+	size_t		len = strlen(value);
+
+	return len >= 2 && (value[0] == '"' || value[0] == '\'') &&
+		value[len - 1] == value[0];
 }
 
 /*
@@ -539,6 +559,8 @@ set_metadata_endpoint(void *object, const char *value)
 static const char *
 set_secret_id(void *object, const char *value)
 {
+	if (is_in_quotes(value))
+		return IN_QUOTES;
 	/* It stands in a header, between an equals sign and a slash. */
 	if (!is_visible_ascii(value) || strpbrk(value, ",/") != NULL)
 		return "It must consist of 1 to 255 visible ASCII characters other than comma and slash.";
@@ -549,6 +571,8 @@ set_secret_id(void *object, const char *value)
 static const char *
 set_secret_key(void *object, const char *value)
 {
+	if (is_in_quotes(value))
+		return IN_QUOTES;
 	if (!is_visible_ascii(value))
 		return "It must consist of 1 to 255 visible ASCII characters.";
 	((Credentials *) object)->secret_key = pstrdup(value);
@@ -558,6 +582,8 @@ set_secret_key(void *object, const char *value)
 static const char *
 set_token(void *object, const char *value)
 {
+	if (is_in_quotes(value))
+		return IN_QUOTES;
 	/* Tokens are long, but a header has its limits too. */
 	if (value[0] == '\0' || strlen(value) > 8192 ||
 		strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.~+/=:%") != strlen(value))

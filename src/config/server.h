@@ -16,6 +16,9 @@
 
 #define FDW_NAME			"tencent_cloud"
 
+/* HINT where is_in_quotes() is the reason */
+#define QUOTES_HINT			"Write the value without quotes."
+
 /* What is done about a request whose fate is unknown */
 typedef enum InDoubtPolicy
 {
@@ -40,7 +43,7 @@ typedef struct LiveServer
 	Oid			owner;
 	char	   *name;
 	HttpEndpoint endpoint;
-	char	   *region;			/* NULL: none */
+	char	   *region;
 	char	   *language;
 	char	   *ca_file;		/* NULL: libcurl's */
 	char	   *proxy;			/* NULL: none */
@@ -60,6 +63,7 @@ extern void apply_user_mapping_option(Credentials *credentials,
 									  DefElem *element);
 extern const char *set_credential(Credentials *credentials, const char *name,
 								  const char *value);
+extern bool is_in_quotes(const char *value);
 extern void wipe_text(char *secret);
 
 #endif							/* SCREENSHOT_TASK_SERVER_H */

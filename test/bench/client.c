@@ -202,6 +202,8 @@ prepare(Transfer *transfer, long n)
 										  "X-TC-Action: " ACTION);
 	transfer->headers = curl_slist_append(transfer->headers,
 										  "X-TC-Version: 2018-08-01");
+	transfer->headers = curl_slist_append(transfer->headers,
+										  "X-TC-Region: ap-guangzhou");
 	snprintf(line, sizeof(line), "X-TC-Timestamp: %lld",
 			 (long long) request.timestamp);
 	transfer->headers = curl_slist_append(transfer->headers, line);

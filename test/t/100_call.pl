@@ -17,7 +17,7 @@ my %apis    = (
 	'1.1' => LiveApi->new('--http1'));
 my $node = ScreenshotTaskTest->start_new('main');
 
-$node->add_server('tencent_live', $apis{'2'}, region => 'ap-guangzhou', language => 'zh-CN');
+$node->add_server('tencent_live', $apis{'2'}, language => 'zh-CN');
 $node->add_server('http1',        $apis{'1.1'});
 
 for my $http (sort keys %apis)
@@ -75,13 +75,14 @@ for my $http (sort keys %apis)
 }
 
 # The headers: those that are wanted, and no others
-my ($plain)    = $apis{'1.1'}->requests;
-my ($regional) = $apis{'2'}->requests;
+my ($plain)   = $apis{'1.1'}->requests;
+my ($chinese) = $apis{'2'}->requests;
 my %wanted = (
 	'host'               => "127.0.0.1:$apis{'1.1'}->{port}",
 	'content-type'       => 'application/json; charset=utf-8',
 	'x-tc-action'        => 'CreateScreenshotTask',
 	'x-tc-version'       => '2018-08-01',
+	'x-tc-region'        => 'ap-guangzhou',
 	'x-tc-language'      => 'en-US',
 	'x-tc-requestclient' => 'screenshot_task',
 	'accept'             => '*/*');
@@ -90,8 +91,10 @@ like($headers{authorization}, qr{^TC3-HMAC-SHA256 Credential=AKIDEXAMPLE/\d{4}-\
 	'signed: content-type, host and x-tc-action');
 delete @headers{qw(authorization x-tc-timestamp content-length)};
 is_deeply(\%headers, \%wanted, 'the headers are those of the API');
-is($regional->{headers}{'x-tc-region'},   'ap-guangzhou', 'the region of the server option is sent');
-is($regional->{headers}{'x-tc-language'}, 'zh-CN',        'the language of the server option is sent');
+is($chinese->{headers}{'x-tc-language'}, 'zh-CN', 'the language of the server option is sent');
+$node->add_server('elsewhere', $apis{'2'}, region => 'ap-shanghai');
+is($node->try(call_sql(server => 'elsewhere', stream_name => 'elsewhere'))->{error}{sqlstate}, '0A000', 'the API knows no other region');
+is(($apis{'2'}->requests(stream_name => 'elsewhere'))[0]{headers}{'x-tc-region'}, 'ap-shanghai', 'the region of the server option is sent');
 
 # A token
 $node->add_server('temporary', $apis{'2'}, account => \@account);

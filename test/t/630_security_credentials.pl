@@ -76,7 +76,7 @@ is($api->requests(secret_id => $env[0], stream_name => 'mapped'), 1, 'nor used')
 # ----------------------------------------------------------------------------------------------- File
 
 # It is read at each use, comments, other sections and keys included.
-write_file("# a comment\r\n; another\r\n[other]\nsecret_id = AKIDWRONG\n\n[ default ]\n secret_id = $other[0]\t\nsecret_key=$other[1]\nregion = x\ntoken =\n[more]\nsecret_key = wrong");
+write_file("# a comment\r\n; another\r\n[other]\nsecret_id = AKIDWRONG\nnot a key\n  continued\n[not a section\n\n[ default ]\n secret_id = $other[0]\t\nsecret_key=$other[1]\nregion = x\ntoken =\n[more]\nsecret_key = wrong\nsecret_key\n\"");
 is_deeply($node->try(call_sql(server => 'file', stream_name => 'other'), user => 'app')->{error}, undef, 'file: it is read anew');
 is($api->requests(secret_id => $other[0], stream_name => 'other', outcome => 'TaskId'), 1, 'file: and used');
 
@@ -100,6 +100,13 @@ for my $fault (
 	write_file($text);
 	my $error = fails($node->try(call_sql(server => 'file'), user => 'app'), '28000', $message, "file: $what");
 	unlike(join("\n", map { $_ // '' } %$error), $secret, "file: $what: the error shows no secret");
+}
+# Some programs take quotes for part of the value, and some do not.
+for my $quoted ('secret_id = "AKIDFILE"', "secret_key='keyNobodyMaySee'", 'token = "tokenNobodyMaySee" ')
+{
+	write_file("[default]\n$quoted\n");
+	my $error = fails($node->try(call_sql(server => 'file'), user => 'app'), '28000', qr/^line 2 of credentials file "\Q$file\E" is not valid$/, "file: $quoted");
+	is_deeply([ @$error{qw(detail hint)} ], [ 'It is in quotes, which would be part of it.', 'Write the value without quotes.' ], "file: $quoted: why, and what to do");
 }
 write_file("[default]\nsecret_id=$file[0]\nsecret_key=$file[1]\ntoken=$file[2]\n");
 for my $mode (qw(0640 0620 0604 0602 0611 0700 0400))
@@ -405,6 +412,8 @@ for my $fault (
 	[ { TENCENTCLOUD_SECRET_ID => "a\nX-Forged: 1" }, 'env', qr/^the environment variable TENCENTCLOUD_SECRET_ID has no valid value$/ ],
 	[ { TENCENTCLOUD_SECRET_ID => 'a', TENCENTCLOUD_SECRET_KEY => 'NobodyMaySee NobodyMaySee' }, 'env', qr/^the environment variable TENCENTCLOUD_SECRET_KEY has no valid value$/ ],
 	[ { TENCENTCLOUD_SECRET_ID => 'a', TENCENTCLOUD_SECRET_KEY => 'b', TENCENTCLOUD_SESSION_TOKEN => 'NobodyMaySee"' }, 'env', qr/^the environment variable TENCENTCLOUD_SESSION_TOKEN has no valid value$/ ],
+	[ { TENCENTCLOUD_SECRET_ID => 'a', TENCENTCLOUD_SECRET_KEY => '"NobodyMaySee"' }, 'env', qr/^the environment variable TENCENTCLOUD_SECRET_KEY has no valid value$/ ],
+	[ { TENCENTCLOUD_SECRET_ID => 'a', TENCENTCLOUD_SECRET_KEY => 'b', TENCENTCLOUD_SECURITY_TOKEN => 'NobodyMaySee"' }, 'env', qr/^the environment variable TENCENTCLOUD_SECURITY_TOKEN has no valid value$/ ],
 	[ { TENCENTCLOUD_CREDENTIALS_FILE => 'credentials' }, 'file', qr/^the environment variable TENCENTCLOUD_CREDENTIALS_FILE is not an absolute path$/ ])
 {
 	my ($environment, $server, $message) = @$fault;
@@ -413,6 +422,18 @@ for my $fault (
 	$plain->restart;
 	my $failure = fails($plain->try(call_sql(server => $server)), '28000', $message, join ' ', sort keys %$environment);
 	unlike(join("\n", map { $_ // '' } %$failure), $secret, 'which shows no secret');
+	is($failure->{hint}, 'Write the value without quotes.', 'quotes: what to do') if grep { /^".*"$/ } values %$environment;
+}
+
+# The vendor's programs have three names for the token.  The first that is set is taken.
+my @tokens = map { "TENCENTCLOUD_$_" } qw(SESSION_TOKEN TOKEN SECURITY_TOKEN);
+for my $first (0 .. $#tokens)
+{
+	local @ENV{ @variables[ 0, 1 ] } = @env[ 0, 1 ];
+	local @ENV{@tokens} = (('') x $first, $env[2], ('another') x (@tokens - $first - 1));
+
+	$plain->restart;
+	is_deeply($plain->try(call_sql(server => 'env'))->{error}, undef, "a token in $tokens[$first]");
 }
 ok($plain->log_text !~ $secret, 'nor does the log');
 is($_->complaints, '', 'the stand-in has nothing to complain of') for $api, $machine, $poor, $faulty;
