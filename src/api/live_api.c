@@ -45,50 +45,80 @@
 #define MAX_TIME			INT64CONST(253402300799)	/* 9999-12-31T23:59:59Z */
 
 /*
- * The classes of error codes.  A code is looked up by its full name, then by
- * what is before its first dot; one that is not found is LIVE_UNKNOWN, as are
- * those that the API gives when it does not know itself what it did:
- * InternalError, FailedOperation, ServiceUnavailable,
+ * The classes of error codes, for all actions.  A code is looked up by its
+ * full name, then by the part before its first dot; one that is not found is
+ * LIVE_UNKNOWN, as are those that the API gives when it does not know itself
+ * what it did: InternalError, other FailedOperation codes, ServiceUnavailable,
  * ResponseSizeLimitExceeded.
+ *
+ * MissingParameter and UnknownParameter are not the request's fault: all
+ * required keys are always sent, and no others.  What is missing is the
+ * region, or what is unknown belongs to another version of the API.
  */
 typedef struct ErrorClass
 {
 	const char *code;
 	LiveOutcome outcome;
 	int			sqlstate;
+	int			retry_after;	/* seconds, at the least; 0: as usual */
 } ErrorClass;
 
+#define MANY_REQUESTS	LIVE_THROTTLED, ERRCODE_CONFIGURATION_LIMIT_EXCEEDED, 0
+#define QUOTA			LIVE_QUOTA, ERRCODE_CONFIGURATION_LIMIT_EXCEEDED
+#define CREDENTIALS		LIVE_CREDENTIALS, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION, 0
+#define PERMISSION		LIVE_PERMISSION, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION, 0
+#define SERVICE_STATE	LIVE_SERVICE_STATE, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, 0
+#define NOT_OFFERED		LIVE_ENVIRONMENT, ERRCODE_FEATURE_NOT_SUPPORTED, 0
+#define ADDRESS			LIVE_ENVIRONMENT, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, 0
+#define PARAMETERS		LIVE_REFUSED, ERRCODE_INVALID_PARAMETER_VALUE, 0
+#define OPERATION		LIVE_REFUSED, ERRCODE_FEATURE_NOT_SUPPORTED, 0
+
 static const ErrorClass error_classes[] = {
-	{"RequestLimitExceeded", LIVE_THROTTLED, ERRCODE_CONFIGURATION_LIMIT_EXCEEDED},
-	{"LimitExceeded.RateLimitExceeded", LIVE_THROTTLED, ERRCODE_CONFIGURATION_LIMIT_EXCEEDED},
-	{"LimitExceeded", LIVE_QUOTA, ERRCODE_CONFIGURATION_LIMIT_EXCEEDED},
+	{"RequestLimitExceeded", MANY_REQUESTS},
+	{"LimitExceeded.RateLimitExceeded", MANY_REQUESTS},
 
-	{"AuthFailure", LIVE_CREDENTIALS, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION},
-	{"UnauthorizedOperation", LIVE_CREDENTIALS, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION},
+	{"LimitExceeded.MaximumTask", QUOTA, 900},	/* of a day */
+	{"LimitExceeded", QUOTA, 0},
+	{"ResourceInsufficient", QUOTA, 0},
+	{"ResourcesSoldOut", QUOTA, 0},
+	{"ResourceUnavailable", QUOTA, 0},
+	{"ResourceInUse", QUOTA, 0},
 
-	{"ResourceNotFound.ForbidService", LIVE_SERVICE_STATE, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE},
-	{"ResourceNotFound.FreezeService", LIVE_SERVICE_STATE, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE},
-	{"ResourceNotFound.StopService", LIVE_SERVICE_STATE, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE},
-	{"ResourceNotFound.UserDisableService", LIVE_SERVICE_STATE, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE},
+	{"AuthFailure.UnauthorizedOperation", PERMISSION},
+	{"AuthFailure", CREDENTIALS},
+	{"UnauthorizedOperation", PERMISSION},
 
-	{"InvalidAction", LIVE_ENVIRONMENT, ERRCODE_FEATURE_NOT_SUPPORTED},
-	{"NoSuchProduct", LIVE_ENVIRONMENT, ERRCODE_FEATURE_NOT_SUPPORTED},
-	{"NoSuchVersion", LIVE_ENVIRONMENT, ERRCODE_FEATURE_NOT_SUPPORTED},
-	{"ActionOffline", LIVE_ENVIRONMENT, ERRCODE_FEATURE_NOT_SUPPORTED},
-	{"UnsupportedRegion", LIVE_ENVIRONMENT, ERRCODE_FEATURE_NOT_SUPPORTED},
-	{"UnsupportedProtocol", LIVE_ENVIRONMENT, ERRCODE_FEATURE_NOT_SUPPORTED},
-	{"IpInBlacklist", LIVE_ENVIRONMENT, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE},
-	{"IpNotInWhitelist", LIVE_ENVIRONMENT, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE},
+	{"ResourceNotFound.ForbidService", SERVICE_STATE},
+	{"ResourceNotFound.FreezeService", SERVICE_STATE},
+	{"ResourceNotFound.InvalidUser", SERVICE_STATE},
+	{"ResourceNotFound.StopService", SERVICE_STATE},
+	{"ResourceNotFound.UserDisableService", SERVICE_STATE},
+	{"ResourceNotFound.UserNotExist", SERVICE_STATE},
+	{"UnsupportedOperation.NotLVBCodeMode", SERVICE_STATE},
+	{"FailedOperation.AuthError", SERVICE_STATE},
+	{"FailedOperation.JiFeiNoEnoughFund", SERVICE_STATE},
+	{"FailedOperation.NoRealNameAuth", SERVICE_STATE},
+	{"FailedOperation.SdkNoPackage", SERVICE_STATE},
+	{"OperationDenied", SERVICE_STATE},
 
-	{"InvalidParameter", LIVE_REFUSED, ERRCODE_INVALID_PARAMETER_VALUE},
-	{"InvalidParameterValue", LIVE_REFUSED, ERRCODE_INVALID_PARAMETER_VALUE},
-	{"MissingParameter", LIVE_REFUSED, ERRCODE_INVALID_PARAMETER_VALUE},
-	{"UnknownParameter", LIVE_REFUSED, ERRCODE_INVALID_PARAMETER_VALUE},
-	{"UnsupportedOperation", LIVE_REFUSED, ERRCODE_FEATURE_NOT_SUPPORTED},
-	{"InvalidRequest", LIVE_REFUSED, ERRCODE_INVALID_PARAMETER_VALUE},
-	{"RequestSizeLimitExceeded", LIVE_REFUSED, ERRCODE_INVALID_PARAMETER_VALUE},
-	{"ResourceNotFound", LIVE_REFUSED, ERRCODE_INVALID_PARAMETER_VALUE},
-	{"DryRunOperation", LIVE_REFUSED, ERRCODE_INVALID_PARAMETER_VALUE},
+	{"InvalidAction", NOT_OFFERED},
+	{"NoSuchProduct", NOT_OFFERED},
+	{"NoSuchVersion", NOT_OFFERED},
+	{"ActionOffline", NOT_OFFERED},
+	{"UnsupportedRegion", NOT_OFFERED},
+	{"UnsupportedProtocol", NOT_OFFERED},
+	{"MissingParameter", NOT_OFFERED},
+	{"UnknownParameter", NOT_OFFERED},
+	{"IpInBlacklist", ADDRESS},
+	{"IpNotInWhitelist", ADDRESS},
+
+	{"InvalidParameter", PARAMETERS},
+	{"InvalidParameterValue", PARAMETERS},
+	{"UnsupportedOperation", OPERATION},
+	{"InvalidRequest", PARAMETERS},
+	{"RequestSizeLimitExceeded", PARAMETERS},
+	{"ResourceNotFound", PARAMETERS},
+	{"DryRunOperation", PARAMETERS},
 };
 
 static Tc3Signer *signer = NULL;
@@ -119,6 +149,8 @@ static const char *get_task_id(JsonbContainer *object);
 static JsonbContainer *read_response(const HttpReply *reply,
 									 LiveAnswer *answer);
 static void read_error(JsonbContainer *response, LiveAnswer *answer);
+static bool read_tasks(const JsonbValue *list, LiveAnswer *answer,
+					   List **tasks);
 static ListedTask *read_listed_task(const JsonbValue *value);
 static const ErrorClass *find_error_class(const char *code);
 
@@ -476,22 +508,11 @@ live_read_task_list(const HttpReply *reply, LiveAnswer *answer,
 		return;
 	}
 	if (getKeyJsonValueFromContainer(response, "TaskList", 8, &value) == NULL ||
-		value.type != jbvBinary ||
-		!JsonContainerIsArray(value.val.binary.data))
+		!read_tasks(&value, answer, tasks))
 	{
-		answer->message = "the answer has neither a TaskList nor an Error";
+		if (answer->message == NULL)
+			answer->message = "the answer has neither a TaskList nor an Error";
 		return;
-	}
-	for (uint32 i = 0; i < JsonContainerSize(value.val.binary.data); i++)
-	{
-		ListedTask *task = read_listed_task(getIthJsonbValueFromContainer(value.val.binary.data, i));
-
-		if (task == NULL)
-		{
-			answer->message = "the answer has a task that is not complete";
-			return;
-		}
-		*tasks = lappend(*tasks, task);
 	}
 	if (getKeyJsonValueFromContainer(response, "ScrollToken", 11, &value) != NULL &&
 		value.type != jbvNull)
@@ -506,6 +527,35 @@ live_read_task_list(const HttpReply *reply, LiveAnswer *answer,
 									 value.val.string.len);
 	}
 	answer->outcome = LIVE_DONE;
+}
+
+/*
+ * Read a TaskList into *tasks.  One that is null is an empty one, in an answer
+ * that the API has given a RequestId.
+ *
+ * Returns whether it is a list of tasks; if it is one with a task that is not
+ * complete, with a message in *answer.
+ */
+static bool
+read_tasks(const JsonbValue *list, LiveAnswer *answer, List **tasks)
+{
+	if (list->type == jbvNull)
+		return answer->request_id != NULL;
+	if (list->type != jbvBinary ||
+		!JsonContainerIsArray(list->val.binary.data))
+		return false;
+	for (uint32 i = 0; i < JsonContainerSize(list->val.binary.data); i++)
+	{
+		ListedTask *task = read_listed_task(getIthJsonbValueFromContainer(list->val.binary.data, i));
+
+		if (task == NULL)
+		{
+			answer->message = "the answer has a task that is not complete";
+			return false;
+		}
+		*tasks = lappend(*tasks, task);
+	}
+	return true;
 }
 
 static ListedTask *
@@ -613,6 +663,7 @@ read_error(JsonbContainer *response, LiveAnswer *answer)
 	{
 		answer->outcome = class->outcome;
 		answer->sqlstate = class->sqlstate;
+		answer->retry_after = class->retry_after;
 	}
 }
 

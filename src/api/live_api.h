@@ -108,6 +108,8 @@ typedef enum LiveOutcome
 	LIVE_THROTTLED,				/* refused by the rate limit */
 	LIVE_QUOTA,					/* refused by another limit */
 	LIVE_CREDENTIALS,			/* refused: who asks */
+	LIVE_PERMISSION,			/* refused: who asks for this, perhaps of the
+								 * domain alone */
 	LIVE_SERVICE_STATE,			/* refused: the account's service */
 	LIVE_ENVIRONMENT,			/* refused: where and how it was asked */
 	LIVE_REFUSED,				/* refused: the request itself, for good */
@@ -123,6 +125,7 @@ typedef struct LiveAnswer
 	const char *request_id;
 	const char *error_code;		/* the API's */
 	const char *message;		/* the API's, or ours */
+	int			retry_after;	/* seconds not to ask again; 0: as usual */
 	int64		ahead;			/* seconds that the API's clock is ahead of
 								 * this machine's; 0: or it does not say */
 } LiveAnswer;

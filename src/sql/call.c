@@ -5,9 +5,9 @@
  *
  * A call waits for the next free slot of the account's limit, sends one
  * signed request over the connection that the session keeps, and returns what
- * the API answered, or raises it as an error.  Only one that was refused for
- * its token is sent once more: of a request that left and was not answered
- * nobody knows what it did.
+ * the API answered, or raises it as an error.  Only what was certainly not
+ * done is sent again: a request that was refused by the rate limit, until its
+ * caller's time is over; and once, one that was refused for its token.
  *
  * What a call does outside the database is not undone when the transaction
  * is rolled back.
@@ -43,7 +43,8 @@ typedef struct Call
 	RateTicket	ticket;
 	HttpTransfer *transfer;
 	bool		sent;			/* was an attempt? */
-	bool		refused;		/* was an attempt refused, for its token? */
+	bool		refused;		/* was an attempt, for its token? */
+	bool		throttled;		/* was the last one? */
 } Call;
 
 /* Reads what an action's reply means */
@@ -80,6 +81,9 @@ static void count_call(const char *server, bool failed);
 static MonotonicUs try_turns(const LiveServer *server, MonotonicUs newer_than,
 							 Call *call, char *body, ReplyReader read,
 							 void *arg, LiveAnswer *answer);
+static bool try_turn(const LiveServer *server, MonotonicUs newer_than,
+					 Call *call, char *body, ReplyReader read, void *arg,
+					 LiveAnswer *answer, MonotonicUs *read_at);
 static bool try_once(const LiveServer *server, const Credentials *credentials,
 					 Call *call, char *body, ReplyReader read, void *arg,
 					 LiveAnswer *answer);
@@ -559,9 +563,10 @@ try_tokens(const LiveServer *server, Call *call, char *body,
 }
 
 /*
- * Send one request, with credentials that are read anew, and newer than the
- * given time if they can be.  A slot may pass while a connection is made: then
- * with another one.
+ * Send one request, with credentials that are newer than the given time if
+ * they can be.  A slot may pass while a connection is made: then with another
+ * one, a few times.  One that is refused by the rate limit is sent again as
+ * long as the caller waits, with the credentials that there are by then.
  *
  * Returns when the credentials had been read.
  */
@@ -569,23 +574,41 @@ static MonotonicUs
 try_turns(const LiveServer *server, MonotonicUs newer_than, Call *call,
 		  char *body, ReplyReader read, void *arg, LiveAnswer *answer)
 {
-	Credentials *credentials = credentials_get(server, GetUserId(), newer_than);
-	MonotonicUs read_at = monotonic_now();
+	MonotonicUs read_at;
+	int			missed = 0;
+	bool		again;
 
+	do
+	{
+		again = !try_turn(server, newer_than, call, body, read, arg, answer,
+						  &read_at) && ++missed < MAX_TURNS;
+		call->throttled = answer->outcome == LIVE_THROTTLED;
+	} while (again || call->throttled);
+	return read_at;
+}
+
+/*
+ * Do so once.  Returns false if its slot had passed.
+ */
+static bool
+try_turn(const LiveServer *server, MonotonicUs newer_than, Call *call,
+		 char *body, ReplyReader read, void *arg, LiveAnswer *answer,
+		 MonotonicUs *read_at)
+{
+	Credentials *credentials = credentials_get(server, GetUserId(), newer_than);
+	volatile bool in_time = false;
+
+	*read_at = monotonic_now();
 	PG_TRY();
 	{
-		for (int turn = 0; turn < MAX_TURNS; turn++)
-		{
-			if (try_once(server, credentials, call, body, read, arg, answer))
-				break;
-		}
+		in_time = try_once(server, credentials, call, body, read, arg, answer);
 	}
 	PG_FINALLY();
 	{
 		wipe_credentials(credentials);
 	}
 	PG_END_TRY();
-	return read_at;
+	return in_time;
 }
 
 /*
@@ -738,6 +761,9 @@ describe_call(void *arg)
 	if (call->transfer != NULL && http_sent(call->transfer))
 		errcontext("%s on server \"%s\": the request had been sent, and may be carried out",
 				   call->action, call->server);
+	else if (call->throttled)
+		errcontext("%s on server \"%s\": the request had been refused by the rate limit, and nothing was done",
+				   call->action, call->server);
 	else if (call->refused)
 		errcontext("%s on server \"%s\": the request had been refused for its token, and nothing was done",
 				   call->action, call->server);
@@ -764,19 +790,21 @@ raise_failure(const LiveServer *server, const char *action,
 			message = "could not reach server \"%s\" for %s";
 			hint = "Nothing was sent: the call may be made again.";
 			break;
-		case LIVE_THROTTLED:
-			message = "server \"%s\" refused %s: too many requests a second";
-			hint = "Nothing was done: the call may be made again. If others use the same account, lower the server option \"requests_per_second\".";
-			break;
 		case LIVE_QUOTA:
 			message = "server \"%s\" refused %s: a limit of the account is reached";
-			hint = "Nothing was done: the call may be made again once tasks have ended.";
+			hint = answer->retry_after > 0 ?
+				"Nothing was done: the call may be made again once the account may make more tasks." :
+				"Nothing was done: the call may be made again once tasks have ended.";
 			break;
 		case LIVE_CREDENTIALS:
 			message = "server \"%s\" refused the credentials for %s";
 			hint = server->credentials == FROM_USER_MAPPING ?
 				"Check the user mapping's secret_id, secret_key and token, what the account may do, and this machine's clock." :
 				"Check this machine's credentials, of the kind that the server option \"credentials\" names, what the account may do, and this machine's clock.";
+			break;
+		case LIVE_PERMISSION:
+			message = "server \"%s\" refused the account permission for %s";
+			hint = "See in the console what the account may do with this domain, and with the Live service.";
 			break;
 		case LIVE_SERVICE_STATE:
 			message = "server \"%s\" refused %s: the account's service is not active";
@@ -787,7 +815,9 @@ raise_failure(const LiveServer *server, const char *action,
 			hint = "Check the server options \"endpoint\" and \"region\", and the account's address lists.";
 			break;
 		case LIVE_REFUSED:
-			message = "server \"%s\" refused the parameters of %s";
+			message = answer->sqlstate == ERRCODE_FEATURE_NOT_SUPPORTED ?
+				"server \"%s\" does not support what was asked of %s" :
+				"server \"%s\" refused the parameters of %s";
 			break;
 		default:
 			message = "it is unknown whether server \"%s\" carried out %s";

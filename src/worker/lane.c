@@ -374,6 +374,7 @@ lane_note_answer(Lane *lane, RateKey key, MonotonicUs signed_at,
 				!is_first_refusal(lane, signed_at, answer))
 				lane_pause(lane, reason);
 			break;
+		case LIVE_PERMISSION:
 		case LIVE_SERVICE_STATE:
 			lane_pause(lane, reason);
 			break;

@@ -627,6 +627,7 @@ take_failure(Inquiry *inquiry, const HttpReply *reply,
 			break;
 		case LIVE_NOT_SENT:
 		case LIVE_CREDENTIALS:
+		case LIVE_PERMISSION:
 		case LIVE_SERVICE_STATE:
 		case LIVE_ENVIRONMENT:
 			/* paused: the request stays due */
@@ -643,12 +644,11 @@ means_no_such_action(const LiveAnswer *answer)
 {
 	const char *code = answer->error_code;
 
-	return code != NULL &&
-		(strncmp(code, "InvalidAction", 13) == 0 ||
-		 strncmp(code, "ActionOffline", 13) == 0 ||
-		 strncmp(code, "UnsupportedOperation", 20) == 0 ||
-		 strncmp(code, "UnauthorizedOperation", 21) == 0 ||
-		 strcmp(code, "AuthFailure.UnauthorizedOperation") == 0);
+	return answer->outcome == LIVE_PERMISSION ||
+		(code != NULL &&
+		 (strncmp(code, "InvalidAction", 13) == 0 ||
+		  strncmp(code, "ActionOffline", 13) == 0 ||
+		  strncmp(code, "UnsupportedOperation", 20) == 0));
 }
 
 /*

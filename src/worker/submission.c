@@ -70,6 +70,7 @@ static void judge(Request *request, const HttpReply *reply,
 				  const LiveAnswer *answer);
 static void put_in_doubt(Request *request, const char *message);
 static void put_back(Request *request, bool free_of_charge);
+static void put_off(Request *request, MonotonicUs least);
 static void finish(Request *request);
 
 /*
@@ -506,6 +507,8 @@ judge(Request *request, const HttpReply *reply, const LiveAnswer *answer)
 			break;
 		case LIVE_QUOTA:
 			put_back(request, false);
+			if (answer->retry_after > 0)
+				put_off(request, answer->retry_after * US_PER_SECOND);
 			break;
 		case LIVE_NOT_SENT:
 			if (reply->lapsed && reply->connections == 0)
@@ -514,6 +517,7 @@ judge(Request *request, const HttpReply *reply, const LiveAnswer *answer)
 			break;
 		case LIVE_THROTTLED:
 		case LIVE_CREDENTIALS:
+		case LIVE_PERMISSION:
 		case LIVE_SERVICE_STATE:
 		case LIVE_ENVIRONMENT:
 			put_back(request, true);
@@ -556,6 +560,21 @@ put_back(Request *request, bool free_of_charge)
 			Min(GetCurrentTimestamp() + submission_backoff(outcome->attempt),
 				request->end_time);
 	lane_has_work_from(request->job.lane, request->start, outcome->id);
+}
+
+/*
+ * A request that has gone back to pending goes again no sooner than this, and up
+ * to twice as late: others may have been refused with it.
+ */
+static void
+put_off(Request *request, MonotonicUs least)
+{
+	FinishedRequest *outcome = &request->outcome;
+	double		share = pg_prng_double(&pg_global_prng_state);
+
+	outcome->next_attempt_at =
+		Min(GetCurrentTimestamp() + least +
+			(MonotonicUs) (share * (double) least), request->end_time);
 }
 
 /*

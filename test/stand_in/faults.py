@@ -176,6 +176,10 @@ FAULTS = {
 
     "endless-list": Kind(ANSWER, SPOILS, None, "A page without tasks whose ScrollToken is the same each time.",
                          lambda response, _: Reply.api({"TaskList": [], "ScrollToken": "again", "RequestId": response["RequestId"]})),
+    "null-list": Kind(ANSWER, SPOILS, None, "A page whose TaskList is null.",
+                      lambda response, _: Reply.api({"TaskList": None, "ScrollToken": "", "RequestId": response["RequestId"]})),
+    "nameless-null-list": Kind(ANSWER, SPOILS, None, "The same without a RequestId.",
+                               lambda response, _: Reply.api({"TaskList": None, "ScrollToken": ""})),
     "odd-list": Kind(ANSWER, SPOILS, word, "A page with a task whose StartTime is this JSON.", answer_odd_list),
 
     "close": Kind(WIRE, SPOILS, None, "FIN without an answer.",

@@ -12,41 +12,51 @@ use Test::More;
 # Of each class: message, hint, and the codes by SQLSTATE
 my $call    = 'CreateScreenshotTask';
 my @classes = (
-	[   qq(server "tencent_live" refused $call: too many requests a second),
-		'Nothing was done: the call may be made again. If others use the same account, lower the server option "requests_per_second".',
+	[   qq(server "tencent_live" refused $call: a limit of the account is reached),
+		'Nothing was done: the call may be made again once tasks have ended.',
 		'53400' => [
-			qw(RequestLimitExceeded RequestLimitExceeded.UinLimitExceeded
-			  RequestLimitExceeded.GlobalRegionUinLimitExceeded RequestLimitExceeded.IPLimitExceeded
-			  LimitExceeded.RateLimitExceeded)
+			qw(LimitExceeded LimitExceeded.MaximumRunningTask LimitExceeded.Other ResourceInsufficient ResourceInsufficient.Any
+			  ResourcesSoldOut ResourceUnavailable.Any ResourceInUse)
 		]
 	],
 	[   qq(server "tencent_live" refused $call: a limit of the account is reached),
-		'Nothing was done: the call may be made again once tasks have ended.',
-		'53400' => [qw(LimitExceeded LimitExceeded.MaximumRunningTask LimitExceeded.Other)]
+		'Nothing was done: the call may be made again once the account may make more tasks.',
+		'53400' => [qw(LimitExceeded.MaximumTask)]
 	],
 	[   qq(server "tencent_live" refused the credentials for $call),
 		"Check the user mapping's secret_id, secret_key and token, what the account may do, and this machine's clock.",
 		'28000' => [
 			qw(AuthFailure AuthFailure.SignatureFailure AuthFailure.SignatureExpire AuthFailure.SecretIdNotFound
-			  AuthFailure.TokenFailure UnauthorizedOperation UnauthorizedOperation.CamNoAuth)
+			  AuthFailure.TokenFailure)
 		]
+	],
+	[   qq(server "tencent_live" refused the account permission for $call),
+		'See in the console what the account may do with this domain, and with the Live service.',
+		'28000' => [qw(UnauthorizedOperation UnauthorizedOperation.CamNoAuth AuthFailure.UnauthorizedOperation)]
 	],
 	[   qq(server "tencent_live" refused $call: the account's service is not active),
 		'Look at the state of the Live service in the console.',
-		'55000' => [ map { "ResourceNotFound.$_" } qw(ForbidService FreezeService StopService UserDisableService) ]
+		'55000' => [
+			qw(UnsupportedOperation.NotLVBCodeMode FailedOperation.JiFeiNoEnoughFund FailedOperation.NoRealNameAuth
+			  FailedOperation.SdkNoPackage FailedOperation.AuthError OperationDenied OperationDenied.Any),
+			map { "ResourceNotFound.$_" } qw(ForbidService FreezeService StopService UserDisableService InvalidUser UserNotExist)
+		]
 	],
 	[   qq(server "tencent_live" does not offer $call to this client),
 		q(Check the server options "endpoint" and "region", and the account's address lists.),
-		'0A000' => [qw(InvalidAction NoSuchProduct NoSuchVersion ActionOffline UnsupportedRegion UnsupportedProtocol)],
+		'0A000' => [qw(InvalidAction NoSuchProduct NoSuchVersion ActionOffline UnsupportedRegion UnsupportedProtocol MissingParameter UnknownParameter)],
 		'55000' => [qw(IpInBlacklist IpNotInWhitelist)]
 	],
 	[   qq(server "tencent_live" refused the parameters of $call),
 		undef,
 		'22023' => [
-			qw(InvalidParameter InvalidParameter.TooLong InvalidParameterValue MissingParameter UnknownParameter
+			qw(InvalidParameter InvalidParameter.TooLong InvalidParameterValue
 			  InvalidRequest RequestSizeLimitExceeded ResourceNotFound ResourceNotFound.Other DryRunOperation)
-		],
-		'0A000' => [qw(UnsupportedOperation)]
+		]
+	],
+	[   qq(server "tencent_live" does not support what was asked of $call),
+		undef,
+		'0A000' => [qw(UnsupportedOperation UnsupportedOperation.Other)]
 	],
 	[   qq(it is unknown whether server "tencent_live" carried out $call),
 		'Find out before the call is made again: it may have been carried out.',
@@ -69,6 +79,26 @@ for my $class (@classes)
 		check_code($_, $sqlstate, $message, $hint) for @$codes;
 	}
 }
+
+# A call that is throttled waits for another permit, and tries again until its own time is over.  Nothing was done.
+for my $code (qw(RequestLimitExceeded RequestLimitExceeded.UinLimitExceeded RequestLimitExceeded.GlobalRegionUinLimitExceeded
+	RequestLimitExceeded.IPLimitExceeded LimitExceeded.RateLimitExceeded))
+{
+	my $stream = "fault:error=$code,times=1";
+	my $result = $node->try(call_sql(stream_name => $stream));
+
+	is($result->{error}, undef, "$code: the call succeeds");
+	my ($refused, $made, @more) = $api->requests(stream_name => $stream);
+	is_deeply([ $refused->{outcome}, $made->{outcome}, scalar @more ], [ $code, 'TaskId', 0 ], "$code: it was sent once more");
+	cmp_ok($made->{time} - $refused->{time}, '>=', 1, "$code: a second later at least");
+}
+my $throttled = 'fault:error=RequestLimitExceeded#for ever';
+my $in_vain   = $node->begin('SET statement_timeout = \'8s\';' . call_sql(stream_name => $throttled));
+ok($api->wait_for_requests(2, stream_name => $throttled), 'throttled again and again: it tries again and again');
+my $error = $in_vain->end->{error};
+is_deeply([ @$error{qw(sqlstate message context)} ], [ '57014', 'canceling statement due to statement timeout',
+	'CreateScreenshotTask on server "tencent_live": the request had been refused by the rate limit, and nothing was done' ], 'throttled: until statement_timeout');
+is(scalar $api->ledger(stream_name => $throttled), 0, 'throttled: nothing was done');
 
 # An ambiguous answer may hide a task
 my $stream = 'fault:error=InternalError,create';

@@ -15,19 +15,26 @@ my %codes = (
 		qw(RequestLimitExceeded RequestLimitExceeded.UinLimitExceeded RequestLimitExceeded.IPLimitExceeded
 		  RequestLimitExceeded.GlobalRegionUinLimitExceeded LimitExceeded.RateLimitExceeded)
 	],
-	quota => [qw(LimitExceeded LimitExceeded.MaximumRunningTask LimitExceeded.Other)],
+	quota => [
+		qw(LimitExceeded LimitExceeded.MaximumRunningTask LimitExceeded.Other ResourceInsufficient ResourceInsufficient.Any
+		  ResourcesSoldOut ResourceUnavailable.Any ResourceInUse)
+	],
+	daily => [qw(LimitExceeded.MaximumTask)],
 	role  => [
 		qw(AuthFailure.SignatureFailure AuthFailure.SignatureExpire AuthFailure.SecretIdNotFound AuthFailure.TokenFailure
 		  UnauthorizedOperation UnauthorizedOperation.CamNoAuth ResourceNotFound.ForbidService
-		  ResourceNotFound.FreezeService ResourceNotFound.StopService ResourceNotFound.UserDisableService)
+		  ResourceNotFound.FreezeService ResourceNotFound.StopService ResourceNotFound.UserDisableService
+		  ResourceNotFound.InvalidUser ResourceNotFound.UserNotExist UnsupportedOperation.NotLVBCodeMode
+		  FailedOperation.JiFeiNoEnoughFund FailedOperation.NoRealNameAuth FailedOperation.SdkNoPackage
+		  FailedOperation.AuthError OperationDenied OperationDenied.Any)
 	],
 	server => [
 		qw(InvalidAction NoSuchProduct NoSuchVersion ActionOffline UnsupportedRegion IpInBlacklist IpNotInWhitelist
-		  UnsupportedProtocol)
+		  UnsupportedProtocol MissingParameter UnknownParameter)
 	],
 	request => [
-		qw(InvalidParameter InvalidParameter.TooLong InvalidParameterValue MissingParameter UnknownParameter
-		  UnsupportedOperation InvalidRequest RequestSizeLimitExceeded ResourceNotFound ResourceNotFound.Other
+		qw(InvalidParameter InvalidParameter.TooLong InvalidParameterValue
+		  UnsupportedOperation UnsupportedOperation.Other InvalidRequest RequestSizeLimitExceeded ResourceNotFound ResourceNotFound.Other
 		  DryRunOperation)
 	],
 	unknown => [
@@ -37,6 +44,7 @@ my %codes = (
 my %state_after = (
 	limit   => "status = 'pending' AND attempts = 0 AND next_attempt_at IS NULL",
 	quota   => "status = 'pending' AND attempts > 0 AND next_attempt_at > sent_at",
+	daily   => "status = 'pending' AND attempts = 1 AND next_attempt_at - sent_at BETWEEN interval '15 min' AND interval '31 min'",
 	role    => "status = 'pending' AND attempts = 0 AND next_attempt_at IS NULL",
 	server  => "status = 'pending' AND attempts = 0 AND next_attempt_at IS NULL",
 	request => "status = 'failed' AND attempts = 1 AND finished_at >= sent_at",
@@ -74,6 +82,7 @@ ok($node->wait_for_table("status = 'in_doubt'", where => "stream_name = '$hidden
 # The end of all faults, and with a reload of all pauses
 $api->clear_orders;
 $node->reload;
+$node->safe_psql('postgres', "SELECT retry_screenshot_task_request(id) FROM screenshot_task_request WHERE error_code = 'LimitExceeded.MaximumTask'");
 ok($node->wait_for_table, 'all that was pending is sent');
 for my $class (@classes)
 {
@@ -129,7 +138,7 @@ sub check_end
 		[ 'created', @{ $tasks[0] }{qw(task_id request_id)}, undef, undef ],
 		"$code: created in the end");
 	is(@tasks, 1, "$code: once");
-	is($row->{attempts}, $class eq 'quota' ? 1 + $api->requests(stream_name => $code, outcome => $code) : 1,
-		$class eq 'quota' ? "$code: each attempt counts" : "$code: only the last attempt counts");
+	is($row->{attempts}, $class =~ /^(?:quota|daily)$/ ? 1 + $api->requests(stream_name => $code, outcome => $code) : 1,
+		$class =~ /^(?:quota|daily)$/ ? "$code: each attempt counts" : "$code: only the last attempt counts");
 	return;
 }

@@ -87,9 +87,17 @@ for (@names)
 	is($api->requests(stream_name => $name, action => 'CreateScreenshotTask'), 1, "$shown: sent once");
 }
 
+# A list that is null is an empty one, in an answer that has a RequestId.
+$api->order(fault => 'null-list', stream => 'null list', action => 'DescribeScreenshotTask', times => 0);
+$api->order(fault => 'error=InternalError', stream => 'null list', action => 'CreateScreenshotTask');
+$node->safe_psql('postgres', insert_sql(stream_name => 'null list'));
+ok($node->wait_for_table("status = 'created' AND attempts = 2", where => "stream_name = 'null list'"), 'a null list: nothing is found, and the request sent again');
+is_deeply($node->try("SELECT * FROM describe_screenshot_tasks(now(), now() + interval '1 d', stream_name => 'null list')"), { rows => [], error => undef }, 'a null list: a call lists nothing');
+
 # Lists that lie: the request stays in doubt, and nothing is sent again
 my %lies = (
 	'endless-list'           => qr/^in doubt, and DescribeScreenshotTask is refused \(it lists no end of tasks\): look whether /,
+	'nameless-null-list'     => qr/^in doubt, and DescribeScreenshotTask was asked in vain: the answer has neither a TaskList nor an Error$/,
 	'odd-list=1e131071'      => undef,
 	'odd-list=-1'            => undef,
 	'odd-list=1.5'           => undef,
@@ -113,7 +121,7 @@ for my $lie (@lies)
 
 	my $error = $node->try("SELECT * FROM describe_screenshot_tasks(now(), now() + interval '1 d', stream_name => '$lie')")->{error};
 	is_deeply([ @$error{qw(sqlstate message)} ],
-		$lies{$lie} ? [ '08007', 'server "tencent_live" lists no end of tasks' ] :
+		$lie eq 'endless-list' ? [ '08007', 'server "tencent_live" lists no end of tasks' ] :
 		[ '08007', 'it is unknown whether server "tencent_live" carried out DescribeScreenshotTask' ], "$lie: describe_screenshot_tasks()");
 }
 $api->clear_orders;
