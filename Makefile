@@ -15,6 +15,7 @@ OBJS = \
 	src/config/machine_role.o \
 	src/config/seal.o \
 	src/config/server.o \
+	src/config/trust.o \
 	src/net/http.o \
 	src/net/rate_limit.o \
 	src/screenshot_task.o \

@@ -4,15 +4,13 @@
 \pset format unaligned
 \pset tuples_only on
 \pset fieldsep ' '
-GRANT USAGE ON FOREIGN DATA WRAPPER tencent_cloud TO regress_screenshot_app;
-SET ROLE regress_screenshot_app;
 CREATE SERVER own FOREIGN DATA WRAPPER tencent_cloud OPTIONS (endpoint 'https://127.0.0.1:1', region 'r',
 	language 'en-US', requests_per_second '1', connect_timeout '1s', request_timeout '1s', proxy 'http://127.0.0.1:1',
 	max_in_flight '1', in_doubt 'hold', credentials 'user_mapping', ca_file '/none');
 CREATE USER MAPPING FOR regress_screenshot_app SERVER own OPTIONS (secret_id 'i', secret_key 'k', token 't');
 
 -- What could end a line, or a text, or begin another, has no place in any
--- option, whether it is set at first or changed, and whoever owns the server.
+-- option, whether it is set at first or changed, even for superusers.
 CREATE FUNCTION pg_temp.spoiled(value text) RETURNS SETOF text LANGUAGE sql AS $$
 	SELECT format(form, value) FROM unnest(ARRAY[
 		E'%s\r\nX-Forged: 1', E'%s\n', E'%s\r', E'\n%s', E'%s\tx', E'%s x', E'%s\x01', E'%s\x7f', '%sé', '%s直播', E'%s\u2028x', E'%s\u0085']) AS form
@@ -47,9 +45,7 @@ ORDER BY option, url COLLATE "C";
 
 -- A pipe or a device that never ends is no file of certificates.
 SELECT outcome(format('ALTER SERVER own OPTIONS (SET ca_file %L)', file)) FROM unnest(ARRAY['/dev/zero', '/dev/stdin', '/proc/self/fd', '/', '../x', '~/x']) AS file;
-RESET ROLE;
 
 \pset format aligned
 \pset tuples_only off
 DROP SERVER own CASCADE;
-REVOKE ALL ON FOREIGN DATA WRAPPER tencent_cloud FROM regress_screenshot_app;

@@ -26,7 +26,7 @@ SELECT option, value, try_server(option, value) FROM (VALUES
 	('requests_per_second', '1'), ('requests_per_second', '100000'), ('requests_per_second', '08'),
 	('max_in_flight', '1'), ('max_in_flight', '125'),
 	('connect_timeout', '1ms'), ('connect_timeout', '500'), ('connect_timeout', '5 s'),
-	('request_timeout', '1.5s'), ('request_timeout', '2min'), ('request_timeout', '1h'),
+	('connect_timeout', '60s'), ('request_timeout', '1.5s'), ('request_timeout', '2min'), ('request_timeout', '5min'),
 	('ca_file', '/etc/ssl/certs/ca-certificates.crt'), ('proxy', 'http://192.0.2.1:3128'),
 	('in_doubt', 'reconcile'), ('in_doubt', 'hold'), ('in_doubt', 'resend'),
 	('credentials', 'user_mapping'), ('credentials', 'environment'), ('credentials', 'file'), ('credentials', 'role'),
@@ -51,9 +51,9 @@ FROM (VALUES
 	(8, 'language', ARRAY['', 'en-us', 'de-DE']),
 	(9, 'requests_per_second', ARRAY['', '0', '-1', '100001', '20s', 'many', '99999999999']),
 	(10, 'max_in_flight', ARRAY['0', '126']),
-	(11, 'connect_timeout', ARRAY['', '0', '-1s', '1us', '61min', '1d', '5 parsecs', 'soon', '99999999999']),
-	(12, 'request_timeout', ARRAY['0s']),
-	(13, 'ca_file', ARRAY['', 'ca.crt']),
+	(11, 'connect_timeout', ARRAY['', '0', '-1s', '1us', '60001ms', '1h', '1d', '5 parsecs', 'soon', '99999999999']),
+	(12, 'request_timeout', ARRAY['0s', '300001ms', '6min', '1h']),
+	(13, 'ca_file', ARRAY['', 'ca.crt', '/dev/zero', '/etc']),
 	(14, 'proxy', ARRAY['', '192.0.2.1:3128']),
 	(15, 'proxy', ARRAY['ftp://192.0.2.1:3128']),
 	(16, 'proxy', ARRAY['http://192.0.2.1/path']),
@@ -95,27 +95,52 @@ CREATE USER MAPPING FOR CURRENT_USER SERVER tencent_live OPTIONS (endpoint 'http
 ALTER FOREIGN DATA WRAPPER tencent_cloud OPTIONS (ADD region 'ap-guangzhou');
 CREATE FOREIGN TABLE t (a int) SERVER tencent_live OPTIONS (region 'ap-guangzhou');
 
--- what lends this machine's credentials is for superusers to set
+-- A role that may create servers reaches the vendor from there, and nobody else.
 GRANT USAGE ON FOREIGN DATA WRAPPER tencent_cloud TO regress_screenshot_app;
-CREATE SERVER lends FOREIGN DATA WRAPPER tencent_cloud
-	OPTIONS (endpoint 'https://127.0.0.1:1', credentials 'environment');
+CREATE SERVER lends FOREIGN DATA WRAPPER tencent_cloud OPTIONS (endpoint 'https://127.0.0.1:1', credentials 'environment');
+CREATE SERVER given FOREIGN DATA WRAPPER tencent_cloud;
+CREATE USER MAPPING FOR regress_screenshot_app SERVER given OPTIONS (secret_id 'i', secret_key 'k');
 ALTER SERVER lends OWNER TO regress_screenshot_app;
+ALTER SERVER given OWNER TO regress_screenshot_app;
 SET ROLE regress_screenshot_app;
-CREATE SERVER s FOREIGN DATA WRAPPER tencent_cloud OPTIONS (credentials 'role');
+\pset format unaligned
+\pset tuples_only on
+SELECT option, value, left(try_server(option, value), 5) FROM (VALUES
+	('endpoint', 'https://live.tencentcloudapi.com'), ('endpoint', 'https://tencentcloudapi.com/'), ('endpoint', 'https://Live.Intl.TencentCloudAPI.com:443'),
+	('endpoint', 'https://live.tencentcloudapi.com.cn'), ('endpoint', 'https://live.ap-guangzhou.tencentcloudapi.cn'),
+	('endpoint', 'https://live.tencentcloudapi.com:8443'), ('endpoint', 'https://live.tencentcloudapi.com:80'), ('endpoint', 'https://live.tencentcloudapi.com.'),
+	('endpoint', 'https://livetencentcloudapi.com'), ('endpoint', 'https://tencentcloudapi.com.evil.com'), ('endpoint', 'https://tencentcloudapi.com.cn.com'),
+	('endpoint', 'https://cn'), ('endpoint', 'https://127.0.0.1'), ('endpoint', 'http://127.0.0.1'), ('endpoint', 'http://localhost'), ('endpoint', 'https://metadata.tencentyun.com'),
+	('proxy', 'http://192.0.2.1:3128'), ('ca_file', '/etc/ssl/certs/ca-certificates.crt'), ('ca_file', '/none'), ('ca_file', '/etc'), ('metadata_endpoint', 'http://metadata.tencentyun.com'),
+	('credentials', 'user_mapping'), ('credentials', 'environment'), ('credentials', 'file'), ('credentials', 'role'),
+	('requests_per_second', '5'), ('in_doubt', 'hold'), ('request_timeout', '5s')) AS v (option, value);
+\pset tuples_only off
+\pset format aligned
+CREATE SERVER s FOREIGN DATA WRAPPER tencent_cloud OPTIONS (endpoint 'https://192.0.2.1');
 CREATE SERVER s FOREIGN DATA WRAPPER tencent_cloud OPTIONS (metadata_endpoint 'http://127.0.0.1:1');
-ALTER SERVER lends OPTIONS (SET endpoint 'https://192.0.2.1');
-ALTER SERVER lends OPTIONS (ADD region 'ap-guangzhou', SET credentials 'file');
+-- all options of a server that has one of them
+ALTER SERVER given OPTIONS (ADD region 'ap-guangzhou', ADD proxy 'http://192.0.2.1:3128');
+ALTER SERVER given OPTIONS (ADD region 'ap-guangzhou');
+ALTER SERVER lends OPTIONS (SET endpoint 'https://live.tencentcloudapi.com');
+ALTER SERVER lends OPTIONS (SET credentials 'user_mapping');
 
--- and to keep: its owner must be one when it is used
+-- And once a server has one, its owner must be a superuser when it is used.
 PREPARE call AS SELECT create_screenshot_task('livetest', '5000.live.push.com', 'live', now() + '1 hour', 20001, server => 'lends');
 EXECUTE call;
 \echo :SQLSTATE
-ALTER SERVER lends OPTIONS (SET credentials 'user_mapping');
+RESET ROLE;
 EXECUTE call;
-ALTER SERVER lends OPTIONS (DROP credentials, SET endpoint 'https://127.0.0.1:2');
+SELECT outcome(format('ALTER SERVER given OPTIONS (ADD %s); %s', option,
+			   $$SELECT preview_screenshot_task('livetest', '5000.live.push.com', 'live', now() + '1 hour', 20001, server => 'given')$$))
+FROM unnest(ARRAY[$$endpoint 'https://192.0.2.1'$$, $$endpoint 'https://live.tencentcloudapi.com:8443'$$, $$proxy 'http://192.0.2.1:3128'$$,
+				  $$ca_file '/etc/ssl/certs/ca-certificates.crt'$$, $$metadata_endpoint 'http://192.0.2.1'$$, $$credentials 'role'$$]) AS option;
+SET ROLE regress_screenshot_app;
+ALTER SERVER lends OPTIONS (DROP credentials, SET endpoint 'https://live.tencentcloudapi.com');
+EXECUTE call;
 RESET ROLE;
 DEALLOCATE call;
 DROP SERVER lends;
+DROP SERVER given CASCADE;
 REVOKE USAGE ON FOREIGN DATA WRAPPER tencent_cloud FROM regress_screenshot_app;
 
 DROP FUNCTION try_server, try_mapping;

@@ -6,8 +6,8 @@
  * They are those of the role's user mapping; or, if the server's option
  * "credentials" says so, this machine's own: from the environment that the
  * server was started in, from a file, or of the machine's role.  These are lent
- * to whoever has USAGE on the server, on the word of the server's owner, who
- * must be a superuser for that, and be one still.
+ * to whoever has USAGE on the server, which a superuser must own for that: see
+ * trust.c.
  *
  * What is read is one set, read anew at each use: id, key and token of two
  * sets make none.
@@ -66,7 +66,6 @@ static const char *const token_variables[] = {
 /* How often to read a file that is changed meanwhile */
 #define MAX_READS		5
 
-static void check_owner(const LiveServer *server);
 static RoleTable *role_table(void);
 static void read_user_mapping(const LiveServer *server, Oid role,
 							  Credentials *credentials);
@@ -96,8 +95,7 @@ pg_noreturn static void raise_role_failure(const char *problem);
  * if that is 0; it may have to be fetched first, by another process and then by
  * this one, for ROLE_FETCH_TIMEOUT each.  Interrupts are served then.
  *
- * palloc'd; wipe_credentials() after use.  Raises an error if there are none,
- * or if the server may not lend them.
+ * palloc'd; wipe_credentials() after use.  Raises an error if there are none.
  */
 Credentials *
 credentials_get(const LiveServer *server, Oid role, MonotonicUs newer_than)
@@ -141,8 +139,6 @@ credentials_find(const LiveServer *server, Oid role, const RoleWish *wish,
 	char	   *problem;
 
 	*state = ROLE_KNOWN;
-	if (server->credentials != FROM_USER_MAPPING)
-		check_owner(server);
 	PG_TRY();
 	{
 		switch (server->credentials)
@@ -175,26 +171,6 @@ credentials_find(const LiveServer *server, Oid role, const RoleWish *wish,
 		return credentials;
 	pfree(credentials);
 	return NULL;
-}
-
-/*
- * Check that a server may lend this machine's credentials.
- */
-static void
-check_owner(const LiveServer *server)
-{
-	if (superuser_arg(server->owner))
-		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("server \"%s\" may not send with credentials of this machine, since its owner is not a superuser",
-					server->name),
-			 errdetail("Its option \"credentials\" is \"%s\", and its owner is %s.",
-					   credentials_source_name(server->credentials),
-					   quote_identifier(GetUserNameFromId(server->owner, false))),
-			 errhint("Have a superuser ALTER SERVER %s OWNER TO a superuser, or ALTER SERVER %s OPTIONS (SET credentials 'user_mapping').",
-					 quote_identifier(server->name),
-					 quote_identifier(server->name))));
 }
 
 /*

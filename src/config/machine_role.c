@@ -119,6 +119,7 @@ void
 role_wish(RoleWish *wish, const LiveServer *server)
 {
 	memset(wish, 0, sizeof(*wish));
+	wish->server = server->oid;
 	strlcpy(wish->url, server->metadata.url, sizeof(wish->url));
 	strlcpy(wish->host, server->metadata.authority, sizeof(wish->host));
 	if (server->ca_file != NULL)
@@ -322,6 +323,7 @@ make_request(RoleFetch *fetch, HttpRequest *request)
 	snprintf(fetch->url, sizeof(fetch->url), "%s" METADATA_PATH "%s",
 			 fetch->wish.url, fetch->name);
 	memset(request, 0, sizeof(*request));
+	request->server = fetch->wish.server;
 	request->url = fetch->url;
 	request->host = fetch->wish.host;
 	request->headers = no_headers;

@@ -19,6 +19,7 @@ typedef struct RoleTable RoleTable;
 /* Which credentials are wanted */
 typedef struct RoleWish
 {
+	Oid			server;			/* that they are to be used with */
 	char		url[296];		/* of the metadata service, as in HttpEndpoint */
 	char		host[264];		/* the same for messages */
 	char		ca_file[MAXPGPATH]; /* empty: none */

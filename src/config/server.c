@@ -8,10 +8,7 @@
  * value.  The validator runs the checks; reading a server runs them again,
  * since an option may have been stored before a rule was made.
  *
- * What lends this machine's own credentials to those who may use a server is
- * for superusers to set.  The validator sees all options that a server will
- * have: so nobody else can set any of such a server, its endpoint above all,
- * to which the credentials' signatures and token would be sent.
+ * Some options are for superusers alone; see trust.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -31,12 +28,21 @@
 
 #include "compat.h"
 #include "config/server.h"
+#include "config/trust.h"
 #include "net/rate_limit.h"
 
 #define DEFAULT_ENDPOINT	"https://live.tencentcloudapi.com"
 #define DEFAULT_REGION		"ap-guangzhou"
 #define DEFAULT_LANGUAGE	"en-US"
 #define DEFAULT_METADATA	"http://metadata.tencentyun.com"
+
+#define MAX_CONNECT_TIMEOUT	(60 * 1000)		/* ms */
+#define MAX_REQUEST_TIMEOUT	(5 * 60 * 1000)	/* ms */
+
+/* libcurl reads all of a file before it connects, and nothing else goes on
+ * meanwhile. */
+#define MAX_CA_FILE			(16 * 1024 * 1024)
+#define CA_FILE_ALLOWED		"It must be the absolute path of a regular file of certificates in PEM format, of at most 16 MB."
 
 /* Half of what a worker can have under way: a server that does not answer
  * leaves room for others. */
@@ -98,7 +104,7 @@ static const char *const credentials_sources[] = {
 	"user_mapping", "environment", "file", "role"
 };
 
-static void check_superuser(const LiveServer *server, List *elements);
+static void check_ca_file(const LiveServer *server);
 static void check_proxy(const LiveServer *server);
 static void apply_option(void *object, Oid catalog, DefElem *element);
 static const Option *find_option(const char *name, Oid catalog);
@@ -107,7 +113,7 @@ static ForeignServer *find_server(const char *name, Oid role);
 static void set_server_defaults(LiveServer *server);
 static bool is_loopback(const char *host);
 static bool is_visible_ascii(const char *value);
-static const char *set_time(int *milliseconds, const char *value);
+static bool set_time(int *milliseconds, const char *value, int most);
 static const char *set_count(int *count, const char *value, int most);
 
 PG_FUNCTION_INFO_V1(screenshot_task_fdw_validator);
@@ -137,7 +143,8 @@ screenshot_task_fdw_validator(PG_FUNCTION_ARGS)
 		apply_option(object, catalog, (DefElem *) lfirst(cell));
 	if (catalog == ForeignServerRelationId)
 	{
-		check_superuser(&server, elements);
+		check_trust_in_setter(&server);
+		check_ca_file(&server);
 		check_proxy(&server);
 	}
 
@@ -147,30 +154,23 @@ screenshot_task_fdw_validator(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/*
+ * libcurl must not be given what it would read for long, or for ever: a pipe,
+ * a device, a huge file.  What is not there yet may come.
+ */
 static void
-check_superuser(const LiveServer *server, List *elements)
+check_ca_file(const LiveServer *server)
 {
-	ListCell   *cell;
+	struct stat file;
 
-	if (superuser())
+	if (server->ca_file == NULL || stat(server->ca_file, &file) != 0 ||
+		(S_ISREG(file.st_mode) && file.st_size <= MAX_CA_FILE))
 		return;
-	if (server->credentials != FROM_USER_MAPPING)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to set options of a server whose option \"credentials\" is \"%s\"",
-						credentials_source_name(server->credentials)),
-				 errdetail("It sends with credentials of this machine: only superusers may set its options."),
-				 errhint("Its owner may set \"credentials\" to \"user_mapping\", or drop it.")));
-	foreach(cell, elements)
-	{
-		DefElem    *element = lfirst(cell);
-
-		if (strcmp(element->defname, "metadata_endpoint") == 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					 errmsg("permission denied to set options of a server that has the option \"metadata_endpoint\""),
-					 errdetail("Only superusers may set it, and the other options of a server that has it.")));
-	}
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("invalid value for option \"ca_file\": \"%s\"",
+					server->ca_file),
+			 errdetail_internal("%s", CA_FILE_ALLOWED)));
 }
 
 /*
@@ -297,7 +297,7 @@ find_server(const char *name, Oid role)
  * The server of a name, for a role that wants to send to it.
  *
  * Raises the errors of check_live_server(), and one if an option is not
- * valid.
+ * valid, or not one that the server's owner may have.
  */
 LiveServer *
 get_live_server(const char *name, Oid role)
@@ -314,7 +314,33 @@ get_live_server(const char *name, Oid role)
 	foreach(cell, foreign->options)
 		apply_option(server, ForeignServerRelationId,
 					 (DefElem *) lfirst(cell));
+	check_trust_in_owner(server);
+	check_ca_file(server);
 	return server;
+}
+
+/*
+ * Describe a signed request to a server.
+ *
+ * Everything in *http is palloc'd anew in the current memory context, but for
+ * headers and body, which are the signed request's.  What is left to the
+ * caller, such as leave_by, is zero.
+ */
+void
+server_http_request(const LiveServer *server, const LiveRequest *request,
+					HttpRequest *http)
+{
+	memset(http, 0, sizeof(*http));
+	http->server = server->oid;
+	http->url = pstrdup(server->endpoint.url);
+	http->host = pstrdup(server->endpoint.authority);
+	http->headers = request->headers;
+	http->body = request->body;
+	http->body_len = request->body_len;
+	http->connect_timeout = server->connect_timeout;
+	http->request_timeout = server->request_timeout;
+	http->ca_file = server->ca_file ? pstrdup(server->ca_file) : NULL;
+	http->proxy = server->proxy ? pstrdup(server->proxy) : NULL;
 }
 
 /*
@@ -339,6 +365,7 @@ set_server_defaults(LiveServer *server)
 		defaults.in_doubt = IN_DOUBT_RECONCILE;
 		defaults.credentials = FROM_USER_MAPPING;
 		(void) set_metadata_endpoint(&defaults, DEFAULT_METADATA);
+		defaults.has_metadata = false;
 		are_set = true;
 	}
 	*server = defaults;
@@ -464,24 +491,26 @@ set_requests_per_second(void *object, const char *value)
 static const char *
 set_connect_timeout(void *object, const char *value)
 {
-	return set_time(&((LiveServer *) object)->connect_timeout, value);
+	if (set_time(&((LiveServer *) object)->connect_timeout, value,
+				 MAX_CONNECT_TIMEOUT))
+		return NULL;
+	return "It must be a time from 1ms to 60s, with one of the units \"ms\", \"s\", \"min\" and \"h\"; milliseconds without one.";
 }
 
 static const char *
 set_request_timeout(void *object, const char *value)
 {
-	return set_time(&((LiveServer *) object)->request_timeout, value);
+	if (set_time(&((LiveServer *) object)->request_timeout, value,
+				 MAX_REQUEST_TIMEOUT))
+		return NULL;
+	return "It must be a time from 1ms to 5min, with one of the units \"ms\", \"s\", \"min\" and \"h\"; milliseconds without one.";
 }
 
 static const char *
 set_ca_file(void *object, const char *value)
 {
-	struct stat file;
-
-	/* Opening a pipe or a device may never end. */
-	if (!is_absolute_path(value) ||
-		(stat(value, &file) == 0 && !S_ISREG(file.st_mode)))
-		return "It must be the absolute path of a file of certificates in PEM format.";
+	if (!is_absolute_path(value))
+		return CA_FILE_ALLOWED;
 	((LiveServer *) object)->ca_file = pstrdup(value);
 	return NULL;
 }
@@ -551,6 +580,7 @@ set_metadata_endpoint(void *object, const char *value)
 	if (strcmp(server->metadata.scheme, "http") != 0 &&
 		strcmp(server->metadata.scheme, "https") != 0)
 		return "Its scheme must be http or https.";
+	server->has_metadata = true;
 	return NULL;
 }
 
@@ -605,19 +635,20 @@ is_visible_ascii(const char *value)
 	return len >= 1 && len <= 255;
 }
 
-static const char *
-set_time(int *milliseconds, const char *value)
+/*
+ * Read a time of at most so many milliseconds.  Returns false if it is none.
+ */
+static bool
+set_time(int *milliseconds, const char *value, int most)
 {
 	int			parsed;
 	const char *hint = NULL;
 
-	if (parse_int(value, &parsed, GUC_UNIT_MS, &hint) &&
-		parsed > 0 && parsed <= 3600 * 1000)
-	{
-		*milliseconds = parsed;
-		return NULL;
-	}
-	return "It must be a time from 1ms to 1h, with one of the units \"ms\", \"s\", \"min\" and \"h\"; milliseconds without one.";
+	if (!parse_int(value, &parsed, GUC_UNIT_MS, &hint) ||
+		parsed <= 0 || parsed > most)
+		return false;
+	*milliseconds = parsed;
+	return true;
 }
 
 static const char *

@@ -54,10 +54,13 @@ typedef struct LiveServer
 	InDoubtPolicy in_doubt;
 	CredentialsSource credentials;
 	HttpEndpoint metadata;		/* of the metadata service */
+	bool		has_metadata;	/* is it by an option? */
 } LiveServer;
 
 extern void check_live_server(const char *name, Oid role);
 extern LiveServer *get_live_server(const char *name, Oid role);
+extern void server_http_request(const LiveServer *server,
+								const LiveRequest *request, HttpRequest *http);
 extern const char *credentials_source_name(CredentialsSource source);
 extern void apply_user_mapping_option(Credentials *credentials,
 									  DefElem *element);

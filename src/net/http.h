@@ -20,6 +20,7 @@ typedef struct HttpTransfer HttpTransfer;
 /* A POST to be made, or a GET.  http_start() copies all of it. */
 typedef struct HttpRequest
 {
+	Oid			server;			/* only its requests share connections */
 	const char *url;
 	const char *host;			/* for messages */
 	char *const *headers;		/* "Name: value" each; the last is NULL */

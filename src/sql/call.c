@@ -721,22 +721,13 @@ static void
 send_and_wait(const LiveServer *server, const LiveRequest *request, Call *call)
 {
 	static uint32 wait_event = 0;
-	HttpRequest http_request = {
-		.url = server->endpoint.url,
-		.host = server->endpoint.authority,
-		.headers = request->headers,
-		.body = request->body,
-		.body_len = request->body_len,
-		.connect_timeout = server->connect_timeout,
-		.request_timeout = server->request_timeout,
-		.ca_file = server->ca_file,
-		.proxy = server->proxy,
-		.leave_by = call->ticket.leave_by
-	};
+	HttpRequest http_request;
 
 	if (wait_event == 0)
 		wait_event = WaitEventExtensionNew("ScreenshotTaskCall");
 
+	server_http_request(server, request, &http_request);
+	http_request.leave_by = call->ticket.leave_by;
 	http_start(client, &http_request, &call->transfer);
 	live_wipe_token(request->headers);
 	/* The answer may be there before it is asked what has left. */

@@ -320,15 +320,7 @@ lane_sign(Lane *lane, const char *action, const char *body, HttpRequest *http)
 	if (problem != NULL)
 		return problem;
 
-	http->url = pstrdup(options->endpoint.url);
-	http->host = pstrdup(options->endpoint.authority);
-	http->headers = request->headers;
-	http->body = request->body;
-	http->body_len = request->body_len;
-	http->connect_timeout = options->connect_timeout;
-	http->request_timeout = options->request_timeout;
-	http->ca_file = options->ca_file ? pstrdup(options->ca_file) : NULL;
-	http->proxy = options->proxy ? pstrdup(options->proxy) : NULL;
+	server_http_request(options, request, http);
 	return NULL;
 }
 

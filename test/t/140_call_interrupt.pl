@@ -15,7 +15,7 @@ use constant SOON => 15;        # seconds; what ends by itself takes far longer
 my $api  = LiveApi->new;
 my $node = ScreenshotTaskTest->start_new('main');
 
-$node->add_server('tencent_live', $api, request_timeout => '10min', connect_timeout => '10min');
+$node->add_server('tencent_live', $api, request_timeout => '5min', connect_timeout => '60s');
 $node->add_server('slow', $api, requests_per_second => 1);
 
 my $sent     = 'CreateScreenshotTask on server "tencent_live": the request had been sent, and may be carried out';

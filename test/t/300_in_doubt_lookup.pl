@@ -99,7 +99,7 @@ is_deeply([ $row->{attempts}, sent($row->{stream_name}), $row->{task_id} ], [ 2,
 is($api->ledger(stream_name => $row->{stream_name}), 1, 'resend: one task');
 is(scalar(grep { $_->{action} =~ /Describe/ && $_->{stream_name} =~ /held|resend/ } $api->requests), 0, 'hold, resend: nobody was asked');
 # Who cannot wait is not served before the first one can no longer arrive.
-$node->add_server('patient', $api, request_timeout => '10min', in_doubt => 'resend');
+$node->add_server('patient', $api, request_timeout => '5min', in_doubt => 'resend');
 $node->safe_psql('postgres', insert_sql(server => 'patient', stream_name => 'fault:error=InternalError,create#patient'));
 my $patient = "server = 'patient' AND status = 'in_doubt' AND attempts = 1 AND next_attempt_at";
 ok($node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM screenshot_task_request WHERE $patient > now() + interval '5 min')"), 'resend: in doubt for as long as it may be under way');
@@ -110,7 +110,7 @@ $node->safe_psql('postgres', "SELECT cancel_screenshot_task_request(id) FROM scr
 $node->safe_psql('postgres', "SELECT resolve_screenshot_task_request(id, 'made up') FROM screenshot_task_request WHERE status = 'in_doubt'");
 
 # Equal requests without a start that were sent at different times: the list about one says nothing of the other.
-$node->add_server('apart', $api, request_timeout => '10min');
+$node->add_server('apart', $api, request_timeout => '5min');
 my $end = $node->safe_psql('postgres', "SELECT date_trunc('second', now()) + interval '1 h'");
 for my $fault ('error=InternalError', 'error=InternalError,create')
 {

@@ -52,7 +52,7 @@ is(scalar(() = $node->log_text =~ /$full/g), 1, 'the log names the setting, once
 unlike($node->log_text, qr/were being sent when the worker ended|WARNING|PANIC|terminated by signal/, 'no worker left anything behind');
 
 # A request that is not answered holds up the others for no longer than a turn; it is in doubt then.
-$node->add_server('patient', $api, dbname => 'db1', request_timeout => '10min');
+$node->add_server('patient', $api, dbname => 'db1', request_timeout => '5min');
 $node->safe_psql('db1', insert_sql(server => 'patient', stream_name => 'fault:hang,create#patient'));
 $api->wait_for_requests(1, stream_name => 'fault:hang,create#patient') or die;
 $node->safe_psql($_, insert_sql(stream_name => "$_, meanwhile")) for 'db3', 'db4';

@@ -14,7 +14,7 @@ my $api  = LiveApi->new;
 my $node = ScreenshotTaskTest->start_new('main', restart_after_crash => 'on');
 
 # All answers take long, and only so many requests are under way at a time.
-$node->add_server('tencent_live', $api, request_timeout => '10min', max_in_flight => 10);
+$node->add_server('tencent_live', $api, request_timeout => '5min', max_in_flight => 10);
 
 ends_by('pg_terminate_backend', sub { $node->safe_psql('postgres', "SELECT pg_terminate_backend($_[0])") });
 like($node->log_text, qr/FATAL:  terminating background worker "screenshot_task worker" due to administrator command/,

@@ -13,7 +13,7 @@ use Time::HiRes qw(time);
 my $api  = LiveApi->new;
 my $node = ScreenshotTaskTest->start_new('main');
 
-$node->add_server('tencent_live', $api, request_timeout => '10min');
+$node->add_server('tencent_live', $api, request_timeout => '5min');
 
 # Of the requests every other one becomes a task, which nobody is told of.
 $node->safe_psql('postgres',

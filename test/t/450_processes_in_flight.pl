@@ -12,7 +12,7 @@ use Test::More;
 my $api  = LiveApi->new;
 my $node = ScreenshotTaskTest->start_new('main');
 
-$node->add_server('tencent_live', $api, request_timeout => '10min', max_in_flight => 20);
+$node->add_server('tencent_live', $api, request_timeout => '5min', max_in_flight => 20);
 
 # Eighteen requests are never answered, and have all been sent.
 $node->safe_psql('postgres', insert_sql(rows => 18, stream_name => \"'fault:hang#' || i"));
@@ -64,7 +64,7 @@ is($node->safe_psql('postgres', "SELECT count(*) FROM screenshot_task_request WH
 
 # A server that takes in all that it may have and answers nothing leaves room for others.
 my $silent = LiveApi->new('--limit', 1000);
-$node->add_server('silent', $silent, request_timeout => '10min', max_in_flight => 125, requests_per_second => 1000);
+$node->add_server('silent', $silent, request_timeout => '5min', max_in_flight => 125, requests_per_second => 1000);
 $node->add_server('other', LiveApi->new);
 $node->safe_psql('postgres', insert_sql(server => 'silent', rows => 300, stream_name => \"'fault:hang#silent ' || i"));
 ok($silent->wait_for_requests(125, outcome => 'hang'), 'a server with as many requests under way as can be');
@@ -74,7 +74,7 @@ ok($node->wait_for_table("status = 'created'", where => "server = 'other'"), 'do
 # Nor do several of them, which together could have all that can be under way.
 for my $n (1 .. 8)
 {
-	$node->add_server("silent$n", $silent, request_timeout => '10min', requests_per_second => 1000);
+	$node->add_server("silent$n", $silent, request_timeout => '5min', requests_per_second => 1000);
 	$node->safe_psql('postgres', insert_sql(server => "silent$n", rows => 60, stream_name => \"'fault:hang#silent ' || i"));
 }
 ok(wait_until(sub { $silent->requests(outcome => 'hang') >= 125 + 8 * 4 }), 'servers with many requests under way');

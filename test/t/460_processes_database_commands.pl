@@ -102,7 +102,7 @@ sub make_database
 
 	$node->safe_psql('template1', "CREATE DATABASE $db");
 	$node->safe_psql($db, 'CREATE EXTENSION screenshot_task');
-	$node->add_server('tencent_live', $api, dbname => $db, request_timeout => '10min');
+	$node->add_server('tencent_live', $api, dbname => $db, request_timeout => '5min');
 	$node->worker_pid($db);
 	return;
 }

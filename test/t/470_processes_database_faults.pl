@@ -283,7 +283,7 @@ $api->order(fault => 'hang', stream => 'stubborn sending', action => 'CreateScre
 $api->order(fault => 'error=InternalError,create', stream => 'stubborn in doubt', action => 'CreateScreenshotTask');
 $api->order(fault => 'error=LimitExceeded.MaximumRunningTask', stream => 'stubborn waiting', action => 'CreateScreenshotTask', times => 0);
 $node->set('screenshot_task.reconcile_grace' => '10s');
-$node->safe_psql('postgres', "ALTER SERVER tencent_live OPTIONS (SET request_timeout '10min');" . join '', map { insert_sql(stream_name => "stubborn $_") } 'sending', 'in doubt', 'waiting');
+$node->safe_psql('postgres', "ALTER SERVER tencent_live OPTIONS (SET request_timeout '5min');" . join '', map { insert_sql(stream_name => "stubborn $_") } 'sending', 'in doubt', 'waiting');
 ok(wait_until(sub { (grep { $_->{status} eq 'sending' } $node->table("stream_name = 'stubborn sending'"))
 	  && (grep { $_->{status} eq 'in_doubt' } $node->table("stream_name = 'stubborn in doubt'"))
 	  && (grep { defined $_->{next_attempt_at} } $node->table("stream_name = 'stubborn waiting'")) }), 'three requests are where they are to be');

@@ -113,8 +113,8 @@ is_deeply([ map { scalar $gateway->ledger(stream_name => "gateway $_") } 1 .. 10
 
 # A peer that accepts and never answers holds up nobody but itself, be it a full house of requests or a handshake.
 my $mute = LiveApi->new('--account', join ':', @hanging);
-$node->add_server('hanging', $api, account => \@hanging, request_timeout => '10min', ca_file => $api->ca_file_copy);
-$node->add_server('mute', $mute, account => \@hanging, request_timeout => '10min', connect_timeout => '10min');
+$node->add_server('hanging', $api, account => \@hanging, request_timeout => '5min', ca_file => $api->ca_file_copy);
+$node->add_server('mute', $mute, account => \@hanging, request_timeout => '5min', connect_timeout => '60s');
 $mute->order(fault => 'hang-handshake', times => 0);
 $api->order(fault => 'hang', stream => 'hanging *', times => 0);
 $node->safe_psql('postgres', insert_sql(server => 'hanging', stream_name => 'warm'));

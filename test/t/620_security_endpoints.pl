@@ -60,7 +60,7 @@ for my $n (0 .. $#expected)
 	my $request = $request{ $made->{task_id} };
 
 	is($made->{$field}, $text, "$field $n: the text arrived as it was");
-	is_deeply([ sort grep { !/^(?:accept|user-agent|content-(?:type|length)|host|authorization|x-tc-(?:action|version|timestamp|language|requestclient))$/i } keys %{ $request->{headers} } ],
+	is_deeply([ sort grep { !/^(?:accept|user-agent|content-(?:type|length)|host|authorization|x-tc-(?:action|version|timestamp|language|region|requestclient))$/i } keys %{ $request->{headers} } ],
 		[], "$field $n: and no header came with it");
 }
 
@@ -77,24 +77,40 @@ for my $server ("x\r\nHost: evil", 'https://evil', '../x', "tencent_live\n")
 	is($node->try(insert_sql(server => $server))->{error}{sqlstate}, '42704', 'and for a request');
 }
 
-# A role with servers of its own: they are not those of others, and no mapping of another is used with them.
-my $own = 'CREATE SERVER own FOREIGN DATA WRAPPER tencent_cloud OPTIONS (endpoint ' . literal("http://127.0.0.1:$other->{port}") . ')';
+# A role with servers of its own reaches the vendor from there, and nobody else, whichever way a server comes to be its own;
+# they are not those of others, and no mapping of another is used with them.
+my $own = 'CREATE SERVER own FOREIGN DATA WRAPPER tencent_cloud';
 is_deeply($node->try($own, user => 'app')->{error}, undef, 'a role makes a server');
-for my $sql ('ALTER SERVER own RENAME TO tencent_live', "ALTER SERVER tencent_live OPTIONS (SET endpoint 'http://127.0.0.1:$other->{port}')",
-	'CREATE USER MAPPING FOR victim SERVER tencent_live', 'ALTER USER MAPPING FOR PUBLIC SERVER tencent_live OPTIONS (SET secret_key $$x$$)',
-	"ALTER SERVER own OPTIONS (SET endpoint 'http://192.0.2.1')", 'ALTER SERVER own OPTIONS (ADD credentials $$environment$$)',
-	'ALTER SERVER own OPTIONS (ADD credentials $$file$$)', 'ALTER SERVER own OPTIONS (ADD credentials $$role$$)')
-{
-	like($node->try($sql, user => 'app')->{error}{sqlstate}, qr/^(?:42501|42710|22023)$/, "$sql: refused");
-}
 is($node->try(call_sql(server => 'own'), user => 'app')->{error}{sqlstate}, '28000', 'without a mapping for it nothing is sent');
 is($node->try(call_sql(server => 'own'), user => 'victim')->{error}{sqlstate}, '42501', 'others may not use it');
+for my $sql ('ALTER SERVER own RENAME TO tencent_live', "ALTER SERVER tencent_live OPTIONS (SET endpoint 'http://127.0.0.1:$other->{port}')",
+	'CREATE USER MAPPING FOR victim SERVER tencent_live', 'ALTER USER MAPPING FOR PUBLIC SERVER tencent_live OPTIONS (SET secret_key $$x$$)',
+	'ALTER SERVER own OWNER TO postgres', map { "ALTER SERVER own OPTIONS (ADD $_)" } "endpoint 'http://127.0.0.1:$other->{port}'", "endpoint 'https://192.0.2.1'",
+	"proxy 'http://127.0.0.1:$other->{port}'", "ca_file '@{[ $api->ca_file ]}'", "metadata_endpoint 'http://127.0.0.1:$other->{port}'", map { "credentials '$_'" } qw(environment file role))
+{
+	like($node->try($sql, user => 'app')->{error}{sqlstate}, qr/^(?:42501|42710)$/, "$sql: refused");
+}
+$node->add_server('given', $other, endpoint => "http://127.0.0.1:$other->{port}");
+$node->safe_psql('postgres', 'ALTER SERVER given OPTIONS (DROP ca_file); ALTER SERVER given OWNER TO app');
+like($node->try(call_sql(server => 'given'), user => 'app')->{error}{message}, qr/^server "given" may not be used with endpoint "http:.*", since its owner is not a superuser$/, 'one that it was given is not used');
+is_deeply($node->try(insert_sql(server => 'given', stream_name => 'given'), user => 'app')->{error}, undef, 'a request to it is taken');
+ok($node->wait_for_log(qr/for server "given" are paused for 5 s\n.*DETAIL:  server "given" may not be used with endpoint/), 'and not sent');
 is($other->requests + 0, 0, 'nothing went there');
+$node->safe_psql('postgres', 'ALTER SERVER given OWNER TO postgres; GRANT USAGE ON FOREIGN SERVER given TO app');
+ok($node->wait_for_table("status = 'created'", where => "stream_name = 'given'"), 'until a superuser owns it');
 
-# A file of certificates that turns into a pipe holds up neither a session nor the worker.
+# A file of certificates that turns into a pipe, or grows without end, holds up neither a session nor the worker.
 $node->add_server('piped', $api, ca_file => $fifo);
 mkfifo($fifo, 0600) or die "mkfifo: $!";
 is($node->try(call_sql(server => 'piped'))->{error}{sqlstate}, '22023', 'a pipe is no file of certificates');
+$node->add_server('huge', $api, ca_file => "$fifo.huge");
+open my $huge, '>', "$fifo.huge" or die "could not open $fifo.huge: $!";
+truncate $huge, 16 * 1024 * 1024 + 1 or die "could not extend $fifo.huge: $!";
+like($node->try(call_sql(server => 'huge'))->{error}{detail}, qr/ of at most 16 MB\.$/, 'nor is a huge file');
+is($node->try("ALTER SERVER tencent_live OPTIONS (SET ca_file '$fifo.huge')")->{error}{sqlstate}, '22023', 'nor may it be named');
+truncate $huge, 16 * 1024 * 1024 or die "could not truncate $fifo.huge: $!";
+is($node->try(call_sql(server => 'huge'))->{error}{sqlstate}, '08001', 'one that is just as large as it may be is read');
+close $huge;
 $node->safe_psql('postgres', insert_sql(server => 'piped', stream_name => 'piped') . insert_sql(stream_name => 'not piped'));
 ok($node->wait_for_log(qr/for server "piped" are paused for 5 s\n.*DETAIL:  invalid value for option "ca_file"/), 'its requests wait');
 ok($node->wait_for_table("status = 'created'", where => "stream_name = 'not piped'"), 'and others are sent');

@@ -93,7 +93,7 @@ for my $row (@$server_table)
 	my ($option, $default, $allowed) = @$row;
 
 	ok(accepts($option, $default), "$option: the default is accepted") if $default ne 'none';
-	if ($allowed =~ /^(\d+)(m?s?) to (\d+)(h?)$/)
+	if ($allowed =~ /^(\d+)(m?s?) to (\d+)((?:min|s)?)$/)
 	{
 		ok(accepts($option, $_), "$option: $_ is accepted") for "$1$2", "$3$4";
 		ok(!accepts($option, $_), "$option: $_ is not") for ($1 - 1) . $2, ($3 + 1) . $4;
