@@ -76,9 +76,15 @@
 /* When to try again to watch a socket, for want of memory in the kernel */
 #define WATCH_RETRY			(10 * US_PER_MS)
 
-/* What libcurl takes an answer in, and gives a request from.  Answers are
- * short, and its own sizes make malloc tidy up each time. */
-#define ANSWER_BUFFER		4096L
+/*
+ * What libcurl takes an answer in: all of the longest one, with its headers.
+ * libcurl 7.88 pauses an HTTP/2 stream whose data does not fit, and does not
+ * notice that the stream has ended when it goes on with the rest: the transfer
+ * waits for its time-out.
+ */
+#define ANSWER_BUFFER		(HTTP_MAX_ANSWER + 16384L)
+
+/* What libcurl gives a request from: 64 kB, its own size, cost more. */
 #define REQUEST_BUFFER		16384L
 
 #define DATE_SIZE			40

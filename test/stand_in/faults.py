@@ -27,7 +27,7 @@ def whole(exchange: Exchange, reply: Reply, _=None) -> Script:
     """No fault at all."""
     exchange.head(reply)
     for at in range(0, len(reply.body), READ_SIZE):
-        exchange.body(reply.body[at:at + READ_SIZE])
+        exchange.body(reply.body[at:at + READ_SIZE], last=at + READ_SIZE >= len(reply.body))
         yield 0
     exchange.end()
 

@@ -159,7 +159,7 @@ class Http1Exchange(Exchange):
     def status_line(reply: Reply) -> str:
         return f"HTTP/1.1 {reply.status} {http.client.responses.get(reply.status, 'Unknown')}\r\n"
 
-    def body(self, data: bytes) -> None:
+    def body(self, data: bytes, last: bool = False) -> None:
         self.connection.send(data)
 
     def end(self) -> None:

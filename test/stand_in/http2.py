@@ -107,8 +107,10 @@ class Http2Exchange(Exchange):
         head = self.h2.data_to_send()
         self.connection.send(head[:int(len(head) * share)])
 
-    def body(self, data: bytes) -> None:
+    def body(self, data: bytes, last: bool = False) -> None:
+        """The last piece ends the stream itself, as most servers have it, and not an empty frame after it."""
         self.queue += data
+        self.ended = last
         self.pump()
 
     def end(self) -> None:
@@ -120,8 +122,11 @@ class Http2Exchange(Exchange):
             size = min(self.h2.local_flow_control_window(self.stream), self.h2.max_outbound_frame_size)
             if size <= 0:
                 break
-            self.h2.send_data(self.stream, bytes(self.queue[:size]))
+            last = self.ended and size >= len(self.queue)
+            self.h2.send_data(self.stream, bytes(self.queue[:size]), end_stream=last)
             del self.queue[:size]
+            if last:
+                self.done()
         if self.ended and not self.queue and not self.cancelled:
             self.h2.end_stream(self.stream)
             self.done()

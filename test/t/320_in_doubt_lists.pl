@@ -24,6 +24,8 @@ for my $encoding (sort keys %encodings)
 	}
 	$node->add_server('tencent_live', $api, request_timeout => '1s', dbname => $dbname);
 }
+# For calls, of which none is to end by this time-out
+$node->add_server('patient', $api, request_timeout => '2min');
 
 # A request without a start, and ones that are equal but for having one, from before it was sent: all are made, and
 # each finds its own, whichever is asked about first and whichever is listed first.
@@ -129,12 +131,30 @@ $node->safe_psql('postgres', "SELECT retry_screenshot_task_request(id) FROM scre
 ok($node->wait_for_table("status = 'created' AND attempts = 2", where => "stream_name ~ '-list'"), 'with honest lists all are sent again');
 is($api->ledger(stream_name => $_), 1, "$_: one task in the end") for @lies;
 
+# Pages of 20 tasks with longer and longer names are read to their end, of which libcurl 7.88 takes no notice over
+# HTTP/2 where it comes with more than fits into the buffer for an answer.
+for my $length (1, 50, 150, 400, 1000)
+{
+	my $stream = "names of $length";
+	my %names  = (stream_name => $stream, domain_name => 'd' x $length, app_name => 'a' x $length);
+
+	$node->safe_psql('postgres', insert_sql(%names, rows => 19, start_time => \"now() + i * interval '1 min'"));
+	ok($node->wait_for_table("status = 'created'"), "$stream: nineteen are created");
+	$api->order(fault => 'error=InternalError,create', stream => $stream, action => 'CreateScreenshotTask');
+	$node->safe_psql('postgres', insert_sql(%names));
+	ok($node->wait_for_table("status = 'created'"), "$stream: the twentieth is found");
+	is($api->ledger(stream_name => $stream), 20, "$stream: twenty tasks");
+	is($node->safe_psql('postgres', "SELECT count(*) FROM describe_screenshot_tasks(now() - interval '1 h', now() + interval '2 h', stream_name => '$stream', server => 'patient')"),
+		20, "$stream: describe_screenshot_tasks() lists them");
+}
+
 # A connection on which nothing is answered any more is not used again.
 $node->safe_psql('postgres', insert_sql(stream_name => 'fault:deaf,create'));
 ok($node->wait_for_table("status = 'created'"), 'deaf connection: the request is found');
 $node->safe_psql('postgres', insert_sql(stream_name => 'after'));
 ok($node->wait_for_table("status = 'created' AND attempts = 1", where => "stream_name IN ('after', 'fault:deaf,create')"), 'deaf connection: what follows is created');
-my $result = $node->try("SET statement_timeout = '1s'; " . call_sql(stream_name => 'fault:deaf#call') . "SET statement_timeout = 0; " . call_sql(stream_name => 'after the call'));
+my $result = $node->try("SET statement_timeout = '1s'; " . call_sql(stream_name => 'fault:deaf#call', server => 'patient')
+	  . "SET statement_timeout = 0; " . call_sql(stream_name => 'after the call', server => 'patient'));
 is($result->{error}{sqlstate}, '57014', 'deaf connection: a call is cancelled');
 is($api->ledger(stream_name => 'after the call'), 1, 'deaf connection: the next call of the session succeeds');
 
