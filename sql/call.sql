@@ -19,10 +19,20 @@ GRANT USAGE ON FOREIGN SERVER unmapped TO regress_screenshot_app;
 SET ROLE regress_screenshot_app;
 EXECUTE call('unmapped');
 \echo :SQLSTATE
-CREATE USER MAPPING FOR CURRENT_USER SERVER unmapped OPTIONS (secret_key 'hunter2');
+CREATE USER MAPPING FOR CURRENT_USER SERVER unmapped OPTIONS (secret_id 'AKIDEXAMPLE', secret_key 'hunter2');
+-- A mapping that is not complete, as none can be made
+CREATE FUNCTION pg_temp.set_options(options text[]) RETURNS void LANGUAGE sql AS $$
+	UPDATE pg_user_mapping SET umoptions = options
+	WHERE umserver = (SELECT oid FROM pg_foreign_server WHERE srvname = 'unmapped')
+$$;
+RESET ROLE;
+SELECT pg_temp.set_options('{secret_key=hunter2}');
+SET ROLE regress_screenshot_app;
 EXECUTE call('unmapped');
 \echo :SQLSTATE
-ALTER USER MAPPING FOR CURRENT_USER SERVER unmapped OPTIONS (DROP secret_key, ADD secret_id 'AKIDEXAMPLE');
+RESET ROLE;
+SELECT pg_temp.set_options('{secret_id=AKIDEXAMPLE}');
+SET ROLE regress_screenshot_app;
 EXECUTE call('unmapped');
 \echo :SQLSTATE
 SELECT preview_screenshot_task('livetest', '5000.live.push.com', 'live', now() + '1 hour', 20001, server => 'unmapped');

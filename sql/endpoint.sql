@@ -6,7 +6,7 @@
 \pset fieldsep ' '
 CREATE SERVER own FOREIGN DATA WRAPPER tencent_cloud OPTIONS (endpoint 'https://127.0.0.1:1', region 'r',
 	language 'en-US', requests_per_second '1', connect_timeout '1s', request_timeout '1s', proxy 'http://127.0.0.1:1',
-	max_in_flight '1', in_doubt 'hold', credentials 'user_mapping', ca_file '/none');
+	max_in_flight '1', in_doubt 'hold', credentials 'user_mapping', ca_file '/etc/passwd');
 CREATE USER MAPPING FOR regress_screenshot_app SERVER own OPTIONS (secret_id 'i', secret_key 'k', token 't');
 
 -- What could end a line, or a text, or begin another, has no place in any

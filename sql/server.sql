@@ -11,8 +11,10 @@ CREATE FUNCTION try_server(option text, value text) RETURNS text LANGUAGE sql AS
 						  option, value))
 $$;
 CREATE FUNCTION try_mapping(option text, value text) RETURNS text LANGUAGE sql AS $$
-	SELECT outcome(format('CREATE USER MAPPING FOR CURRENT_USER SERVER tencent_live OPTIONS (%I %L)',
-						  option, value))
+	SELECT outcome(format('CREATE USER MAPPING FOR CURRENT_USER SERVER tencent_live OPTIONS (%s)',
+						  string_agg(format('%I %L', name, v), ', ')))
+	FROM (VALUES (option, value), ('secret_id', 'i'), ('secret_key', 'k')) AS given (name, v)
+	WHERE (name, v) = (option, value) OR name <> option
 $$;
 
 -- what is good
@@ -69,7 +71,8 @@ SELECT option, string_agg(to_json(left(value, 20))::text, ' ' ORDER BY i), E'\n 
 FROM (VALUES
 	(1, 'secret_id', ARRAY['', 'two words', 'a/b', 'a,b', E'a\r\nX-Forged: 1', repeat('i', 256)]),
 	(2, 'secret_key', ARRAY['', 'two words', E'a\r\nX-Forged: 1', repeat('k', 256)]),
-	(3, 'token', ARRAY['', 'two words', E'a\r\nX-Forged: 1', repeat('t', 8193)])) AS bad (n, option, bad_values),
+	(3, 'token', ARRAY['', 'two words', E'a\r\nX-Forged: 1', repeat('t', 8193)]),
+	(4, 'secret_id', ARRAY['"AKIDEXAMPLE"', '''AKIDEXAMPLE''']), (4, 'secret_key', ARRAY['"k"', '""']), (4, 'token', ARRAY['"t"'])) AS bad (n, option, bad_values),
 	unnest(bad_values) WITH ORDINALITY AS v (value, i),
 	regexp_replace(try_mapping(option, value), ': "[^"]*"', '') AS said
 GROUP BY n, option, said ORDER BY n, min(i);
@@ -94,6 +97,31 @@ CREATE SERVER s FOREIGN DATA WRAPPER tencent_cloud OPTIONS (secret_id 'AKIDEXAMP
 CREATE USER MAPPING FOR CURRENT_USER SERVER tencent_live OPTIONS (endpoint 'https://live.tencentcloudapi.com');
 ALTER FOREIGN DATA WRAPPER tencent_cloud OPTIONS (ADD region 'ap-guangzhou');
 CREATE FOREIGN TABLE t (a int) SERVER tencent_live OPTIONS (region 'ap-guangzhou');
+CREATE FOREIGN TABLE t (a int) SERVER tencent_live OPTIONS (table_name 't');
+
+-- options that are misspelt: the nearest one, if any is near
+CREATE SERVER s FOREIGN DATA WRAPPER tencent_cloud OPTIONS (requests_per_seconds '5');
+CREATE SERVER s FOREIGN DATA WRAPPER tencent_cloud OPTIONS (endpiont 'https://live.tencentcloudapi.com');
+CREATE SERVER s FOREIGN DATA WRAPPER tencent_cloud OPTIONS (timeout '5s');
+CREATE USER MAPPING FOR CURRENT_USER SERVER tencent_live OPTIONS (secretkey 'k');
+CREATE USER MAPPING FOR CURRENT_USER SERVER tencent_live OPTIONS ("Token" 't');
+CREATE USER MAPPING FOR CURRENT_USER SERVER tencent_live OPTIONS (id 'i');
+
+-- a user mapping has an id and a key from the first on, and keeps them
+CREATE USER MAPPING FOR CURRENT_USER SERVER tencent_live;
+\echo :SQLSTATE
+CREATE USER MAPPING FOR CURRENT_USER SERVER tencent_live OPTIONS (secret_id 'AKIDEXAMPLE');
+CREATE USER MAPPING FOR CURRENT_USER SERVER tencent_live OPTIONS (secret_key 'k', token 't');
+ALTER USER MAPPING FOR PUBLIC SERVER tencent_live OPTIONS (DROP secret_key);
+BEGIN;
+ALTER USER MAPPING FOR PUBLIC SERVER tencent_live OPTIONS (ADD token 't');
+ALTER USER MAPPING FOR PUBLIC SERVER tencent_live OPTIONS (SET secret_key 'k', DROP token);
+ROLLBACK;
+
+-- a file that cannot be read may come to be there
+CREATE SERVER s FOREIGN DATA WRAPPER tencent_cloud OPTIONS (ca_file '/nonexistent/ca.pem');
+ALTER SERVER s OPTIONS (SET ca_file '/etc/ssl/certs/ca-certificates.crt');
+DROP SERVER s;
 
 -- A role that may create servers reaches the vendor from there, and nobody else.
 GRANT USAGE ON FOREIGN DATA WRAPPER tencent_cloud TO regress_screenshot_app;

@@ -121,6 +121,23 @@ static const ErrorClass error_classes[] = {
 	{"DryRunOperation", PARAMETERS},
 };
 
+/*
+ * What the refusals of credentials mean, as hints.
+ */
+static const struct
+{
+	const char *code;
+	const char *hint;
+}			credentials_hints[] = {
+	{"AuthFailure.SecretIdNotFound", "The secret_id is wrong, or was deleted or disabled in the console; or the account is of the other edition than the server option \"endpoint\"."},
+	{"AuthFailure.InvalidSecretId", "The secret_id is not that of an API key."},
+	{"AuthFailure.SignatureFailure", "The secret_key is probably not the one of the secret_id."},
+	{"AuthFailure.SignatureExpire", "Set this machine's clock: it is over five minutes off."},
+	{LIVE_TOKEN_FAILURE, "The token has expired, is not the one of the secret_id, or is missing: temporary credentials have all three."},
+	{"AuthFailure.MFAFailure", "The account wants a second factor for this, which no request can have: use the key of an account that does not."},
+	{"AuthFailure.InvalidAuthorization", "The Authorization header was not understood: see whether a proxy changes it."},
+};
+
 static Tc3Signer *signer = NULL;
 
 static void check_text(const char *parameter, const char *value, size_t least,
@@ -629,6 +646,21 @@ read_response(const HttpReply *reply, LiveAnswer *answer)
 		answer->request_id = get_text(response, "RequestId", MAX_REQUEST_ID,
 									  "-_");
 	return response;
+}
+
+/*
+ * What to do about credentials that were refused with a code, as a sentence;
+ * NULL: the code does not tell.
+ */
+const char *
+live_credentials_hint(const char *code)
+{
+	for (int i = 0; i < (int) lengthof(credentials_hints); i++)
+	{
+		if (strcmp(credentials_hints[i].code, code) == 0)
+			return credentials_hints[i].hint;
+	}
+	return NULL;
 }
 
 /*

@@ -146,6 +146,7 @@ extern void live_sign(LiveRequest *request, const char *action,
 extern void live_wipe_token(char *const *headers);
 extern void live_read_answer(const HttpReply *reply, bool wants_task_id,
 							 LiveAnswer *answer);
+extern const char *live_credentials_hint(const char *code);
 extern bool live_clocks_disagree(const LiveAnswer *answer);
 extern void live_read_task_list(const HttpReply *reply, LiveAnswer *answer,
 								List **tasks, const char **scroll_token);

@@ -16,20 +16,27 @@
 
 #include <arpa/inet.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include "access/genam.h"
+#include "access/htup_details.h"
 #include "access/reloptions.h"
+#include "access/table.h"
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_user_mapping.h"
 #include "commands/defrem.h"
 #include "foreign/foreign.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/guc.h"
+#include "utils/rel.h"
 
 #include "compat.h"
 #include "config/server.h"
 #include "config/trust.h"
 #include "net/rate_limit.h"
+#include "util/legible.h"
 
 #define DEFAULT_ENDPOINT	"https://live.tencentcloudapi.com"
 #define DEFAULT_REGION		"ap-guangzhou"
@@ -47,6 +54,9 @@
 /* Half of what a worker can have under way: a server that does not answer
  * leaves room for others. */
 #define MAX_IN_FLIGHT		125
+
+/* The most names in a HINT */
+#define MAX_NAMES			10
 
 /*
  * Checks a value, and puts it into a LiveServer or Credentials.  Returns
@@ -108,8 +118,12 @@ static void check_ca_file(const LiveServer *server);
 static void check_proxy(const LiveServer *server);
 static void apply_option(void *object, Oid catalog, DefElem *element);
 static const Option *find_option(const char *name, Oid catalog);
-static char *list_options(Oid catalog);
+pg_noreturn static void raise_unknown_option(const char *name, Oid catalog);
+static int	list_options(Oid catalog, const char **names);
+static void check_complete(const Credentials *credentials);
+static void warn_of_ca_file(const LiveServer *server);
 static ForeignServer *find_server(const char *name, Oid role);
+static char *list_servers(Oid role);
 static void set_server_defaults(LiveServer *server);
 static bool is_loopback(const char *host);
 static bool is_visible_ascii(const char *value);
@@ -146,7 +160,10 @@ screenshot_task_fdw_validator(PG_FUNCTION_ARGS)
 		check_trust_in_setter(&server);
 		check_ca_file(&server);
 		check_proxy(&server);
+		warn_of_ca_file(&server);
 	}
+	if (catalog == UserMappingRelationId)
+		check_complete(&credentials);
 
 	wipe_text(credentials.secret_id);
 	wipe_text(credentials.secret_key);
@@ -188,6 +205,33 @@ check_proxy(const LiveServer *server)
 				 errhint("Leave the option out, or set an \"endpoint\" of scheme https.")));
 }
 
+/*
+ * A file may be put there later, so that this is no error.
+ */
+static void
+warn_of_ca_file(const LiveServer *server)
+{
+	if (server->ca_file != NULL && access(server->ca_file, R_OK) != 0)
+		ereport(WARNING,
+				(errcode_for_file_access(),
+				 errmsg("could not read file \"%s\" of option \"ca_file\": %m",
+						server->ca_file),
+				 errhint("The user that the PostgreSQL server runs as must be able to read it before a request is sent.")));
+}
+
+static void
+check_complete(const Credentials *credentials)
+{
+	if (credentials->secret_id != NULL && credentials->secret_key != NULL)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_FDW_DYNAMIC_PARAMETER_VALUE_NEEDED),
+			 errmsg("user mapping has no option \"%s\"",
+					credentials->secret_id == NULL ? "secret_id" : "secret_key"),
+			 errdetail("A user mapping needs \"secret_id\" and \"secret_key\"."),
+			 errhint("Set both with OPTIONS (secret_id '...', secret_key '...'). For a server whose option \"credentials\" is not \"user_mapping\", no user mapping is needed.")));
+}
+
 static void
 apply_option(void *object, Oid catalog, DefElem *element)
 {
@@ -196,16 +240,7 @@ apply_option(void *object, Oid catalog, DefElem *element)
 	const char *allowed;
 
 	if (option == NULL)
-	{
-		char	   *valid = list_options(catalog);
-
-		ereport(ERROR,
-				(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
-				 errmsg("invalid option \"%s\"", element->defname),
-				 valid[0] != '\0' ?
-				 errhint("Valid options in this context are: %s", valid) :
-				 errhint("There are no valid options in this context.")));
-	}
+		raise_unknown_option(element->defname, catalog);
 
 	allowed = option->set(object, value);
 	if (allowed != NULL)
@@ -233,21 +268,48 @@ find_option(const char *name, Oid catalog)
 }
 
 /*
- * The names of the options that objects of a catalog have.
+ * Raise an error for an option that objects of a catalog do not have.
  */
-static char *
-list_options(Oid catalog)
+static void
+raise_unknown_option(const char *name, Oid catalog)
 {
-	StringInfoData names;
+	const char *names[lengthof(options)];
+	int			n = list_options(catalog, names);
+	const char *closest = closest_name(name, names, n);
+	StringInfoData valid;
 
-	initStringInfo(&names);
+	initStringInfo(&valid);
+	for (int i = 0; i < n; i++)
+		appendStringInfo(&valid, "%s%s", i > 0 ? ", " : "", names[i]);
+	ereport(ERROR,
+			(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+			 errmsg("invalid option \"%s\"", name),
+			 find_option(name, UserMappingRelationId) != NULL ?
+			 errhint("It is an option of user mappings: CREATE USER MAPPING FOR role SERVER server OPTIONS (secret_id '...', secret_key '...').") :
+			 find_option(name, ForeignServerRelationId) != NULL ?
+			 errhint("It is an option of servers: ALTER SERVER server OPTIONS (%s '...').", name) :
+			 closest != NULL ?
+			 errhint("Perhaps you meant the option \"%s\".", closest) :
+			 n > 0 ?
+			 errhint("Valid options in this context are: %s", valid.data) :
+			 errhint("There are no valid options in this context.")));
+}
+
+/*
+ * Get the names of the options that objects of a catalog have.  Returns how
+ * many there are.
+ */
+static int
+list_options(Oid catalog, const char **names)
+{
+	int			n = 0;
+
 	for (int i = 0; i < (int) lengthof(options); i++)
 	{
 		if (options[i].catalog == catalog)
-			appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "",
-							 options[i].name);
+			names[n++] = options[i].name;
 	}
-	return names.data;
+	return n;
 }
 
 /*
@@ -269,11 +331,17 @@ find_server(const char *name, Oid role)
 	ForeignDataWrapper *wrapper;
 
 	if (foreign == NULL)
+	{
+		const char *usable = list_servers(role);
+
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("server \"%s\" does not exist", name),
+				 usable[0] != '\0' ?
+				 errhint("These servers may be used: %s.", usable) :
 				 errhint("Create it with CREATE SERVER %s FOREIGN DATA WRAPPER "
 						 FDW_NAME ".", quote_identifier(name))));
+	}
 
 	wrapper = GetForeignDataWrapper(foreign->fdwid);
 	if (strcmp(wrapper->fdwname, FDW_NAME) != 0)
@@ -291,6 +359,46 @@ find_server(const char *name, Oid role)
 						 quote_identifier(name),
 						 quote_identifier(GetUserNameFromId(role, false)))));
 	return foreign;
+}
+
+/*
+ * The names of the wrapper's servers that a role may use: MAX_NAMES of them
+ * at the most, and an ellipsis for the others.
+ */
+static char *
+list_servers(Oid role)
+{
+	ForeignDataWrapper *wrapper = GetForeignDataWrapperByName(FDW_NAME, true);
+	StringInfoData names;
+	Relation	servers;
+	Relation	by_name;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	int			n = 0;
+
+	initStringInfo(&names);
+	if (wrapper == NULL)
+		return names.data;
+	servers = table_open(ForeignServerRelationId, AccessShareLock);
+	by_name = index_open(ForeignServerNameIndexId, AccessShareLock);
+	scan = systable_beginscan_ordered(servers, by_name, NULL, 0, NULL);
+	while (n <= MAX_NAMES &&
+		   HeapTupleIsValid(tuple = systable_getnext_ordered(scan, ForwardScanDirection)))
+	{
+		Form_pg_foreign_server server = (Form_pg_foreign_server) GETSTRUCT(tuple);
+
+		if (server->srvfdw != wrapper->fdwid ||
+			foreign_server_aclcheck(server->oid, role, ACL_USAGE) != ACLCHECK_OK)
+			continue;
+		appendStringInfo(&names, "%s%s", n > 0 ? ", " : "",
+						 n == MAX_NAMES ? "..." :
+						 quote_identifier(NameStr(server->srvname)));
+		n++;
+	}
+	systable_endscan_ordered(scan);
+	index_close(by_name, AccessShareLock);
+	table_close(servers, AccessShareLock);
+	return names.data;
 }
 
 /*

@@ -140,6 +140,7 @@ struct HttpTransfer
 	CURL	   *easy;
 	struct curl_slist *headers;
 	char	   *host;			/* for messages */
+	char	   *ca_file;		/* likewise; NULL: none */
 
 	char	   *body;
 	size_t		body_len;
@@ -158,7 +159,7 @@ struct HttpTransfer
 	bool		too_long;
 	size_t		answer_len;
 	char		curl_error[CURL_ERROR_SIZE];
-	char		error[CURL_ERROR_SIZE + 512];
+	char		error[CURL_ERROR_SIZE + MAXPGPATH + 512];
 	char		answer[HTTP_MAX_ANSWER + 1];
 };
 
@@ -600,6 +601,8 @@ set_request(HttpTransfer *transfer, const HttpRequest *request)
 
 	old = MemoryContextSwitchTo(TopMemoryContext);
 	transfer->host = pstrdup(request->host);
+	if (request->ca_file != NULL)
+		transfer->ca_file = pstrdup(request->ca_file);
 	transfer->body = palloc(Max(request->body_len, 1));
 	MemoryContextSwitchTo(old);
 	if (request->body != NULL)
@@ -991,6 +994,7 @@ describe_failure(HttpTransfer *transfer)
 {
 	const char *words = transfer->curl_error[0] != '\0' ?
 		transfer->curl_error : curl_easy_strerror(transfer->result);
+	const char *trusted = NULL;
 	curl_off_t	looked_up = 0;
 	const char *phase;
 
@@ -1015,7 +1019,11 @@ describe_failure(HttpTransfer *transfer)
 		phase = "got no complete answer from";
 	else if (is_tls_failure(transfer->result) ||
 			 strncmp(words, "SSL ", 4) == 0)
+	{
 		phase = "could not negotiate TLS with";
+		if (transfer->result != CURLE_SSL_CONNECT_ERROR)
+			trusted = transfer->ca_file;
+	}
 	else if (looked_up == 0)
 		phase = "could not look up";
 	else if (!transfer->connected)
@@ -1023,8 +1031,10 @@ describe_failure(HttpTransfer *transfer)
 	else
 		phase = "could not negotiate TLS with";
 
-	snprintf(transfer->error, sizeof(transfer->error), "%s \"%s\": %s",
-			 phase, transfer->host, words);
+	snprintf(transfer->error, sizeof(transfer->error), "%s \"%s\": %s%s%s%s",
+			 phase, transfer->host, words,
+			 trusted ? " (option \"ca_file\" is \"" : "",
+			 trusted ? trusted : "", trusted ? "\")" : "");
 	for (char *c = transfer->error; *c != '\0'; c++)
 	{
 		if (*c < ' ' || *c > '~')
@@ -1068,6 +1078,8 @@ http_release(HttpTransfer *transfer)
 		pfree(transfer->body);
 	if (transfer->host != NULL)
 		pfree(transfer->host);
+	if (transfer->ca_file != NULL)
+		pfree(transfer->ca_file);
 	dlist_push_head(&client->unused, &transfer->node);
 }
 

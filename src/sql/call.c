@@ -789,6 +789,9 @@ raise_failure(const LiveServer *server, const char *action,
 			break;
 		case LIVE_CREDENTIALS:
 			message = "server \"%s\" refused the credentials for %s";
+			hint = live_credentials_hint(answer->error_code);
+			if (hint != NULL)
+				break;
 			hint = server->credentials == FROM_USER_MAPPING ?
 				"Check the user mapping's secret_id, secret_key and token, what the account may do, and this machine's clock." :
 				"Check this machine's credentials, of the kind that the server option \"credentials\" names, what the account may do, and this machine's clock.";

@@ -536,10 +536,12 @@ enqueue_screenshot_task(PG_FUNCTION_ARGS)
 	};
 	Datum		args[N_ARGS];
 	char		nulls[N_ARGS];
-	char	   *schema = get_namespace_name(get_func_namespace(fcinfo->flinfo->fn_oid));
+	Oid			namespace = get_func_namespace(fcinfo->flinfo->fn_oid);
+	char	   *schema = get_namespace_name(namespace);
 	bool		isnull;
 	int64		id;
 
+	check_may_insert(namespace);
 	for (int i = 0; i < N_ARGS; i++)
 	{
 		args[i] = PG_ARGISNULL(i) ? (Datum) 0 : PG_GETARG_DATUM(i);

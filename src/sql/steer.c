@@ -537,6 +537,30 @@ find_request_table(Oid schema, Oid *owner)
 }
 
 /*
+ * Raise an error if the current role may not insert into the request table in
+ * a schema.  The INSERT would, too, but without saying what mends it.
+ */
+void
+check_may_insert(Oid schema)
+{
+	Oid			role = GetUserId();
+	Oid			owner;
+	Oid			table = find_request_table(schema, &owner);
+
+	if (pg_class_aclcheck(table, role, ACL_INSERT) == ACLCHECK_OK ||
+		pg_attribute_aclcheck_all(table, role, ACL_INSERT,
+								  ACLMASK_ANY) == ACLCHECK_OK)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied for table screenshot_task_request"),
+			 errhint("Have its owner GRANT INSERT ON %s TO %s.",
+					 quote_qualified_identifier(get_namespace_name(schema),
+												"screenshot_task_request"),
+					 quote_identifier(GetUserNameFromId(role, false)))));
+}
+
+/*
  * May the caller steer requests of a role?  Members may, and the owner of the
  * table.  InvalidOid stands for a role that does not exist.
  */

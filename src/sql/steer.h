@@ -18,6 +18,7 @@
 	"  ELSE r.oid OPERATOR(pg_catalog.=) " row "role END)"
 
 extern Oid	find_request_table(Oid schema, Oid *owner);
+extern void check_may_insert(Oid schema);
 extern bool may_steer(Oid caller, Oid owner, Oid role);
 pg_noreturn extern void no_such_request(int64 id);
 

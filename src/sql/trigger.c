@@ -26,6 +26,7 @@
 #include "utils/rel.h"
 
 #include "compat.h"
+#include "sql/steer.h"
 
 /* The parameters of a request */
 typedef struct Parameter
@@ -107,6 +108,7 @@ screenshot_task_trigger(PG_FUNCTION_ARGS)
 	Datum		args[N_PARAMETERS];
 	char		nulls[N_PARAMETERS];
 	int			nargs = 0;
+	Oid			schema;
 	HeapTuple	row;
 	Relation	relation;
 	ErrorContextCallback context;
@@ -126,8 +128,9 @@ screenshot_task_trigger(PG_FUNCTION_ARGS)
 
 	read_arguments(data->tg_trigger, relation, sources);
 	memset(&key, 0, sizeof(key));
-	namestrcpy(&key.schema,
-			   get_namespace_name(get_func_namespace(fcinfo->flinfo->fn_oid)));
+	schema = get_func_namespace(fcinfo->flinfo->fn_oid);
+	check_may_insert(schema);
+	namestrcpy(&key.schema, get_namespace_name(schema));
 	for (int i = 0; i < N_PARAMETERS; i++)
 	{
 		bool		isnull = false;

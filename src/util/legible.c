@@ -17,8 +17,12 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/syscache.h"
+#include "utils/varlena.h"
 
 #include "util/legible.h"
+
+/* The most changes of a character that make a name another one */
+#define MAX_DISTANCE		4
 
 static bool has_our_encoding(Oid database);
 
@@ -66,4 +70,34 @@ clip_text(char *to, const char *from, Size size)
 
 	memset(to, 0, size);
 	memcpy(to, from, len);
+}
+
+/*
+ * Of some names, the one that a misspelt name probably stands for; NULL if
+ * none is near.  The rule is that of PostgreSQL 16's getClosestMatch().
+ */
+const char *
+closest_name(const char *name, const char *const *names, int n)
+{
+	const int	len = (int) strlen(name);
+	const char *closest = NULL;
+	int			least = Min(MAX_DISTANCE, len / 2);
+
+	/* longer than what varstr_levenshtein_less_equal() takes */
+	if (len > NAMEDATALEN)
+		return NULL;
+	for (int i = 0; i < n; i++)
+	{
+		int			distance = varstr_levenshtein_less_equal(name, len,
+															 names[i],
+															 (int) strlen(names[i]),
+															 1, 1, 1, least,
+															 true);
+
+		if (distance > least || (distance == least && closest != NULL))
+			continue;
+		least = distance;
+		closest = names[i];
+	}
+	return closest;
 }

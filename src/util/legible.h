@@ -10,5 +10,7 @@
 
 extern void make_legible(char *text, Oid database);
 extern void clip_text(char *to, const char *from, Size size);
+extern const char *closest_name(const char *name, const char *const *names,
+								int n);
 
 #endif							/* SCREENSHOT_TASK_LEGIBLE_H */

@@ -212,7 +212,7 @@ lane_resolve(Lane *lane)
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
 		forget_options(lane);
-		lane_pause(lane, error->message);
+		lane_pause(lane, error->message, error->hint);
 		FreeErrorData(error);
 	}
 	PG_END_TRY();
@@ -364,11 +364,12 @@ lane_note_answer(Lane *lane, RateKey key, MonotonicUs signed_at,
 		case LIVE_CREDENTIALS:
 			if (!live_clocks_disagree(answer) &&
 				!is_first_refusal(lane, signed_at, answer))
-				lane_pause(lane, reason);
+				lane_pause(lane, reason,
+						   live_credentials_hint(answer->error_code));
 			break;
 		case LIVE_PERMISSION:
 		case LIVE_SERVICE_STATE:
-			lane_pause(lane, reason);
+			lane_pause(lane, reason, NULL);
 			break;
 		case LIVE_ENVIRONMENT:
 			pause_server(lane->server, reason);
@@ -572,10 +573,11 @@ lane_room(const Lane *lane, MonotonicUs now, int spare)
 }
 
 /*
- * Pause a lane, unless it is paused, and say so in the log.
+ * Pause a lane, unless it is paused, and say so in the log.  The hint, which
+ * says what mends it in whole sentences, may be NULL.
  */
 void
-lane_pause(Lane *lane, const char *reason)
+lane_pause(Lane *lane, const char *reason, const char *hint)
 {
 	MonotonicUs now = monotonic_now();
 	MonotonicUs pause;
@@ -590,7 +592,8 @@ lane_pause(Lane *lane, const char *reason)
 					quote_identifier(NameStr(lane->role_name)),
 					NameStr(lane->name.server), (int) (pause / US_PER_SECOND)),
 			 errdetail_internal("%s", reason),
-			 errhint("The pause ends at any change of the server, of the user mapping or of the role, and at a reload.")));
+			 errhint("%s%sThe pause ends at any change of the server, of the user mapping or of the role, and at a reload.",
+					 hint ? hint : "", hint ? " " : "")));
 }
 
 static void

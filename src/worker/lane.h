@@ -109,7 +109,7 @@ extern void lane_claimed(Lane *lane, TimestampTz start, int64 id);
 extern bool lane_may_claim(const Lane *lane, MonotonicUs now, int spare);
 extern int	lane_room(const Lane *lane, MonotonicUs now, int spare);
 extern MonotonicUs lane_paused_until(const Lane *lane);
-extern void lane_pause(Lane *lane, const char *reason);
+extern void lane_pause(Lane *lane, const char *reason, const char *hint);
 
 extern void server_reached(Server *server);
 

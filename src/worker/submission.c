@@ -251,7 +251,7 @@ claim_for_account(Lane *first, MonotonicUs *look_again_at)
 		Lane	   *lane = lane_find(lfirst(cell));
 
 		if (is_passed_over(lane))
-			lane_pause(lane, "triggers on screenshot_task_request keep its requests from being changed");
+			lane_pause(lane, "triggers on screenshot_task_request keep its requests from being changed", NULL);
 	}
 	activity_note_claimed(list_length(claimed));
 	/* If some could not be changed, the next claim tells. */
@@ -457,7 +457,7 @@ sign_request(Request *request, const ClaimedRequest *claimed)
 							&request->job.http);
 		if (problem != NULL)
 		{
-			lane_pause(request->job.lane, problem);
+			lane_pause(request->job.lane, problem, NULL);
 			put_back(request, true);
 		}
 	}

@@ -25,11 +25,16 @@ my @classes = (
 	],
 	[   qq(server "tencent_live" refused the credentials for $call),
 		"Check the user mapping's secret_id, secret_key and token, what the account may do, and this machine's clock.",
-		'28000' => [
-			qw(AuthFailure AuthFailure.SignatureFailure AuthFailure.SignatureExpire AuthFailure.SecretIdNotFound
-			  AuthFailure.TokenFailure)
-		]
+		'28000' => [qw(AuthFailure AuthFailure.Other)]
 	],
+	(   map { [ qq(server "tencent_live" refused the credentials for $call), $_->[0], '28000' => [ @$_[ 1 .. $#$_ ] ] ] }
+		  [ 'The secret_id is wrong, or was deleted or disabled in the console; or the account is of the other edition than the server option "endpoint".', 'AuthFailure.SecretIdNotFound' ],
+		[ 'The secret_id is not that of an API key.', 'AuthFailure.InvalidSecretId' ],
+		[ 'The secret_key is probably not the one of the secret_id.', 'AuthFailure.SignatureFailure' ],
+		[ "Set this machine's clock: it is over five minutes off.", 'AuthFailure.SignatureExpire' ],
+		[ 'The token has expired, is not the one of the secret_id, or is missing: temporary credentials have all three.', 'AuthFailure.TokenFailure' ],
+		[ 'The account wants a second factor for this, which no request can have: use the key of an account that does not.', 'AuthFailure.MFAFailure' ],
+		[ 'The Authorization header was not understood: see whether a proxy changes it.', 'AuthFailure.InvalidAuthorization' ]),
 	[   qq(server "tencent_live" refused the account permission for $call),
 		'See in the console what the account may do with this domain, and with the Live service.',
 		'28000' => [qw(UnauthorizedOperation UnauthorizedOperation.CamNoAuth AuthFailure.UnauthorizedOperation)]

@@ -15,7 +15,7 @@ my @unreached = (
 	[ 'refuse=3600',     qr/^could not connect to "127\.0\.0\.1:\d+": / ],
 	[ 'close-on-accept', qr/^could not negotiate TLS with "127\.0\.0\.1:\d+": / ],
 	[ 'hang-handshake',  qr/^could not negotiate TLS with "127\.0\.0\.1:\d+": .*time/i ],
-	[ 'bad-certificate', qr/^could not negotiate TLS with "127\.0\.0\.1:\d+": .*certificate/ ]);
+	[ 'bad-certificate', qr/^could not negotiate TLS with "127\.0\.0\.1:\d+": .*certificate.* \(option "ca_file" is "\/.*\/ca\.pem"\)$/ ]);
 
 # After: each also with the task made.  On HTTP/1.1, those of HTTP/2 close the connection.
 my $incomplete = qr/^(got no complete answer from|lost the connection after the request was sent to) "127/;

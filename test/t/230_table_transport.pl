@@ -25,7 +25,7 @@ my %unreached = (
 	'refused'         => 'could not connect to "127',
 	'close-on-accept' => 'could not negotiate TLS with "127',
 	'hang-handshake'  => 'could not negotiate TLS with "127',
-	'bad-certificate' => 'could not negotiate TLS with "127.*certificate');
+	'bad-certificate' => 'could not negotiate TLS with "127.*certificate.*option "ca_file" is');
 my @harmless = qw(delay=0.5 slow-body=0.5 date=3600 task-id-len=8 task-id-len=255);
 
 my $node    = ScreenshotTaskTest->start_new('main');

@@ -39,6 +39,11 @@ my %faults = (
 		mend => "ALTER SERVER no_host OPTIONS (SET endpoint '@{[ $api->endpoint ]}')" },
 	refused     => { who => $server, api => $absent, mend => sub { $absent->start; $node->reload } });
 
+my $hint = { map { ($_ => '') } keys %faults };
+$hint->{credentials} = 'The secret_id is wrong, or .*\. ';
+$hint->{wrong_key}   = 'The secret_key is probably not the one of the secret_id\. ';
+$hint->{no_mapping}  = 'Create one with CREATE USER MAPPING .*\. ';
+
 $absent->stop;
 $node->add_server('good', $api, account => \@good);
 for my $name (sort keys %faults)
@@ -64,7 +69,7 @@ for my $name (sort keys %faults)
 	wait_until(sub { @rows = $node->table("server = '$name'"); !grep { $_->{status} eq 'sending' } @rows });
 	is_deeply([ map { [ @$_{qw(status attempts task_id finished_at next_attempt_at)} ] } @rows ], [ ([ 'pending', 0, undef, undef, undef ]) x ROWS ], "$name: the rows are pending, and no attempt was counted");
 	is(scalar(grep { ($_->{error_code} // '') eq $fault->{code} } @rows) > 0, 1, "$name: a row says why") if $fault->{code};
-	like($node->log_text, qr/screenshot tasks $fault->{who} server "$name" are paused for 5 s\n.*DETAIL:  \S.*\n.*HINT:  The pause ends at any change of the server, of (?:the|a) user mapping or of (?:the|a) role, and at a reload\.\n/, "$name: log");
+	like($node->log_text, qr/screenshot tasks $fault->{who} server "$name" are paused for 5 s\n.*DETAIL:  \S.*\n.*HINT:  $hint->{$name}The pause ends at any change of the server, of (?:the|a) user mapping or of (?:the|a) role, and at a reload\.\n/, "$name: log");
 }
 unlike($node->log_text, qr/server "good" (?:are|is) paused/, 'the other one was not paused');
 is_deeply([ map { scalar $api->ledger(stream_name => "good $_") } 1 .. GOOD_ROWS ], [ (1) x GOOD_ROWS ], 'each of the others was made once');
