@@ -36,6 +36,7 @@ OBJS = \
 	src/table/refusal.o \
 	src/table/request_queue.o \
 	src/util/legible.o \
+	src/worker/database.o \
 	src/worker/dispatch.o \
 	src/worker/expiry.o \
 	src/worker/fault_log.o \

@@ -44,7 +44,8 @@ enum
 
 /* DatabasePlace.wake */
 #define WAKE_NEWS		1		/* there is something new */
-#define WAKE_LATER		2		/* the worker will look without being woken */
+#define WAKE_LATER		2		/* the worker will look without being woken, or
+								 * there is none, and none to be started */
 
 typedef struct DatabasePlace
 {
@@ -97,6 +98,7 @@ static void withdraw_worker(int code, Datum place);
 static void withdraw_launcher(int code, Datum arg);
 static int	take_place(Oid database);
 static bool is_free(DatabasePlace *place);
+static void wake_worker_or_launcher(DatabasePlace *database);
 static void wake_process(pg_atomic_uint32 *proc);
 static void read_status(DatabasePlace *database, DatabaseStatus *status);
 
@@ -429,7 +431,9 @@ forget_refused_places(void)
  * Tell the worker at a place that there is something new; the launcher, if
  * it has no worker.  What is told before the worker has taken it costs no
  * wake-up more, nor does what it is about to look for by itself: a signal that
- * wakes a process costs more than to insert a row.  "news" is where.
+ * wakes a process costs more than to insert a row.  So the launcher is woken by
+ * the first commit that wants a worker, and not by those that come before it has
+ * started one.  "news" is where.
  *
  * May be called while a transaction commits: cannot fail, and waits for nothing
  * but a spinlock.
@@ -438,16 +442,35 @@ void
 wake_database(int place, const News *news)
 {
 	DatabasePlace *database = &state->databases[place];
-	bool		is_waited_for;
 
 	SpinLockAcquire(&database->news_mutex);
 	news_add_all(&database->news_items, news);
 	SpinLockRelease(&database->news_mutex);
-	is_waited_for = pg_atomic_fetch_or_u32(&database->wake, WAKE_NEWS) == 0;
+	if (pg_atomic_fetch_or_u32(&database->wake, WAKE_NEWS) == 0)
+		wake_worker_or_launcher(database);
+}
 
+/*
+ * The database at a place was made, or altered so that it may be served now, or
+ * not any more: whoever has to see to that is woken, whatever was told before.
+ *
+ * May be called while a transaction commits, as above.
+ */
+void
+wake_for_altered_database(int place)
+{
+	static const News anywhere = {1, {{NEWS_ANYWHERE}}};
+
+	wake_database(place, &anywhere);
+	wake_worker_or_launcher(&state->databases[place]);
+}
+
+static void
+wake_worker_or_launcher(DatabasePlace *database)
+{
 	if (pg_atomic_read_u32(&database->worker_proc) == NOBODY)
 		wake_process(&state->launcher_proc);
-	else if (is_waited_for)
+	else
 		wake_process(&database->worker_proc);
 }
 
@@ -636,6 +659,8 @@ withdraw_worker(int code, Datum place)
 	DatabasePlace *database = &state->databases[DatumGetInt32(place)];
 
 	(void) code;
+	/* Nobody will look by itself now. */
+	pg_atomic_fetch_and_u32(&database->wake, ~WAKE_LATER);
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	pg_atomic_write_u32(&database->worker_proc, NOBODY);
 	database->worker_pid = 0;
@@ -679,7 +704,8 @@ take_wake(int place, News *news)
 }
 
 /*
- * Nobody needs to wake the worker at a place before it next takes its wake.
+ * Nobody needs to wake the worker at a place before it next takes its wake; or,
+ * as the launcher has it, before the database is altered.
  */
 void
 put_off_wake(int place)

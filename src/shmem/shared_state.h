@@ -51,6 +51,7 @@ extern void require_shared_state(void);
 /* by sessions */
 extern int	database_place(Oid database);
 extern void wake_database(int place, const News *news);
+extern void wake_for_altered_database(int place);
 
 extern int	hold_database(Oid database);
 extern void wait_for_worker_to_leave(int place, uint32 wait_event_info);

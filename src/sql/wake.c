@@ -43,9 +43,10 @@ static int	marked_place = -1;	/* of this database, in shared memory */
 static News marked_news;		/* what may have become ready */
 static int	news_place = -1;	/* the same, if requests were changed */
 static bool committed = false;	/* has the transaction that was marked? */
-static int	new_place = -1;		/* of a database that it made or altered */
 
-static const News anywhere = {1, {{NEWS_ANYWHERE}}};
+/* of databases that it made or altered */
+static bool altered[MAX_DATABASES];
+static bool any_altered = false;
 
 static void at_transaction_end(XactEvent event, void *arg);
 static void at_release(ResourceReleasePhase phase, bool is_commit,
@@ -53,6 +54,7 @@ static void at_release(ResourceReleasePhase phase, bool is_commit,
 static void at_subtransaction_end(SubXactEvent event, SubTransactionId mine,
 								  SubTransactionId parent, void *arg);
 static bool has_extension(void);
+static void forget_databases(void);
 static void note_database(const char *name);
 static void at_utility(PlannedStmt *statement, const char *query_string,
 					   bool read_only_tree, ProcessUtilityContext context,
@@ -121,7 +123,7 @@ static void
 at_transaction_end(XactEvent event, void *arg)
 {
 	(void) arg;
-	if (marked_level == 0 && new_place < 0 && news_place < 0)
+	if (marked_level == 0 && !any_altered && news_place < 0)
 		return;
 	switch (event)
 	{
@@ -134,7 +136,7 @@ at_transaction_end(XactEvent event, void *arg)
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
 			marked_level = 0;
-			new_place = -1;
+			forget_databases();
 			news_place = -1;
 			break;
 		default:
@@ -157,11 +159,23 @@ at_release(ResourceReleasePhase phase, bool is_commit, bool is_top_level,
 	committed = false;
 	if (marked_place >= 0)
 		wake_database(marked_place, &marked_news);
-	if (new_place >= 0)
-		wake_database(new_place, &anywhere);
+	for (int i = 0; any_altered && i < MAX_DATABASES; i++)
+	{
+		if (altered[i])
+			wake_for_altered_database(i);
+	}
 	if (news_place >= 0)
 		tell_news(news_place);
-	new_place = news_place = -1;
+	forget_databases();
+	news_place = -1;
+}
+
+static void
+forget_databases(void)
+{
+	if (any_altered)
+		memset(altered, 0, sizeof(altered));
+	any_altered = false;
 }
 
 static void
@@ -212,15 +226,20 @@ has_extension(void)
 }
 
 /*
- * Have the launcher look at a database when this transaction commits.
+ * Have the launcher, and the worker, see whether a database may be served when
+ * this transaction commits.  If it was in a subtransaction that is undone, they
+ * look in vain.
  */
 static void
 note_database(const char *name)
 {
 	Oid			database = get_database_oid(name, true);
+	int			place = OidIsValid(database) ? database_place(database) : -1;
 
-	if (OidIsValid(database))
-		new_place = database_place(database);
+	if (place < 0)
+		return;
+	altered[place] = true;
+	any_altered = true;
 }
 
 static void
@@ -256,8 +275,8 @@ at_utility(PlannedStmt *statement, const char *query_string,
 		wake_at_commit(NEWS_ANYWHERE);
 		tell_news_at_commit();
 	}
-	/* What it was copied from may have the extension; or it may be served now,
-	 * being no template any more. */
+	/* What it was copied from may have the extension; or it has become a
+	 * template, or is none any more. */
 	if (database != NULL && shared_state_available())
 		note_database(database);
 }

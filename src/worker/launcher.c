@@ -39,11 +39,11 @@
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 
 #include "compat.h"
 #include "shmem/shared_state.h"
 #include "util/monotonic.h"
+#include "worker/database.h"
 #include "worker/launcher.h"
 #include "worker/worker.h"
 
@@ -85,7 +85,6 @@ PGDLLEXPORT void screenshot_task_launcher_main(Datum arg);
 static void find_more_databases(void);
 static void find_databases(void);
 static List *list_databases(void);
-static bool can_be_served(Form_pg_database database);
 static MonotonicUs keep_workers(void);
 static MonotonicUs worker_wanted_at(const Attempt *attempt,
 									const DatabaseStatus *status);
@@ -93,7 +92,7 @@ static int	longest_waiting(bool one_is_looking);
 static MonotonicUs make_room(int needed);
 static void reap(Attempt *attempt, const DatabaseStatus *status);
 static bool start(int place, const DatabaseStatus *status);
-static bool may_be_served(Oid database);
+static void give_up(int place, Oid database);
 
 /*
  * Have the postmaster start the launcher.  To be called as the library is
@@ -213,19 +212,6 @@ find_databases(void)
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(context);
 	pgstat_report_stat(true);
-}
-
-/*
- * May a worker connect to a database, and have something to do there?
- */
-static bool
-can_be_served(Form_pg_database database)
-{
-	/* what DROP DATABASE leaves when it is interrupted */
-	const int	invalid = -2;
-
-	return database->datallowconn && !database->datistemplate &&
-		database->datconnlimit != invalid;
 }
 
 /*
@@ -460,15 +446,11 @@ start(int place, const DatabaseStatus *status)
 {
 	Attempt    *attempt = &attempts[place];
 	MonotonicUs now = monotonic_now();
-	News		news = {0};
 
-	if (!may_be_served(status->database))
+	if (!database_may_be_served(status->database))
 	{
-		(void) take_wake(place, &news);
-		set_unwanted(place);
+		give_up(place, status->database);
 		attempt->waiting_since = 0;
-		/* Another database may have its place. */
-		SetLatch(MyLatch);
 		return false;
 	}
 	attempt->started_at = now;
@@ -488,24 +470,20 @@ start(int place, const DatabaseStatus *status)
 }
 
 /*
- * Is there still such a database, and one that a worker may connect to?  A
- * worker in a template would be in the way of its copies.
+ * A database cannot be served, and needs no worker until it is altered.  Commits
+ * in it, of those who are connected still, wake nobody before.
  */
-static bool
-may_be_served(Oid database)
+static void
+give_up(int place, Oid database)
 {
-	HeapTuple	tuple;
-	bool		result = false;
+	News		news = {0};
 
-	StartTransactionCommand();
-	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
-	if (HeapTupleIsValid(tuple))
-	{
-		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
-
-		result = can_be_served(form);
-		ReleaseSysCache(tuple);
-	}
-	CommitTransactionCommand();
-	return result;
+	(void) take_wake(place, &news);
+	put_off_wake(place);
+	set_unwanted(place);
+	/* It may have been altered before its wake was taken. */
+	if (database_may_be_served(database))
+		wake_for_altered_database(place);
+	/* Another database may have its place. */
+	SetLatch(MyLatch);
 }

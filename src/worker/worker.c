@@ -46,6 +46,7 @@
 #include "table/refusal.h"
 #include "table/request_queue.h"
 #include "util/crash_point.h"
+#include "worker/database.h"
 #include "worker/dispatch.h"
 #include "worker/expiry.h"
 #include "worker/fault_log.h"
@@ -107,7 +108,7 @@ static int	n_stuck = 0;
 
 static MemoryContext cycle_context; /* reset before each transaction */
 
-static bool yielding = false;	/* does another worker need the slot? */
+static bool yielding = false;	/* is this process to end soon? */
 static MonotonicUs give_up_at = MONOTONIC_NEVER;	/* and gets it then */
 static bool look = true;		/* is there news in the table? */
 static News news = {1, {{NEWS_ANYWHERE}}};	/* and where? */
@@ -115,6 +116,8 @@ static bool walk_is_long = false;	/* are many dead rows before the ready ones? *
 static MonotonicUs heed_wake_at = 0;	/* when to ask again whether there is */
 static bool catalog_changed = false;	/* has something that may end pauses? */
 static MonotonicUs heed_change_at = 0;	/* the next time that it has */
+static bool database_changed = true;	/* may it be served still? */
+static bool is_served = true;	/* it was, at last sight */
 static bool careful = false;	/* has a transaction failed? */
 static bool table_gone = false; /* and the extension, as the last one saw */
 static int	failures = 0;		/* of transactions, in a row */
@@ -139,6 +142,7 @@ typedef enum TransactionResult
 static void fix_settings(void);
 static void require_durable_commits(void);
 static void on_catalog_change(Datum arg, int cache, uint32 hash);
+static void on_database_change(Datum arg, int cache, uint32 hash);
 static void reload(void);
 static void begin_work(void);
 static TimestampTz after_grace(void);
@@ -165,6 +169,7 @@ static void log_unwritten(const FinishedRequest *outcome);
 static void keep_locked(dlist_head *finished);
 static void forget_requests(dlist_head *finished);
 static void heed_catalog_change(void);
+static void heed_database_change(void);
 static void look_anew(void);
 static void look_at_table(void);
 static void find_lanes(void);
@@ -224,6 +229,8 @@ screenshot_task_worker_main(Datum database)
 	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, on_catalog_change, (Datum) 0);
 	CacheRegisterSyscacheCallback(USERMAPPINGOID, on_catalog_change, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHOID, on_catalog_change, (Datum) 0);
+	CacheRegisterSyscacheCallback(DATABASEOID, on_database_change,
+								  UInt32GetDatum(GetSysCacheHashValue1(DATABASEOID, database)));
 	cycle_context = AllocSetContextCreate(TopMemoryContext,
 										  "screenshot_task cycle",
 										  ALLOCSET_DEFAULT_SIZES);
@@ -245,11 +252,14 @@ screenshot_task_worker_main(Datum database)
 		if (take_wanted_count(place) && activity_is_uncounted())
 			count_at = activity_count_at();
 		heed_catalog_change();
+		heed_database_change();
 		heed_request_to_yield();
 		if (has_database_work(monotonic_now()))
 			work_on_database();
 		if (yielding && may_yield())
 		{
+			if (!is_served)
+				leave_database();
 			yielding = false;
 			if (take_wake(place, &news))
 				look = true;
@@ -370,12 +380,13 @@ in_hand(void)
 }
 
 /*
- * See whether another worker needs this one's slot.
+ * See whether this process is to end: its database may not be served any more,
+ * or another worker needs its slot.
  */
 static void
 heed_request_to_yield(void)
 {
-	yielding = worker_is_asked_to_yield(place);
+	yielding = !is_served || worker_is_asked_to_yield(place);
 	if (!yielding)
 		give_up_at = MONOTONIC_NEVER;
 	else if (give_up_at == MONOTONIC_NEVER)
@@ -464,6 +475,17 @@ on_catalog_change(Datum arg, int cache, uint32 hash)
 	catalog_changed = true;
 }
 
+/*
+ * A database has changed.
+ */
+static void
+on_database_change(Datum arg, int cache, uint32 hash)
+{
+	(void) cache;
+	if (hash == 0 || hash == DatumGetUInt32(arg))
+		database_changed = true;
+}
+
 static void
 reload(void)
 {
@@ -536,7 +558,8 @@ after_grace(void)
 }
 
 /*
- * The extension is not, or no longer, in this database.
+ * The extension is not, or no longer, in this database; or the database may not
+ * be served.
  */
 static void
 leave_database(void)
@@ -569,7 +592,7 @@ has_database_work(MonotonicUs now)
 static bool
 may_begin_more(void)
 {
-	return n_stuck < MAX_STUCK && !yielding;
+	return n_stuck < MAX_STUCK && !yielding && is_served;
 }
 
 static bool
@@ -903,6 +926,19 @@ heed_catalog_change(void)
 }
 
 /*
+ * See whether this database may be served still, if it has changed.  In a
+ * transaction or outside of one.
+ */
+static void
+heed_database_change(void)
+{
+	if (!database_changed)
+		return;
+	database_changed = false;
+	is_served = database_may_be_served(MyDatabaseId);
+}
+
+/*
  * Look at the table, from the first ready request on.
  */
 static void
@@ -925,6 +961,7 @@ look_at_table(void)
 	TimestampTz wall;
 
 	heed_catalog_change();
+	heed_database_change();
 	if (refusals_end_at() <= now)
 	{
 		refusals_end(now);

@@ -83,6 +83,57 @@ make_database("many_$_") for 1 .. 10;
 is_deeply($node->try('BEGIN;' . join('', map { "ALTER DATABASE many_$_ RENAME TO renamed_$_;" } 1 .. 10) . 'COMMIT')->{error}, undef, 'ten are renamed in one transaction');
 ok($node->worker_pid("renamed_$_"), "the worker of number $_ is back") for 1, 10;
 
+# A database that becomes a template, or refuses connections, is not served any more: its worker leaves once it has the answers
+# to what is on its way, and claims nothing before.  What is committed there, by those who are connected, wakes nobody.  It is
+# served again once it is altered back.
+my ($launcher) = $node->rows("SELECT pid FROM pg_stat_activity WHERE backend_type = 'screenshot_task launcher'");
+my %alter = (
+	template    => [ 'ALTER DATABASE %s IS_TEMPLATE true',           'ALTER DATABASE %s IS_TEMPLATE false' ],
+	connections => [ 'ALTER DATABASE %s ALLOW_CONNECTIONS false',    'ALTER DATABASE %s ALLOW_CONNECTIONS true' ],
+	undone      => [ 'BEGIN; ALTER DATABASE %s IS_TEMPLATE true; SAVEPOINT s; ALTER DATABASE %1$s IS_TEMPLATE false; ROLLBACK TO s; COMMIT',
+		'ALTER DATABASE %s IS_TEMPLATE false' ],
+	# of which no session's commit tells the worker: it sees for itself before it claims
+	catalog     => [ "UPDATE pg_database SET datistemplate = true WHERE datname = '%s'", 'ALTER DATABASE %s IS_TEMPLATE false' ]);
+for my $way (sort keys %alter)
+{
+	my $db = "not_served_$way";
+	my ($close, $open) = map { sprintf $_, $db } @{ $alter{$way} };
+
+	make_database($db);
+	$node->safe_psql($db, insert_sql(stream_name => "$db before"));
+	ok($node->wait_for_table("status = 'created'", dbname => $db), "$way: a database is served");
+	$api->order(fault => 'delay=2', stream => "$db under way");
+	my ($in, $out) = ('', '');
+	my $session = IPC::Run::start([ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr($db) ], '<', \$in, '>', \$out);
+	my $run = sub { $in = "$_[0]\n\\echo done\n"; $session->pump until $out =~ s/(.*)done\n//s; return $1; };
+	$run->(insert_sql(stream_name => "$db under way"));
+	$api->wait_for_requests(1, stream_name => "$db under way") or die "$db: no request";
+	is($node->try($close)->{error}, undef, "$way: it is not to be any more");
+	$run->(insert_sql(stream_name => "$db after"));
+	ok($node->poll_query_until('postgres', workers_in($db), 0), "$way: the worker leaves");
+	is($run->(q{SELECT string_agg(stream_name || ' ' || status, ',' ORDER BY id) FROM screenshot_task_request;}), "$db before created,$db under way created,$db after pending\n",
+		"$way: with the answer to what was under way, and nothing more is sent");
+
+	# The first commit may be one that it was not known of yet that it wants in vain.
+	$run->(insert_sql(stream_name => "$db after"));
+	my $before = settled($launcher->{pid});
+	$run->(insert_sql(stream_name => "$db after")) for 1 .. 20;
+	is(settled($launcher->{pid}), $before, "$way: commits do not wake the launcher");
+	is($node->safe_psql('postgres', workers_in($db)), 0, "$way: nor is a worker started");
+
+	is($node->try($open)->{error}, undef, "$way: it is altered back");
+	$in = "\\q\n";
+	$session->finish;
+	ok($node->wait_for_table("status = 'created'", dbname => $db), "$way: and served again");
+	is($api->requests(stream_name => "$db after"), 22, "$way: what was pending is sent, once each");
+}
+
+# Several in one transaction
+$node->safe_psql('postgres', "ALTER DATABASE not_served_$_ IS_TEMPLATE true") for qw(template connections undone);
+ok($node->poll_query_until('postgres', workers_in("not_served_$_"), 0), "$_: the worker leaves") for qw(template connections undone);
+$node->safe_psql('postgres', 'BEGIN;' . join('', map { "ALTER DATABASE not_served_$_ IS_TEMPLATE false;" } qw(template connections undone)) . 'COMMIT');
+ok($node->worker_pid("not_served_$_"), "$_: altered with others in one transaction, it is served again") for qw(template connections undone);
+
 # Who may not, does not make it leave.
 my $pid = $node->worker_pid('kept');
 for my $sql ('DROP DATABASE kept', 'ALTER DATABASE kept RENAME TO other', 'ALTER DATABASE kept SET TABLESPACE elsewhere',
@@ -125,6 +176,23 @@ sub fails
 	like($error->{message}, $message, "$sql: and says why");
 	returns($sql);
 	return;
+}
+
+sub workers_in { return "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'screenshot_task worker' AND datname = '$_[0]'" }
+
+# How often a process has gone to sleep, once it has come to rest
+sub settled
+{
+	my ($pid) = @_;
+	my $last = -1;
+
+	wait_until(sub {
+		my ($now) = PostgreSQL::Test::Utils::slurp_file("/proc/$pid/status") =~ /^voluntary_ctxt_switches:\s*(\d+)/m;
+		my $same = $now == $last;
+		$last = $now;
+		return $same || !sleep 1;
+	});
+	return $last;
 }
 
 # Is there a worker that sends?

@@ -157,4 +157,15 @@ is($node->try($looks[2])->{rows}[0][0], ($api->ledger(stream_name => 'InternalEr
 is($node->try($looks[3])->{error}, undef, 'those that failed are tried again');
 ok($node->wait_for_table("status = 'created'", where => "stream_name = 'InvalidParameter'"), 'and the other is sent again');
 
+# ----------------------------------------------------------------------- A clock that jumps
+# What expired by a clock that was ahead, as that clock left it; the end of one has come meanwhile.
+$node->safe_psql('postgres', 'TRUNCATE screenshot_task_request');
+$node->set('screenshot_task.enabled' => 'off');
+$node->safe_psql('postgres', insert_sql(stream_name => 'lies ahead', rows => 2) . insert_sql(stream_name => 'is over', end_time => \"now() + interval '1 s'")
+	  . "UPDATE screenshot_task_request SET status = 'expired', finished_at = now(), next_attempt_at = NULL, error_message = 'end_time passed before the request could be sent'; SELECT pg_sleep(1.1)");
+$node->set('screenshot_task.enabled' => 'on');
+is($node->try(recipe('A clock that jumps', 'docs/operation.md'))->{error}{message}, undef, 'what expired by a wrong clock is tried again');
+ok($node->wait_for_table("status = 'created'", where => "stream_name = 'lies ahead'"), 'and created, where the end lies ahead');
+is_deeply(statuses_of('is over'), ['expired'], 'and what is over stays so');
+
 done_testing();
