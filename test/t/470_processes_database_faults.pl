@@ -320,9 +320,10 @@ $node->safe_psql('postgres', q{
 	END $$;
 	CREATE TRIGGER lock_1 BEFORE UPDATE ON screenshot_task_request FOR EACH ROW EXECUTE FUNCTION lock_tenant('^waiting claim', 'sending');
 	CREATE TRIGGER lock_2 AFTER UPDATE ON screenshot_task_request FOR EACH ROW EXECUTE FUNCTION lock_tenant('^waiting result', 'created')});
-fly('waiting result', 5);
+fly_until_told('waiting result', 5);
 my $keeper = $node->begin('BEGIN; LOCK TABLE tenant; SELECT pg_sleep(600)');
 ok($node->poll_query_until('template1', "SELECT count(*) = 1 FROM pg_stat_activity WHERE query ~ 'pg_sleep.600' AND wait_event = 'PgSleep'"), 'a lock is kept');
+$api->go_on;
 $node->safe_psql('postgres', insert_sql(stream_name => \"'waiting claim ' || i", rows => 5) . insert_sql(stream_name => \"'waiting no more ' || i", rows => 5));
 ends_well('waiting no more', 5);
 for my $stream (map { ("waiting claim $_", "waiting result $_") } 1 .. 5)
