@@ -51,6 +51,7 @@
 
 #include "compat.h"
 #include "net/http.h"
+#include "util/crash_point.h"
 
 #if LIBCURL_VERSION_NUM < 0x075000
 #error "libcurl 7.80 or later is needed, for CURLOPT_PREREQFUNCTION"
@@ -1342,7 +1343,7 @@ before_writing(void *arg, char *remote_ip, char *local_ip, int remote_port,
 	(void) remote_ip;
 	(void) local_ip;
 	(void) remote_port;
-	if (transfer->sent)
+	if (transfer->sent && !MUTANT("repeated-by-libcurl"))
 	{
 		transfer->repeated = true;
 		return CURL_PREREQFUNC_ABORT;
@@ -1360,7 +1361,7 @@ before_writing(void *arg, char *remote_ip, char *local_ip, int remote_port,
 		bound_repeats(socket, transfer->request_timeout);
 		gather(socket);
 	}
-	if (transfer->body_len > 0)
+	if (transfer->body_len > 0 && !transfer->in_left)
 	{
 		dlist_push_tail(&transfer->client->left, &transfer->left_node);
 		transfer->in_left = true;

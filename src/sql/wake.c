@@ -34,6 +34,7 @@
 
 #include "shmem/shared_state.h"
 #include "sql/wake.h"
+#include "util/crash_point.h"
 
 static object_access_hook_type previous_object_access = NULL;
 static ProcessUtility_hook_type previous_utility = NULL;
@@ -157,7 +158,7 @@ at_release(ResourceReleasePhase phase, bool is_commit, bool is_top_level,
 	if (!committed || phase != RESOURCE_RELEASE_AFTER_LOCKS)
 		return;
 	committed = false;
-	if (marked_place >= 0)
+	if (marked_place >= 0 && !MUTANT("not-woken"))
 		wake_database(marked_place, &marked_news);
 	for (int i = 0; any_altered && i < MAX_DATABASES; i++)
 	{

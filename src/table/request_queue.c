@@ -60,6 +60,7 @@
 #include "table/notice.h"
 #include "table/refusal.h"
 #include "table/request_queue.h"
+#include "util/crash_point.h"
 
 #define TABLE_NAME		"screenshot_task_request"
 
@@ -2146,7 +2147,7 @@ queue_drop_claimed(const DoubtfulRequest *request, List *tasks)
 		FoundTask  *task = lfirst(cell);
 		String	   *id = makeString(unconstify(char *, task->task_id));
 
-		if (list_member(claimed, id))
+		if (list_member(claimed, id) && !MUTANT("task-adopted-twice"))
 			continue;
 		claimed = lappend(claimed, id);
 		unclaimed = lappend(unclaimed, task);

@@ -1,11 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * crash_point.c
- *	  Places at which a test build can be slowed down, or killed
+ *	  Places at which a test build can be slowed down, killed, or made to err
  *
- * What happens at which place says the file "screenshot_task_crash_points" in
- * the data directory, a line each: the name of the place, "kill" or "sleep",
- * and for the one a probability from 0 to 1, for the other milliseconds.
+ * The file "screenshot_task_crash_points" in the data directory says what
+ * happens where.  A line is the name of a place, an action and a number:
+ * "kill" and a probability from 0 to 1, "sleep" and milliseconds, or "mutate",
+ * whose number means nothing.
  *
  *-------------------------------------------------------------------------
  */
@@ -21,24 +22,52 @@
 
 #define CONTROL_FILE	"screenshot_task_crash_points"
 
+static bool find_action(const char *name, const char *action, double *amount);
+
+/*
+ * Sleep or die, as the file says for this place.
+ */
 void
 crash_point(const char *name)
 {
-	FILE	   *file = fopen(CONTROL_FILE, "r");
-	char		line_name[64];
-	char		action[16];
 	double		amount;
 
+	if (find_action(name, "sleep", &amount))
+		pg_usleep((long) (amount * 1000));
+	if (find_action(name, "kill", &amount) &&
+		pg_prng_double(&pg_global_prng_state) < amount)
+		kill(MyProcPid, SIGKILL);
+}
+
+/*
+ * Does the file ask for this mistake?  May be called under libcurl.
+ */
+bool
+mutant(const char *name)
+{
+	double		ignored;
+
+	return find_action(name, "mutate", &ignored);
+}
+
+/*
+ * Look for an action at a place in the file.  Returns whether it is there, and
+ * its number in *amount.
+ */
+static bool
+find_action(const char *name, const char *action, double *amount)
+{
+	FILE	   *file = fopen(CONTROL_FILE, "r");
+	char		line_name[64];
+	char		line_action[16];
+	bool		found = false;
+
 	if (file == NULL)
-		return;
-	while (fscanf(file, "%63s %15s %lf", line_name, action, &amount) == 3)
-	{
-		if (strcmp(line_name, name) != 0)
-			continue;
-		if (strcmp(action, "sleep") == 0)
-			pg_usleep((long) (amount * 1000));
-		else if (pg_prng_double(&pg_global_prng_state) < amount)
-			kill(MyProcPid, SIGKILL);
-	}
+		return false;
+	while (!found &&
+		   fscanf(file, "%63s %15s %lf", line_name, line_action, amount) == 3)
+		found = strcmp(line_name, name) == 0 &&
+			strcmp(line_action, action) == 0;
 	fclose(file);
+	return found;
 }

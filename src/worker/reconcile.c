@@ -39,6 +39,7 @@
 #include "shmem/shared_state.h"
 #include "shmem/statistics.h"
 #include "table/request_queue.h"
+#include "util/crash_point.h"
 #include "util/legible.h"
 #include "worker/dispatch.h"
 #include "worker/reconcile.h"
@@ -414,7 +415,7 @@ apply_policy(const DoubtfulRequest *request, const LiveServer *options)
 		queue_ask_later(request, at, NULL);
 		return true;
 	}
-	if (options->in_doubt == IN_DOUBT_RECONCILE)
+	if (options->in_doubt == IN_DOUBT_RECONCILE && !MUTANT("sent-again-unasked"))
 		return false;
 	if (queue_send_again(request,
 						 "was in doubt, and sent again by the server's option in_doubt"))
@@ -778,7 +779,7 @@ leave_to_others(const Inquiry *inquiry, List *tasks, List *alike)
 static void
 not_found(const Inquiry *inquiry, const DoubtfulRequest *request)
 {
-	if (request->misses == 0)
+	if (request->misses == 0 && !MUTANT("sent-again-too-soon"))
 	{
 		queue_count_miss(request,
 						 GetCurrentTimestamp() +

@@ -163,6 +163,7 @@ static void work_on_database(void);
 static void write_carefully(void);
 static void set_aside(dlist_node *outcome, MonotonicUs how_long);
 static void retry_stuck(void);
+static List *send_uncommitted(List *claimed);
 static TransactionResult run_transaction(dlist_head *finished, bool go_on);
 static void write_outcomes(dlist_head *finished);
 static void log_unwritten(const FinishedRequest *outcome);
@@ -458,7 +459,8 @@ fix_settings(void)
 static void
 require_durable_commits(void)
 {
-	if (synchronous_commit < SYNCHRONOUS_COMMIT_ON)
+	if (synchronous_commit < SYNCHRONOUS_COMMIT_ON &&
+		!MUTANT("claim-unflushed"))
 		SetConfigOption("synchronous_commit", "on", PGC_SUSET,
 						PGC_S_OVERRIDE);
 }
@@ -733,6 +735,21 @@ retry_stuck(void)
 }
 
 /*
+ * A mistake that tests must notice: requests leave before their claim is
+ * committed.
+ */
+static List *
+send_uncommitted(List *claimed)
+{
+	MonotonicUs until = monotonic_now() + US_PER_SECOND;
+
+	submission_claimed(claimed);
+	for (; monotonic_now() < until; dispatch_wait(until, 0))
+		dispatch_start();
+	return NIL;
+}
+
+/*
  * One transaction: write the outcomes given, which are forgotten once it has
  * committed; and if it is to go on, look at the table, and claim.
  *
@@ -767,7 +784,11 @@ run_transaction(dlist_head *finished, bool go_on)
 				}
 			}
 			if (claimed != NIL)
+			{
+				if (MUTANT("claim-uncommitted"))
+					claimed = send_uncommitted(claimed);
 				CRASH_POINT("claim-before-commit");
+			}
 			if (!dlist_is_empty(finished))
 				CRASH_POINT("result-before-commit");
 			queue_commit();

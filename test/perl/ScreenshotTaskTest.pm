@@ -14,8 +14,11 @@ use warnings;
 
 use parent 'PostgreSQL::Test::Cluster';
 
+use Cwd qw(abs_path);
 use Encode qw(encode_utf8 decode_utf8);
 use Exporter 'import';
+use File::Basename qw(dirname);
+use File::Path qw(make_path);
 use JSON::PP;
 use LiveApi;
 use PostgreSQL::Test::Utils ();
@@ -45,6 +48,30 @@ sub start_new
 	$node->start;
 	$node->safe_psql('postgres', 'CREATE EXTENSION screenshot_task');
 	return $node;
+}
+
+# Build the tree with variables of make, and install it into a copy of PostgreSQL.  Returns where that is, for
+# `install_path`.
+sub build
+{
+	my (@variables) = @_;
+	my $root = PostgreSQL::Test::Utils::tempdir('build');
+	my $tree = dirname(dirname(dirname(abs_path(__FILE__))));
+	my %ask  = map { my $answer = `pg_config --$_`; chomp $answer; ($_ => abs_path($answer)) } qw(bindir sharedir includedir includedir-server pkglibdir);
+
+	for my $path (sort { length $a <=> length $b } dirname($ask{bindir}), @ask{qw(sharedir includedir includedir-server pkglibdir)})
+	{
+		next if -e "$root$path";
+		make_path(dirname("$root$path"));
+		PostgreSQL::Test::Utils::system_or_bail('cp', '-a', $path, "$root$path");
+	}
+	mkdir "$root/tree" or die "could not make $root/tree: $!";
+	PostgreSQL::Test::Utils::system_or_bail('cp', '-a', (map { "$tree/$_" } qw(Makefile src screenshot_task.control)), glob("$tree/*.sql"), "$root/tree");
+	unlink glob("$root/tree/src/*.o"), glob("$root/tree/src/*/*.o");
+	local %ENV = %ENV;
+	delete @ENV{ grep { /^(?:MAKE|PG_)/ } keys %ENV };
+	PostgreSQL::Test::Utils::system_or_bail('make', '-s', '-C', "$root/tree", "PG_CONFIG=$root$ask{bindir}/pg_config", @variables, 'with_llvm=no', $_) for 'all', 'install';
+	return $root . dirname($ask{bindir});
 }
 
 # Change settings, and reload.

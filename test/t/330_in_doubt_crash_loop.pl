@@ -41,8 +41,8 @@ like($text, qr/^in doubt: [1-9]\d* for want of an answer, \d+ for want of a work
 # The count can fail.  A task too many can be taken for that of a request that differs only in having no start, which then
 # leaves another without: no such requests here, so that nothing but the doubled is wrong.
 ($status, $text) =
-  crash('mutant', '--mutant orphans-pending', '--stop', '--every 2', '--rounds 60', '--no-mixed-starts');
-isnt($status, 0, 'where what a lost worker was sending is sent anew, the count fails');
+  crash('mutant', '--mutant sent-again-unasked', '--stop', '--every 2', '--rounds 60', '--no-mixed-starts');
+isnt($status, 0, 'where what is in doubt is sent again unasked, the count fails');
 like($text, qr/^0 lost, [1-9]\d* doubled/m, 'with doubled tasks');
 
 done_testing();

@@ -6,15 +6,12 @@
 use strict;
 use warnings;
 
-use Cwd qw(abs_path);
-use File::Basename qw(dirname);
-use File::Path qw(make_path);
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use ScreenshotTaskTest;
 use Test::More;
 
-my $node = ScreenshotTaskTest->start_new('main', install_path => build('MAX_DATABASES=3'));
+my $node = ScreenshotTaskTest->start_new('main', install_path => ScreenshotTaskTest::build('COPT=-DMAX_DATABASES=3'));
 my $full = qr/LOG:  screenshot_task serves no more than 3 databases of a cluster\n.*DETAIL:  Others are looked for when one of these is dropped, or its extension is\.\n/;
 
 $node->safe_psql('postgres', "CREATE DATABASE db$_") for 1 .. 7;
@@ -45,27 +42,4 @@ sub serves
 	my ($databases) = @_;
 
 	return $node->poll_query_until('postgres', q{SELECT string_agg(datname, ' ' ORDER BY datname COLLATE "C") FROM pg_stat_activity WHERE backend_type = 'screenshot_task worker'}, $databases);
-}
-
-# Build the tree with a macro defined, and install it into a copy of PostgreSQL.  Returns where that is.
-sub build
-{
-	my ($macro) = @_;
-	my $root = PostgreSQL::Test::Utils::tempdir('build');
-	my $tree = dirname(dirname(dirname(abs_path(__FILE__))));
-	my %ask  = map { my $answer = `pg_config --$_`; chomp $answer; ($_ => abs_path($answer)) } qw(bindir sharedir includedir includedir-server pkglibdir);
-
-	for my $path (sort { length $a <=> length $b } dirname($ask{bindir}), @ask{qw(sharedir includedir includedir-server pkglibdir)})
-	{
-		next if -e "$root$path";
-		make_path(dirname("$root$path"));
-		PostgreSQL::Test::Utils::system_or_bail('cp', '-a', $path, "$root$path");
-	}
-	mkdir "$root/tree" or die "could not make $root/tree: $!";
-	PostgreSQL::Test::Utils::system_or_bail('cp', '-a', (map { "$tree/$_" } qw(Makefile src screenshot_task.control)), glob("$tree/*.sql"), "$root/tree");
-	unlink glob("$root/tree/src/*.o"), glob("$root/tree/src/*/*.o");
-	local %ENV = %ENV;
-	delete @ENV{ grep { /^(?:MAKE|PG_)/ } keys %ENV };
-	PostgreSQL::Test::Utils::system_or_bail('make', '-s', '-C', "$root/tree", "PG_CONFIG=$root$ask{bindir}/pg_config", "COPT=-D$macro", 'with_llvm=no', $_) for 'all', 'install';
-	return $root . dirname($ask{bindir});
 }
