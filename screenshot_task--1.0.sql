@@ -347,6 +347,8 @@ COMMENT ON POLICY screenshot_task_request_own ON @extschema@.screenshot_task_req
 'a role sees its own requests';
 
 GRANT SELECT ON TABLE @extschema@.screenshot_task_request TO PUBLIC;
+-- pg_dump reads it along with the table
+GRANT SELECT ON SEQUENCE @extschema@.screenshot_task_request_id_seq TO PUBLIC;
 
 CREATE FUNCTION @extschema@.screenshot_task_request_insert()
 RETURNS pg_catalog.trigger

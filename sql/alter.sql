@@ -29,7 +29,6 @@ CREATE FUNCTION changes() RETURNS TABLE (statement text) LANGUAGE sql AS $$ SELE
 	'CREATE PUBLICATION p FOR TABLE screenshot_task_request',
 	'DROP TABLE screenshot_task_request CASCADE',
 	'TRUNCATE screenshot_task_request',
-	'GRANT USAGE ON SEQUENCE screenshot_task_request_id_seq TO regress_screenshot_app',
 	'ALTER FUNCTION adopt_screenshot_task_requests() SECURITY DEFINER',
 	'ALTER FUNCTION adopt_screenshot_task_requests() SET search_path = public',
 	'CREATE OR REPLACE FUNCTION adopt_screenshot_task_requests() RETURNS bigint LANGUAGE sql AS ''SELECT 1''',
@@ -58,6 +57,10 @@ CREATE FUNCTION changes() RETURNS TABLE (statement text) LANGUAGE sql AS $$ SELE
 SET ROLE regress_screenshot_app;
 SELECT left(outcome(statement), 5) AS sqlstate, count(*) FROM changes() GROUP BY 1;
 SELECT outcome(statement), statement FROM changes() WHERE outcome(statement) NOT LIKE '42501 %';
+
+-- A GRANT by a role that has SELECT alone is no error, and has no effect.
+GRANT USAGE, UPDATE ON SEQUENCE screenshot_task_request_id_seq TO regress_screenshot_app;
+SELECT p, has_sequence_privilege('screenshot_task_request_id_seq', p) FROM unnest(ARRAY['SELECT', 'USAGE', 'UPDATE']) AS p;
 
 -- A user mapping of its own it may have.
 SELECT outcome('CREATE USER MAPPING FOR regress_screenshot_app SERVER tencent_live OPTIONS (secret_id ''own'', secret_key ''own'')');

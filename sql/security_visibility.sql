@@ -70,7 +70,7 @@ FROM unnest(ARRAY[
 	'SELECT resolve_screenshot_task_request(%s, NULL)', 'SELECT resolve_screenshot_task_request(%s, ''forged'')']) AS call;
 SELECT adopt_screenshot_task_requests();
 
--- The numbers and the keys are nobody's to ask for.
+-- The last number may be read, as pg_dump does; more is nobody's to ask for.
 SELECT outcome(statement) FROM unnest(ARRAY[
 	'SELECT last_value FROM screenshot_task_request_id_seq', 'SELECT currval(''screenshot_task_request_id_seq'')',
 	'SELECT lastval()', 'SELECT setval(''screenshot_task_request_id_seq'', 1)',
