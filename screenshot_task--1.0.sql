@@ -171,6 +171,7 @@ CREATE TABLE @extschema@.screenshot_task_request (
 	finished_at pg_catalog.timestamptz,
 	task_id pg_catalog.text,
 	request_id pg_catalog.text,
+	trace_id pg_catalog.uuid,
 	error_code pg_catalog.text,
 	error_message pg_catalog.text,
 	misses pg_catalog.int4 NOT NULL DEFAULT 0,
@@ -256,6 +257,8 @@ COMMENT ON COLUMN @extschema@.screenshot_task_request.task_id IS
 'TaskId of the task that was created';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.request_id IS
 'RequestId of the API''s last answer';
+COMMENT ON COLUMN @extschema@.screenshot_task_request.trace_id IS
+'X-TC-TraceId of the last attempt, by which the vendor''s support finds a request that was not answered';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.error_code IS
 'error code of the API''s last answer';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.error_message IS

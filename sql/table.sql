@@ -15,16 +15,16 @@ INSERT INTO screenshot_task_request
 INSERT INTO screenshot_task_request
 	(id, stream_name, domain_name, app_name, start_time, end_time, template_id,
 	 stream_type, extension, server, reference, requested_by, requested_at, status, next_attempt_at,
-	 attempts, sent_at, finished_at, task_id, request_id, error_code, error_message)
+	 attempts, sent_at, finished_at, task_id, request_id, trace_id, error_code, error_message)
 	OVERRIDING USER VALUE
 	VALUES (4711, 'by statement', 'd', 'a', '2999-07-10 12:00', '2999-07-10 13:00', 20001,
 			1, 'an extension', 'tencent_live', 'ref', 'somebody', '1999-01-01', 'created', '1999-01-01',
-			9, '1999-01-01', '1999-01-01', 'a task', 'a request', 'a code', 'a message');
+			9, '1999-01-01', '1999-01-01', 'a task', 'a request', '11111111-1111-4111-8111-111111111111', 'a code', 'a message');
 SELECT stream_name, stream_type, extension, server, reference, id <> 4711 AS own_id,
 	requested_by = CURRENT_USER AS by_me, requested_at = now() AS now
 FROM screenshot_task_request ORDER BY id;
 SELECT stream_name, status, next_attempt_at::date, attempts, sent_at, finished_at,
-	task_id, request_id, error_code, error_message
+	task_id, request_id, trace_id, error_code, error_message
 FROM screenshot_task_request ORDER BY id;
 ROLLBACK;
 

@@ -381,13 +381,14 @@ append_number(StringInfo body, const char *key, int64 value)
 /*
  * Make a signed request of a body.
  *
- * host is the Host header; timestamp is in Unix seconds, and the signature
- * holds for five minutes around it.  The headers are palloc'd, the body is
+ * host is the Host header; trace_id may be NULL, for a request that is only
+ * shown; timestamp is in Unix seconds, and the signature holds for five minutes
+ * around it.  The headers are palloc'd, the body is
  * taken as it is.  Raises an error when the credentials cannot be signed with.
  */
 void
 live_sign(LiveRequest *request, const char *action, const char *host,
-		  const char *region, const char *language,
+		  const char *region, const char *language, const char *trace_id,
 		  const Credentials *credentials, int64 timestamp, char *body)
 {
 	Tc3Request	to_sign = {
@@ -431,6 +432,8 @@ live_sign(LiveRequest *request, const char *action, const char *host,
 	request->headers[n++] = psprintf("X-TC-Region: %s", region);
 	request->headers[n++] = psprintf("X-TC-Language: %s", language);
 	request->headers[n++] = "X-TC-RequestClient: " REQUEST_CLIENT;
+	if (trace_id != NULL)
+		request->headers[n++] = psprintf("X-TC-TraceId: %s", trace_id);
 	request->headers[n++] = psprintf("Authorization: %s",
 									 request->signature.authorization);
 	request->token_header = -1;
@@ -442,6 +445,18 @@ live_sign(LiveRequest *request, const char *action, const char *host,
 	}
 	request->headers[n] = NULL;
 	Assert(n < LIVE_MAX_HEADERS);
+}
+
+/*
+ * A new name for a request, palloc'd: what the vendor's support can look it up
+ * by where its answer, and so the RequestId, was lost.  To be used once.
+ */
+char *
+live_new_trace_id(void)
+{
+	Datum		uuid = DirectFunctionCall1(gen_random_uuid, (Datum) 0);
+
+	return DatumGetCString(DirectFunctionCall1(uuid_out, uuid));
 }
 
 /*

@@ -141,8 +141,10 @@ extern char *live_task_id_body(const char *task_id);
 extern char *live_describe_body(const TaskInquiry *inquiry);
 extern void live_sign(LiveRequest *request, const char *action,
 					  const char *host, const char *region,
-					  const char *language, const Credentials *credentials,
-					  int64 timestamp, char *body);
+					  const char *language, const char *trace_id,
+					  const Credentials *credentials, int64 timestamp,
+					  char *body);
+extern char *live_new_trace_id(void);
 extern void live_wipe_token(char *const *headers);
 extern void live_read_answer(const HttpReply *reply, bool wants_task_id,
 							 LiveAnswer *answer);

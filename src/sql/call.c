@@ -42,6 +42,7 @@ typedef struct Call
 	const char *server;
 	RateTicket	ticket;
 	HttpTransfer *transfer;
+	const char *trace_id;		/* of the last attempt */
 	bool		sent;			/* was an attempt? */
 	bool		refused;		/* was an attempt, for its token? */
 	bool		throttled;		/* was the last one? */
@@ -94,7 +95,7 @@ static void send_and_wait(const LiveServer *server, const LiveRequest *request,
 						  Call *call);
 static void describe_call(void *arg);
 pg_noreturn static void raise_failure(const LiveServer *server,
-									  const char *action,
+									  const Call *call,
 									  const LiveAnswer *answer);
 
 /* The most slots that a call lets pass by */
@@ -193,7 +194,7 @@ preview_screenshot_task(PG_FUNCTION_ARGS)
 	server = get_live_server(server_name, GetUserId());
 	credentials = credentials_get(server, GetUserId(), 0);
 	live_sign(&request, LIVE_CREATE, server->endpoint.authority,
-			  server->region, server->language, credentials,
+			  server->region, server->language, NULL, credentials,
 			  live_seconds(signed_at),
 			  live_create_body(&task));
 	wipe_credentials(credentials);
@@ -532,7 +533,7 @@ perform(const char *server_name, const char *action, char *body,
 	error_context_stack = context.previous;
 	count_call(server->name, answer->outcome != LIVE_DONE);
 	if (answer->outcome != LIVE_DONE)
-		raise_failure(server, action, answer);
+		raise_failure(server, call, answer);
 }
 
 static void
@@ -631,8 +632,9 @@ try_once(const LiveServer *server, const Credentials *credentials,
 	started_at = monotonic_now();
 	PG_TRY();
 	{
+		call->trace_id = live_new_trace_id();
 		live_sign(&request, call->action, server->endpoint.authority,
-				  server->region, server->language, credentials,
+				  server->region, server->language, call->trace_id, credentials,
 				  live_seconds(GetCurrentTimestamp()), body);
 		send_and_wait(server, &request, call);
 		http_reply(call->transfer, &reply);
@@ -750,8 +752,8 @@ describe_call(void *arg)
 	Call	   *call = arg;
 
 	if (call->transfer != NULL && http_sent(call->transfer))
-		errcontext("%s on server \"%s\": the request had been sent, and may be carried out",
-				   call->action, call->server);
+		errcontext("%s on server \"%s\": the request had been sent, and may be carried out (TraceId %s)",
+				   call->action, call->server, call->trace_id);
 	else if (call->throttled)
 		errcontext("%s on server \"%s\": the request had been refused by the rate limit, and nothing was done",
 				   call->action, call->server);
@@ -764,13 +766,14 @@ describe_call(void *arg)
 }
 
 /*
- * Raise an outcome as an error: what happened, the API's own words with its
- * RequestId, and what to do about it.
+ * Raise an outcome as an error: what happened, the API's own words with the
+ * RequestId, the TraceId if it was sent, and what to do about it.
  */
 static void
-raise_failure(const LiveServer *server, const char *action,
+raise_failure(const LiveServer *server, const Call *call,
 			  const LiveAnswer *answer)
 {
+	const char *action = call->action;
 	const char *message;
 	const char *hint = NULL;
 	StringInfoData detail;
@@ -832,7 +835,10 @@ raise_failure(const LiveServer *server, const char *action,
 	appendStringInfoString(&detail, answer->message ? answer->message :
 						   "the API gave no message");
 	if (answer->request_id != NULL)
-		appendStringInfo(&detail, " (RequestId %s)", answer->request_id);
+		appendStringInfo(&detail, " (RequestId %s, TraceId %s)",
+						 answer->request_id, call->trace_id);
+	else if (answer->outcome != LIVE_NOT_SENT)
+		appendStringInfo(&detail, " (TraceId %s)", call->trace_id);
 
 	ereport(ERROR,
 			(errcode(answer->sqlstate),

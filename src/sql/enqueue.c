@@ -307,7 +307,8 @@ new_row(Relation relation, HeapTuple tuple)
 	static const int empty[] = {
 		Anum_request_next_attempt_at, Anum_request_sent_at,
 		Anum_request_finished_at, Anum_request_task_id,
-		Anum_request_request_id, Anum_request_error_code,
+		Anum_request_request_id, Anum_request_trace_id,
+		Anum_request_error_code,
 		Anum_request_error_message
 	};
 	TupleDesc	desc = RelationGetDescr(relation);

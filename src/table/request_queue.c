@@ -336,12 +336,15 @@ static Statement claim_statement = {
 	" error_message = CASE WHEN end_time <= $4 THEN $2 ELSE error_message END,"
 	" attempts = attempts + CASE WHEN end_time <= $4 THEN 0 ELSE 1 END,"
 	" sent_at = CASE WHEN end_time <= $4 THEN sent_at ELSE $3 END,"
+	" trace_id = CASE WHEN end_time <= $4 THEN trace_id"
+	"  ELSE pg_catalog.gen_random_uuid() END,"
 	" misses = 0"
 	BY_ID("pending")
 	" RETURNING id, " KEPT("status IN ('sending', 'expired')") ","
 	" attempts, status = 'expired', server, role,"
 	" stream_name, domain_name, app_name, end_time, template_id, start_time,"
-	" stream_type, extension, requested_at, reference, status, task_id",
+	" stream_type, extension, trace_id::pg_catalog.text, requested_at,"
+	" reference, status, task_id",
 	5, {INT8ARRAYOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID}, NULL
 };
 
@@ -352,7 +355,7 @@ typedef enum ClaimedColumn
 	CLAIMED_SERVER, CLAIMED_ROLE, CLAIMED_STREAM_NAME, CLAIMED_DOMAIN_NAME,
 	CLAIMED_APP_NAME, CLAIMED_END_TIME, CLAIMED_TEMPLATE_ID,
 	CLAIMED_START_TIME, CLAIMED_STREAM_TYPE, CLAIMED_EXTENSION,
-	CLAIMED_REQUESTED_AT, CLAIMED_REFERENCE, CLAIMED_STATUS, CLAIMED_TASK_ID,
+	CLAIMED_TRACE_ID, CLAIMED_REQUESTED_AT, CLAIMED_REFERENCE, CLAIMED_STATUS, CLAIMED_TASK_ID,
 	N_CLAIMED_COLUMNS
 } ClaimedColumn;
 
@@ -1724,6 +1727,8 @@ read_claimed(const Datum *values, const bool *nulls)
 	request->start = DatumGetTimestampTz(values[nulls[CLAIMED_START_TIME] ?
 												CLAIMED_REQUESTED_AT :
 												CLAIMED_START_TIME]);
+	if (!nulls[CLAIMED_TRACE_ID])
+		request->trace_id = TextDatumGetCString(values[CLAIMED_TRACE_ID]);
 	if (!request->expired)
 		read_body(request, values, nulls);
 	return request;

@@ -38,6 +38,7 @@ enum
 	Anum_request_finished_at,
 	Anum_request_task_id,
 	Anum_request_request_id,
+	Anum_request_trace_id,
 	Anum_request_error_code,
 	Anum_request_error_message,
 	Anum_request_misses,
@@ -122,6 +123,7 @@ typedef struct ClaimedRequest
 	LaneName	lane;
 	TimestampTz start;			/* its place among the ready ones, with id */
 	TimestampTz end_time;
+	char	   *trace_id;		/* of this attempt */
 	char	   *body;			/* of CreateScreenshotTask; NULL: see problem */
 	const char *problem;		/* why there is no body */
 } ClaimedRequest;

@@ -292,12 +292,13 @@ forget_options(Lane *lane)
 
 /*
  * Make a signed request to the server of a lane that is resolved, in the
- * current memory context.
+ * current memory context.  Without a trace_id, it has a new one.
  *
  * Returns NULL, or why it cannot be signed.
  */
 const char *
-lane_sign(Lane *lane, const char *action, const char *body, HttpRequest *http)
+lane_sign(Lane *lane, const char *action, const char *body,
+		  const char *trace_id, HttpRequest *http)
 {
 	MemoryContext context = CurrentMemoryContext;
 	LiveServer *options = lane->options;
@@ -307,7 +308,8 @@ lane_sign(Lane *lane, const char *action, const char *body, HttpRequest *http)
 	PG_TRY();
 	{
 		live_sign(request, action, options->endpoint.authority,
-				  options->region, options->language, lane->credentials,
+				  options->region, options->language,
+				  trace_id ? trace_id : live_new_trace_id(), lane->credentials,
 				  live_seconds(GetCurrentTimestamp()), pstrdup(body));
 	}
 	PG_CATCH();

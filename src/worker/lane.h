@@ -89,7 +89,7 @@ extern dlist_head lanes;		/* of Lane.node; see lanes_sort() */
 extern Lane *lane_find(const LaneName *name);
 extern bool lane_resolve(Lane *lane);
 extern const char *lane_sign(Lane *lane, const char *action, const char *body,
-							 HttpRequest *http);
+							 const char *trace_id, HttpRequest *http);
 extern void lane_note_answer(Lane *lane, RateKey key, MonotonicUs signed_at,
 							 MonotonicUs started_at, const HttpReply *reply,
 							 const LiveAnswer *answer);

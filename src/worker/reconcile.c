@@ -507,7 +507,7 @@ ask(Inquiry *inquiry)
 	MemoryContextReset(inquiry->page_context);
 	old = MemoryContextSwitchTo(inquiry->page_context);
 	inquiry->message = lane_sign(lane, LIVE_DESCRIBE,
-								 live_describe_body(&to_ask),
+								 live_describe_body(&to_ask), NULL,
 								 &inquiry->job.http);
 	MemoryContextSwitchTo(old);
 	if (inquiry->message != NULL)

@@ -454,7 +454,7 @@ sign_request(Request *request, const ClaimedRequest *claimed)
 	else
 	{
 		problem = lane_sign(request->job.lane, LIVE_CREATE, claimed->body,
-							&request->job.http);
+							claimed->trace_id, &request->job.http);
 		if (problem != NULL)
 		{
 			lane_pause(request->job.lane, problem, NULL);

@@ -142,6 +142,9 @@ sub ledger { my ($self, %wanted) = @_; return matching("$self->{dir}/ledger", %w
 
 sub requests { my ($self, %wanted) = @_; return matching("$self->{dir}/requests", %wanted) }
 
+# The X-TC-TraceIds of requests, in order
+sub trace_ids { my ($self, %wanted) = @_; return map { $_->{headers}{'x-tc-traceid'} } $self->requests(%wanted) }
+
 sub matching
 {
 	my ($path, %wanted) = @_;

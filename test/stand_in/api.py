@@ -57,7 +57,8 @@ HEADERS = {
     "x-tc-version": (r"2018-08-01", REQUIRED, "NoSuchVersion"),
     "x-tc-region": (r"ap-guangzhou", REQUIRED, "UnsupportedRegion"),
     "x-tc-language": (r"en-US|zh-CN", OPTIONAL, "InvalidParameterValue"),
-    "x-tc-requestclient": (r"[0-9a-zA-Z_ ,;.-]{1,128}", OPTIONAL, "InvalidParameterValue")}
+    "x-tc-requestclient": (r"[0-9a-zA-Z_ ,;.-]{1,128}", OPTIONAL, "InvalidParameterValue"),
+    "x-tc-traceid": (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", OPTIONAL, "InvalidParameterValue")}
 
 
 class Api:
@@ -84,7 +85,8 @@ class Api:
             raise ApiError("InvalidAction", f"X-TC-Action {request.action} does not exist")
         if self.limits[request.secret_id, request.action].exceeded_by(request.arrival, request.earliest):
             raise ApiError("RequestLimitExceeded", f"too many requests of {request.action} in a second")
-        self.check_headers(request, "x-tc-version", "x-tc-region", "x-tc-language", "x-tc-requestclient")
+        self.check_headers(request, "x-tc-version", "x-tc-region", "x-tc-language", "x-tc-requestclient",
+                           "x-tc-traceid")
         self.check_parameters(request)
         return self.actions[request.action](request, request.parameters)
 

@@ -89,6 +89,7 @@ my %wanted = (
 my %headers = %{ $plain->{headers} };
 like($headers{authorization}, qr{^TC3-HMAC-SHA256 Credential=AKIDEXAMPLE/\d{4}-\d\d-\d\d/live/tc3_request, SignedHeaders=content-type;host;x-tc-action, },
 	'signed: content-type, host and x-tc-action');
+like(delete $headers{'x-tc-traceid'}, qr/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/, 'a trace id is a UUID');
 delete @headers{qw(authorization x-tc-timestamp content-length)};
 is_deeply(\%headers, \%wanted, 'the headers are those of the API');
 is($chinese->{headers}{'x-tc-language'}, 'zh-CN', 'the language of the server option is sent');
@@ -108,5 +109,13 @@ $node->add_server('tencent_live', $apis{'2'}, dbname => 'latin');
 my $result = $node->try("SET client_encoding = 'UTF8';" . call_sql(stream_name => 'café'), dbname => 'latin');
 is_deeply($result->{error}, undef, 'a database in LATIN1 may call');
 is(scalar $apis{'2'}->ledger(stream_name => 'café'), 1, 'its texts arrive in UTF-8');
+
+# Each request of each action has a trace id of its own.
+is($node->try("SELECT * FROM describe_screenshot_tasks(now() - interval '20 days', now())")->{error}, undef, 'a list of several requests');
+my @requests = map { $_->requests } values %apis;
+my %traced = map { ($_->{headers}{'x-tc-traceid'} // 'none' => 1) } @requests;
+is(keys %traced, @requests, 'no two requests have the same trace id');
+is_deeply([ sort keys %{ { map { ($_->{action} => 1) } @requests } } ],
+	[ map { $_ . 'ScreenshotTask' } qw(Create Delete Describe Stop) ], 'of any action');
 
 done_testing();

@@ -133,12 +133,14 @@ sub check_code
 	my $times   = $code eq 'AuthFailure.TokenFailure' ? 2 : 1;
 
 	is(@refused, $times, "$code: times asked");
+	my @trace_ids = $api->trace_ids(stream_name => $stream);
+	is(keys %{ { map { ($_ => 1) } @trace_ids } }, $times, "$code: each time with a new trace id");
 	is_deeply(
 		{ map { $_ => $error->{$_} } qw(severity sqlstate message detail hint) },
 		{   severity => 'ERROR',
 			sqlstate => $sqlstate,
 			message  => $message,
-			detail   => "$code: ordered by a test (RequestId $refused[-1]{request_id})",
+			detail   => "$code: ordered by a test (RequestId $refused[-1]{request_id}, TraceId $trace_ids[-1])",
 			hint     => $hint
 		},
 		"$code: error");

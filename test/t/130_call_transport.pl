@@ -84,7 +84,7 @@ sub check_ambiguous
 	my $result = $node->try(call_sql(server => $server, stream_name => $stream)
 		  . call_sql(server => $server, stream_name => $next));
 
-	is_unknown($result->{error}, "$http, $stream", $server, $detail);
+	is_unknown($api, $result->{error}, "$http, $stream", $server, $detail);
 	is($api->requests(stream_name => $stream), 1, "$http, $stream: sent once");
 	is($api->ledger(stream_name => $stream), $created, "$http, $stream: tasks");
 	is_deeply([ map { $_->[0] } @{ $result->{rows} } ],
@@ -100,7 +100,7 @@ sub check_reused
 	my $result = $node->try(call_sql(server => $server) . call_sql(server => $server, stream_name => $stream));
 
 	is(@{ $result->{rows} }, 1, "$http, $stream: the first call succeeds");
-	is_unknown($result->{error}, "$http, $stream", $server, $incomplete);
+	is_unknown($api, $result->{error}, "$http, $stream", $server, $incomplete);
 	is($api->requests(stream_name => $stream), 1, "$http, $stream: sent once");
 	is($api->ledger(stream_name => $stream), $fault =~ /create/ ? 1 : 0, "$http, $stream: tasks");
 	wait_until(sub { $api->listens });
@@ -114,7 +114,7 @@ sub check_unread
 	my $label = "$http, close-before-read";
 
 	$api->order(fault => 'close-before-read');
-	is_unknown($node->try(call_sql(server => $server, stream_name => 'unread'))->{error}, $label, $server, $incomplete);
+	is_unknown($api, $node->try(call_sql(server => $server, stream_name => 'unread'))->{error}, $label, $server, $incomplete);
 	is($api->ledger(stream_name => 'unread'), 0, "$label: no task");
 	return;
 }
@@ -133,11 +133,13 @@ sub check_harmless
 
 sub is_unknown
 {
-	my ($error, $label, $server, $detail) = @_;
+	my ($api, $error, $label, $server, $detail) = @_;
 
 	is($error->{sqlstate}, '08007', "$label: SQLSTATE");
 	is($error->{message}, qq(it is unknown whether server "$server" carried out CreateScreenshotTask), "$label: message");
+	my ($trace_id) = $error->{detail} =~ s/ \((?:RequestId \S+, )?TraceId ([-0-9a-f]{36})\)$// ? $1 : ();
 	like($error->{detail}, $detail, "$label: detail");
+	is(scalar(grep { $_ eq ($trace_id // '') } $api->trace_ids), $label =~ /before-read/ ? 0 : 1, "$label: the trace id is of a request that arrived");
 	is($error->{hint}, 'Find out before the call is made again: it may have been carried out.', "$label: hint");
 	return;
 }

@@ -71,6 +71,9 @@ delete @$_{qw(event time)} for @tasks;
 is_deeply(\@requests, \@tasks, 'the table is the ledger');
 is($node->safe_psql('postgres', 'SELECT string_agg(reference, $$,$$ ORDER BY id) FROM screenshot_task_request WHERE reference IS NOT NULL'),
 	'1,2', 'the trigger passed its reference on');
+my %sent = map { ($_->{task_id} => $_->{headers}{'x-tc-traceid'}) } $api->requests;
+is_deeply({ map { ($_->{task_id} => $_->{trace_id}) } $node->table }, \%sent, 'each row has the trace id that it was sent with');
+is(keys %{ { reverse %sent } }, keys %sent, 'each another');
 is($api->complaints, '', 'the stand-in has nothing to complain of');
 
 done_testing();

@@ -39,6 +39,7 @@ for my $stream (@found, map { "$_#start" } @found)
 	my ($task) = $api->ledger(stream_name => $stream);
 	is_deeply([ @$row{qw(task_id attempts next_attempt_at error_code error_message)} ], [ $task->{task_id}, 1, undef, undef, $found ], "$stream: found");
 	is(sent($stream), 1, "$stream: sent once");
+	is_deeply([ $row->{trace_id} ], [ traced('Create', $stream) ], "$stream: with the trace id of the row");
 	like($node->log_text, qr/screenshot task request $row->{id} was in doubt, and has been found to be created/, "$stream: log");
 	cmp_ok(first_asked($stream), '>=', (requests('Create', $stream))[0]{time} + TIMEOUT + GRACE,
 		"$stream: asked after the time-out and the grace");
@@ -56,6 +57,9 @@ for my $stream (@lost, map { "$_#start" } @lost)
 	my @asked = requests('Describe', $stream);
 	is_deeply([ @$row{qw(task_id attempts error_code error_message)} ], [ $tasks[0]{task_id}, 2, undef, undef ], "$stream: sent again");
 	is_deeply([ scalar @tasks, sent($stream), scalar @asked ], [ 1, 2, 2 ], "$stream: one task, sent twice, asked about twice");
+	is($row->{trace_id}, (traced('Create', $stream))[1], "$stream: the row has the trace id of the second time");
+	my %trace_ids = map { ($_ => 1) } traced('Create', $stream), traced('Describe', $stream);
+	is(keys %trace_ids, 4, "$stream: each request had another one");
 	cmp_ok($asked[1]{time} - $asked[0]{time}, '>=', SPACING, "$stream: asked with a space between");
 	cmp_ok((requests('Create', $stream))[1]{time}, '>', $asked[1]{time}, "$stream: sent after it was asked about twice");
 	like($node->log_text, qr/screenshot task request $row->{id} was in doubt, was not found twice, and is sent again/, "$stream: log");
@@ -94,6 +98,7 @@ ok($node->wait_for_table("status = 'created'", where => "server = 'resend'"), 'r
 ok($node->wait_for_table("status = 'in_doubt' AND next_attempt_at IS NULL", where => "stream_name LIKE 'fault:%#held'"), 'hold: stays in doubt');
 my ($row) = $node->table("stream_name LIKE 'fault:%#held'");
 is($row->{error_message}, qq{in doubt, and the server's option in_doubt is "hold": look whether the task exists, then call resolve_screenshot_task_request($row->{id}, its TaskId), or with NULL if there is none}, 'hold: says how to resolve it');
+is_deeply([ $row->{trace_id} ], [ traced('Create', $row->{stream_name}) ], 'hold: has the trace id of what was not answered');
 ($row) = $node->table("server = 'resend'");
 is_deeply([ $row->{attempts}, sent($row->{stream_name}), $row->{task_id} ], [ 2, 2, ($api->ledger(stream_name => $row->{stream_name}))[0]{task_id} ], 'resend: sent again');
 is($api->ledger(stream_name => $row->{stream_name}), 1, 'resend: one task');
@@ -102,9 +107,9 @@ is(scalar(grep { $_->{action} =~ /Describe/ && $_->{stream_name} =~ /held|resend
 $node->add_server('patient', $api, request_timeout => '5min', in_doubt => 'resend');
 $node->safe_psql('postgres', insert_sql(server => 'patient', stream_name => 'fault:error=InternalError,create#patient'));
 my $patient = "server = 'patient' AND status = 'in_doubt' AND attempts = 1 AND next_attempt_at";
-ok($node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM screenshot_task_request WHERE $patient > now() + interval '5 min')"), 'resend: in doubt for as long as it may be under way');
+ok($node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM screenshot_task_request WHERE $patient > now() + interval '1 min')"), 'resend: in doubt for as long as it may be under way');
 $node->safe_psql('postgres', "SELECT retry_screenshot_task_request(id) FROM screenshot_task_request WHERE $patient > now()");
-ok($node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM screenshot_task_request WHERE $patient = sent_at + interval '10 min' + interval '" . GRACE . " s')"), 'resend: also if it is to be tried at once');
+ok($node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM screenshot_task_request WHERE $patient = sent_at + interval '5 min' + interval '" . GRACE . " s')"), 'resend: also if it is to be tried at once');
 is(sent('fault:error=InternalError,create#patient'), 1, 'resend: and not sent meanwhile');
 $node->safe_psql('postgres', "SELECT cancel_screenshot_task_request(id) FROM screenshot_task_request WHERE server = 'patient'");
 $node->safe_psql('postgres', "SELECT resolve_screenshot_task_request(id, 'made up') FROM screenshot_task_request WHERE status = 'in_doubt'");
@@ -118,7 +123,7 @@ for my $fault ('error=InternalError', 'error=InternalError,create')
 	$node->safe_psql('postgres', insert_sql(server => 'apart', stream_name => 'apart', end_time => $end));
 	ok($node->wait_for_table("status = 'in_doubt'", where => "server = 'apart'"), "apart: in doubt after $fault");
 }
-$node->safe_psql('postgres', "UPDATE screenshot_task_request SET next_attempt_at = now() - (2 - n) * interval '1 s', sent_at = now() - CASE n WHEN 1 THEN interval '26 min' ELSE interval '11 min' END
+$node->safe_psql('postgres', "UPDATE screenshot_task_request SET next_attempt_at = now() - (2 - n) * interval '1 s', sent_at = now() - CASE n WHEN 1 THEN interval '26 min' ELSE interval '6 min' END
 	FROM (SELECT id AS numbered, row_number() OVER (ORDER BY id) AS n FROM screenshot_task_request WHERE server = 'apart') AS r WHERE id = numbered");
 $node->reload;
 ok($node->wait_for_table("status = 'created'", where => "server = 'apart'"), 'apart: both are created');
@@ -263,6 +268,8 @@ sub requests
 
 	return $api->requests(action => $action . 'ScreenshotTask', stream_name => $stream);
 }
+
+sub traced { return map { $_->{headers}{'x-tc-traceid'} } requests(@_) }
 
 sub sent { return scalar(requests('Create', $_[0])) }
 
