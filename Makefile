@@ -35,7 +35,9 @@ OBJS = \
 	src/table/notice.o \
 	src/table/refusal.o \
 	src/table/request_queue.o \
+	src/table/request_table.o \
 	src/util/legible.o \
+	src/util/spi_row.o \
 	src/worker/database.o \
 	src/worker/dispatch.o \
 	src/worker/expiry.o \

@@ -593,7 +593,7 @@ COMMENT ON COLUMN @extschema@.screenshot_task_worker.datid IS 'OID of the databa
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.datname IS 'name of the database';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.pid IS 'process of the worker; null: none is running';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.state IS
-'sending: requests are on their way; busy: it will have something to do within a second; idle: it has not; paused: something is paused, there are requests, and none is under way; disabled: by screenshot_task.enabled; waiting for its turn: there are not enough slots for workers; kept out: by a command on the database; not running';
+'sending: requests are on their way; busy: it will have something to do within a second; idle: it has not; paused: something is paused, there are requests, and none is under way; disabled: by screenshot_task.enabled; blocked: each transaction on the request table fails, and last_error says why; waiting for its turn: there are not enough slots for workers; kept out: by a command on the database; not running';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.in_flight IS 'requests that are on their way, or whose outcome is not written down yet';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.pending IS 'requests that are to be sent, as last counted, less those sent since; counted at commits, at sweeps, and after this was read, but so seldom that it takes no more than 0.2 % of the time';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.waiting IS 'those of them that may not be sent yet';

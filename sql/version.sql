@@ -15,12 +15,22 @@ $$;
 CREATE TRIGGER insert BEFORE INSERT ON oldest FOR EACH ROW EXECUTE FUNCTION screenshot_task_request_insert();
 CREATE TRIGGER insert BEFORE INSERT ON newer FOR EACH ROW EXECUTE FUNCTION screenshot_task_request_insert();
 
--- One that lacks columns says so; one that has more is one like ours.
-INSERT INTO oldest (stream_name) VALUES ('s');
+-- What is not the extension's is no request table, whatever it looks like.
+INSERT INTO newer (stream_name) VALUES ('s');
 \echo :SQLSTATE
-SELECT count(*) FROM oldest;
+
+-- One that lacks columns says so; one that has more is one like ours.
+BEGIN;
+ALTER EXTENSION screenshot_task DROP TABLE screenshot_task_request;
+SELECT outcome($$SELECT enqueue_screenshot_task('s', 'd', 'a', '2999-07-10 13:00Z', 1, '2999-07-10 12:00Z')$$);
+ALTER EXTENSION screenshot_task ADD TABLE newer;
 INSERT INTO newer (id, stream_name, domain_name, app_name, start_time, end_time, template_id)
 	VALUES (1, 's', 'd', 'a', '2999-07-10 12:00Z', '2999-07-10 13:00Z', 1) RETURNING stream_name, status, more;
+ALTER EXTENSION screenshot_task DROP TABLE newer;
+ALTER EXTENSION screenshot_task ADD TABLE oldest;
+INSERT INTO oldest (stream_name) VALUES ('s');
+\echo :SQLSTATE
+ROLLBACK;
 
 -- A trigger that is not where it belongs
 CREATE TRIGGER after AFTER INSERT ON older FOR EACH ROW EXECUTE FUNCTION screenshot_task_request_insert();

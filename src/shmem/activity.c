@@ -50,6 +50,8 @@ static double weight = 0;		/* of the time in which they came */
 static MonotonicUs answers_at = 0;	/* when these two were last brought up */
 
 static void age_answers(MonotonicUs now);
+static bool is_blocked(const DatabaseStatus *status,
+					   const Activity *activity);
 static const char *state_of(const DatabaseStatus *status,
 							const Activity *activity);
 static Datum make_span(double seconds);
@@ -78,6 +80,22 @@ activity_start(int place)
 	read_activity(place, &status, &published);
 	memcpy(mine.last_error, published.last_error, sizeof(mine.last_error));
 	mine.last_error_at = published.last_error_at;
+}
+
+/*
+ * Does each transaction on the table fail?  Then nothing is known of what is in
+ * it.
+ */
+void
+activity_set_blocked(bool blocked)
+{
+	mine.blocked = blocked;
+}
+
+bool
+activity_is_blocked(void)
+{
+	return mine.blocked;
 }
 
 /*
@@ -277,9 +295,21 @@ screenshot_task_worker(PG_FUNCTION_ARGS)
 		values[12] = CStringGetTextDatum(activity.last_error);
 		values[13] = TimestampTzGetDatum(activity.last_error_at);
 		nulls[12] = nulls[13] = activity.last_error_at == 0;
+		if (is_blocked(&status, &activity))
+			memset(&nulls[4], true, 6 * sizeof(bool));
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
 	return (Datum) 0;
+}
+
+/*
+ * Is a worker running that cannot read its table?  What it counted before says
+ * nothing.
+ */
+static bool
+is_blocked(const DatabaseStatus *status, const Activity *activity)
+{
+	return status->worker_pid != 0 && !status->held && activity->blocked;
 }
 
 static const char *
@@ -289,6 +319,8 @@ state_of(const DatabaseStatus *status, const Activity *activity)
 		return "kept out";
 	if (status->worker_pid == 0)
 		return status->yielded ? "waiting for its turn" : "not running";
+	if (activity->blocked)
+		return "blocked";
 	if (activity->in_flight > 0)
 		return "sending";
 	if (activity->disabled)

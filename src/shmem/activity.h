@@ -19,6 +19,7 @@
 typedef struct Activity
 {
 	bool		busy;			/* has it something to do? */
+	bool		blocked;		/* does each of its transactions fail? */
 	bool		disabled;		/* by the setting screenshot_task.enabled */
 	bool		has_work;		/* are there requests that may be sent? */
 	int			in_flight;		/* requests claimed and not written down */
@@ -36,6 +37,8 @@ typedef struct Activity
 
 extern void activity_note_error(const char *text);
 extern void activity_start(int place);
+extern void activity_set_blocked(bool blocked);
+extern bool activity_is_blocked(void);
 extern void activity_note_claimed(int n);
 extern void activity_note_put_back(bool waits);
 extern void activity_note_answered(void);

@@ -26,6 +26,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
@@ -51,6 +52,8 @@
 #include "sql/steer.h"
 #include "sql/wake.h"
 #include "table/request_queue.h"
+#include "table/request_table.h"
+#include "util/spi_row.h"
 
 /* How often a reference may be found to be taken, by a row that then is gone */
 #define MAX_TURNS			10
@@ -68,7 +71,6 @@ typedef struct Row
 	bool	   *nulls;
 } Row;
 
-static void check_columns(Relation relation);
 static HeapTuple restored_row(HeapTuple tuple, TupleDesc desc);
 static HeapTuple new_row(Relation relation, HeapTuple tuple);
 static bool has_moved(TupleTableSlot *old, TupleTableSlot *new);
@@ -82,10 +84,9 @@ static void check_server_once(const char *server, Oid role);
 static void check_texts(const Row *row);
 static Datum pending_status(Oid type);
 static bool first_attempt_at(const Row *row, TimestampTz *at);
-static void refuse_held(FunctionCallInfo fcinfo, const char *schema,
-						Datum reference);
-static SPIPlanPtr prepare(SPIPlanPtr *plan, char **plan_schema,
-						  const char *schema, const char *text, int nargs,
+static void refuse_held(const char *table, Oid owner, Datum reference);
+static SPIPlanPtr prepare(SPIPlanPtr *plan, char **plan_table,
+						  const char *table, const char *text, int nargs,
 						  Oid *argtypes);
 
 PG_FUNCTION_INFO_V1(screenshot_task_request_origin);
@@ -138,7 +139,7 @@ screenshot_task_request_insert(PG_FUNCTION_ARGS)
 				 errmsg("screenshot_task_request_insert must be fired BEFORE INSERT FOR EACH ROW")));
 
 	desc = RelationGetDescr(trigger->tg_relation);
-	check_columns(trigger->tg_relation);
+	request_table_check(trigger->tg_relation);
 	(void) heap_getattr(trigger->tg_trigtuple, Anum_request_stamp, desc,
 						&isnull);
 	if (!isnull)
@@ -176,7 +177,7 @@ screenshot_task_request_update(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("screenshot_task_request_update must be fired BEFORE UPDATE FOR EACH ROW")));
 
-	check_columns(trigger->tg_relation);
+	request_table_check(trigger->tg_relation);
 	/* The worker knows what it makes ready. */
 	if (MyBgworkerEntry == NULL &&
 		has_moved(trigger->tg_trigslot, trigger->tg_newslot))
@@ -264,20 +265,6 @@ stamped_row(HeapTuple tuple, TupleTableSlot *slot)
 	return n == 0 ? tuple :
 		heap_modify_tuple_by_cols(tuple, slot->tts_tupleDescriptor, n, columns,
 								  values, nulls);
-}
-
-/*
- * Check that a table has the columns that this library knows.
- */
-static void
-check_columns(Relation relation)
-{
-	if (RelationGetDescr(relation)->natts < Natts_request)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s\" lacks columns of this version of screenshot_task",
-						RelationGetRelationName(relation)),
-				 errhint("Run ALTER EXTENSION screenshot_task UPDATE.")));
 }
 
 /*
@@ -528,37 +515,45 @@ enqueue_screenshot_task(PG_FUNCTION_ARGS)
 		ARG_REFERENCE = 9
 	};
 	static SPIPlanPtr insert_plan = NULL;
-	static char *insert_schema = NULL;
+	static char *insert_table = NULL;
 	static SPIPlanPtr find_plan = NULL;
-	static char *find_schema = NULL;
+	static char *find_table = NULL;
 	Oid			argtypes[N_ARGS] = {
 		TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID,
 		INT4OID, TEXTOID, NAMEOID, TEXTOID
 	};
 	Datum		args[N_ARGS];
 	char		nulls[N_ARGS];
-	Oid			namespace = get_func_namespace(fcinfo->flinfo->fn_oid);
-	char	   *schema = get_namespace_name(namespace);
-	bool		isnull;
+	Oid			find_argtypes[2] = {OIDOID, TEXTOID};
+	Datum		find_args[2];
+	Relation	relation;
+	char	   *table;
+	Oid			owner;
 	int64		id;
 
-	check_may_insert(namespace);
 	for (int i = 0; i < N_ARGS; i++)
 	{
 		args[i] = PG_ARGISNULL(i) ? (Datum) 0 : PG_GETARG_DATUM(i);
 		nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
 	}
 
+	find_args[0] = ObjectIdGetDatum(GetUserId());
+	find_args[1] = args[ARG_REFERENCE];
+	relation = request_table_open(RowExclusiveLock);
+	table = request_table_name(relation);
+	owner = relation->rd_rel->relowner;
+	check_may_insert(relation);
+	table_close(relation, NoLock);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	for (int turn = 0;; turn++)
 	{
 		SPIPlanPtr	plan;
 
-		plan = prepare(&insert_plan, &insert_schema, schema,
-					   "INSERT INTO %s.screenshot_task_request (stream_name,"
-					   " domain_name, app_name, end_time, template_id,"
-					   " start_time, stream_type, extension, server, reference)"
+		plan = prepare(&insert_plan, &insert_table, table,
+					   "INSERT INTO %s (stream_name, domain_name, app_name,"
+					   " end_time, template_id, start_time, stream_type,"
+					   " extension, server, reference)"
 					   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 					   " ON CONFLICT (role, reference)"
 					   " WHERE reference IS NOT NULL DO NOTHING"
@@ -568,27 +563,26 @@ enqueue_screenshot_task(PG_FUNCTION_ARGS)
 		if (SPI_processed > 0)
 			break;
 		if (!PG_ARGISNULL(ARG_REFERENCE) && turn == MAX_TURNS)
-			refuse_held(fcinfo, schema, args[ARG_REFERENCE]);
+			refuse_held(table, owner, args[ARG_REFERENCE]);
 		if (PG_ARGISNULL(ARG_REFERENCE) || turn == MAX_TURNS)
 			ereport(ERROR,
 					(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
 					 errmsg("the request was not inserted"),
-					 errhint("Look for a trigger, a rule or a policy on table %s.screenshot_task_request that keeps it out.",
-							 quote_identifier(schema))));
+					 errhint("Look for a trigger, a rule or a policy on table %s that keeps it out.",
+							 table)));
 
 		/* The role has a request of this reference, or had one just now. */
-		plan = prepare(&find_plan, &find_schema, schema,
-					   "SELECT id FROM %1$s.screenshot_task_request"
-					   " WHERE role OPERATOR(pg_catalog.=) %1$s.screenshot_task_role()"
-					   " AND reference OPERATOR(pg_catalog.=) $1",
-					   1, &argtypes[ARG_REFERENCE]);
-		SPI_execute_plan(plan, &args[ARG_REFERENCE], NULL, false, 0);
+		plan = prepare(&find_plan, &find_table, table,
+					   "SELECT id FROM %s"
+					   " WHERE role OPERATOR(pg_catalog.=) $1"
+					   " AND reference OPERATOR(pg_catalog.=) $2",
+					   lengthof(find_args), find_argtypes);
+		SPI_execute_plan(plan, find_args, NULL, false, 0);
 		if (SPI_processed > 0)
 			break;
 		CHECK_FOR_INTERRUPTS();
 	}
-	id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
-									 SPI_tuptable->tupdesc, 1, &isnull));
+	id = spi_int8(0, 1);
 	SPI_finish();
 	PG_RETURN_INT64(id);
 }
@@ -599,26 +593,23 @@ enqueue_screenshot_task(PG_FUNCTION_ARGS)
  * it.  Looks as the owner of the table, at what is the role's own.
  */
 static void
-refuse_held(FunctionCallInfo fcinfo, const char *schema, Datum reference)
+refuse_held(const char *table, Oid owner, Datum reference)
 {
 	Oid			argtypes[2] = {OIDOID, TEXTOID};
 	Datum		args[2] = {ObjectIdGetDatum(GetUserId()), reference};
-	Oid			owner;
 	Oid			user;
 	int			security_context;
 
-	(void) find_request_table(get_func_namespace(fcinfo->flinfo->fn_oid),
-							  &owner);
 	GetUserIdAndSecContext(&user, &security_context);
 	SetUserIdAndSecContext(owner, security_context |
 						   SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_RESTRICTED_OPERATION |
 						   SECURITY_NOFORCE_RLS);
-	SPI_execute_with_args(psprintf("SELECT requested_by FROM %s.screenshot_task_request"
+	SPI_execute_with_args(psprintf("SELECT requested_by FROM %s"
 								   " WHERE role OPERATOR(pg_catalog.=) $1"
 								   " AND reference OPERATOR(pg_catalog.=) $2"
 								   " AND origin OPERATOR(pg_catalog.=) 0::pg_catalog.int8",
-								   quote_identifier(schema)),
+								   table),
 						  lengthof(args), argtypes, args, NULL, false, 1);
 	SetUserIdAndSecContext(user, security_context);
 	if (SPI_processed > 0)
@@ -627,33 +618,37 @@ refuse_held(FunctionCallInfo fcinfo, const char *schema, Datum reference)
 				 errmsg("the request was not inserted: one with reference \"%s\" is held",
 						TextDatumGetCString(reference)),
 				 errdetail("It came in a dump or a copy of a database, as a request of role \"%s\".",
-						   SPI_getvalue(SPI_tuptable->vals[0],
-										SPI_tuptable->tupdesc, 1)),
+						   spi_text(0, 1)),
 				 errhint("The owner of the table may delete it, or set its requested_by to the name that the role has now, to be adopted.")));
 }
 
 /*
- * A plan that is kept for the session, made anew if the schema has another
- * name than it was made for.
+ * A plan that is kept for the session, made anew if the table has another
+ * name than it was made for.  The text has the table as %s.
  */
 static SPIPlanPtr
-prepare(SPIPlanPtr *plan, char **plan_schema, const char *schema,
+prepare(SPIPlanPtr *plan, char **plan_table, const char *table,
 		const char *text, int nargs, Oid *argtypes)
 {
-	if (*plan != NULL && strcmp(*plan_schema, schema) == 0)
+	SPIPlanPtr	made;
+	char	   *name;
+
+	if (*plan != NULL && strcmp(*plan_table, table) == 0)
 		return *plan;
 
 	if (*plan != NULL)
 	{
 		SPI_freeplan(*plan);
 		*plan = NULL;
-		pfree(*plan_schema);
+		pfree(*plan_table);
 	}
-	*plan_schema = MemoryContextStrdup(TopMemoryContext, schema);
-	*plan = SPI_prepare(psprintf(text, quote_identifier(schema)), nargs,
-						argtypes);
-	if (*plan == NULL || SPI_keepplan(*plan) != 0)
+	made = SPI_prepare(psprintf(text, table), nargs, argtypes);
+	if (made == NULL)
 		elog(ERROR, "could not prepare \"%s\": %s", text,
 			 SPI_result_code_string(SPI_result));
-	return *plan;
+	name = MemoryContextStrdup(TopMemoryContext, table);
+	(void) SPI_keepplan(made);
+	*plan_table = name;
+	*plan = made;
+	return made;
 }

@@ -43,6 +43,8 @@
 #include "sql/wake.h"
 #include "table/notice.h"
 #include "table/request_queue.h"
+#include "table/request_table.h"
+#include "util/spi_row.h"
 
 /* A request that is locked, in a context that SPI_finish() ends */
 typedef struct LockedRequest
@@ -103,8 +105,8 @@ static void lock_request(FunctionCallInfo fcinfo, LockedRequest *request,
 						 Caller *caller);
 static bool find_request(LockedRequest *request, Oid caller, Oid owner,
 						 const char *lock);
-static Oid	begin(FunctionCallInfo fcinfo, char **table, Caller *caller);
-static void make_triggers_immediate(Oid table, Oid schema);
+static Oid	begin(char **table, Caller *caller);
+static void make_triggers_immediate(Relation relation);
 static ArrayType *find_roles_with_held_requests(const char *table, Oid caller,
 												Oid owner);
 static void warn_of_taken_references(const char *table, Datum origin,
@@ -288,9 +290,10 @@ adopt_screenshot_task_requests(PG_FUNCTION_ARGS)
 	Datum		args[3];
 	Caller		caller;
 	char	   *table;
-	Oid			owner = begin(fcinfo, &table, &caller);
+	Oid			owner = begin(&table, &caller);
 	uint64		n;
 
+	(void) fcinfo;
 	args[0] = Int64GetDatum(request_origin());
 	args[1] = PointerGetDatum(find_roles_with_held_requests(table, caller.user,
 															owner));
@@ -356,8 +359,7 @@ find_roles_with_held_requests(const char *table, Oid caller, Oid owner)
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		bool		isnull;
-		Datum		role = SPI_getbinval(SPI_tuptable->vals[i],
-										 SPI_tuptable->tupdesc, 1, &isnull);
+		Datum		role = spi_value((int) i, 1, OIDOID, &isnull);
 
 		if (!isnull && may_steer(caller, owner, DatumGetObjectId(role)))
 			roles[n++] = role;
@@ -387,7 +389,7 @@ lock_request(FunctionCallInfo fcinfo, LockedRequest *request, Caller *caller)
 	request->id = PG_GETARG_INT64(0);
 
 	/* To wait for its lock would tell that there is one. */
-	owner = begin(fcinfo, &request->table, caller);
+	owner = begin(&request->table, caller);
 	if (!find_request(request, caller->user, owner, "") ||
 		!find_request(request, caller->user, owner, "FOR UPDATE"))
 		no_such_request(request->id);
@@ -418,10 +420,6 @@ find_request(LockedRequest *request, Oid caller, Oid owner, const char *lock)
 		Int64GetDatum(request->id),
 		Int64GetDatum(request_origin())
 	};
-	TupleDesc	desc;
-	HeapTuple	tuple;
-	Datum		role;
-	bool		isnull;
 
 	SPI_execute_with_args(psprintf("SELECT status, task_id, " REQUEST_ROLE ","
 								   " end_time OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp(),"
@@ -434,20 +432,15 @@ find_request(LockedRequest *request, Oid caller, Oid owner, const char *lock)
 						  lengthof(args), argtypes, args, NULL, false, 1);
 	if (SPI_processed == 0)
 		return false;
-	tuple = SPI_tuptable->vals[0];
-	desc = SPI_tuptable->tupdesc;
-	role = SPI_getbinval(tuple, desc, 3, &isnull);
-	if (!may_steer(caller, owner,
-				   isnull ? InvalidOid : DatumGetObjectId(role)))
+	if (!may_steer(caller, owner, spi_oid(0, 3)))
 		return false;
-	request->status = SPI_getvalue(tuple, desc, 1);
-	request->task_id = SPI_getvalue(tuple, desc, 2);
-	request->has_ended = DatumGetBool(SPI_getbinval(tuple, desc, 4, &isnull));
-	request->is_held = DatumGetBool(SPI_getbinval(tuple, desc, 5, &isnull));
-	request->was_in_doubt =
-		DatumGetBool(SPI_getbinval(tuple, desc, 6, &isnull)) && !isnull;
-	request->reference = SPI_getvalue(tuple, desc, 7);
-	request->server = SPI_getvalue(tuple, desc, 8);
+	request->status = spi_text(0, 1);
+	request->task_id = spi_text(0, 2);
+	request->has_ended = spi_bool(0, 4);
+	request->is_held = spi_bool(0, 5);
+	request->was_in_doubt = spi_bool(0, 6);
+	request->reference = spi_text(0, 7);
+	request->server = spi_text(0, 8);
 	return true;
 }
 
@@ -456,9 +449,9 @@ find_request(LockedRequest *request, Oid caller, Oid owner, const char *lock)
  * name in SPI's memory; finish() goes back.
  */
 static Oid
-begin(FunctionCallInfo fcinfo, char **table, Caller *caller)
+begin(char **table, Caller *caller)
 {
-	Oid			schema = get_func_namespace(fcinfo->flinfo->fn_oid);
+	Relation	relation;
 	Oid			owner;
 
 	if (RecoveryInProgress())
@@ -466,7 +459,9 @@ begin(FunctionCallInfo fcinfo, char **table, Caller *caller)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot steer screenshot task requests during recovery"),
 				 errhint("Do it on the primary.")));
-	make_triggers_immediate(find_request_table(schema, &owner), schema);
+	relation = request_table_open(RowExclusiveLock);
+	owner = relation->rd_rel->relowner;
+	make_triggers_immediate(relation);
 	GetUserIdAndSecContext(&caller->user, &caller->security_context);
 	/* What runs as the owner finds nothing that the caller made. */
 	caller->guc_level = NewGUCNestLevel();
@@ -479,8 +474,8 @@ begin(FunctionCallInfo fcinfo, char **table, Caller *caller)
 						   SECURITY_NOFORCE_RLS);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	*table = psprintf("%s.screenshot_task_request",
-					  quote_identifier(get_namespace_name(schema)));
+	*table = request_table_name(relation);
+	table_close(relation, NoLock);
 	return owner;
 }
 
@@ -490,10 +485,9 @@ begin(FunctionCallInfo fcinfo, char **table, Caller *caller)
  * as the caller.
  */
 static void
-make_triggers_immediate(Oid table, Oid schema)
+make_triggers_immediate(Relation relation)
 {
 	ConstraintsSetStmt statement = {.type = T_ConstraintsSetStmt};
-	Relation	relation = table_open(table, AccessShareLock);
 	const TriggerDesc *triggers = relation->trigdesc;
 
 	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
@@ -504,48 +498,22 @@ make_triggers_immediate(Oid table, Oid schema)
 		if (trigger->tgdeferrable && !trigger->tgisinternal)
 			statement.constraints =
 				lappend(statement.constraints,
-						makeRangeVar(get_namespace_name(schema),
+						makeRangeVar(get_namespace_name(RelationGetNamespace(relation)),
 									 pstrdup(trigger->tgname), -1));
 	}
-	table_close(relation, NoLock);
 	if (statement.constraints != NIL)
 		AfterTriggerSetState(&statement);
 }
 
 /*
- * The request table in a schema, and its owner.  Raises an error if there is
- * none.
- */
-Oid
-find_request_table(Oid schema, Oid *owner)
-{
-	HeapTuple	tuple = SearchSysCache2(RELNAMENSP,
-										CStringGetDatum("screenshot_task_request"),
-										ObjectIdGetDatum(schema));
-	Oid			table;
-
-	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("schema \"%s\" has no table screenshot_task_request",
-						get_namespace_name(schema)),
-				 errhint("The extension's functions and its table must stay in one schema.")));
-	table = ((Form_pg_class) GETSTRUCT(tuple))->oid;
-	*owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return table;
-}
-
-/*
- * Raise an error if the current role may not insert into the request table in
- * a schema.  The INSERT would, too, but without saying what mends it.
+ * Raise an error if the current role may not insert into the request table.
+ * The INSERT would, too, but without saying what mends it.
  */
 void
-check_may_insert(Oid schema)
+check_may_insert(Relation relation)
 {
+	Oid			table = RelationGetRelid(relation);
 	Oid			role = GetUserId();
-	Oid			owner;
-	Oid			table = find_request_table(schema, &owner);
 
 	if (pg_class_aclcheck(table, role, ACL_INSERT) == ACLCHECK_OK ||
 		pg_attribute_aclcheck_all(table, role, ACL_INSERT,
@@ -553,10 +521,10 @@ check_may_insert(Oid schema)
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("permission denied for table screenshot_task_request"),
+			 errmsg("permission denied for table %s",
+					RelationGetRelationName(relation)),
 			 errhint("Have its owner GRANT INSERT ON %s TO %s.",
-					 quote_qualified_identifier(get_namespace_name(schema),
-												"screenshot_task_request"),
+					 request_table_name(relation),
 					 quote_identifier(GetUserNameFromId(role, false)))));
 }
 

@@ -8,6 +8,8 @@
 #ifndef SCREENSHOT_TASK_STEER_H
 #define SCREENSHOT_TASK_STEER_H
 
+#include "utils/relcache.h"
+
 /* The role of a request, if it exists.  In one that came in a dump its OID may
  * be that of another cluster's role. */
 #define REQUEST_ROLE	ROLE_OF("")
@@ -17,8 +19,7 @@
 	"  THEN r.rolname OPERATOR(pg_catalog.=) " row "requested_by" \
 	"  ELSE r.oid OPERATOR(pg_catalog.=) " row "role END)"
 
-extern Oid	find_request_table(Oid schema, Oid *owner);
-extern void check_may_insert(Oid schema);
+extern void check_may_insert(Relation relation);
 extern bool may_steer(Oid caller, Oid owner, Oid role);
 pg_noreturn extern void no_such_request(int64 id);
 

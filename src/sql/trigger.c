@@ -14,6 +14,7 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
@@ -27,6 +28,7 @@
 
 #include "compat.h"
 #include "sql/steer.h"
+#include "table/request_table.h"
 
 /* The parameters of a request */
 typedef struct Parameter
@@ -66,6 +68,7 @@ typedef struct Source
 typedef struct InsertKey
 {
 	NameData	schema;
+	NameData	table;
 	Oid			types[N_PARAMETERS];	/* InvalidOid: not given */
 } InsertKey;
 
@@ -108,9 +111,9 @@ screenshot_task_trigger(PG_FUNCTION_ARGS)
 	Datum		args[N_PARAMETERS];
 	char		nulls[N_PARAMETERS];
 	int			nargs = 0;
-	Oid			schema;
 	HeapTuple	row;
 	Relation	relation;
+	Relation	requests;
 	ErrorContextCallback context;
 
 	check_fired_rightly(fcinfo);
@@ -128,9 +131,12 @@ screenshot_task_trigger(PG_FUNCTION_ARGS)
 
 	read_arguments(data->tg_trigger, relation, sources);
 	memset(&key, 0, sizeof(key));
-	schema = get_func_namespace(fcinfo->flinfo->fn_oid);
-	check_may_insert(schema);
-	namestrcpy(&key.schema, get_namespace_name(schema));
+	requests = request_table_open(RowExclusiveLock);
+	namestrcpy(&key.schema,
+			   get_namespace_name(RelationGetNamespace(requests)));
+	namestrcpy(&key.table, RelationGetRelationName(requests));
+	check_may_insert(requests);
+	table_close(requests, NoLock);
 	for (int i = 0; i < N_PARAMETERS; i++)
 	{
 		bool		isnull = false;
@@ -432,11 +438,12 @@ prepare_insert(const InsertKey *key)
 		appendStringInfo(&names, "%s%s", separator, parameters[i].name);
 		appendStringInfo(&values, "%s$%d", separator, nargs);
 	}
-	text = psprintf("INSERT INTO %s.screenshot_task_request (%s) VALUES (%s)"
+	text = psprintf("INSERT INTO %s (%s) VALUES (%s)"
 					" ON CONFLICT (role, reference)"
 					" WHERE reference IS NOT NULL DO NOTHING",
-					quote_identifier(NameStr(key->schema)), names.data,
-					values.data);
+					quote_qualified_identifier(NameStr(key->schema),
+											   NameStr(key->table)),
+					names.data, values.data);
 	plan = SPI_prepare(text, nargs, argtypes);
 	if (plan == NULL)
 		elog(ERROR, "could not prepare \"%s\": %s", text,

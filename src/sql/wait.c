@@ -40,6 +40,7 @@
 #include "sql/steer.h"
 #include "sql/wake.h"
 #include "table/request_queue.h"
+#include "table/request_table.h"
 #include "util/monotonic.h"
 
 /* A request as it is now */
@@ -53,7 +54,8 @@ typedef struct Sight
 } Sight;
 
 static MonotonicUs read_deadline(FunctionCallInfo fcinfo);
-static bool look(Oid schema, int64 id, Sight *sight);
+static bool look(int64 id, Sight *sight);
+static Oid	find_index(Relation relation);
 static void read_sight(HeapTuple tuple, TupleDesc desc, Sight *sight);
 static void refuse_hopeless(int64 id, const Sight *sight);
 
@@ -68,7 +70,6 @@ Datum
 wait_for_screenshot_task(PG_FUNCTION_ARGS)
 {
 	static uint32 wait_event = 0;
-	Oid			schema = get_func_namespace(fcinfo->flinfo->fn_oid);
 	MonotonicUs deadline;
 	int64		id;
 	int			place;
@@ -100,7 +101,7 @@ wait_for_screenshot_task(PG_FUNCTION_ARGS)
 	{
 		MonotonicUs now;
 
-		if (!look(schema, id, &sight))
+		if (!look(id, &sight))
 			no_such_request(id);
 		if (sight.is_over)
 			break;
@@ -152,28 +153,24 @@ read_deadline(FunctionCallInfo fcinfo)
  * that the caller may know of.
  */
 static bool
-look(Oid schema, int64 id, Sight *sight)
+look(int64 id, Sight *sight)
 {
-	Oid			owner;
-	Oid			table = find_request_table(schema, &owner);
-	Relation	relation = try_table_open(table, AccessShareLock);
+	Relation	relation = request_table_open(AccessShareLock);
+	Oid			owner = relation->rd_rel->relowner;
+	Oid			index;
 	Snapshot	snapshot;
 	SysScanDesc scan;
 	ScanKeyData key;
 	HeapTuple	tuple;
 	bool		found;
 
-	if (relation == NULL)
-		return false;
 	/* What an earlier command of this transaction did is to be seen. */
 	CommandCounterIncrement();
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	ScanKeyInit(&key, Anum_request_id, BTEqualStrategyNumber, F_INT8EQ,
 				Int64GetDatum(id));
-	/* It is known once the indexes are. */
-	list_free(RelationGetIndexList(relation));
-	scan = systable_beginscan(relation, relation->rd_pkindex,
-							  OidIsValid(relation->rd_pkindex), snapshot, 1,
+	index = find_index(relation);
+	scan = systable_beginscan(relation, index, OidIsValid(index), snapshot, 1,
 							  &key);
 	tuple = systable_getnext(scan);
 	found = HeapTupleIsValid(tuple);
@@ -185,6 +182,28 @@ look(Oid schema, int64 id, Sight *sight)
 	return found && may_steer(GetUserId(), owner, sight->role);
 }
 
+/*
+ * The index by which to find an id: that of the primary key, unless the owner
+ * has made it another one.
+ */
+static Oid
+find_index(Relation relation)
+{
+	Oid			result = InvalidOid;
+	Relation	index;
+
+	/* It is known once the indexes are. */
+	list_free(RelationGetIndexList(relation));
+	if (!OidIsValid(relation->rd_pkindex))
+		return InvalidOid;
+	index = index_open(relation->rd_pkindex, AccessShareLock);
+	if (index->rd_index->indnkeyatts == 1 &&
+		index->rd_index->indkey.values[0] == Anum_request_id)
+		result = RelationGetRelid(index);
+	index_close(index, AccessShareLock);
+	return result;
+}
+
 static void
 read_sight(HeapTuple tuple, TupleDesc desc, Sight *sight)
 {
@@ -192,7 +211,7 @@ read_sight(HeapTuple tuple, TupleDesc desc, Sight *sight)
 	bool		has_next_attempt;
 	int64		origin;
 	Datum		value;
-	char	   *status;
+	const char *status;
 
 	if (DatumGetPointer(sight->row) != NULL)
 		pfree(DatumGetPointer(sight->row));
@@ -200,10 +219,9 @@ read_sight(HeapTuple tuple, TupleDesc desc, Sight *sight)
 
 	(void) heap_getattr(tuple, Anum_request_next_attempt_at, desc, &isnull);
 	has_next_attempt = !isnull;
-	status = DatumGetCString(DirectFunctionCall1(enum_out,
-												 heap_getattr(tuple,
-															  Anum_request_status,
-															  desc, &isnull)));
+	value = heap_getattr(tuple, Anum_request_status, desc, &isnull);
+	status = isnull ? "" :
+		DatumGetCString(DirectFunctionCall1(enum_out, value));
 	/* One in doubt that is left to a person has no next attempt. */
 	if (strcmp(status, "in_doubt") == 0)
 		sight->is_over = !has_next_attempt;

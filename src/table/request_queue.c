@@ -27,14 +27,11 @@
 #include <signal.h>
 
 #include "access/htup_details.h"
-#include "access/genam.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "catalog/indexing.h"
-#include "catalog/pg_class.h"
-#include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
+#include "commands/extension.h"
 #include "commands/trigger.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
@@ -46,13 +43,11 @@
 #include "tcop/tcopprot.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
@@ -60,9 +55,9 @@
 #include "table/notice.h"
 #include "table/refusal.h"
 #include "table/request_queue.h"
+#include "table/request_table.h"
 #include "util/crash_point.h"
-
-#define TABLE_NAME		"screenshot_task_request"
+#include "util/spi_row.h"
 
 /*
  * How long rows are changed one by one in a transaction, while answers wait;
@@ -91,7 +86,7 @@ typedef struct Statement
 	const char *text;
 	int			nargs;
 	Oid			argtypes[12];
-	SPIPlanPtr	plan;			/* NULL: not prepared for schema_in_use */
+	SPIPlanPtr	plan;			/* NULL: not prepared for table_name */
 } Statement;
 
 /*
@@ -359,6 +354,13 @@ typedef enum ClaimedColumn
 	N_CLAIMED_COLUMNS
 } ClaimedColumn;
 
+/* Their types; InvalidOid: read as text */
+static const Oid claimed_types[N_CLAIMED_COLUMNS] = {
+	INT8OID, BOOLOID, INT4OID, BOOLOID, NAMEOID, OIDOID, TEXTOID, TEXTOID,
+	TEXTOID, TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID, INT4OID, TEXTOID,
+	TEXTOID, TIMESTAMPTZOID, InvalidOid, InvalidOid, InvalidOid
+};
+
 /* Made elsewhere, and not finished; a few steps of indexes */
 #define HELD(condition) \
 	"(SELECT FROM %1$s WHERE " condition " AND origin < $1 LIMIT 1000)" \
@@ -520,6 +522,12 @@ static Statement leave_doubt_statement = {
 	NULL
 };
 
+/* Changes nothing, but fails if the table cannot be changed */
+static Statement probe_statement = {
+	"UPDATE %1$s SET status = status WHERE id = ANY ('{}'::pg_catalog.int8[])",
+	0, {InvalidOid}, NULL
+};
+
 static Statement *const statements[] = {
 	&choose_orphans, &lock_sending, &find_sending, &lock_sent, &find_sent,
 	&orphans_statement,
@@ -529,13 +537,15 @@ static Statement *const statements[] = {
 	&choose_ready, &claim_statement, &finish_statement, &doubtful_statement,
 	&next_doubtful_statement, &alike_statement, &claimed_statement,
 	&choose_in_doubt, &leave_doubt_statement, &held_statement,
-	&count_statement, &choose_old, &remove_statement
+	&count_statement, &choose_old, &remove_statement, &probe_statement
 };
 
 /* What queue_begin() switched, for queue_commit() to switch back */
 static Oid	saved_user;
 static int	saved_context;
-static char *schema_in_use = NULL;	/* that the statements are prepared for */
+static char *table_name = NULL; /* that the statements are prepared for */
+static char *type_name = NULL;	/* the same, of a status */
+static char last_error[1024] = "";	/* that was logged; empty: since forgotten */
 static MemoryContext caller_context;	/* for what outlives the transaction */
 static bool row_by_row;
 static MonotonicUs change_by;	/* rows of this transaction */
@@ -552,8 +562,8 @@ typedef void (*RowsTaker) (int n, void *arg);
 static bool note_lock_timeout(int sqlerrcode);
 static void be_impatient(void);
 static QueueState find_table(Oid *owner);
-static Oid	extension_schema(void);
-static void use_schema(const char *schema);
+static void use_names(const char *table, const char *status_type);
+static void forget_statements(void);
 static int	run(Statement *statement, const Datum *args, const char *nulls);
 static int	run_with_triggers(Statement *statement, const Datum *args,
 							  const char *nulls);
@@ -569,8 +579,6 @@ static Datum current_stamp(void);
 static Datum make_id_array(const int64 *ids, int n);
 static Datum make_array(Oid element, Datum *datums, int n);
 static bool was_returned(int64 id, int n_rows);
-static int64 returned_number(int row);
-static NameData returned_name(int row, int column);
 static int	lock_finished(FinishedRequest **finished, int n_finished);
 static void write_finished(FinishedRequest **finished, int n_finished);
 static int	compare_ids(const void *a, const void *b);
@@ -592,7 +600,7 @@ static List *read_heads(int n);
 static int	compare_lanes(const void *a, const void *b);
 static void make_lane_arrays(List *names, Datum *servers, Datum *roles);
 static bool are_alike(const DoubtfulRequest *a, const DoubtfulRequest *b);
-static char *value_or_empty(HeapTuple tuple, TupleDesc desc, int column);
+static char *value_or_empty(int row, int column);
 static List *read_doubtful(int n);
 static bool leave_doubt(const DoubtfulRequest *request, const char *status,
 						TimestampTz next_attempt_at, const char *task_id,
@@ -639,7 +647,7 @@ queue_exists(void)
 	bool		exists;
 
 	StartTransactionCommand();
-	exists = OidIsValid(extension_schema());
+	exists = OidIsValid(get_extension_oid("screenshot_task", true));
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(context);
 	return exists;
@@ -713,29 +721,55 @@ queue_commit(void)
 }
 
 /*
- * Log the error that was caught, and abort the transaction.  Statements are
- * prepared anew the next time: what they were prepared for may be gone.
+ * Log the error that was caught, unless it is the one that was logged before,
+ * and abort the transaction.  Statements are prepared anew the next time: what
+ * they were prepared for may be gone.
  *
- * Returns the error's message, in the context in which the transaction was
- * begun.  To be called in PG_CATCH().
+ * Returns the error's message and DETAIL, in the context in which the
+ * transaction was begun.  To be called in PG_CATCH().
  */
 const char *
 queue_abort(void)
 {
-	const char *message;
+	ErrorData  *error;
+	char	   *text;
 
 	HOLD_INTERRUPTS();
 	MemoryContextSwitchTo(caller_context);
-	message = CopyErrorData()->message;
-	EmitErrorReport();
-	note_lock_timeout(geterrcode());
+	error = CopyErrorData();
+	text = error->detail == NULL ? error->message :
+		psprintf("%s\nDETAIL:  %s", error->message, error->detail);
+	if (strncmp(last_error, text, sizeof(last_error) - 1) != 0)
+		EmitErrorReport();
+	strlcpy(last_error, text, sizeof(last_error));
+	note_lock_timeout(error->sqlerrcode);
 	AbortCurrentTransaction();
 	MemoryContextSwitchTo(caller_context);
 	FlushErrorState();
-	use_schema(NULL);
+	forget_statements();
 	pgstat_report_activity(STATE_IDLE, NULL);
 	RESUME_INTERRUPTS();
-	return message;
+	return text;
+}
+
+/*
+ * Have the next error be logged, even if it is the same as the last.
+ */
+void
+queue_forget_error(void)
+{
+	last_error[0] = '\0';
+}
+
+/*
+ * Raise an error if no row of the table can be changed, whichever it is: its
+ * owner has published it without a replica identity, say, or a trigger of each
+ * statement raises it.
+ */
+void
+queue_probe(void)
+{
+	(void) run_with_triggers(&probe_statement, NULL, NULL);
 }
 
 /*
@@ -766,69 +800,52 @@ be_impatient(void)
 }
 
 /*
- * Find the table, and have the statements prepared for where it is.
+ * Find the table, lock it, check that it is what the statements expect, and have
+ * these prepared for what it is called.  Its schema may be renamed all the same:
+ * what a statement returns is read by its types.
  */
 static QueueState
 find_table(Oid *owner)
 {
-	Oid			schema = extension_schema();
-	Oid			table = OidIsValid(schema) ?
-		get_relname_relid(TABLE_NAME, schema) : InvalidOid;
-	HeapTuple	tuple;
-	char	   *schema_name;
+	Oid			table = request_table_find();
+	Relation	relation;
 
 	if (!OidIsValid(table))
 		return QUEUE_GONE;
-	/* Once it is locked, it is there with its schema, or it is gone. */
 	if (!ConditionalLockRelationOid(table, RowExclusiveLock))
 		return QUEUE_BUSY;
-	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
-	if (!HeapTupleIsValid(tuple))
+	relation = try_table_open(table, NoLock);
+	if (relation == NULL)
 		return QUEUE_GONE;
-	*owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-
-	schema_name = get_namespace_name(schema);
-	if (schema_name == NULL)
-		return QUEUE_GONE;
-	if (schema_in_use == NULL || strcmp(schema_in_use, schema_name) != 0)
-		use_schema(schema_name);
+	request_table_check(relation);
+	*owner = relation->rd_rel->relowner;
+	use_names(request_table_name(relation),
+			  request_table_status_type(relation));
+	table_close(relation, NoLock);
 	return QUEUE_OPEN;
 }
 
 /*
- * The schema that the extension is in, or InvalidOid.
+ * Have statements prepared from now on for what the table and the type of a
+ * status are called, and forget those that are prepared for other names.
  */
-static Oid
-extension_schema(void)
+static void
+use_names(const char *table, const char *status_type)
 {
-	Oid			schema = InvalidOid;
-	NameData	name;
-	Relation	catalog;
-	SysScanDesc scan;
-	ScanKeyData key;
-	HeapTuple	tuple;
-
-	namestrcpy(&name, "screenshot_task");
-	catalog = table_open(ExtensionRelationId, AccessShareLock);
-	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber,
-				F_NAMEEQ, NameGetDatum(&name));
-	scan = systable_beginscan(catalog, ExtensionNameIndexId, true, NULL, 1,
-							  &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-		schema = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
-	systable_endscan(scan);
-	table_close(catalog, AccessShareLock);
-	return schema;
+	if (table_name != NULL && type_name != NULL &&
+		strcmp(table_name, table) == 0 &&
+		strcmp(type_name, status_type) == 0)
+		return;
+	forget_statements();
+	table_name = MemoryContextStrdup(TopMemoryContext, table);
+	type_name = MemoryContextStrdup(TopMemoryContext, status_type);
 }
 
 /*
- * Forget what was prepared, and prepare for another schema from now on; for
- * none if it is NULL.
+ * Forget what was prepared, and for what names.
  */
 static void
-use_schema(const char *schema)
+forget_statements(void)
 {
 	for (int i = 0; i < (int) lengthof(statements); i++)
 	{
@@ -836,10 +853,11 @@ use_schema(const char *schema)
 			SPI_freeplan(statements[i]->plan);
 		statements[i]->plan = NULL;
 	}
-	if (schema_in_use != NULL)
-		pfree(schema_in_use);
-	schema_in_use = schema == NULL ? NULL :
-		MemoryContextStrdup(TopMemoryContext, schema);
+	if (table_name != NULL)
+		pfree(table_name);
+	if (type_name != NULL)
+		pfree(type_name);
+	table_name = type_name = NULL;
 }
 
 /*
@@ -854,12 +872,10 @@ run(Statement *statement, const Datum *args, const char *nulls)
 
 	if (statement->plan == NULL)
 	{
-		const char *schema = quote_identifier(schema_in_use);
-		char	   *table = psprintf("%s." TABLE_NAME, schema);
-		char	   *type = psprintf("%s.screenshot_task_status", schema);
 		char	   *origin = psprintf("'" INT64_FORMAT "'::pg_catalog.int8",
 									  request_origin());
-		char	   *text = psprintf(statement->text, table, type, origin);
+		char	   *text = psprintf(statement->text, table_name, type_name,
+									origin);
 		SPIPlanPtr	plan = SPI_prepare(text, statement->nargs,
 									   statement->argtypes);
 
@@ -919,35 +935,8 @@ choose(Statement *statement, Datum *args, int *n)
 	*n = run(statement, args, NULL);
 	ids = palloc((*n + 1) * sizeof(int64));
 	for (int i = 0; i < *n; i++)
-		ids[i] = returned_number(i);
+		ids[i] = spi_int8(i, 1);
 	return ids;
-}
-
-/*
- * The number in the first column of a row that a statement gave.
- */
-static int64
-returned_number(int row)
-{
-	bool		isnull;
-
-	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[row],
-									   SPI_tuptable->tupdesc, 1, &isnull));
-}
-
-/*
- * The name in a column of such a row: empty, if the table's owner has dropped
- * that there must be one.
- */
-static NameData
-returned_name(int row, int column)
-{
-	NameData	name = {{0}};
-	bool		isnull;
-	Datum		value = SPI_getbinval(SPI_tuptable->vals[row],
-									  SPI_tuptable->tupdesc, column, &isnull);
-
-	return isnull ? name : *DatumGetName(value);
 }
 
 /*
@@ -958,7 +947,7 @@ returned_name(int row, int column)
  *
  * Notes the rows that could not be changed.  Where one after the other takes its
  * time, or too many cannot be, the last are left as they are, for another
- * transaction.
+ * transaction.  Raises an error if it is not the rows' fault.
  */
 static void
 change(Statement *statement, const int64 *ids, int n, Datum *args,
@@ -979,6 +968,8 @@ change(Statement *statement, const int64 *ids, int n, Datum *args,
 		int			changed = change_alone(statement, ids[i], args, nulls);
 
 		take(changed, arg);
+		if (changed == 0 && refused == 0)
+			queue_probe();
 		refused = changed > 0 ? 0 : refused + 1;
 	}
 }
@@ -1012,15 +1003,11 @@ check_kept(int n)
 {
 	for (int i = 0; i < n; i++)
 	{
-		bool		isnull;
-		Datum		kept = SPI_getbinval(SPI_tuptable->vals[i],
-										 SPI_tuptable->tupdesc, 2, &isnull);
-
-		if (isnull || !DatumGetBool(kept))
+		if (!spi_bool(i, 2))
 			ereport(ERROR,
 					(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
 					 errmsg("a trigger changed what was set in screenshot task request %lld",
-							(long long) returned_number(i)),
+							(long long) spi_int8(i, 1)),
 					 errhint("Look at the triggers on screenshot_task_request.")));
 	}
 }
@@ -1070,7 +1057,7 @@ was_returned(int64 id, int n_rows)
 {
 	for (int row = 0; row < n_rows; row++)
 	{
-		if (returned_number(row) == id)
+		if (spi_int8(row, 1) == id)
 			return true;
 	}
 	return false;
@@ -1137,6 +1124,7 @@ queue_orphans_to_doubt(TimestampTz ask_at, List **doubtful)
 	int			n;
 	int64	   *ids = choose(&choose_orphans, args, &n);
 
+	n_orphans_left = n_orphans_after = 0;	/* of a try that failed */
 	if (n > 0)
 	{
 		orphans_left = MemoryContextAlloc(TopMemoryContext,
@@ -1236,14 +1224,10 @@ take_woken(int n, void *arg)
 {
 	for (int i = 0; i < n; i++)
 	{
-		HeapTuple	tuple = SPI_tuptable->vals[i];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
-		NameData	server = returned_name(i, 3);
-		bool		isnull;
-		Oid			role = DatumGetObjectId(SPI_getbinval(tuple, desc, 4, &isnull));
-		TimestampTz start = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 5, &isnull));
+		NameData	server = spi_name(i, 3);
+		TimestampTz start = spi_timestamptz(i, 5);
 
-		news_add(arg, lane_key(NameStr(server), role), start, start);
+		news_add(arg, lane_key(NameStr(server), spi_oid(i, 4)), start, start);
 	}
 }
 
@@ -1276,13 +1260,9 @@ ended_by(void)
 static TimestampTz
 first_time(Statement *statement, const Datum *args)
 {
-	bool		isnull;
-
 	if (run(statement, args, NULL) == 0)
 		return DT_NOEND;
-	return DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[0],
-											 SPI_tuptable->tupdesc, 1,
-											 &isnull));
+	return spi_timestamptz(0, 1);
 }
 
 /*
@@ -1308,23 +1288,18 @@ queue_expire(ReadyPlace *after, int most, List **expired)
 	int			n_rows = run(&walk_statement, args, NULL);
 	int64	   *ids = palloc((n_rows + 1) * sizeof(int64));
 	int			n = 0;
-	bool		isnull;
 
 	for (int i = 0; i < n_rows; i++)
 	{
-		if (DatumGetBool(SPI_getbinval(SPI_tuptable->vals[i],
-									   SPI_tuptable->tupdesc, 5, &isnull)))
-			ids[n++] = returned_number(i);
+		if (spi_bool(i, 5))
+			ids[n++] = spi_int8(i, 1);
 	}
 	if (n_rows > 0)
 	{
-		HeapTuple	last = SPI_tuptable->vals[n_rows - 1];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
-
-		after->id = returned_number(n_rows - 1);
-		after->lane.server = returned_name(n_rows - 1, 2);
-		after->lane.role = DatumGetObjectId(SPI_getbinval(last, desc, 3, &isnull));
-		after->start = DatumGetTimestampTz(SPI_getbinval(last, desc, 4, &isnull));
+		after->id = spi_int8(n_rows - 1, 1);
+		after->lane.server = spi_name(n_rows - 1, 2);
+		after->lane.role = spi_oid(n_rows - 1, 3);
+		after->start = spi_timestamptz(n_rows - 1, 4);
 		if (after->start > by)
 			after->start = DT_NOEND;
 	}
@@ -1363,8 +1338,8 @@ take_changed(int n, void *arg)
 	{
 		ChangedRequest *request = palloc(sizeof(ChangedRequest));
 
-		request->id = returned_number(i);
-		request->server = returned_name(i, 3);
+		request->id = spi_int8(i, 1);
+		request->server = spi_name(i, 3);
 		*changed = lappend(*changed, request);
 	}
 	MemoryContextSwitchTo(old);
@@ -1385,13 +1360,9 @@ notify_of(int n, int column)
 static void
 notify_of_row(int row, int column)
 {
-	HeapTuple	tuple = SPI_tuptable->vals[row];
-	TupleDesc	desc = SPI_tuptable->tupdesc;
-
 	if (notices_are_wanted())
-		notify_result(returned_number(row), SPI_getvalue(tuple, desc, column),
-					  SPI_getvalue(tuple, desc, column + 1),
-					  SPI_getvalue(tuple, desc, column + 2));
+		notify_result(spi_int8(row, 1), spi_text(row, column),
+					  spi_text(row, column + 1), spi_text(row, column + 2));
 }
 
 /*
@@ -1412,13 +1383,8 @@ queue_choose_old(int64 age, OldRequest *after, int most, int64 *ids)
 
 	for (int i = 0; i < n; i++)
 	{
-		bool		isnull;
-
-		ids[i] = after->id = returned_number(i);
-		after->over_at =
-			DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[i],
-											  SPI_tuptable->tupdesc, 2,
-											  &isnull));
+		ids[i] = after->id = spi_int8(i, 1);
+		after->over_at = spi_timestamptz(i, 2);
 	}
 	return n;
 }
@@ -1442,19 +1408,12 @@ void
 queue_count(QueueCounts *counts)
 {
 	Datum		args[1] = {Int64GetDatum(request_origin())};
-	HeapTuple	tuple;
-	TupleDesc	desc;
-	bool		isnull;
-	Datum		oldest;
 
 	(void) run(&count_statement, args, NULL);
-	tuple = SPI_tuptable->vals[0];
-	desc = SPI_tuptable->tupdesc;
-	counts->ready = returned_number(0);
-	oldest = SPI_getbinval(tuple, desc, 2, &isnull);
-	counts->oldest = isnull ? 0 : DatumGetTimestampTz(oldest);
-	counts->waiting = DatumGetInt64(SPI_getbinval(tuple, desc, 3, &isnull));
-	counts->in_doubt = DatumGetInt64(SPI_getbinval(tuple, desc, 4, &isnull));
+	counts->ready = spi_int8(0, 1);
+	counts->oldest = spi_timestamptz(0, 2);
+	counts->waiting = spi_int8(0, 3);
+	counts->in_doubt = spi_int8(0, 4);
 }
 
 /*
@@ -1467,7 +1426,7 @@ queue_count_held(void)
 	Datum		args[1] = {Int64GetDatum(request_origin())};
 
 	(void) run(&held_statement, args, NULL);
-	return (int) returned_number(0);
+	return (int) spi_int8(0, 1);
 }
 
 /*
@@ -1581,17 +1540,14 @@ read_heads(int n)
 
 	for (int i = 0; i < n; i++)
 	{
-		HeapTuple	tuple = SPI_tuptable->vals[i];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
 		ReadyPlace *head = palloc(sizeof(ReadyPlace));
-		bool		isnull;
 
-		head->lane.server = returned_name(i, 1);
-		head->lane.role = DatumGetObjectId(SPI_getbinval(tuple, desc, 2, &isnull));
-		head->start = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 3, &isnull));
-		head->id = DatumGetInt64(SPI_getbinval(tuple, desc, 4, &isnull));
-		head->has_ended = DatumGetBool(SPI_getbinval(tuple, desc, 5, &isnull));
-		head->is_of_new_lane = DatumGetBool(SPI_getbinval(tuple, desc, 6, &isnull));
+		head->lane.server = spi_name(i, 1);
+		head->lane.role = spi_oid(i, 2);
+		head->start = spi_timestamptz(i, 3);
+		head->id = spi_int8(i, 4);
+		head->has_ended = spi_bool(i, 5);
+		head->is_of_new_lane = spi_bool(i, 6);
 		heads = lappend(heads, head);
 	}
 	MemoryContextSwitchTo(old);
@@ -1678,12 +1634,8 @@ read_lanes(int n)
 
 	for (int i = 0; i < n; i++)
 	{
-		HeapTuple	tuple = SPI_tuptable->vals[i];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
-		bool		isnull;
-
-		lanes[i].server = returned_name(i, 2);
-		lanes[i].role = DatumGetObjectId(SPI_getbinval(tuple, desc, 3, &isnull));
+		lanes[i].server = spi_name(i, 2);
+		lanes[i].role = spi_oid(i, 3);
 	}
 	return lanes;
 }
@@ -1702,8 +1654,10 @@ take_claimed(int n, void *arg)
 		Datum		values[N_CLAIMED_COLUMNS];
 		bool		nulls[N_CLAIMED_COLUMNS];
 
-		heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc,
-						  values, nulls);
+		for (int column = 0; column < N_CLAIMED_COLUMNS; column++)
+			values[column] = OidIsValid(claimed_types[column]) ?
+				spi_value(i, column + 1, claimed_types[column],
+						  &nulls[column]) : (Datum) 0;
 		*claimed = lappend(*claimed, read_claimed(values, nulls));
 		if (DatumGetBool(values[CLAIMED_EXPIRED]))
 			notify_of_row(i, CLAIMED_REFERENCE + 1);
@@ -2070,9 +2024,9 @@ are_alike(const DoubtfulRequest *a, const DoubtfulRequest *b)
  * no task whose name is empty.
  */
 static char *
-value_or_empty(HeapTuple tuple, TupleDesc desc, int column)
+value_or_empty(int row, int column)
 {
-	char	   *value = SPI_getvalue(tuple, desc, column);
+	char	   *value = spi_text(row, column);
 
 	return value != NULL ? value : pstrdup("");
 }
@@ -2080,40 +2034,36 @@ value_or_empty(HeapTuple tuple, TupleDesc desc, int column)
 static List *
 read_doubtful(int n)
 {
-	TupleDesc	desc = SPI_tuptable->tupdesc;
 	MemoryContext old = MemoryContextSwitchTo(caller_context);
 	List	   *requests = NIL;
 
 	for (int i = 0; i < n; i++)
 	{
-		HeapTuple	tuple = SPI_tuptable->vals[i];
 		DoubtfulRequest *request = palloc0(sizeof(DoubtfulRequest));
 		ScreenshotTask times;
 		bool		isnull;
-		Datum		start;
-		Datum		requested_at;
 
-		request->id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
-		request->attempt = DatumGetInt32(SPI_getbinval(tuple, desc, 2, &isnull));
-		request->lane.server = returned_name(i, 3);
-		request->lane.role = DatumGetObjectId(SPI_getbinval(tuple, desc, 4, &isnull));
-		request->stream_name = value_or_empty(tuple, desc, 5);
-		request->domain_name = value_or_empty(tuple, desc, 6);
-		request->app_name = value_or_empty(tuple, desc, 7);
-		request->template_id = DatumGetInt64(SPI_getbinval(tuple, desc, 8, &isnull));
-		requested_at = SPI_getbinval(tuple, desc, 14, &isnull);
-		request->requested_at = DatumGetTimestampTz(requested_at);
-		start = SPI_getbinval(tuple, desc, 9, &isnull);
+		request->id = spi_int8(i, 1);
+		request->attempt = spi_int4(i, 2);
+		request->lane.server = spi_name(i, 3);
+		request->lane.role = spi_oid(i, 4);
+		request->stream_name = value_or_empty(i, 5);
+		request->domain_name = value_or_empty(i, 6);
+		request->app_name = value_or_empty(i, 7);
+		request->template_id = spi_int8(i, 8);
+		request->requested_at = spi_timestamptz(i, 14);
+		(void) spi_value(i, 9, TIMESTAMPTZOID, &isnull);
 		request->has_start = !isnull;
 		live_set_times(&times,
-					   DatumGetTimestampTz(request->has_start ? start : requested_at),
-					   DatumGetTimestampTz(SPI_getbinval(tuple, desc, 10, &isnull)));
+					   request->has_start ? spi_timestamptz(i, 9) :
+					   request->requested_at,
+					   spi_timestamptz(i, 10));
 		request->start_time = times.start_time;
 		request->end_time = times.end_time;
-		request->sent_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 11, &isnull));
-		request->is_sending = DatumGetBool(SPI_getbinval(tuple, desc, 12, &isnull));
-		request->is_due = DatumGetBool(SPI_getbinval(tuple, desc, 13, &isnull)) && !isnull;
-		request->misses = DatumGetInt32(SPI_getbinval(tuple, desc, 15, &isnull));
+		request->sent_at = spi_timestamptz(i, 11);
+		request->is_sending = spi_bool(i, 12);
+		request->is_due = spi_bool(i, 13);
+		request->misses = spi_int4(i, 15);
 		requests = lappend(requests, request);
 	}
 	MemoryContextSwitchTo(old);
@@ -2145,8 +2095,7 @@ queue_drop_claimed(const DoubtfulRequest *request, List *tasks)
 	n = run(&claimed_statement, args, NULL);
 	for (int i = 0; i < n; i++)
 		claimed = lappend(claimed,
-						  makeString(SPI_getvalue(SPI_tuptable->vals[i],
-												  SPI_tuptable->tupdesc, 1)));
+						  makeString(spi_text(i, 1)));
 	foreach(cell, tasks)
 	{
 		FoundTask  *task = lfirst(cell);

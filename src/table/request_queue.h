@@ -15,39 +15,6 @@
 
 #include "table/news.h"
 
-/* Columns of screenshot_task_request, as the install script has them */
-enum
-{
-	Anum_request_id = 1,
-	Anum_request_stream_name,
-	Anum_request_domain_name,
-	Anum_request_app_name,
-	Anum_request_end_time,
-	Anum_request_template_id,
-	Anum_request_start_time,
-	Anum_request_stream_type,
-	Anum_request_extension,
-	Anum_request_server,
-	Anum_request_reference,
-	Anum_request_requested_by,
-	Anum_request_requested_at,
-	Anum_request_status,
-	Anum_request_next_attempt_at,
-	Anum_request_attempts,
-	Anum_request_sent_at,
-	Anum_request_finished_at,
-	Anum_request_task_id,
-	Anum_request_request_id,
-	Anum_request_trace_id,
-	Anum_request_error_code,
-	Anum_request_error_message,
-	Anum_request_misses,
-	Anum_request_role,
-	Anum_request_stamp,
-	Anum_request_origin,
-	Natts_request = Anum_request_origin
-};
-
 /* The requests of one role for one server, which share their credentials */
 typedef struct LaneName
 {
@@ -197,6 +164,8 @@ extern bool queue_exists(void);
 extern QueueState queue_begin(const char *activity, bool one_by_one);
 extern void queue_commit(void);
 extern const char *queue_abort(void);
+extern void queue_forget_error(void);
+extern void queue_probe(void);
 
 extern int	queue_orphans_to_doubt(TimestampTz ask_at, List **doubtful);
 extern void queue_left_orphans_to_doubt(TimestampTz ask_at, List **doubtful);

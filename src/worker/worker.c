@@ -69,6 +69,11 @@
 #define STUCK_RETRY			(60 * US_PER_SECOND)
 #define BUSY_RETRY			(100 * US_PER_MS)	/* the table is locked */
 
+/* For how long it may be, before the worker is blocked; and when a worker that
+ * is tries again, at the latest */
+#define BLOCKED_AFTER		(5 * US_PER_SECOND)
+#define BLOCKED_RETRY		(10 * US_PER_SECOND)
+
 /* How long answers may have to wait while outcomes are written one by one */
 #define MAX_CAREFUL_TIME	(2 * US_PER_SECOND)
 
@@ -121,6 +126,7 @@ static bool is_served = true;	/* it was, at last sight */
 static bool careful = false;	/* has a transaction failed? */
 static bool table_gone = false; /* and the extension, as the last one saw */
 static int	failures = 0;		/* of transactions, in a row */
+static MonotonicUs busy_since = 0;	/* the table; 0: it is not */
 static MonotonicUs not_before = 0;	/* the next transaction */
 static MonotonicUs sweep_at = 0;
 static MonotonicUs due_at = MONOTONIC_NEVER;	/* the next waiting request */
@@ -145,6 +151,8 @@ static void on_catalog_change(Datum arg, int cache, uint32 hash);
 static void on_database_change(Datum arg, int cache, uint32 hash);
 static void reload(void);
 static void begin_work(void);
+static bool see_to_orphans(int *n);
+static void wait_to_begin(void);
 static TimestampTz after_grace(void);
 static void leave_database(void);
 
@@ -160,6 +168,8 @@ static bool has_database_work(MonotonicUs now);
 static bool may_begin_more(void);
 static bool may_send(MonotonicUs now);
 static void work_on_database(void);
+static void note_transaction(TransactionResult result);
+static void end_block(void);
 static void write_carefully(void);
 static void set_aside(dlist_node *outcome, MonotonicUs how_long);
 static void retry_stuck(void);
@@ -508,13 +518,10 @@ reload(void)
 /*
  * See whether the extension is here, and see to the requests that the last
  * worker was sending.
- *
- * An error ends the process: the launcher starts it again, later and later.
  */
 static void
 begin_work(void)
 {
-	QueueState	state;
 	int			n;
 
 	MemoryContextSwitchTo(cycle_context);
@@ -522,31 +529,81 @@ begin_work(void)
 		leave_database();
 	/* The launcher need not wait for a lock that this one waits for. */
 	confirm_extension(place);
-	while ((state = queue_begin("looking for requests that were being sent",
-								true)) != QUEUE_OPEN)
+	while (!see_to_orphans(&n))
 	{
-		if (state == QUEUE_GONE)
-			leave_database();
-		(void) WaitLatch(MyLatch,
-						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 QUEUE_LOCKED_RETRY / US_PER_MS,
-						 WaitEventExtensionNew("ScreenshotTaskLocked"));
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-		if (worker_must_leave(place) || worker_is_asked_to_yield(place))
-			proc_exit(0);
+		activity_publish(place, true, 0);
+		wait_to_begin();
 	}
-	n = queue_orphans_to_doubt(after_grace(), &doubtful);
-	queue_commit();
 	tell_of_changed();
 	MemoryContextReset(cycle_context);
 
 	if (n > 0)
 		ereport(LOG,
-				(errmsg("%d screenshot task requests are in doubt: they were being sent when the worker ended",
-						n),
+				(errmsg_plural("%d screenshot task request is in doubt: it was being sent when the worker ended",
+							   "%d screenshot task requests are in doubt: they were being sent when the worker ended",
+							   n, n),
 				 errhint("Look for rows of screenshot_task_request with status in_doubt.")));
 	dispatch_init(MAX_TRANSFERS);
+}
+
+/*
+ * Have requests be in doubt that the last worker was sending.  Returns false if
+ * that is to be tried again; *n becomes how many there were.
+ */
+static bool
+see_to_orphans(int *n)
+{
+	volatile QueueState state = QUEUE_BUSY;
+	volatile bool failed = false;
+
+	MemoryContextReset(cycle_context);
+	MemoryContextSwitchTo(cycle_context);
+	doubtful = NIL;
+	PG_TRY();
+	{
+		state = queue_begin("looking for requests that were being sent", true);
+		if (state == QUEUE_OPEN)
+		{
+			*n = queue_orphans_to_doubt(after_grace(), &doubtful);
+			queue_commit();
+		}
+	}
+	PG_CATCH();
+	{
+		activity_note_error(queue_abort());
+		failed = true;
+	}
+	PG_END_TRY();
+
+	if (state == QUEUE_GONE)
+		leave_database();
+	note_transaction(failed ? TRANSACTION_FAILED :
+					 state == QUEUE_BUSY ? TABLE_BUSY : TRANSACTION_DONE);
+	/* There is nothing to do row by row instead. */
+	if (failed)
+		note_transaction(TRANSACTION_FAILED);
+	return !failed && state == QUEUE_OPEN;
+}
+
+/*
+ * Wait until the next transaction may be tried.
+ */
+static void
+wait_to_begin(void)
+{
+	while (not_before > monotonic_now())
+	{
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 monotonic_wait_ms(monotonic_now(), not_before),
+						 WaitEventExtensionNew("ScreenshotTaskLocked"));
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (worker_must_leave(place) || worker_is_asked_to_yield(place))
+			proc_exit(0);
+		if (ConfigReloadPending)
+			reload();
+	}
 }
 
 /*
@@ -617,30 +674,71 @@ work_on_database(void)
 		write_carefully();
 	if (not_before <= now)
 	{
-		switch (run_transaction(&outcomes, true))
-		{
-			case TRANSACTION_DONE:
-				careful = false;
-				failures = 0;
-				break;
-			case TRANSACTION_FAILED:
-				careful = true;
-				/* At once for the first time: row by row it may go well. */
-				if (failures++ > 0)
-					not_before = monotonic_now() + submission_backoff(failures);
-				/* The outcomes need not wait for what else may have failed. */
-				stuck_retry_at = monotonic_now();
-				break;
-			case TABLE_BUSY:
-				activity_note_error("another session has locked the table screenshot_task_request: nothing is sent, and no result is written, until it has ended");
-				not_before = monotonic_now() + BUSY_RETRY;
-				break;
-		}
+		TransactionResult result = run_transaction(&outcomes, true);
+
+		note_transaction(result);
+		/* The outcomes need not wait for what else may have failed. */
+		if (result == TRANSACTION_FAILED)
+			stuck_retry_at = monotonic_now();
 	}
 	if (table_gone && in_hand() == 0)
 		leave_database();
 	/* A wait in a transaction may have taken a wake-up that was for the loop. */
 	SetLatch(MyLatch);
+}
+
+/*
+ * A transaction on the table has ended: see when the next may be tried, and how.
+ * One that fails is tried again at once, row by row.  If that fails, too, it is
+ * not a row's fault: the worker is blocked.
+ */
+static void
+note_transaction(TransactionResult result)
+{
+	MonotonicUs now = monotonic_now();
+
+	if (result != TABLE_BUSY)
+		busy_since = 0;
+	switch (result)
+	{
+		case TRANSACTION_DONE:
+			careful = false;
+			failures = 0;
+			queue_forget_error();
+			if (activity_is_blocked() && !table_gone)
+				end_block();
+			break;
+		case TRANSACTION_FAILED:
+			careful = true;
+			if (failures++ == 0)
+				break;
+			activity_set_blocked(true);
+			not_before = now + Min(submission_backoff(failures),
+								   BLOCKED_RETRY);
+			break;
+		case TABLE_BUSY:
+			activity_note_error("another session has locked the table screenshot_task_request: nothing is sent, and no result is written, until it has ended");
+			if (busy_since == 0)
+				busy_since = now;
+			if (now > busy_since + BLOCKED_AFTER)
+				activity_set_blocked(true);
+			not_before = now + BUSY_RETRY;
+			break;
+	}
+}
+
+/*
+ * What kept the worker from its table is mended.
+ */
+static void
+end_block(void)
+{
+	activity_set_blocked(false);
+	ereport(LOG,
+			(errmsg("screenshot_task worker is no longer blocked")));
+	retry_stuck();
+	refusals_end(MONOTONIC_NEVER);
+	look_anew();
 }
 
 /*
@@ -775,6 +873,8 @@ run_transaction(dlist_head *finished, bool go_on)
 			write_outcomes(finished);
 			if (go_on)
 			{
+				if (careful)
+					queue_probe();
 				look_at_table();
 				if (may_begin_more())
 				{

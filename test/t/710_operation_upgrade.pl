@@ -107,7 +107,8 @@ like($error->{message}, qr/^could not find function "new_in_1_2" in file "/, 'an
 is($updated->safe_psql('postgres', q{SELECT extversion FROM pg_extension WHERE extname = 'screenshot_task'}), '1.1', 'the version is as before');
 
 # A table that lacks columns of the library's: of a version before it
-$updated->safe_psql('postgres', 'CREATE TABLE oldest (id bigint); CREATE TRIGGER t BEFORE INSERT ON oldest FOR EACH ROW EXECUTE FUNCTION screenshot_task_request_insert()');
+$updated->safe_psql('postgres', 'CREATE TABLE oldest (id bigint); CREATE TRIGGER t BEFORE INSERT ON oldest FOR EACH ROW EXECUTE FUNCTION screenshot_task_request_insert();
+	ALTER EXTENSION screenshot_task DROP TABLE screenshot_task_request; ALTER EXTENSION screenshot_task ADD TABLE oldest');
 $error = $updated->try('INSERT INTO oldest VALUES (1)')->{error};
 is_deeply([ @$error{qw(sqlstate message hint)} ], [ '55000', 'table "oldest" lacks columns of this version of screenshot_task', 'Run ALTER EXTENSION screenshot_task UPDATE.' ],
 	'a table of an earlier version: the error says what to do');

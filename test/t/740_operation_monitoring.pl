@@ -89,7 +89,7 @@ for my $row (shown('screenshot_task_worker'))
 	is($of->('ready'), $row->{pending} - $row->{waiting}, "$row->{datname}: ready");
 	is($of->('up'),    1, "$row->{datname}: up");
 	is($of->('paused'), $row->{state} eq 'paused' ? 1 : 0, "$row->{datname}: paused");
-	is($of->($_), 0, "$row->{datname}: $_") for qw(not_running disabled);
+	is($of->($_), 0, "$row->{datname}: $_") for qw(not_running disabled blocked);
 	if (defined $row->{oldest_age}) { cmp_ok($of->('oldest_age_seconds'), '>', 0, "$row->{datname}: oldest_age") }
 	else                            { is($of->('oldest_age_seconds'), 0, "$row->{datname}: oldest_age") }
 	is($of->('drain_time_seconds') =~ s/^\+?Inf$//r, seconds($row->{drain_time}), "$row->{datname}: drain_time") if $row->{datname} eq 'other';

@@ -1,0 +1,350 @@
+/*-------------------------------------------------------------------------
+ *
+ * request_table.c
+ *	  Finding screenshot_task_request, and checking that it has its shape
+ *
+ * The table's owner may rename it and put something else in its place, and may
+ * alter its columns.  C code that took a number for the address of a text
+ * would read memory that is not the row's.  So the table is found by what
+ * belongs to the extension, whatever its name, and its columns and the type of
+ * its status are checked under the lock under which rows are read or written.
+ * Columns that were added behind those of the extension are welcome, and so
+ * are those of them that were dropped.
+ *
+ * A check holds until the table, or the type, is changed: triggers check with
+ * each row.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/dependency.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_attribute.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_depend.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+#include "compat.h"
+#include "table/request_table.h"
+
+#define EXTENSION_NAME	"screenshot_task"
+
+/* A column, at the place that Anum_request_... says */
+typedef struct Column
+{
+	const char *name;
+	Oid			type;			/* InvalidOid: that of a status */
+} Column;
+
+static const Column columns[] = {
+	{"id", INT8OID},
+	{"stream_name", TEXTOID},
+	{"domain_name", TEXTOID},
+	{"app_name", TEXTOID},
+	{"end_time", TIMESTAMPTZOID},
+	{"template_id", INT8OID},
+	{"start_time", TIMESTAMPTZOID},
+	{"stream_type", INT4OID},
+	{"extension", TEXTOID},
+	{"server", NAMEOID},
+	{"reference", TEXTOID},
+	{"requested_by", NAMEOID},
+	{"requested_at", TIMESTAMPTZOID},
+	{"status", InvalidOid},
+	{"next_attempt_at", TIMESTAMPTZOID},
+	{"attempts", INT4OID},
+	{"sent_at", TIMESTAMPTZOID},
+	{"finished_at", TIMESTAMPTZOID},
+	{"task_id", TEXTOID},
+	{"request_id", TEXTOID},
+	{"trace_id", UUIDOID},
+	{"error_code", TEXTOID},
+	{"error_message", TEXTOID},
+	{"misses", INT4OID},
+	{"role", OIDOID},
+	{"stamp", INT8OID},
+	{"origin", INT8OID},
+};
+
+StaticAssertDecl(lengthof(columns) == Natts_request,
+				 "each column of the request table has its entry");
+
+static const char *const statuses[] = {
+	"pending", "sending", "created", "failed", "in_doubt", "expired",
+	"cancelled"
+};
+
+static Oid	checked_table = InvalidOid; /* and not changed since */
+static uint64 n_changes = 0;	/* of that table, or of any enum */
+
+static void watch_changes(void);
+static void on_table_change(Datum arg, Oid relation);
+static void on_enum_change(Datum arg, int cache, uint32 hash);
+static void check_column(Relation relation, const Column *column,
+						 Form_pg_attribute attribute);
+pg_noreturn static void refuse_column(Relation relation, const char *column,
+									  char *detail, const char *hint);
+static void check_status_type(Relation relation, Oid extension);
+
+/*
+ * The extension's table, by its OID; InvalidOid if the extension is not in this
+ * database.  It is not locked, and may be gone by now.
+ *
+ * Raises an error if the extension is here without its table.
+ */
+Oid
+request_table_find(void)
+{
+	Oid			extension = get_extension_oid(EXTENSION_NAME, true);
+	Oid			table = InvalidOid;
+	Relation	catalog;
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	if (!OidIsValid(extension))
+		return InvalidOid;
+	catalog = table_open(DependRelationId, AccessShareLock);
+	ScanKeyInit(&keys[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(ExtensionRelationId));
+	ScanKeyInit(&keys[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(extension));
+	scan = systable_beginscan(catalog, DependReferenceIndexId, true, NULL,
+							  lengthof(keys), keys);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_depend member = (Form_pg_depend) GETSTRUCT(tuple);
+
+		/* Of several, the install script's is the first that was made. */
+		if (member->classid == RelationRelationId &&
+			member->deptype == DEPENDENCY_EXTENSION &&
+			get_rel_relkind(member->objid) == RELKIND_RELATION &&
+			(!OidIsValid(table) || member->objid < table))
+			table = member->objid;
+	}
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	if (!OidIsValid(table))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("extension \"%s\" has no request table", EXTENSION_NAME),
+				 errdetail("No table belongs to the extension."),
+				 errhint("ALTER EXTENSION %s ADD TABLE puts it back.",
+						 EXTENSION_NAME)));
+	return table;
+}
+
+/*
+ * Open the extension's table, with a lock, and check it.  The lock is for the
+ * caller to keep as long as it relies on that, and for what it does by the
+ * table's name: until then nobody can rename it.
+ *
+ * Raises an error if it is not there, or not as the install script made it.
+ */
+Relation
+request_table_open(LOCKMODE mode)
+{
+	for (;;)
+	{
+		Oid			table = checked_table;
+		Relation	relation;
+
+		/* ALTER EXTENSION changes nothing of the table. */
+		if (!OidIsValid(table) ||
+			!OidIsValid(getExtensionOfObject(RelationRelationId, table)))
+			table = request_table_find();
+
+		if (!OidIsValid(table))
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_OBJECT),
+					 errmsg("extension \"%s\" is not in this database",
+							EXTENSION_NAME)));
+		relation = try_table_open(table, mode);
+		if (relation != NULL)
+		{
+			request_table_check(relation);
+			return relation;
+		}
+		/* It was dropped meanwhile, perhaps to be made anew. */
+		checked_table = InvalidOid;
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/*
+ * Raise an error unless a relation, which is open and locked, is the
+ * extension's table, and as the install script made it.
+ */
+void
+request_table_check(Relation relation)
+{
+	Oid			table = RelationGetRelid(relation);
+	TupleDesc	desc = RelationGetDescr(relation);
+	Oid			extension;
+	uint64		before;
+
+	if (table == checked_table)
+		return;
+	watch_changes();
+	before = n_changes;
+
+	extension = get_extension_oid(EXTENSION_NAME, true);
+	if (!OidIsValid(extension) ||
+		getExtensionOfObject(RelationRelationId, table) != extension ||
+		relation->rd_rel->relkind != RELKIND_RELATION)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not the request table of extension \"%s\"",
+						RelationGetRelationName(relation), EXTENSION_NAME)));
+	if (desc->natts < Natts_request)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" lacks columns of this version of screenshot_task",
+						RelationGetRelationName(relation)),
+				 errhint("Run ALTER EXTENSION screenshot_task UPDATE.")));
+	for (int i = 0; i < Natts_request; i++)
+		check_column(relation, &columns[i], TupleDescAttr(desc, i));
+	check_status_type(relation, extension);
+
+	if (n_changes == before)
+		checked_table = table;
+}
+
+/*
+ * Have checks be forgotten once they may not hold any longer.
+ */
+static void
+watch_changes(void)
+{
+	static bool watching = false;
+
+	if (watching)
+		return;
+	CacheRegisterRelcacheCallback(on_table_change, (Datum) 0);
+	CacheRegisterSyscacheCallback(ENUMOID, on_enum_change, (Datum) 0);
+	watching = true;
+}
+
+static void
+on_table_change(Datum arg, Oid relation)
+{
+	(void) arg;
+	n_changes++;
+	if (!OidIsValid(relation) || relation == checked_table)
+		checked_table = InvalidOid;
+}
+
+static void
+on_enum_change(Datum arg, int cache, uint32 hash)
+{
+	(void) arg;
+	(void) cache;
+	(void) hash;
+	n_changes++;
+	checked_table = InvalidOid;
+}
+
+static void
+check_column(Relation relation, const Column *column,
+			 Form_pg_attribute attribute)
+{
+	if (attribute->attisdropped)
+		refuse_column(relation, column->name, pstrdup("It was dropped."),
+					  "Dump the requests, and create the extension anew.");
+	if (strcmp(NameStr(attribute->attname), column->name) != 0)
+		refuse_column(relation, column->name,
+					  psprintf("It is named \"%s\".",
+							   NameStr(attribute->attname)),
+					  "Rename it back.");
+	if (OidIsValid(column->type) && attribute->atttypid != column->type)
+		refuse_column(relation, column->name,
+					  psprintf("It has type %s instead of %s.",
+							   format_type_be(attribute->atttypid),
+							   format_type_be(column->type)),
+					  "Give it back its type with ALTER TABLE ... ALTER COLUMN ... TYPE.");
+	/* Names are compared in C, too. */
+	if (column->type == NAMEOID &&
+		attribute->attcollation != get_typcollation(NAMEOID))
+		refuse_column(relation, column->name,
+					  psprintf("It has collation \"%s\" instead of \"C\".",
+							   get_collation_name(attribute->attcollation)),
+					  "Give it back its collation with ALTER TABLE ... ALTER COLUMN ... TYPE ... COLLATE.");
+	if (attribute->attnum == Anum_request_origin &&
+		attribute->attgenerated != ATTRIBUTE_GENERATED_STORED)
+		refuse_column(relation, column->name,
+					  pstrdup("It is not generated any longer."),
+					  "Dump the requests, and create the extension anew.");
+}
+
+pg_noreturn static void
+refuse_column(Relation relation, const char *column, char *detail,
+			  const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+			 errmsg("column \"%s\" of table \"%s\" is not as extension \"%s\" made it",
+					column, RelationGetRelationName(relation), EXTENSION_NAME),
+			 errdetail_internal("%s", detail),
+			 errhint("%s", hint)));
+}
+
+/*
+ * Check that the type of the status is the extension's, with all the values
+ * that there are.  It may have more.
+ */
+static void
+check_status_type(Relation relation, Oid extension)
+{
+	const char *name = columns[Anum_request_status - 1].name;
+	Oid			type = TupleDescAttr(RelationGetDescr(relation),
+									 Anum_request_status - 1)->atttypid;
+
+	if (getExtensionOfObject(TypeRelationId, type) != extension ||
+		get_typtype(type) != TYPTYPE_ENUM)
+		refuse_column(relation, name,
+					  psprintf("It has type %s instead of screenshot_task_status.",
+							   format_type_be(type)),
+					  "Give it back its type with ALTER TABLE ... ALTER COLUMN ... TYPE.");
+	for (int i = 0; i < (int) lengthof(statuses); i++)
+	{
+		if (!SearchSysCacheExists2(ENUMTYPOIDNAME, ObjectIdGetDatum(type),
+								   CStringGetDatum(statuses[i])))
+			refuse_column(relation, name,
+						  psprintf("Its type %s has no value \"%s\".",
+								   format_type_be(type), statuses[i]),
+						  "Rename the value back with ALTER TYPE ... RENAME VALUE.");
+	}
+}
+
+/*
+ * The qualified name of the table, quoted for a statement, palloc'd.
+ */
+char *
+request_table_name(Relation relation)
+{
+	return quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)),
+									  RelationGetRelationName(relation));
+}
+
+/*
+ * The same of the type of its column status.
+ */
+char *
+request_table_status_type(Relation relation)
+{
+	return format_type_be_qualified(TupleDescAttr(RelationGetDescr(relation),
+												  Anum_request_status - 1)->atttypid);
+}
