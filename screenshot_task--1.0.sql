@@ -404,6 +404,13 @@ CREATE TRIGGER screenshot_task_request_news
 COMMENT ON TRIGGER screenshot_task_request_news ON @extschema@.screenshot_task_request IS
 'at commit, wakes the sessions that wait for a request';
 
+-- in sessions that apply the changes of another database, too: a trigger on a
+-- table that is replicated may make requests
+ALTER TABLE @extschema@.screenshot_task_request
+	ENABLE ALWAYS TRIGGER screenshot_task_request_insert,
+	ENABLE ALWAYS TRIGGER screenshot_task_request_update,
+	ENABLE ALWAYS TRIGGER screenshot_task_request_news;
+
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.screenshot_task_request', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.screenshot_task_request_id_seq', '');
 

@@ -94,6 +94,15 @@ extern int no_such_variable
 #define GetNumberFromPGProc(proc) ((proc)->pgprocno)
 #endif
 
+/* 17: takes a relation */
+#if PG_VERSION_NUM < 170000
+#define get_identity_sequence(relation, column) \
+	getIdentitySequence(RelationGetRelid(relation), column, true)
+#else
+#define get_identity_sequence(relation, column) \
+	getIdentitySequence(relation, column, true)
+#endif
+
 /* 18: goes before the declaration of a function that does not return */
 #if PG_VERSION_NUM < 180000
 #define pg_noreturn pg_attribute_noreturn()

@@ -28,6 +28,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog/dependency.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
@@ -37,23 +38,25 @@
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
-#include "postmaster/bgworker.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
 #include "api/live_api.h"
 #include "config/server.h"
+#include "sql/enqueue.h"
 #include "sql/steer.h"
 #include "sql/wake.h"
 #include "table/request_queue.h"
 #include "table/request_table.h"
 #include "util/spi_row.h"
+#include "worker/worker.h"
 
 /* How often a reference may be found to be taken, by a row that then is gone */
 #define MAX_TURNS			10
@@ -73,13 +76,16 @@ typedef struct Row
 
 static HeapTuple restored_row(HeapTuple tuple, TupleDesc desc);
 static HeapTuple new_row(Relation relation, HeapTuple tuple);
+static bool has_same_stamp(TupleTableSlot *old, TupleTableSlot *new);
 static bool has_moved(TupleTableSlot *old, TupleTableSlot *new);
 static HeapTuple stamped_row(HeapTuple tuple, TupleTableSlot *slot);
 static void wake_for_row(Relation relation, int16 event, const Row *row);
 static bool has_other_trigger(Relation relation, int16 event);
 static const Datum *get_column(const Row *row, int column);
 static void set_column(Row *row, int column, Datum value);
-static int64 next_id(Relation relation);
+static void set_drawn_id(Relation relation, Row *row);
+static bool is_last_drawn(Relation relation, Oid sequence, int64 id);
+static int64 last_drawn(Relation relation, Oid sequence);
 static void check_server_once(const char *server, Oid role);
 static void check_texts(const Row *row);
 static Datum pending_status(Oid type);
@@ -88,6 +94,9 @@ static void refuse_held(const char *table, Oid owner, Datum reference);
 static SPIPlanPtr prepare(SPIPlanPtr *plan, char **plan_table,
 						  const char *table, const char *text, int nargs,
 						  Oid *argtypes);
+
+/* Is a request being inserted here, by a function of the extension's? */
+static bool inserting_request = false;
 
 PG_FUNCTION_INFO_V1(screenshot_task_request_origin);
 PG_FUNCTION_INFO_V1(screenshot_task_role);
@@ -140,6 +149,10 @@ screenshot_task_request_insert(PG_FUNCTION_ARGS)
 
 	desc = RelationGetDescr(trigger->tg_relation);
 	request_table_check(trigger->tg_relation);
+	/* A row of another database, by replication: that is where it is sent */
+	if (SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA &&
+		!inserting_request)
+		return PointerGetDatum(trigger->tg_trigtuple);
 	(void) heap_getattr(trigger->tg_trigtuple, Anum_request_stamp, desc,
 						&isnull);
 	if (!isnull)
@@ -178,8 +191,12 @@ screenshot_task_request_update(PG_FUNCTION_ARGS)
 				 errmsg("screenshot_task_request_update must be fired BEFORE UPDATE FOR EACH ROW")));
 
 	request_table_check(trigger->tg_relation);
+	/* What comes by replication of this table is what it is elsewhere. */
+	if (SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA &&
+		!has_same_stamp(trigger->tg_trigslot, trigger->tg_newslot))
+		return PointerGetDatum(trigger->tg_newtuple);
 	/* The worker knows what it makes ready. */
-	if (MyBgworkerEntry == NULL &&
+	if (!worker_is_me() &&
 		has_moved(trigger->tg_trigslot, trigger->tg_newslot))
 	{
 		Row			row = {
@@ -194,6 +211,22 @@ screenshot_task_request_update(PG_FUNCTION_ARGS)
 		return PointerGetDatum(trigger->tg_newtuple);
 	return PointerGetDatum(stamped_row(trigger->tg_newtuple,
 									   trigger->tg_newslot));
+}
+
+/*
+ * Has an UPDATE left the stamp alone?  No other database's row has the stamp of
+ * one here.
+ */
+static bool
+has_same_stamp(TupleTableSlot *old, TupleTableSlot *new)
+{
+	bool		was_null;
+	bool		isnull;
+	Datum		was = slot_getattr(old, Anum_request_stamp, &was_null);
+	Datum		is = slot_getattr(new, Anum_request_stamp, &isnull);
+
+	return isnull == was_null &&
+		(isnull || DatumGetInt64(is) == DatumGetInt64(was));
 }
 
 /*
@@ -318,7 +351,7 @@ new_row(Relation relation, HeapTuple tuple)
 
 	/* Nobody but the owner may take an id that others are to get. */
 	if (!relation_ownercheck(RelationGetRelid(relation), role))
-		set_column(&row, Anum_request_id, Int64GetDatum(next_id(relation)));
+		set_drawn_id(relation, &row);
 	namestrcpy(&role_name, GetUserNameFromId(role, false));
 	set_column(&row, Anum_request_requested_by, NameGetDatum(&role_name));
 	set_column(&row, Anum_request_requested_at,
@@ -399,20 +432,94 @@ set_column(Row *row, int column, Datum value)
 }
 
 /*
- * The next number of a request, whatever the role may do with the sequence.
+ * Give a row the next id, whatever the role may do with the sequence, unless
+ * the default of the column has drawn the one that it has.
  */
-static int64
-next_id(Relation relation)
+static void
+set_drawn_id(Relation relation, Row *row)
 {
-	Oid			sequence = get_relname_relid("screenshot_task_request_id_seq",
-											 RelationGetNamespace(relation));
+	const Datum *id = get_column(row, Anum_request_id);
+	Oid			sequence = get_identity_sequence(relation, Anum_request_id);
 
 	if (!OidIsValid(sequence))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("the sequence of table \"%s\" is gone",
+				 errmsg("column \"id\" of table \"%s\" has no sequence",
 						RelationGetRelationName(relation))));
-	return nextval_internal(sequence, false);
+	if (id == NULL ||
+		!is_last_drawn(relation, sequence, DatumGetInt64(*id)))
+		set_column(row, Anum_request_id,
+				   Int64GetDatum(nextval_internal(sequence, false)));
+}
+
+/*
+ * Is an id the last that this session has drawn?  No other session gets it.
+ *
+ * currval() raises an error if none was drawn.  So the first in a command is
+ * asked for in a subtransaction.
+ */
+static bool
+is_last_drawn(Relation relation, Oid sequence, int64 id)
+{
+	static FullTransactionId last_transaction = {0};
+	static CommandId last_command = 0;
+	static Oid	last_sequence = InvalidOid;
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool is_last = false;
+
+	if (FullTransactionIdEquals(last_transaction, GetTopFullTransactionId()) &&
+		last_command == GetCurrentCommandId(false) &&
+		last_sequence == sequence)
+		return last_drawn(relation, sequence) == id;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		is_last = last_drawn(relation, sequence) == id;
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		int			code = geterrcode();
+
+		if (code != ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE &&
+			code != ERRCODE_INSUFFICIENT_PRIVILEGE)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		is_last = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	if (is_last)
+	{
+		last_transaction = GetTopFullTransactionId();
+		last_command = GetCurrentCommandId(false);
+		last_sequence = sequence;
+	}
+	return is_last;
+}
+
+/*
+ * The last number that this session has drawn, asked for as the owner.
+ */
+static int64
+last_drawn(Relation relation, Oid sequence)
+{
+	Oid			user;
+	int			security_context;
+	Datum		last;
+
+	GetUserIdAndSecContext(&user, &security_context);
+	SetUserIdAndSecContext(relation->rd_rel->relowner, security_context |
+						   SECURITY_LOCAL_USERID_CHANGE);
+	last = DirectFunctionCall1(currval_oid, ObjectIdGetDatum(sequence));
+	SetUserIdAndSecContext(user, security_context);
+	return DatumGetInt64(last);
 }
 
 /*
@@ -559,7 +666,7 @@ enqueue_screenshot_task(PG_FUNCTION_ARGS)
 					   " WHERE reference IS NOT NULL DO NOTHING"
 					   " RETURNING id",
 					   N_ARGS, argtypes);
-		SPI_execute_plan(plan, args, nulls, false, 0);
+		insert_request(plan, args, nulls);
 		if (SPI_processed > 0)
 			break;
 		if (!PG_ARGISNULL(ARG_REFERENCE) && turn == MAX_TURNS)
@@ -585,6 +692,27 @@ enqueue_screenshot_task(PG_FUNCTION_ARGS)
 	id = spi_int8(0, 1);
 	SPI_finish();
 	PG_RETURN_INT64(id);
+}
+
+/*
+ * Execute a plan that inserts a request, made here even where the session is one
+ * that applies changes of another database.
+ */
+void
+insert_request(SPIPlanPtr plan, Datum *args, const char *nulls)
+{
+	bool		was_inserting = inserting_request;
+
+	inserting_request = true;
+	PG_TRY();
+	{
+		SPI_execute_plan(plan, args, nulls, false, 0);
+	}
+	PG_FINALLY();
+	{
+		inserting_request = was_inserting;
+	}
+	PG_END_TRY();
 }
 
 /*

@@ -27,6 +27,7 @@
 #include "utils/rel.h"
 
 #include "compat.h"
+#include "sql/enqueue.h"
 #include "sql/steer.h"
 #include "table/request_table.h"
 
@@ -387,7 +388,7 @@ execute(InsertPlan *plan, Datum *args, const char *nulls)
 	plan->n_running++;
 	PG_TRY();
 	{
-		SPI_execute_plan(plan->plan, args, nulls, false, 0);
+		insert_request(plan->plan, args, nulls);
 	}
 	PG_FINALLY();
 	{

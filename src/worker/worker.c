@@ -106,6 +106,7 @@
 
 PGDLLEXPORT void screenshot_task_worker_main(Datum database);
 
+static bool is_worker = false;	/* is this process one? */
 static int	place;				/* of this database, in shared memory */
 
 static dlist_head stuck = DLIST_STATIC_INIT(stuck); /* of Request.node */
@@ -215,11 +216,21 @@ worker_start(Oid database, BackgroundWorkerHandle **handle)
 	return RegisterDynamicBackgroundWorker(&worker, handle);
 }
 
+/*
+ * Is this process a worker of the extension's?
+ */
+bool
+worker_is_me(void)
+{
+	return is_worker;
+}
+
 void
 screenshot_task_worker_main(Datum database)
 {
 	uint32		wait_event;
 
+	is_worker = true;
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 

@@ -10,6 +10,7 @@
 
 #include "postmaster/bgworker.h"
 
+extern bool worker_is_me(void);
 extern bool worker_start(Oid database, BackgroundWorkerHandle **handle);
 
 #endif							/* SCREENSHOT_TASK_WORKER_H */

@@ -128,6 +128,15 @@ for my $way ([ 'triggers disabled', 'TRUNCATE screenshot_task_request', '--disab
 	is($api->requests(action => 'CreateScreenshotTask', stream_name => $twice), 1, "$name: and was not sent again");
 }
 
+# A column of the owner's is in the dump, and not in the table that the extension makes: so it is added first.
+$into->safe_psql('postgres', q{ALTER TABLE screenshot_task_request ADD mine text DEFAULT 'mine'; CREATE DATABASE without; CREATE DATABASE beforehand});
+PostgreSQL::Test::Utils::system_or_bail('pg_dump', '-d', $into->connstr('postgres'), '-f', $dump);
+isnt(system("psql -XqAt -v ON_ERROR_STOP=1 -d '" . $into->connstr('without') . "' -f $dump >$dump.out 2>&1"), 0, 'a column that was added: the rows fail to restore');
+like(PostgreSQL::Test::Utils::slurp_file("$dump.out"), qr/column "mine" of relation "screenshot_task_request" does not exist/, 'and psql says why');
+$into->safe_psql('beforehand', 'CREATE EXTENSION screenshot_task; ALTER TABLE screenshot_task_request ADD mine text');
+restore($into, 'beforehand');
+is($into->safe_psql('beforehand', q{SELECT count(*) > 0 AND bool_and(mine = 'mine' AND origin = 0) FROM screenshot_task_request}), 't', 'with the column added beforehand they are there');
+
 is($api->complaints, '', 'the stand-in has nothing to complain of');
 
 done_testing();
