@@ -16,7 +16,11 @@ OBJS = \
 	src/config/seal.o \
 	src/config/server.o \
 	src/config/trust.o \
+	src/net/endpoint.o \
 	src/net/http.o \
+	src/net/http_pool.o \
+	src/net/http_socket.o \
+	src/net/http_transfer.o \
 	src/net/rate_limit.o \
 	src/screenshot_task.o \
 	src/settings.o \
@@ -69,11 +73,11 @@ PKG_CONFIG ?= pkg-config
 
 # The server's headers are not ours to be warned of.
 PG_CPPFLAGS += -I$(srcdir)/src -isystem $(shell $(PG_CONFIG) --includedir-server) \
-	$(shell $(PKG_CONFIG) --cflags libcurl libcrypto)
+	$(shell $(PKG_CONFIG) --cflags libcurl libssl libcrypto)
 # What PostgreSQL does not look up by name is nobody else's: other modules may have functions of the same names.
 PG_CFLAGS = -Wall -Wextra -fvisibility=hidden
 # What a server lacks is missed when the library is loaded, and not in the middle of a session.
-SHLIB_LINK = -Wl,-z,now $(shell $(PKG_CONFIG) --libs libcurl libcrypto)
+SHLIB_LINK = -Wl,-z,now $(shell $(PKG_CONFIG) --libs libcurl libssl libcrypto)
 
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)

@@ -128,7 +128,7 @@ find_missing() {
 	needs make command -v make
 	needs pkg-config command -v pkg-config
 	needs libcurl4-openssl-dev pkg-config --exists libcurl
-	needs libssl-dev pkg-config --exists libcrypto
+	needs libssl-dev pkg-config --exists libssl
 	needs "postgresql-$pg_version" bindir_has postgres
 	needs "postgresql-server-dev-$pg_version" can_build
 	needs python3 test -x /usr/bin/python3

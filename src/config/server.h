@@ -12,6 +12,7 @@
 #include "nodes/parsenodes.h"
 
 #include "api/live_api.h"
+#include "net/endpoint.h"
 #include "net/http.h"
 
 #define FDW_NAME			"tencent_cloud"

@@ -26,39 +26,37 @@ typedef struct HttpRequest
 	char *const *headers;		/* "Name: value" each; the last is NULL */
 	const char *body;			/* of a POST; NULL: a GET */
 	size_t		body_len;		/* in bytes */
-	int			connect_timeout;	/* ms, name look-up and TLS included */
+	int			connect_timeout;	/* ms, until it is written: name look-up, TLS,
+									 * and the wait for a connection included */
 	int			request_timeout;	/* ms, for everything */
 	const char *ca_file;		/* NULL: libcurl's own */
-	const char *proxy;			/* NULL: none */
+	const char *proxy;			/* its URL; NULL: none */
 	MonotonicUs leave_by;		/* a request not written by then is not sent */
 	void	   *owner;			/* the caller's, for http_owner() */
 } HttpRequest;
 
-/* What became of it.  The strings belong to the transfer. */
+/*
+ * What became of it.  The strings belong to the transfer.
+ *
+ * Without "sent" nothing has left, whatever else is said: the request may be
+ * made again.  It was then ended by leave_by ("lapsed"), by connect_timeout
+ * ("timed_out"), or because the connection failed.  "connections" is 0 if it
+ * only waited for a connection that another request of its server was making.
+ */
 typedef struct HttpReply
 {
 	bool		sent;			/* may a byte of it have reached the peer? */
 	bool		lapsed;			/* not sent: leave_by had passed */
+	bool		timed_out;		/* ended by connect_timeout or, if it was sent,
+								 * by request_timeout */
 	bool		complete;		/* is there an answer, in full? */
 	long		status;			/* HTTP status, when complete */
 	const char *body;			/* NUL-terminated, and may hold other NULs */
 	size_t		body_len;
 	const char *error;			/* when not complete: what failed, and how */
-	long		connections;	/* that had to be made for it */
+	long		connections;	/* that were begun for it */
 	int64		date;			/* the peer's clock, Unix seconds; 0: not said */
 } HttpReply;
-
-/* The URL of an endpoint, taken apart */
-typedef struct HttpEndpoint
-{
-	char		scheme[16];
-	char		host[256];		/* an IPv6 address in its brackets */
-	char		authority[264]; /* as the Host header has it */
-	char		url[296];		/* scheme://authority/ */
-} HttpEndpoint;
-
-extern const char *http_parse_endpoint(const char *url,
-									   HttpEndpoint *endpoint);
 
 extern HttpClient *http_client_create(int max_transfers);
 extern int	http_max_transfers(const HttpClient *client);

@@ -29,7 +29,7 @@ $node->add_server('named', $api, endpoint => 'https://localhost:' . $api->{port}
 my $call = call_sql(server => 'nowhere') =~ s/'/''/gr;
 my $session = $node->begin(
 	"SELECT pg_backend_pid() AS pid \\gset\n\\o /dev/null\n"
-	  . "DO \$\$ BEGIN FOR i IN 1 .. 400 LOOP BEGIN PERFORM create_screenshot_task('s', 'd', 'a', now() + interval '1 h', 1, server => 'nowhere');"
+	  . "DO \$\$ BEGIN FOR i IN 1 .. 100000 LOOP BEGIN PERFORM create_screenshot_task('s', 'd', 'a', now() + interval '1 h', 1, server => 'nowhere');"
 	  . " EXCEPTION WHEN sqlclient_unable_to_establish_sqlconnection THEN PERFORM pg_sleep(0.01); END; END LOOP; END \$\$;");
 my $query = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'DO \$\$ BEGIN FOR i%' AND pid <> pg_backend_pid()";
 $node->poll_query_until('postgres', "SELECT EXISTS ($query)");

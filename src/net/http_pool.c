@@ -1,0 +1,339 @@
+/*-------------------------------------------------------------------------
+ *
+ * http_pool.c
+ *	  The connections of a server: a libcurl multi handle each
+ *
+ * libcurl lets a transfer wait for the connection that another one is making,
+ * and judges by host and port alone whether it may.  With a multi handle for
+ * each server, and each set of its options, nobody waits for what another
+ * server's proxy, time-outs or peer are like.
+ *
+ * A pool is also how connections are given up.  One that is retired takes no
+ * further transfer, and is freed with all its connections when the last one
+ * that it has is over.  It is retired
+ *
+ * - when a request was sent and got no answer: what became of the connection is
+ *	 unknown, and over HTTP/2 libcurl would go on using it;
+ * - after a while, however busy it is, since the endpoint's address may have
+ *	 changed;
+ * - when its CA file was replaced, which libcurl would not notice: the file's
+ *	 identity is part of what a pool is found by.
+ *
+ * One call of libcurl reads for as long as there is something to read.  What
+ * the callbacks count of it is bounded here: beyond that the pool's sockets are
+ * shut, and libcurl meets their end.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <sys/stat.h>
+
+#include "storage/fd.h"
+#include "utils/memutils.h"
+
+#include "net/http_private.h"
+
+/* How long connections are used at most, for those who are still to come */
+#define MAX_POOL_AGE		(600 * US_PER_SECOND)
+
+/* How long a pool is kept without a transfer; its connections are not used any
+ * more by then. */
+#define MAX_POOL_IDLE		(60 * US_PER_SECOND)
+
+/* A multi handle has a pair by which it could be woken. */
+#define POOL_DESCRIPTORS	2
+
+/* What libcurl may read in one call, many of the longest answers: a tenth of a
+ * second, if it is frames that cost most and bring nothing.  To take a record
+ * apart costs as much as so many bytes. */
+#define MAX_READ_IN_CALL	(4 * 1024 * 1024)
+#define RECORD_COST			512
+
+/* libcurl reports progress for each byte that a proxy says to CONNECT. */
+#define MAX_PROGRESS_IN_CALL	50000
+
+/* A call that takes longer is time in which others were not served. */
+#define SLOW_CALL			(100 * US_PER_MS)
+
+static char *make_key(const HttpRequest *request);
+static HttpPool *find_usable(HttpClient *client, const char *key);
+static HttpPool *make_pool(HttpClient *client, const char *key);
+static void free_pool(HttpPool *pool);
+static HttpPool *longest_idle(HttpClient *client, const HttpPool *except);
+static int	on_timer(CURLM *multi, long timeout_ms, void *arg);
+
+/*
+ * The pool for a request, made if there is none.  Returns NULL if there is no
+ * memory for one.
+ */
+HttpPool *
+pool_find(HttpClient *client, const HttpRequest *request)
+{
+	char	   *key = make_key(request);
+	HttpPool   *pool = find_usable(client, key);
+
+	if (pool == NULL)
+		pool = make_pool(client, key);
+	pfree(key);
+	if (pool != NULL)
+		pools_free_unused(client, pool);
+	return pool;
+}
+
+/*
+ * What the requests of one pool have in common.
+ */
+static char *
+make_key(const HttpRequest *request)
+{
+	const char *ca_file = request->ca_file ? request->ca_file :
+		curl_version_info(CURLVERSION_NOW)->cainfo;
+	struct stat file;
+
+	if (ca_file == NULL || stat(ca_file, &file) != 0)
+		memset(&file, 0, sizeof(file));
+	return psprintf("%u\n%s\n%s\n%s\n%llu %llu %lld %lld.%09ld %lld.%09ld",
+					request->server, request->url,
+					request->proxy ? request->proxy : "",
+					ca_file ? ca_file : "",
+					(unsigned long long) file.st_dev,
+					(unsigned long long) file.st_ino,
+					(long long) file.st_size,
+					(long long) file.st_mtim.tv_sec, file.st_mtim.tv_nsec,
+					(long long) file.st_ctim.tv_sec, file.st_ctim.tv_nsec);
+}
+
+static HttpPool *
+find_usable(HttpClient *client, const char *key)
+{
+	MonotonicUs now = monotonic_now();
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &client->pools)
+	{
+		HttpPool   *pool = dlist_container(HttpPool, node, iter.cur);
+
+		if (pool->retired || strcmp(pool->key, key) != 0)
+			continue;
+		if (now - pool->made_at <= MAX_POOL_AGE)
+			return pool;
+		pool->retired = true;
+	}
+	return NULL;
+}
+
+static HttpPool *
+make_pool(HttpClient *client, const char *key)
+{
+	size_t		key_size = strlen(key) + 1;
+	HttpPool   *pool = MemoryContextAllocExtended(TopMemoryContext,
+												  sizeof(HttpPool) + key_size,
+												  MCXT_ALLOC_NO_OOM | MCXT_ALLOC_ZERO);
+	CURLM	   *multi = curl_multi_init();
+
+	if (pool == NULL || multi == NULL)
+	{
+		if (pool != NULL)
+			pfree(pool);
+		if (multi != NULL)
+			curl_multi_cleanup(multi);
+		return NULL;
+	}
+	for (int i = 0; i < POOL_DESCRIPTORS; i++)
+		ReserveExternalFD();
+
+	pool->client = client;
+	pool->multi = multi;
+	pool->key = (char *) (pool + 1);
+	memcpy(pool->key, key, key_size);
+	pool->made_at = monotonic_now();
+	pool->idle_since = pool->made_at;
+	pool->timer_at = MONOTONIC_NEVER;
+	pool->told_loss = client->lost;
+	curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, on_socket);
+	curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, pool);
+	curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, on_timer);
+	curl_multi_setopt(multi, CURLMOPT_TIMERDATA, pool);
+	curl_multi_setopt(multi, CURLMOPT_MAX_TOTAL_CONNECTIONS,
+					  (long) client->max_transfers);
+	curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS,
+					  (long) client->max_transfers);
+	dlist_push_tail(&client->pools, &pool->node);
+	return pool;
+}
+
+/*
+ * Retire a pool, and return that which takes its place.  Returns NULL if there
+ * is no memory for one.
+ */
+HttpPool *
+pool_renew(HttpPool *pool)
+{
+	HttpPool   *next;
+
+	pool->retired = true;
+	next = find_usable(pool->client, pool->key);
+	return next != NULL ? next : make_pool(pool->client, pool->key);
+}
+
+/*
+ * Free the pools that have no transfer and will have none; and of the others
+ * as many as there are too many connections.
+ */
+void
+pools_free_unused(HttpClient *client, const HttpPool *except)
+{
+	MonotonicUs now = monotonic_now();
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &client->pools)
+	{
+		HttpPool   *pool = dlist_container(HttpPool, node, iter.cur);
+
+		if (pool != except && pool->n_transfers == 0 &&
+			(pool->retired || now - pool->idle_since > MAX_POOL_IDLE))
+			free_pool(pool);
+	}
+	while (except != NULL && count_connections(client) >= client->max_transfers)
+	{
+		HttpPool   *pool = longest_idle(client, except);
+
+		if (pool == NULL)
+			break;
+		free_pool(pool);
+	}
+}
+
+static HttpPool *
+longest_idle(HttpClient *client, const HttpPool *except)
+{
+	HttpPool   *found = NULL;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &client->pools)
+	{
+		HttpPool   *pool = dlist_container(HttpPool, node, iter.cur);
+
+		if (pool != except && pool->n_transfers == 0 &&
+			(found == NULL || pool->idle_since < found->idle_since))
+			found = pool;
+	}
+	return found;
+}
+
+static void
+free_pool(HttpPool *pool)
+{
+	curl_multi_cleanup(pool->multi);
+	forget_sockets(pool);
+	for (int i = 0; i < POOL_DESCRIPTORS; i++)
+		ReleaseExternalFD();
+	dlist_delete(&pool->node);
+	pfree(pool);
+}
+
+/*
+ * A point in time by the clock of a pool's time-outs, which stands still while
+ * the process does not serve its sockets.  What the pool's own calls take
+ * counts.
+ */
+MonotonicUs
+pool_clock(const HttpPool *pool, MonotonicUs at)
+{
+	return at - (pool->client->lost - pool->own_loss);
+}
+
+/*
+ * libcurl is about to be called for a pool.
+ *
+ * It keeps connect_timeout as well, for each address of a host its part, and
+ * by another clock.
+ */
+void
+pool_begin_call(HttpPool *pool)
+{
+	MonotonicUs loss = pool->client->lost - pool->own_loss;
+	dlist_iter	iter;
+
+	pool->n_read = 0;
+	pool->n_progress = 0;
+	if (pool->told_loss == loss)
+		return;
+	pool->told_loss = loss;
+	dlist_foreach(iter, &pool->client->active)
+	{
+		HttpTransfer *transfer = dlist_container(HttpTransfer, node, iter.cur);
+
+		if (transfer->pool == pool && !transfer->sent)
+			transfer_set_connect_timeout(transfer);
+	}
+}
+
+/*
+ * Let libcurl act on a socket of a pool, or on its timer.
+ */
+void
+pool_act(HttpPool *pool, int fd, int what)
+{
+	MonotonicUs began = monotonic_now();
+	MonotonicUs took;
+	int			running;
+
+	pool_begin_call(pool);
+	/* libcurl sets it anew from within, if it wants one. */
+	if (fd == CURL_SOCKET_TIMEOUT)
+		pool->timer_at = MONOTONIC_NEVER;
+	curl_multi_socket_action(pool->multi, fd, what, &running);
+	took = monotonic_now() - began;
+	if (took > SLOW_CALL)
+	{
+		pool->client->lost += took;
+		pool->client->served_at += took;
+		pool->own_loss += took;
+	}
+}
+
+/* ---------------------------------------------------------------- callbacks
+ * libcurl is on the stack below here: no ereport, no palloc.
+ */
+
+/*
+ * libcurl has read a TLS record.
+ */
+void
+pool_note_read(HttpPool *pool, size_t len)
+{
+	pool->n_read += len + RECORD_COST;
+	if (pool->n_read <= MAX_READ_IN_CALL || pool->flooded)
+		return;
+	pool->flooded = true;
+	pool->retired = true;
+	shut_sockets(pool);
+}
+
+/*
+ * libcurl has reported progress.
+ */
+void
+pool_note_progress(HttpPool *pool)
+{
+	if (++pool->n_progress <= MAX_PROGRESS_IN_CALL)
+		return;
+	pool->flooded = true;
+	pool->retired = true;
+}
+
+/*
+ * libcurl wants to be called after a while, or no longer.
+ */
+static int
+on_timer(CURLM *multi, long timeout_ms, void *arg)
+{
+	HttpPool   *pool = arg;
+
+	(void) multi;
+	pool->timer_at = timeout_ms < 0 ? MONOTONIC_NEVER :
+		monotonic_now() + timeout_ms * US_PER_MS;
+	return 0;
+}

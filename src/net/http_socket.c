@@ -1,0 +1,409 @@
+/*-------------------------------------------------------------------------
+ *
+ * http_socket.c
+ *	  Sockets, and the epoll descriptor that watches them
+ *
+ * libcurl's sockets live in an epoll descriptor, which is one member of the
+ * client's WaitEventSet: libcurl adds and drops sockets all the time, and a
+ * WaitEventSet cannot drop any.  What libcurl wants of them is brought to the
+ * descriptor before each wait, since most of it has changed back by then.  A
+ * socket that carries no transfer is not in it, so that idle connections wake
+ * nobody.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "net/http_private.h"
+
+/* As many requests to one socket leave together */
+#define GATHERED			16
+
+/* What the kernel may keep of what has arrived, in bytes: answers are short,
+ * and what a peer sends without end is read up to here before its end is met. */
+#define RECEIVE_BUFFER		(256 * 1024)
+
+static void give_up(int fd);
+static void bound_repeats(ClientSocket *socket, int request_timeout);
+static void gather(ClientSocket *socket);
+static void set_cork(const ClientSocket *socket, int value);
+static ClientSocket *add_socket(HttpPool *pool, int fd, bool ours);
+static ClientSocket *find_socket_of_port(HttpClient *client, int local_port);
+static int	find_local_port(int fd);
+
+/*
+ * Have the epoll descriptor watch what libcurl wants to be watched.  Returns
+ * whether it could be done.
+ */
+bool
+watch_sockets(HttpClient *client)
+{
+	bool		done = true;
+
+	for (int i = 0; i < client->n_sockets; i++)
+	{
+		ClientSocket *socket = &client->sockets[i];
+		struct epoll_event event = {
+			.events = socket->wanted,
+			.data.fd = socket->fd
+		};
+
+		if (socket->wanted == socket->watched)
+			continue;
+		if (epoll_ctl(client->epoll_fd,
+					  socket->wanted == 0 ? EPOLL_CTL_DEL :
+					  socket->watched == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD,
+					  socket->fd, &event) == 0)
+			socket->watched = socket->wanted;
+		else
+		{
+			if (errno == ENOENT || errno == EBADF)
+				socket->watched = 0;
+			done = false;
+		}
+	}
+	return done;
+}
+
+/*
+ * See which idle connections the peer has closed.
+ *
+ * libcurl takes a connection for alive on which there is something to read,
+ * be it the peer's farewell (TLS close_notify).  A request written there is
+ * lost, and then in doubt.  Without that farewell libcurl sees the end.
+ */
+void
+give_up_closed_sockets(HttpClient *client)
+{
+	nfds_t		n = 0;
+
+	for (int i = 0; i < client->n_sockets; i++)
+	{
+		const ClientSocket *socket = &client->sockets[i];
+
+		if (!socket->ours || socket->wanted != 0)
+			continue;
+		client->polls[n].fd = socket->fd;
+		client->polls[n++].events = POLLRDHUP;
+	}
+	if (n == 0 || poll(client->polls, n, 0) <= 0)
+		return;
+	for (nfds_t i = 0; i < n; i++)
+	{
+		if (client->polls[i].revents != 0)
+			give_up(client->polls[i].fd);
+	}
+}
+
+static void
+give_up(int fd)
+{
+	char		farewell[256];
+
+	while (recv(fd, farewell, sizeof(farewell), MSG_DONTWAIT) > 0)
+		;
+	(void) shutdown(fd, SHUT_RDWR);
+}
+
+/*
+ * How many connections there are, or are being made.
+ */
+int
+count_connections(const HttpClient *client)
+{
+	int			n = 0;
+
+	for (int i = 0; i < client->n_sockets; i++)
+	{
+		if (client->sockets[i].ours)
+			n++;
+	}
+	return n;
+}
+
+/*
+ * Forget the sockets of a pool whose end libcurl has not told of.
+ */
+void
+forget_sockets(const HttpPool *pool)
+{
+	HttpClient *client = pool->client;
+	int			i = 0;
+
+	while (i < client->n_sockets)
+	{
+		if (client->sockets[i].pool == pool)
+			client->sockets[i] = client->sockets[--client->n_sockets];
+		else
+			i++;
+	}
+}
+
+/*
+ * Let the requests leave that gather() holds.
+ */
+void
+uncork_sockets(HttpClient *client)
+{
+	for (int i = 0; i < client->n_sockets; i++)
+	{
+		if (client->sockets[i].n_written > 1)
+			set_cork(&client->sockets[i], 0);
+		client->sockets[i].n_written = 0;
+	}
+}
+
+/* ---------------------------------------------------------------- callbacks
+ * libcurl is on the stack below here: no ereport, no palloc.
+ */
+
+/*
+ * libcurl wants a socket watched, or no longer.
+ *
+ * On a socket that is connected, what a transfer waits for first is the peer's
+ * part of TLS.  libcurl's own times do not tell in all of its versions whether
+ * a connection that TLS failed on had been made.
+ */
+int
+on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg)
+{
+	HttpPool   *pool = arg;
+	HttpClient *client = pool->client;
+	ClientSocket *socket = find_socket(client, fd);
+	HttpTransfer *transfer = NULL;
+	struct sockaddr_storage peer;
+	socklen_t	peer_len = sizeof(peer);
+
+	(void) socket_arg;
+	if (what == CURL_POLL_REMOVE)
+	{
+		if (socket != NULL && socket->ours)
+			socket->wanted = 0;
+		else if (socket != NULL)
+		{
+			/* Nobody tells when it is closed, which may be now. */
+			(void) epoll_ctl(client->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+			*socket = client->sockets[--client->n_sockets];
+		}
+		return 0;
+	}
+
+	if (socket == NULL)
+		socket = add_socket(pool, fd, false);
+	if (socket == NULL)
+		return -1;
+	socket->wanted = 0;
+	if (what & CURL_POLL_IN)
+		socket->wanted |= EPOLLIN | EPOLLRDHUP;
+	if (what & CURL_POLL_OUT)
+		socket->wanted |= EPOLLOUT;
+
+	if (socket->ours && !socket->connected)
+		socket->connected =
+			getpeername(fd, (struct sockaddr *) &peer, &peer_len) == 0;
+	(void) curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &transfer);
+	if (transfer != NULL && socket->connected)
+		transfer->connected = true;
+	return 0;
+}
+
+/*
+ * A socket is about to be connected.
+ */
+int
+on_new_socket(void *arg, curl_socket_t fd, curlsocktype purpose)
+{
+	HttpTransfer *transfer = arg;
+	const int	buffer = RECEIVE_BUFFER;
+	ClientSocket *socket = add_socket(transfer->pool, fd, true);
+
+	(void) purpose;
+	if (socket == NULL)
+		return CURL_SOCKOPT_ERROR;
+	/* It would stay open, and in the epoll set, in what is run from here. */
+	(void) fcntl(fd, F_SETFD, FD_CLOEXEC);
+	(void) setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof(buffer));
+	bound_repeats(socket, transfer->request_timeout);
+	return CURL_SOCKOPT_OK;
+}
+
+/*
+ * The kernel goes on repeating what was written, for minutes, even after the
+ * process is gone.  Beyond a request's time-out it must not: the request may be
+ * taken for lost by then, and sent again.  Of the requests of a connection, the
+ * one with the shortest time-out says for how long.
+ */
+static void
+bound_repeats(ClientSocket *socket, int request_timeout)
+{
+	unsigned int timeout = (unsigned int) request_timeout;
+
+	if (socket->repeats_for != 0 && socket->repeats_for <= request_timeout)
+		return;
+	socket->repeats_for = request_timeout;
+	(void) setsockopt(socket->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout,
+					  sizeof(timeout));
+}
+
+int
+on_close_socket(void *arg, curl_socket_t fd)
+{
+	HttpClient *client = arg;
+	ClientSocket *socket = find_socket(client, fd);
+
+	if (socket != NULL)
+	{
+		/* To be closed is not enough, if a child has it as well. */
+		if (socket->watched != 0)
+			(void) epoll_ctl(client->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+		*socket = client->sockets[--client->n_sockets];
+	}
+	return close(fd);
+}
+
+/*
+ * Note a socket that is new.  Returns NULL if there are too many.
+ */
+static ClientSocket *
+add_socket(HttpPool *pool, int fd, bool ours)
+{
+	HttpClient *client = pool->client;
+	ClientSocket *socket = find_socket(client, fd);
+
+	/* One that is there was closed, and nobody has told. */
+	if (socket == NULL)
+	{
+		if (client->n_sockets == client->max_sockets)
+			return NULL;
+		socket = &client->sockets[client->n_sockets++];
+	}
+	memset(socket, 0, sizeof(*socket));
+	socket->fd = fd;
+	socket->pool = pool;
+	socket->ours = ours;
+	return socket;
+}
+
+/*
+ * The socket of a client with a certain descriptor; NULL if there is none.
+ */
+ClientSocket *
+find_socket(HttpClient *client, int fd)
+{
+	for (int i = 0; i < client->n_sockets; i++)
+	{
+		if (client->sockets[i].fd == fd)
+			return &client->sockets[i];
+	}
+	return NULL;
+}
+
+/*
+ * The socket of a client that is bound to a local port; NULL if there is none.
+ */
+static ClientSocket *
+find_socket_of_port(HttpClient *client, int local_port)
+{
+	if (local_port <= 0)
+		return NULL;
+	for (int i = 0; i < client->n_sockets; i++)
+	{
+		ClientSocket *socket = &client->sockets[i];
+
+		if (socket->ours && socket->local_port == 0)
+			socket->local_port = find_local_port(socket->fd);
+		if (socket->local_port == local_port)
+			return socket;
+	}
+	return NULL;
+}
+
+/*
+ * A request is about to be written to the connection of a local port.  Returns
+ * its socket, NULL if that is not known.
+ */
+ClientSocket *
+note_writing(HttpTransfer *transfer, int local_port)
+{
+	ClientSocket *socket = find_socket_of_port(transfer->client, local_port);
+
+	if (socket != NULL)
+	{
+		bound_repeats(socket, transfer->request_timeout);
+		gather(socket);
+	}
+	return socket;
+}
+
+/*
+ * End all connections of a pool at once, in libcurl's eyes and the peer's.
+ */
+void
+shut_sockets(const HttpPool *pool)
+{
+	const HttpClient *client = pool->client;
+
+	for (int i = 0; i < client->n_sockets; i++)
+	{
+		if (client->sockets[i].pool == pool && client->sockets[i].ours)
+			(void) shutdown(client->sockets[i].fd, SHUT_RDWR);
+	}
+}
+
+/*
+ * A request is about to be written to a socket.
+ *
+ * Over HTTP/2 libcurl writes its headers and its body by a system call each,
+ * and the kernel would send them one by one.  From the second request of this
+ * turn on, have several go together.
+ */
+static void
+gather(ClientSocket *socket)
+{
+	int			n;
+
+	if (!socket->is_http2)
+		return;
+	n = socket->n_written++;
+	if (n % GATHERED != 1)
+		return;
+	if (n > 1)
+		set_cork(socket, 0);
+	set_cork(socket, 1);
+}
+
+static void
+set_cork(const ClientSocket *socket, int value)
+{
+	(void) setsockopt(socket->fd, IPPROTO_TCP, TCP_CORK, &value,
+					  sizeof(value));
+}
+
+/*
+ * The local port that a socket is bound to; 0 if it is to none.
+ */
+static int
+find_local_port(int fd)
+{
+	union
+	{
+		struct sockaddr any;
+		struct sockaddr_in v4;
+		struct sockaddr_in6 v6;
+	}			address;
+	socklen_t	len = sizeof(address);
+
+	if (getsockname(fd, &address.any, &len) != 0)
+		return 0;
+	if (address.any.sa_family == AF_INET)
+		return ntohs(address.v4.sin_port);
+	if (address.any.sa_family == AF_INET6)
+		return ntohs(address.v6.sin6_port);
+	return 0;
+}
