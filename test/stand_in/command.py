@@ -9,7 +9,7 @@ import sys
 
 from stand_in.connection import Selector
 from stand_in.faults import FAULTS
-from stand_in.messages import DEFAULT_ACCOUNT, HOST
+from stand_in.messages import DEFAULT_ACCOUNT, HOST, LOCAL_NAME
 from stand_in.metadata import Metadata
 from stand_in.server import Server
 from stand_in.signature import Account
@@ -30,6 +30,8 @@ def read_options() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dir", required=True, help="files are kept here")
     parser.add_argument("--port", type=int, default=0, help="0: any (default)")
+    parser.add_argument("--name", default=LOCAL_NAME, metavar="HOST",
+                        help="other than localhost: be reached under this name at all addresses")
     parser.add_argument("--limit", type=int, default=20, help="requests a second, by account and action (default 20)")
     parser.add_argument("--page-size", type=int, default=20, help="tasks on a page of Describe (default 20)")
     parser.add_argument("--idle-timeout", type=float, default=60, help="seconds (default 60)")
@@ -49,7 +51,8 @@ def announce(server: Server, options: argparse.Namespace) -> None:
     with open(f"{path}.new", "w", encoding="ascii") as file:
         file.write(f"{server.port}\n")
     os.replace(f"{path}.new", path)
-    print(f"listening on {'http' if options.plain else 'https'}://{HOST}:{server.port}", flush=True)
+    host = HOST if options.name == LOCAL_NAME else options.name
+    print(f"listening on {'http' if options.plain else 'https'}://{host}:{server.port}", flush=True)
     with open(os.devnull, "wb") as null:
         os.dup2(null.fileno(), sys.stdout.fileno())
 

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 HOST = "127.0.0.1"
+LOCAL_NAME = "localhost"
 DEFAULT_ACCOUNT = "AKIDEXAMPLE:Gu5t9xGARNpq86cd98joQYCN3EXAMPLE"
 SECOND = 1_000_000_000          # arrival times are whole nanoseconds
 HOUR = 3600 * SECOND

@@ -17,7 +17,7 @@ from stand_in.connection import Connection, SO_TIMESTAMPNS, Selector
 from stand_in.exchange import Exchange
 from stand_in.faults import BadOrder, Fault, Faults, whole
 from stand_in.ledger import Journal, Tasks
-from stand_in.messages import ApiError, HOST, ORDERS_INTERVAL, Reply, Request, error_response
+from stand_in.messages import ApiError, HOST, LOCAL_NAME, ORDERS_INTERVAL, Reply, Request, error_response
 
 
 class Server:
@@ -31,8 +31,8 @@ class Server:
         self.context = self.strange_context = None
         if not options.plain:
             protocols = ["http/1.1"] if options.http1 else ["h2", "http/1.1"]
-            self.context = tls_context(options.dir, "ca", "server", protocols)
-            self.strange_context = tls_context(options.dir, "stranger-ca", "stranger", protocols)
+            self.context = tls_context(options.dir, "ca", "server", options.name, protocols)
+            self.strange_context = tls_context(options.dir, "stranger-ca", "stranger", options.name, protocols)
         self.tasks = Tasks(file("ledger"))
         self.api = Api(options.account, options.limit, options.page_size, self.tasks)
         self.faults = Faults(file("orders"), self.refuse)
@@ -41,7 +41,8 @@ class Server:
         self.inbox: collections.deque[tuple[Connection, bytes, int, int]] = collections.deque()
         self.listen_timer: asyncio.TimerHandle | None = None
         # The port stays ours while nobody listens: another socket is bound to it.
-        self.reservation = bound_socket(options.port)
+        self.address = HOST if options.name == LOCAL_NAME else ""
+        self.reservation = bound_socket(self.address, options.port)
         self.port = self.reservation.getsockname()[1]
         self.listener: socket.socket | None = None
         self.listen()
@@ -50,7 +51,7 @@ class Server:
     # Listening -------------------------------------------------------------------------------------
 
     def listen(self) -> None:
-        self.listener = bound_socket(self.port)
+        self.listener = bound_socket(self.address, self.port)
         self.listener.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)      # inherited by connections
         self.listener.setblocking(False)
         self.listener.listen(1024)
@@ -145,8 +146,8 @@ class Server:
             "headers": headers})
 
 
-def bound_socket(port: int) -> socket.socket:
+def bound_socket(address: str, port: int) -> socket.socket:
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind((HOST, port))
+    sock.bind((address, port))
     return sock
