@@ -2,6 +2,7 @@
 #
 #   make && make install          needs PostgreSQL 15 to 18, libcurl 7.80, OpenSSL 3
 #   make installcheck             needs a running server; test/check brings its own
+#   make folder FOLDER=/to        what extension_control_path and dynamic_library_path of PostgreSQL 18 find
 #   make dist                     what is committed, as a distribution for PGXN
 #
 # Debian packages are made by packaging/deb.
@@ -84,6 +85,11 @@ include $(PGXS)
 
 # PGXS tracks no headers.
 $(OBJS): $(wildcard $(srcdir)/src/*.h $(srcdir)/src/*/*.h)
+
+# The server looks for bitcode in its own folder alone.
+.PHONY: folder
+folder:
+	$(MAKE) install with_llvm=no datadir=$(FOLDER)/share pkglibdir=$(FOLDER)/lib
 
 .PHONY: dist
 dist: distribution = $(shell sed -n 's/^   "\(name\|version\)": "\(.*\)",$$/\2/p' $(srcdir)/META.json | paste -sd -)
