@@ -66,12 +66,12 @@ CREATE FUNCTION @extschema@.preview_screenshot_task(
 	OUT canonical_request pg_catalog.text,
 	OUT string_to_sign pg_catalog.text)
 AS 'MODULE_PATHNAME', 'preview_screenshot_task'
-LANGUAGE C STABLE PARALLEL SAFE;
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
 
 COMMENT ON FUNCTION @extschema@.preview_screenshot_task(
 	pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.timestamptz, pg_catalog.int8,
 	pg_catalog.timestamptz, pg_catalog.int4, pg_catalog.text, pg_catalog.name, pg_catalog.timestamptz) IS
-'shows the signed request that create_screenshot_task would send, and sends nothing';
+'shows the signed request that create_screenshot_task would send, and sends nothing to the API; credentials of the machine''s role may be fetched for it';
 
 CREATE FUNCTION @extschema@.stop_screenshot_task(
 	task_id pg_catalog.text,

@@ -56,6 +56,14 @@ SELECT stop_screenshot_task(NULL);
 SELECT delete_screenshot_task('');
 SELECT delete_screenshot_task('an-id', NULL);
 
+-- No text is longer than it can be, wherever it goes.
+SELECT stop_screenshot_task(repeat('x', 10000000));
+SELECT delete_screenshot_task(repeat('x', 256), 'nowhere');
+SELECT outcome(format('SELECT * FROM describe_screenshot_tasks(now() - interval %L, now(), %s => %s, server => %L)',
+					  '1 h', name, value, 'nowhere'))
+FROM unnest(ARRAY['stream_name', 'domain_name', 'app_name']) AS name, unnest(ARRAY[$$repeat('x', 1025)$$, $$''$$]) AS value
+ORDER BY name, value;
+
 DROP OWNED BY regress_screenshot_app;
 DROP SERVER unmapped;
 DROP FOREIGN DATA WRAPPER regress_wrapper CASCADE;

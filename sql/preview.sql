@@ -78,6 +78,9 @@ FROM preview_screenshot_task('s', 'd', 'a', '2026-01-01 02:00Z', 1, server => 'p
 							 signed_at => '2025-12-31 23:59:59.9Z');
 RESET TimeZone;
 
+-- Credentials of the machine's role may have to be fetched for it.
+SELECT provolatile, proparallel FROM pg_proc WHERE oid = 'preview_screenshot_task'::regproc;
+
 DROP VIEW previewed;
 DROP FUNCTION body, tc3_sign;
 DROP SERVER preview CASCADE;

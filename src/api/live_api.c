@@ -264,6 +264,27 @@ live_check_task(const ScreenshotTask *task, TimestampTz start,
 				 errhint("Insert the request into screenshot_task_request instead: it is sent as soon as it may be.")));
 }
 
+/*
+ * Check a TaskId that is sent, or taken for one.  Raises an error that says
+ * what is allowed.
+ */
+void
+live_check_task_id(const char *task_id)
+{
+	check_text("task_id", task_id, 1, LIVE_MAX_TASK_ID);
+}
+
+/*
+ * Check a name that DescribeScreenshotTask is to list the tasks of; NULL: of
+ * any.  Raises an error that names the parameter.
+ */
+void
+live_check_filter(const char *parameter, const char *value)
+{
+	if (value != NULL)
+		check_text(parameter, value, 1, LIVE_MAX_NAME);
+}
+
 static void
 check_text(const char *parameter, const char *value, size_t least, size_t most)
 {

@@ -136,6 +136,9 @@ extern void live_set_times(ScreenshotTask *task, TimestampTz start,
 extern void live_check_task(const ScreenshotTask *task, TimestampTz start,
 							TimestampTz end, TimestampTz now);
 
+extern void live_check_task_id(const char *task_id);
+extern void live_check_filter(const char *parameter, const char *value);
+
 extern char *live_create_body(const ScreenshotTask *task);
 extern char *live_task_id_body(const char *task_id);
 extern char *live_describe_body(const TaskInquiry *inquiry);

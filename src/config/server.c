@@ -107,6 +107,10 @@ static const Option options[] = {
 	{"token", UserMappingRelationId, true, set_token},
 };
 
+/* The longest value of an option, in bytes: a token */
+#define MAX_VALUE		8192
+#define MAX_REGION		63
+
 #define IN_QUOTES	"It is in quotes, which would be part of it."
 
 /* by CredentialsSource */
@@ -242,6 +246,13 @@ apply_option(void *object, Oid catalog, DefElem *element)
 	if (option == NULL)
 		raise_unknown_option(element->defname, catalog);
 
+	if (strlen(value) > MAX_VALUE)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("value of option \"%s\" must be at most %d bytes",
+						option->name, MAX_VALUE),
+				 errdetail("It has %zu bytes.", strlen(value))));
+
 	allowed = option->set(object, value);
 	if (allowed != NULL)
 		ereport(ERROR,
@@ -362,42 +373,58 @@ find_server(const char *name, Oid role)
 }
 
 /*
- * The names of the wrapper's servers that a role may use: MAX_NAMES of them
- * at the most, and an ellipsis for the others.
+ * The names of the wrapper's servers, in order: a list of char *, palloc'd.
+ * With a role, only of those that it may use.
  */
-static char *
-list_servers(Oid role)
+List *
+live_server_names(Oid role)
 {
 	ForeignDataWrapper *wrapper = GetForeignDataWrapperByName(FDW_NAME, true);
-	StringInfoData names;
+	List	   *names = NIL;
 	Relation	servers;
 	Relation	by_name;
 	SysScanDesc scan;
 	HeapTuple	tuple;
-	int			n = 0;
 
-	initStringInfo(&names);
 	if (wrapper == NULL)
-		return names.data;
+		return NIL;
 	servers = table_open(ForeignServerRelationId, AccessShareLock);
 	by_name = index_open(ForeignServerNameIndexId, AccessShareLock);
 	scan = systable_beginscan_ordered(servers, by_name, NULL, 0, NULL);
-	while (n <= MAX_NAMES &&
-		   HeapTupleIsValid(tuple = systable_getnext_ordered(scan, ForwardScanDirection)))
+	while (HeapTupleIsValid(tuple = systable_getnext_ordered(scan, ForwardScanDirection)))
 	{
 		Form_pg_foreign_server server = (Form_pg_foreign_server) GETSTRUCT(tuple);
 
-		if (server->srvfdw != wrapper->fdwid ||
-			foreign_server_aclcheck(server->oid, role, ACL_USAGE) != ACLCHECK_OK)
-			continue;
-		appendStringInfo(&names, "%s%s", n > 0 ? ", " : "",
-						 n == MAX_NAMES ? "..." :
-						 quote_identifier(NameStr(server->srvname)));
-		n++;
+		if (server->srvfdw == wrapper->fdwid &&
+			(!OidIsValid(role) ||
+			 foreign_server_aclcheck(server->oid, role, ACL_USAGE) == ACLCHECK_OK))
+			names = lappend(names, pstrdup(NameStr(server->srvname)));
 	}
 	systable_endscan_ordered(scan);
 	index_close(by_name, AccessShareLock);
 	table_close(servers, AccessShareLock);
+	return names;
+}
+
+/*
+ * The same as a text for a HINT: MAX_NAMES of them at the most, and an
+ * ellipsis for the others.
+ */
+static char *
+list_servers(Oid role)
+{
+	StringInfoData names;
+	ListCell   *cell;
+	int			n = 0;
+
+	initStringInfo(&names);
+	foreach(cell, live_server_names(role))
+	{
+		appendStringInfo(&names, "%s%s", n > 0 ? ", " : "",
+						 n == MAX_NAMES ? "..." : quote_identifier(lfirst(cell)));
+		if (n++ == MAX_NAMES)
+			break;
+	}
 	return names.data;
 }
 
@@ -573,9 +600,9 @@ is_loopback(const char *host)
 static const char *
 set_region(void *object, const char *value)
 {
-	if (value[0] == '\0' ||
+	if (value[0] == '\0' || strlen(value) > MAX_REGION ||
 		strspn(value, "abcdefghijklmnopqrstuvwxyz0123456789-") != strlen(value))
-		return "A region consists of lower-case letters, digits and hyphens, such as \"ap-guangzhou\".";
+		return "A region consists of 1 to 63 lower-case letters, digits and hyphens, such as \"ap-guangzhou\".";
 	((LiveServer *) object)->region = pstrdup(value);
 	return NULL;
 }
@@ -617,7 +644,7 @@ set_request_timeout(void *object, const char *value)
 static const char *
 set_ca_file(void *object, const char *value)
 {
-	if (!is_absolute_path(value))
+	if (!is_absolute_path(value) || strlen(value) >= MAXPGPATH)
 		return CA_FILE_ALLOWED;
 	((LiveServer *) object)->ca_file = pstrdup(value);
 	return NULL;

@@ -62,6 +62,7 @@ extern void check_live_server(const char *name, Oid role);
 extern LiveServer *get_live_server(const char *name, Oid role);
 extern void server_http_request(const LiveServer *server,
 								const LiveRequest *request, HttpRequest *http);
+extern List *live_server_names(Oid role);
 extern const char *credentials_source_name(CredentialsSource source);
 extern void apply_user_mapping_option(Credentials *credentials,
 									  DefElem *element);

@@ -242,10 +242,7 @@ call_for_task(FunctionCallInfo fcinfo, const char *action)
 	char	   *server_name = read_server_name(fcinfo, 1);
 	LiveAnswer	answer;
 
-	if (task_id[0] == '\0')
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("task_id must not be empty")));
+	live_check_task_id(task_id);
 	perform(server_name, action, live_task_id_body(task_id), read_request_id,
 			NULL, &answer);
 	PG_RETURN_TEXT_P(cstring_to_text(answer.request_id));
@@ -300,6 +297,9 @@ describe_screenshot_tasks(PG_FUNCTION_ARGS)
 		inquiry.domain_name = text_to_cstring(PG_GETARG_TEXT_PP(3));
 	if (!PG_ARGISNULL(4))
 		inquiry.app_name = text_to_cstring(PG_GETARG_TEXT_PP(4));
+	live_check_filter("stream_name", inquiry.stream_name);
+	live_check_filter("domain_name", inquiry.domain_name);
+	live_check_filter("app_name", inquiry.app_name);
 
 	inquiry.start_time = window.start_time;
 	while (inquiry.start_time < window.end_time)

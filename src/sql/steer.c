@@ -255,12 +255,7 @@ resolve_screenshot_task_request(PG_FUNCTION_ARGS)
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("task_id must not be empty"),
 					 errhint("NULL says that no task was created, and has the request sent again.")));
-		if (strlen(task_id) > LIVE_MAX_TASK_ID)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("task_id must not be longer than %d bytes",
-							LIVE_MAX_TASK_ID),
-					 errdetail("It has %zu bytes.", strlen(task_id))));
+		live_check_task_id(task_id);
 		update_request(&request,
 					   "status = 'created', next_attempt_at = NULL,"
 					   " finished_at = pg_catalog.clock_timestamp(),"
