@@ -27,6 +27,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "config/server.h"
 #include "shmem/shared_state.h"
 #include "shmem/statistics.h"
 #include "util/legible.h"
@@ -44,6 +45,7 @@ typedef struct ServerStat
 {
 	Oid			database;		/* InvalidOid: free */
 	NameData	server;
+	bool		known;			/* is there a server of that name, as last seen? */
 	TimestampTz since;
 	pg_atomic_uint64 counters[N_SERVER_COUNTERS];
 	pg_atomic_uint64 latencies[N_BUCKETS];
@@ -67,6 +69,7 @@ typedef struct StatRow
 
 static ServerStat *find_server(StatTable *table, const char *server);
 static ServerStat *add_server(StatTable *table, const char *server);
+static ServerStat *find_room(StatTable *table);
 static ServerStat *lock_server(const char *server);
 static void clear(ServerStat *stat);
 static void read_row(ServerStat *stat, StatRow *row);
@@ -102,6 +105,39 @@ stat_table_init(StatTable *table)
 			pg_atomic_init_u64(&stat->latencies[j], 0);
 		pg_atomic_init_u64(&stat->max_latency, 0);
 	}
+}
+
+/*
+ * Begin to count for the servers of this database that nothing was counted for
+ * yet, so that the first that there is to count is seen as a change from 0.
+ *
+ * Needs a transaction.
+ */
+void
+stat_know_servers(void)
+{
+	List	   *names;
+	StatTable  *table;
+	ListCell   *cell;
+
+	if (!shared_state_available())
+		return;
+	names = list_truncate(live_server_names(InvalidOid), MAX_SERVERS);
+	table = shared_stat_table();
+	LWLockAcquire(shared_stat_lock(), LW_EXCLUSIVE);
+	for (int i = 0; i < table->n_used; i++)
+		table->servers[i].known &= table->servers[i].database != MyDatabaseId;
+	foreach(cell, names)
+	{
+		ServerStat *stat = find_server(table, lfirst(cell));
+
+		if (stat == NULL && table->n_used < MAX_SERVERS)
+			stat = add_server(table, lfirst(cell));
+		if (stat != NULL)
+			stat->known = true;
+	}
+	LWLockRelease(shared_stat_lock());
+	list_free_deep(names);
 }
 
 /*
@@ -172,7 +208,7 @@ lock_server(const char *server)
 		ereport(LOG,
 				(errmsg("screenshot_task keeps statistics of no more than %d servers of a cluster",
 						MAX_SERVERS),
-				 errhint("screenshot_task_stat_reset() forgets databases that are gone, and servers of which nothing was counted since it was last called.")));
+				 errhint("screenshot_task_stat_reset() forgets databases that are gone, and servers that are gone and of which nothing was counted since it was last called.")));
 	return NULL;
 }
 
@@ -191,15 +227,32 @@ find_server(StatTable *table, const char *server)
 static ServerStat *
 add_server(StatTable *table, const char *server)
 {
-	ServerStat *stat;
+	ServerStat *stat = find_room(table);
 
-	if (table->n_used == MAX_SERVERS)
+	if (stat == NULL)
 		return NULL;
-	stat = &table->servers[table->n_used++];
 	stat->database = MyDatabaseId;
 	namestrcpy(&stat->server, server);
+	stat->known = false;
 	clear(stat);
 	return stat;
+}
+
+/*
+ * A free entry, or one of a server that nothing was counted for; NULL if there
+ * is none.
+ */
+static ServerStat *
+find_room(StatTable *table)
+{
+	if (table->n_used < MAX_SERVERS)
+		return &table->servers[table->n_used++];
+	for (int i = 0; i < MAX_SERVERS; i++)
+	{
+		if (!has_counted(&table->servers[i]))
+			return &table->servers[i];
+	}
+	return NULL;
 }
 
 static void
@@ -304,6 +357,7 @@ screenshot_task_stat(PG_FUNCTION_ARGS)
 
 	require_shared_state();
 	InitMaterializedSRF(fcinfo, 0);
+	stat_know_servers();
 	table = shared_stat_table();
 	rows = palloc0(MAX_SERVERS * sizeof(StatRow));
 	LWLockAcquire(shared_stat_lock(), LW_SHARED);
@@ -345,8 +399,8 @@ read_row(ServerStat *stat, StatRow *row)
 
 /*
  * screenshot_task_stat_reset() begins to count anew.  A server of a database
- * that is gone is dropped, and one that there was nothing to count of since
- * the last time, which may be gone.
+ * that is gone is dropped, and one that is gone itself, if there was nothing to
+ * count of it since the last time.
  */
 Datum
 screenshot_task_stat_reset(PG_FUNCTION_ARGS)
@@ -357,16 +411,18 @@ screenshot_task_stat_reset(PG_FUNCTION_ARGS)
 
 	(void) fcinfo;
 	require_shared_state();
+	stat_know_servers();
 	table = shared_stat_table();
 	gone = list_gone_databases(table);
 	LWLockAcquire(shared_stat_lock(), LW_EXCLUSIVE);
 	for (int i = 0; i < table->n_used; i++)
 	{
-		if (!has_counted(&table->servers[i]) ||
+		if ((!has_counted(&table->servers[i]) && !table->servers[i].known) ||
 			list_member_oid(gone, table->servers[i].database))
 			continue;
 		table->servers[n].database = table->servers[i].database;
 		table->servers[n].server = table->servers[i].server;
+		table->servers[n].known = table->servers[i].known;
 		clear(&table->servers[n++]);
 	}
 	table->n_used = n;

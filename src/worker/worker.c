@@ -121,6 +121,7 @@ static News news = {1, {{NEWS_ANYWHERE}}};	/* and where? */
 static bool walk_is_long = false;	/* are many dead rows before the ready ones? */
 static MonotonicUs heed_wake_at = 0;	/* when to ask again whether there is */
 static bool catalog_changed = false;	/* has something that may end pauses? */
+static bool servers_changed = false;	/* has one been made, or altered? */
 static MonotonicUs heed_change_at = 0;	/* the next time that it has */
 static bool database_changed = true;	/* may it be served still? */
 static bool is_served = true;	/* it was, at last sight */
@@ -493,9 +494,9 @@ static void
 on_catalog_change(Datum arg, int cache, uint32 hash)
 {
 	(void) arg;
-	(void) cache;
 	(void) hash;
 	catalog_changed = true;
+	servers_changed |= cache == FOREIGNSERVEROID;
 }
 
 /*
@@ -575,6 +576,7 @@ see_to_orphans(int *n)
 		state = queue_begin("looking for requests that were being sent", true);
 		if (state == QUEUE_OPEN)
 		{
+			stat_know_servers();
 			*n = queue_orphans_to_doubt(after_grace(), &doubtful);
 			queue_commit();
 		}
@@ -882,6 +884,11 @@ run_transaction(dlist_head *finished, bool go_on)
 		if (state == QUEUE_OPEN)
 		{
 			write_outcomes(finished);
+			if (servers_changed)
+			{
+				servers_changed = false;
+				stat_know_servers();
+			}
 			if (go_on)
 			{
 				if (careful)

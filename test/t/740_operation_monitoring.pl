@@ -24,6 +24,7 @@ $node->add_server('tencent_live', $api, requests_per_second => 50);
 $node->add_server('lossy', $api, in_doubt => 'hold', ca_file => $api->ca_file_copy);
 $node->add_server('nowhere', $api, endpoint => 'https://127.0.0.1:1');
 $node->add_server('tencent_live', $api, dbname => 'other');
+$node->add_server('unused', $api, dbname => $_) for qw(postgres other);
 $api->order(fault => 'error=InvalidParameter', stream => 'wrong');
 $api->order(fault => 'close', stream => 'lost', action => 'CreateScreenshotTask');
 $node->safe_psql('postgres', insert_sql(rows => 5) . insert_sql(stream_name => 'wrong') . insert_sql(stream_name => 'lost', server => 'lossy')
@@ -104,9 +105,12 @@ for my $row (shown('screenshot_task_stat'))
 	  for grep { $row->{server} ne 'nowhere' } qw(created failed expired in_doubt found resent postponed throttled calls failed_calls connections);
 	is($of->("latency_${_}_seconds"), seconds($row->{"latency_$_"}), "$row->{datname} $row->{server}: latency $_") for qw(p50 p99 max);
 }
-is_deeply($metrics->{screenshot_task_server_requests_per_second}{values}, { 'postgres tencent_live' => 50, 'postgres lossy' => 20, 'postgres nowhere' => 20 },
+is_deeply($metrics->{screenshot_task_server_requests_per_second}{values}, { 'postgres tencent_live' => 50, map { ("postgres $_" => 20) } qw(lossy nowhere unused) },
 	'the limits are those of the servers');
 is($metrics->{screenshot_task_stat_calls_total}{values}{'postgres tencent_live'}, 1, 'there is a call to see');
+# A server has its counters at 0 before there is anything to count, and after a reset; until it is dropped.
+my $is_0 = sub { my ($of) = @_; my $now = scrape(); return !grep { ($now->{"screenshot_task_stat_${_}_total"}{values}{$of} // 'none') ne '0' } qw(created failed expired in_doubt) };
+ok(wait_until(sub { $is_0->($_) }), "$_: at 0 from the first on") for 'postgres unused', 'other unused';
 unlike(slurp_file("$dir/exporter.err"), qr/level=error/i, 'the exporter complains of nothing');
 
 # ---------------------------------------------------------------------- Rules and dashboard
@@ -121,6 +125,9 @@ my @alerts    = $rules =~ /- alert: (\w+)/g;
 my @shown     = map { my $panel = $_; map { [ $panel->{title}, $_->{expr} ] } @{ $panel->{targets} } } @{ $dashboard->{panels} };
 my %tested    = map { $_ => 1 } slurp_file("$FindBin::RealBin/../alerts.yaml") =~ /alertname: (\w+)/g;
 is_deeply([ sort keys %tested ], [ sort @alerts ], 'each alert is tested');
+my %anchors = map { (lc s/[^\w ]//gr =~ s/ /-/gr) => 1 } slurp_file("$folder/../operation.md") =~ /^##+ (.*)$/mg;
+is_deeply([ grep { !$anchors{$_} } $rules =~ /runbook_url: .*operation\.md#(\S+)$/mg ], [], 'each runbook is a section of operation.md');
+is(scalar(() = $rules =~ /runbook_url:/g), @alerts, 'and each alert has one');
 is_deeply([ sort { $a cmp $b } slurp_file("$folder/README.md") =~ /^\| `(ScreenshotTask\w+)`/mg ], [ sort @alerts ], 'and each is described');
 for my $used ([ 'the rules', $rules ], map { [ "panel \"$_->[0]\"", $_->[1] ] } @shown)
 {
@@ -162,9 +169,19 @@ for my $variable (grep { $_->{type} eq 'query' } @{ $dashboard->{templating}{lis
 	cmp_ok(results('count by (' . $label . ') (' . $selector =~ s/"\$\w+"/".*"/gr . ')'), '>', 0, "variable $variable->{name} has values");
 }
 sub alerting { return [ sort map { "$_->{labels}{alertname} of $_->{labels}{datname}" } @{ ask('alerts')->{data}{alerts} } ] }
-my $expected = [ 'ScreenshotTaskHeld of other', 'ScreenshotTaskInDoubt of postgres', 'ScreenshotTaskPaused of postgres' ];
-ok(wait_until(sub { @{ alerting() } == 3 }), 'three alerts are on their way');
+my $expected = [ 'ScreenshotTaskHeld of other', 'ScreenshotTaskInDoubt of postgres', 'ScreenshotTaskLost of postgres', 'ScreenshotTaskPaused of postgres' ];
+ok(wait_until(sub { @{ alerting() } == 4 }), 'four alerts are on their way');
 is_deeply(alerting(), $expected, 'those that should be');
 is_deeply([ grep { $_->{health} ne 'ok' } map { @{ $_->{rules} } } @{ ask('rules')->{data}{groups} } ], [], 'all rules can be evaluated');
+
+# ---------------------------------------------------------------------------------- A reset
+$node->safe_psql('postgres', 'SELECT screenshot_task_stat_reset()') for 1 .. 2;
+ok(wait_until(sub { $is_0->($_) }), "$_: at 0 after two resets") for 'postgres unused', 'other unused', 'other tencent_live', 'postgres lossy';
+$node->safe_psql($_, 'DROP SERVER unused CASCADE') for qw(postgres other);
+ok(wait_until(sub { $node->safe_psql('postgres', 'SELECT screenshot_task_stat_reset()'); return !$node->rows(q{SELECT FROM screenshot_task_stat WHERE server = 'unused'}) }),
+	'one that was dropped is gone after a reset');
+$api->order(fault => 'error=InvalidParameter', stream => 'after the reset');
+$node->safe_psql('postgres', 'SELECT screenshot_task_stat_reset();' . insert_sql(stream_name => 'after the reset'));
+ok(wait_until(sub { results(q{ALERTS{alertname="ScreenshotTaskLost", alertstate="firing", foreign_server="tencent_live"}}) }), 'what failed right after a reset is noticed');
 
 done_testing();
