@@ -86,7 +86,8 @@ typedef struct Credentials
 	char	   *secret_id;
 	char	   *secret_key;
 	char	   *token;
-	char	   *account;		/* whose limit it counts against, by any name */
+	char	   *source_name;	/* of those that are renewed; else NULL */
+	uint64		account;		/* digest of the endpoint and of these */
 } Credentials;
 
 /* A signed request, ready for http_start() */

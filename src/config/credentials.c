@@ -20,6 +20,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+
 #include "access/reloptions.h"
 #include "catalog/pg_user_mapping.h"
 #include "commands/defrem.h"
@@ -67,6 +70,8 @@ static const char *const token_variables[] = {
 #define MAX_READS		5
 
 static RoleTable *role_table(void);
+static uint64 digest_account(const LiveServer *server,
+							 const Credentials *credentials);
 static void read_user_mapping(const LiveServer *server, Oid role,
 							  Credentials *credentials);
 static HeapTuple find_user_mapping(Oid role, Oid server);
@@ -158,8 +163,8 @@ credentials_find(const LiveServer *server, Oid role, const RoleWish *wish,
 					raise_role_failure(problem);
 				break;
 		}
-		if (credentials->account == NULL && credentials->secret_id != NULL)
-			credentials->account = pstrdup(credentials->secret_id);
+		if (*state == ROLE_KNOWN || *state == ROLE_DUE)
+			credentials->account = digest_account(server, credentials);
 	}
 	PG_CATCH();
 	{
@@ -171,6 +176,36 @@ credentials_find(const LiveServer *server, Oid role, const RoleWish *wish,
 		return credentials;
 	pfree(credentials);
 	return NULL;
+}
+
+/*
+ * By what an account is known, in shared memory as well: a digest of the
+ * endpoint and of what is signed with, which only who has the secret key can
+ * make, and from which nobody recovers it.  So somebody who knows another's
+ * secret id, or whose server answers as it likes, affects nobody else.
+ *
+ * Credentials that are renewed have a name of their own in place of the keys.
+ * Never 0.
+ */
+static uint64
+digest_account(const LiveServer *server, const Credentials *credentials)
+{
+	const char *name = credentials->source_name;
+	const char *key = name != NULL ? "" : credentials->secret_key;
+	char	   *text = psprintf("%s %s %s", server->endpoint.url,
+								name != NULL ? "of" : "id",
+								name != NULL ? name : credentials->secret_id);
+	unsigned char digest[EVP_MAX_MD_SIZE];
+	uint64		account;
+
+	if (HMAC(EVP_sha256(), key, (int) strlen(key), (unsigned char *) text,
+			 strlen(text), digest, NULL) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+				 errmsg("OpenSSL offers no HMAC with SHA-256")));
+	wipe_text(text);
+	memcpy(&account, digest, sizeof(account));
+	return account != 0 ? account : 1;
 }
 
 /*
@@ -338,7 +373,7 @@ read_file(Credentials *credentials)
 	 * same account.
 	 */
 	if (credentials->token != NULL)
-		credentials->account = psprintf("file %s", path);
+		credentials->source_name = psprintf("file %s", path);
 }
 
 /*

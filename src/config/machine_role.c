@@ -237,7 +237,7 @@ open_set(const unsigned char *sealed, size_t sealed_len, const char *url,
 		credentials->secret_key = pstrdup(key);
 		credentials->token = pstrdup(token);
 		/* Each set has an id of its own; the account is always the same. */
-		credentials->account = psprintf("role of %s", url);
+		credentials->source_name = psprintf("role of %s", url);
 	}
 	explicit_bzero(plain, MAX_SET);
 	pfree(plain);

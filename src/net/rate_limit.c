@@ -3,7 +3,8 @@
  * rate_limit.c
  *	  At most so many requests in any second, over all processes
  *
- * The API allows N requests in any second, for each account and action.  A
+ * The API allows N requests in any second, for each account and action.  Keys
+ * of the same account are not known to be that, and have a limit each.  A
  * window has N slots.  A request takes a slot before it is sent; the slot is
  * free again a little over a second after the request has left.  Since uses of
  * one slot are a second apart, any second holds at most N requests, bursts
@@ -156,14 +157,12 @@ rate_table_init(RateTable *table, int n_windows, int n_for_workers)
  * The key of an account's limit for an action.
  */
 RateKey
-rate_key(const char *secret_id, const char *action)
+rate_key(uint64 account, const char *action)
 {
-	RateKey		key;
+	RateKey		key = hash_combine64(account,
+									 hash_bytes_extended((const unsigned char *) action,
+														 (int) strlen(action), 0));
 
-	key = hash_bytes_extended((const unsigned char *) action,
-							  (int) strlen(action), 0);
-	key = hash_bytes_extended((const unsigned char *) secret_id,
-							  (int) strlen(secret_id), key);
 	return key != 0 ? key : 1;	/* 0 is a window without a key */
 }
 
@@ -435,9 +434,9 @@ rate_release(RateTicket *ticket)
  * as one.
  */
 void
-rate_pause(RateTable *table, RateKey key, MonotonicUs until)
+rate_pause(RateTable *table, RateKey key, MonotonicUs until, bool is_worker)
 {
-	RateWindow *window = find_window(table, key, false);
+	RateWindow *window = find_window(table, key, is_worker);
 
 	if (window == NULL)
 		return;

@@ -13,7 +13,10 @@
 /* The most requests a second that a limit may allow */
 #define RATE_MAX			100000
 
-/* What a limit is kept for: an account and an action, digested */
+/*
+ * What a limit is kept for: an account (a digest of the endpoint and of what is
+ * signed with, see credentials.c) and an action
+ */
 typedef uint64 RateKey;
 
 typedef struct RateTable RateTable;
@@ -34,13 +37,14 @@ extern Size rate_table_size(int n_windows);
 extern void rate_table_init(RateTable *table, int n_windows,
 							int n_for_workers);
 
-extern RateKey rate_key(const char *secret_id, const char *action);
+extern RateKey rate_key(uint64 account, const char *action);
 extern int	rate_acquire(RateTable *table, RateKey key, int per_second,
 						 int wanted, MonotonicUs horizon,
 						 RateTicket *tickets, MonotonicUs *retry_at);
 extern void rate_left(RateTicket *ticket);
 extern void rate_release(RateTicket *ticket);
-extern void rate_pause(RateTable *table, RateKey key, MonotonicUs until);
+extern void rate_pause(RateTable *table, RateKey key, MonotonicUs until,
+						 bool is_worker);
 extern MonotonicUs rate_throttle_pause(void);
 extern void rate_wait(RateTable *table, RateKey key, MonotonicUs until,
 					  uint32 wait_event_info);

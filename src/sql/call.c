@@ -662,7 +662,7 @@ try_once(const LiveServer *server, const Credentials *credentials,
 	{
 		stat_count(server->name, COUNT_THROTTLED, 1);
 		rate_pause(rate_table(), key,
-				   monotonic_now() + rate_throttle_pause());
+				   monotonic_now() + rate_throttle_pause(), false);
 	}
 	return !lapsed;
 }

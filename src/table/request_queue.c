@@ -56,7 +56,6 @@
 #include "table/refusal.h"
 #include "table/request_queue.h"
 #include "table/request_table.h"
-#include "util/crash_point.h"
 #include "util/spi_row.h"
 
 /*
@@ -490,7 +489,7 @@ static Statement alike_statement = {
 };
 
 static Statement claimed_statement = {
-	"SELECT task_id FROM %1$s"
+	"SELECT task_id, server, role FROM %1$s"
 	" WHERE finished_at IS NOT NULL AND status = 'created'"
 	" AND " OVER_AT " > $2 - interval '1 second'"
 	" AND " OVER_AT " < $2 + interval '1 second'"
@@ -2071,17 +2070,16 @@ read_doubtful(int n)
 }
 
 /*
- * Of tasks found for a request, a list of FoundTask, those that no row has,
- * each once.
+ * Of tasks found for a request, a list of FoundTask, those that rows have
+ * already, of whatever role and server: a list of TaskClaim.
  */
 List *
-queue_drop_claimed(const DoubtfulRequest *request, List *tasks)
+queue_find_claims(const DoubtfulRequest *request, List *tasks)
 {
 	int			n_ids = list_length(tasks);
 	Datum	   *ids = palloc((n_ids + 1) * sizeof(Datum));
 	Datum		args[2];
-	List	   *unclaimed = NIL;
-	List	   *claimed = NIL;
+	List	   *claims = NIL;
 	ListCell   *cell;
 	int			n = 0;
 
@@ -2094,19 +2092,15 @@ queue_drop_claimed(const DoubtfulRequest *request, List *tasks)
 
 	n = run(&claimed_statement, args, NULL);
 	for (int i = 0; i < n; i++)
-		claimed = lappend(claimed,
-						  makeString(spi_text(i, 1)));
-	foreach(cell, tasks)
 	{
-		FoundTask  *task = lfirst(cell);
-		String	   *id = makeString(unconstify(char *, task->task_id));
+		TaskClaim  *claim = palloc(sizeof(TaskClaim));
 
-		if (list_member(claimed, id) && !MUTANT("task-adopted-twice"))
-			continue;
-		claimed = lappend(claimed, id);
-		unclaimed = lappend(unclaimed, task);
+		claim->task_id = spi_text(i, 1);
+		claim->lane.server = spi_name(i, 2);
+		claim->lane.role = spi_oid(i, 3);
+		claims = lappend(claims, claim);
 	}
-	return unclaimed;
+	return claims;
 }
 
 /*

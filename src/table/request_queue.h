@@ -14,6 +14,7 @@
 #include "nodes/pg_list.h"
 
 #include "table/news.h"
+#include "util/monotonic.h"
 
 /* The requests of one role for one server, which share their credentials */
 typedef struct LaneName
@@ -137,6 +138,10 @@ typedef struct DoubtfulRequest
 	bool		is_sending;		/* not in doubt, but under way */
 	bool		is_due;			/* has its next_attempt_at come? */
 	int			misses;			/* how often it was not found */
+
+	/* the caller's, to put requests in order */
+	int			turn;
+	MonotonicUs last_turn_at;
 } DoubtfulRequest;
 
 /* A task that may be that of a request in doubt */
@@ -145,6 +150,13 @@ typedef struct FoundTask
 	const char *task_id;
 	int64		start_time;		/* Unix seconds */
 } FoundTask;
+
+/* A task that a row has already */
+typedef struct TaskClaim
+{
+	const char *task_id;
+	LaneName	lane;			/* the row's */
+} TaskClaim;
 
 /* The origin of rows that came from a dump */
 #define ORIGIN_RESTORED		INT64CONST(0)
@@ -189,7 +201,7 @@ extern bool requests_are_equal(const DoubtfulRequest *a,
 extern List *queue_find_doubtful(List *paused, int most);
 extern TimestampTz queue_next_doubtful_due(List *paused);
 extern List *queue_find_alike(const DoubtfulRequest *request);
-extern List *queue_drop_claimed(const DoubtfulRequest *request, List *tasks);
+extern List *queue_find_claims(const DoubtfulRequest *request, List *tasks);
 extern bool queue_adopt_task(const DoubtfulRequest *request,
 							 const char *task_id);
 extern bool queue_send_again(const DoubtfulRequest *request,

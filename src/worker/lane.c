@@ -64,6 +64,7 @@
 dlist_head	lanes = DLIST_STATIC_INIT(lanes);
 
 static dlist_head servers = DLIST_STATIC_INIT(servers);
+static dlist_head requesters = DLIST_STATIC_INIT(requesters);
 
 /* The same, to be found by their names */
 typedef struct LaneEntry
@@ -74,10 +75,12 @@ typedef struct LaneEntry
 
 static HTAB *lane_table = NULL;
 
+static ErrorData *try_to_resolve(Lane *lane);
 static void read_options(Lane *lane);
 static void forget_options(Lane *lane);
 static int	compare_heads(const void *a, const void *b);
 static Server *find_server(const Name name);
+static Requester *find_requester(Oid role);
 static void want_set(Lane *lane, const RoleWish *wish, bool waits);
 static bool is_first_refusal(Lane *lane, MonotonicUs signed_at,
 							 const LiveAnswer *answer);
@@ -116,6 +119,7 @@ lane_find(const LaneName *name)
 	lane->name = key;
 	snprintf(NameStr(lane->role_name), NAMEDATALEN, "%u", name->role);
 	lane->server = find_server(&lane->name.server);
+	lane->requester = find_requester(name->role);
 	lane->news_key = lane_key(NameStr(key.server), key.role);
 	lane_set_bounds(lane, DT_NOBEGIN, 0, DT_NOEND);
 	entry = hash_search(lane_table, &key, HASH_ENTER, NULL);
@@ -175,6 +179,24 @@ find_server(const Name name)
 	return server;
 }
 
+static Requester *
+find_requester(Oid role)
+{
+	dlist_iter	iter;
+	Requester  *requester;
+
+	dlist_foreach(iter, &requesters)
+	{
+		requester = dlist_container(Requester, node, iter.cur);
+		if (requester->role == role)
+			return requester;
+	}
+	requester = MemoryContextAllocZero(TopMemoryContext, sizeof(Requester));
+	requester->role = role;
+	dlist_push_tail(&requesters, &requester->node);
+	return requester;
+}
+
 /*
  * Read a lane's options and credentials as they are now, within a
  * transaction.  They stay until lanes_forget_options().
@@ -185,11 +207,40 @@ find_server(const Name name)
 bool
 lane_resolve(Lane *lane)
 {
+	ErrorData  *error = try_to_resolve(lane);
+
+	if (error != NULL)
+	{
+		lane_pause(lane, error->message, error->hint);
+		FreeErrorData(error);
+	}
+	return lane->credentials != NULL;
+}
+
+/*
+ * The account that a lane sends for, within a transaction: by what it has now;
+ * else by what it had when this was last asked; else 0.
+ */
+uint64
+lane_account(Lane *lane)
+{
+	(void) try_to_resolve(lane);
+	return lane->account;
+}
+
+/*
+ * Read a lane's options and credentials, if that was not done.  Returns NULL, or
+ * what is wrong with them, palloc'd.
+ */
+static ErrorData *
+try_to_resolve(Lane *lane)
+{
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *volatile error = NULL;
 
 	if (lane->options != NULL)
-		return lane->credentials != NULL;
+		return NULL;
 	if (lane->context == NULL)
 		lane->context = AllocSetContextCreate(TopMemoryContext,
 											  "screenshot_task lane",
@@ -205,20 +256,16 @@ lane_resolve(Lane *lane)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
-
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
 		forget_options(lane);
-		lane_pause(lane, error->message, error->hint);
-		FreeErrorData(error);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
-	return lane->credentials != NULL;
+	return error;
 }
 
 /*
@@ -250,7 +297,10 @@ read_options(Lane *lane)
 	else
 		lane->wants_set = false;
 	if (lane->credentials != NULL)
-		lane->key = rate_key(lane->credentials->account, LIVE_CREATE);
+	{
+		lane->account = lane->credentials->account;
+		lane->key = rate_key(lane->account, LIVE_CREATE);
+	}
 	lane->server->max_in_flight = lane->options->max_in_flight;
 }
 
@@ -361,7 +411,7 @@ lane_note_answer(Lane *lane, RateKey key, MonotonicUs signed_at,
 		case LIVE_THROTTLED:
 			stat_count(NameStr(lane->server->name), COUNT_THROTTLED, 1);
 			rate_pause(shared_rate_table(), key,
-					   monotonic_now() + rate_throttle_pause());
+					   monotonic_now() + rate_throttle_pause(), true);
 			break;
 		case LIVE_CREDENTIALS:
 			if (!live_clocks_disagree(answer) &&

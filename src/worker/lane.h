@@ -44,6 +44,16 @@ typedef struct Server
 	int			sharers;		/* lanes that it was not given to yet */
 } Server;
 
+/* A role that makes requests, for whichever servers */
+typedef struct Requester
+{
+	dlist_node	node;
+	Oid			role;
+	int			in_flight;		/* jobs that have not ended */
+	int			n_lookups;		/* about its requests, that have not ended */
+	MonotonicUs looked_up_at;	/* when the last of them began */
+} Requester;
+
 /* The requests of one role for one server, which share their credentials */
 typedef struct Lane
 {
@@ -51,6 +61,8 @@ typedef struct Lane
 	LaneName	name;
 	NameData	role_name;		/* when it was last resolved, for the log */
 	Server	   *server;
+	Requester  *requester;
+	uint64		account;		/* when it was last resolved; 0: it never was */
 	bool		has_work;		/* may there be requests to claim? */
 	bool		was_seen;		/* were there, with none claimed since? */
 	TimestampTz head_start;		/* No request is known before this one, in the */
@@ -88,6 +100,7 @@ extern dlist_head lanes;		/* of Lane.node; see lanes_sort() */
 
 extern Lane *lane_find(const LaneName *name);
 extern bool lane_resolve(Lane *lane);
+extern uint64 lane_account(Lane *lane);
 extern const char *lane_sign(Lane *lane, const char *action, const char *body,
 							 const char *trace_id, HttpRequest *http);
 extern void lane_note_answer(Lane *lane, RateKey key, MonotonicUs signed_at,

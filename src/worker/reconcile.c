@@ -17,6 +17,14 @@
  * a start of about then may be taken for each other as well: what is listed
  * with just that start is left to the latter.
  *
+ * All that goes for rows of the same account.  Those of others have tasks
+ * elsewhere, whatever they say: their roles may have them say anything.  Where
+ * a row's server or user mapping is gone, nobody knows whose its task is; what
+ * depends on it is left to a person.
+ *
+ * Roles take turns: of the requests that are due, one of the role that has
+ * fewest lookups under way is next, and no role has more of them than are left.
+ *
  * A request is not asked about before its bytes can no longer arrive: its
  * time-out after it was sent, beyond which not even the kernel repeats them,
  * and a grace for the API to take it in.
@@ -28,6 +36,7 @@
  */
 #include "postgres.h"
 
+#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -60,6 +69,12 @@
 /* The window asked about is wider than the task by this, in seconds */
 #define WINDOW_MARGIN		60
 
+/*
+ * How much ahead of its time a slot is taken, as for the requests that are
+ * claimed beside: lookups have their share of the workers' slots.
+ */
+#define ASK_AHEAD			(20 * US_PER_MS)
+
 /* How long to wait for an equal request that is under way */
 #define EQUAL_WAIT			(1 * USECS_PER_SEC)
 
@@ -83,6 +98,7 @@ typedef struct Inquiry
 	InquiryState state;
 	MonotonicUs slot_at;		/* the next slot, if there was none */
 	DoubtfulRequest request;
+	uint64		account;		/* that is asked; 0: none yet */
 	const char *listed_stream_name; /* its names, as a list would have them */
 	const char *listed_domain_name;
 	const char *listed_app_name;
@@ -94,13 +110,21 @@ typedef struct Inquiry
 	bool		concluded;		/* in the transaction under way */
 } Inquiry;
 
+/* How many turns a role has had */
+typedef struct RoleTurns
+{
+	Oid			role;
+	int			n;
+} RoleTurns;
+
 /* What became of a request in doubt, in the transaction under way */
 typedef enum ConclusionKind
 {
 	FOUND,
 	NOT_FOUND,					/* twice, and is sent again */
 	SENT_AGAIN,					/* by the server's option */
-	LEFT_TO_PERSON
+	REFUSED,					/* cannot be asked: left to a person */
+	DISPUTED					/* may be another's task: left to a person */
 } ConclusionKind;
 
 typedef struct Conclusion
@@ -120,12 +144,14 @@ static void note(const DoubtfulRequest *request, ConclusionKind kind,
 				 const char *message);
 static void tell(const Conclusion *conclusion);
 static void start_inquiries(void);
-static int	inquiries_of(const Server *server);
+static List *in_turns(List *requests);
+static int	compare_turns(const ListCell *a, const ListCell *b);
+static bool has_turn(const Lane *lane);
+static int	inquiries_of_server(const Server *server);
 static bool is_asked_about(const DoubtfulRequest *request);
 static bool apply_policy(const DoubtfulRequest *request,
 						 const LiveServer *options);
-static void start_inquiry(const DoubtfulRequest *request,
-						  const LiveServer *options);
+static void start_inquiry(const DoubtfulRequest *request, Lane *lane);
 static void ask(Inquiry *inquiry);
 static void on_reply(Job *job, const HttpReply *reply);
 static void take_page(Inquiry *inquiry, List *tasks, const char *scroll_token);
@@ -135,7 +161,11 @@ static void take_failure(Inquiry *inquiry, const HttpReply *reply,
 static bool means_no_such_action(const LiveAnswer *answer);
 static void conclude(Inquiry *inquiry);
 static void conclude_listed(Inquiry *inquiry);
-static bool waits_for_another(const DoubtfulRequest *request, List *alike);
+static List *drop_claimed(const Inquiry *inquiry, bool *disputed);
+static void leave_disputed(const DoubtfulRequest *request);
+static bool waits_for_another(const DoubtfulRequest *request, uint64 account,
+							  List *alike);
+static bool is_of_account(const DoubtfulRequest *request, uint64 account);
 static List *leave_to_others(const Inquiry *inquiry, List *tasks,
 							 List *alike);
 static void not_found(const Inquiry *inquiry, const DoubtfulRequest *request);
@@ -254,12 +284,19 @@ tell(const Conclusion *conclusion)
 		case SENT_AGAIN:
 			stat_count(server, COUNT_RESENT, 1);
 			break;
-		case LEFT_TO_PERSON:
+		case REFUSED:
 			ereport(LOG,
 					(errmsg("screenshot task request %lld stays in doubt: DescribeScreenshotTask is refused",
 							id),
 					 errdetail_internal("%s", conclusion->message),
 					 errhint("Look whether the task exists, then call resolve_screenshot_task_request().")));
+			break;
+		case DISPUTED:
+			ereport(LOG,
+					(errmsg("screenshot task request %lld stays in doubt: its task may be that of another request",
+							id),
+					 errdetail("The other's server or user mapping is gone, so that its account is not known."),
+					 errhint("See which of them has a task, then call resolve_screenshot_task_request().")));
 			break;
 	}
 }
@@ -286,6 +323,7 @@ reconcile_committed(void)
 			continue;
 		dlist_delete(&inquiry->node);
 		n_inquiries--;
+		inquiry->job.lane->requester->n_lookups--;
 		MemoryContextDelete(inquiry->context);
 	}
 }
@@ -313,6 +351,7 @@ start_inquiries(void)
 {
 	MonotonicUs now = monotonic_now();
 	List	   *paused = NIL;
+	List	   *requests;
 	TimestampTz due;
 	ListCell   *cell;
 	dlist_iter	iter;
@@ -327,13 +366,13 @@ start_inquiries(void)
 		paused = lappend(paused, &lane->name);
 		due_at = Min(due_at, lane_paused_until(lane));
 	}
-	foreach(cell, queue_find_doubtful(paused, 2 * MAX_SERVER_INQUIRIES))
+	requests = queue_find_doubtful(paused, 2 * MAX_SERVER_INQUIRIES);
+	foreach(cell, in_turns(requests))
 	{
 		DoubtfulRequest *request = lfirst(cell);
 		Lane	   *lane = lane_find(&request->lane);
 
-		if (is_asked_about(request) ||
-			inquiries_of(lane->server) >= MAX_SERVER_INQUIRIES)
+		if (is_asked_about(request) || !has_turn(lane))
 			continue;
 		if (n_inquiries == MAX_INQUIRIES)
 		{
@@ -346,8 +385,9 @@ start_inquiries(void)
 			continue;
 		}
 		if (!apply_policy(request, lane->options) &&
-			!waits_for_another(request, queue_find_alike(request)))
-			start_inquiry(request, lane->options);
+			!waits_for_another(request, lane->account,
+							   queue_find_alike(request)))
+			start_inquiry(request, lane);
 	}
 
 	due = queue_next_doubtful_due(paused);
@@ -360,8 +400,70 @@ start_inquiries(void)
 	}
 }
 
+/*
+ * Put requests into the order in which their roles take turns: of each role as
+ * many have gone before, at each place, that are being asked about or stand before
+ * it.  Among those, the role whose turn is longest ago goes first.
+ */
+static List *
+in_turns(List *requests)
+{
+	HASHCTL		info = {
+		.keysize = sizeof(Oid),
+		.entrysize = sizeof(RoleTurns),
+		.hcxt = CurrentMemoryContext
+	};
+	HTAB	   *turns = hash_create("screenshot_task turns", 16, &info,
+									HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	ListCell   *cell;
+
+	foreach(cell, requests)
+	{
+		DoubtfulRequest *request = lfirst(cell);
+		const Requester *requester = lane_find(&request->lane)->requester;
+		bool		found;
+		RoleTurns  *entry = hash_search(turns, &request->lane.role, HASH_ENTER,
+										&found);
+
+		if (!found)
+			entry->n = requester->n_lookups;
+		request->turn = entry->n++;
+		request->last_turn_at = requester->looked_up_at;
+	}
+	hash_destroy(turns);
+	list_sort(requests, compare_turns);
+	return requests;
+}
+
 static int
-inquiries_of(const Server *server)
+compare_turns(const ListCell *a, const ListCell *b)
+{
+	const DoubtfulRequest *one = lfirst(a);
+	const DoubtfulRequest *other = lfirst(b);
+
+	if (one->turn != other->turn)
+		return one->turn < other->turn ? -1 : 1;
+	if (one->last_turn_at != other->last_turn_at)
+		return one->last_turn_at < other->last_turn_at ? -1 : 1;
+	return (one->id > other->id) - (one->id < other->id);
+}
+
+/*
+ * May one more request of a lane be asked about?  Of the inquiries that there may
+ * be, no role takes more than it leaves to others; and some are of one server
+ * alone.
+ */
+static bool
+has_turn(const Lane *lane)
+{
+	int			n = lane->requester->n_lookups + 1;
+
+	return (n == 1 || n <= MAX_INQUIRIES - n_inquiries - 1) &&
+		inquiries_of_server(lane->server) < MAX_SERVER_INQUIRIES;
+}
+
+static int
+inquiries_of_server(const Server *server)
 {
 	int			n = 0;
 	dlist_iter	iter;
@@ -375,19 +477,22 @@ inquiries_of(const Server *server)
 }
 
 /*
- * Is there an inquiry that speaks of this request, or of one equal to it?
+ * Is there an inquiry that speaks of this request, or of one equal to it of the
+ * same role and server?
  */
 static bool
 is_asked_about(const DoubtfulRequest *request)
 {
+	const Lane *lane = lane_find(&request->lane);
 	dlist_iter	iter;
 
 	dlist_foreach(iter, &inquiries)
 	{
-		const DoubtfulRequest *other =
-			&dlist_container(Inquiry, node, iter.cur)->request;
+		const Inquiry *inquiry = dlist_container(Inquiry, node, iter.cur);
 
-		if (request->id == other->id || requests_are_equal(request, other))
+		if (request->id == inquiry->request.id ||
+			(inquiry->job.lane == lane &&
+			 requests_are_equal(request, &inquiry->request)))
 			return true;
 	}
 	return false;
@@ -437,7 +542,7 @@ may_be_asked_at(TimestampTz sent_at, int request_timeout)
 }
 
 static void
-start_inquiry(const DoubtfulRequest *request, const LiveServer *options)
+start_inquiry(const DoubtfulRequest *request, Lane *lane)
 {
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext,
 												  "screenshot_task inquiry",
@@ -450,19 +555,22 @@ start_inquiry(const DoubtfulRequest *request, const LiveServer *options)
 												  "screenshot_task page",
 												  ALLOCSET_DEFAULT_SIZES);
 	inquiry->request = *request;
+	inquiry->account = lane->account;
 	inquiry->request.stream_name = pstrdup(request->stream_name);
 	inquiry->request.domain_name = pstrdup(request->domain_name);
 	inquiry->request.app_name = pstrdup(request->app_name);
 	inquiry->listed_stream_name = pstrdup(live_listed_text(request->stream_name));
 	inquiry->listed_domain_name = pstrdup(live_listed_text(request->domain_name));
 	inquiry->listed_app_name = pstrdup(live_listed_text(request->app_name));
-	inquiry->request_timeout = options->request_timeout;
-	inquiry->job.lane = lane_find(&request->lane);
+	inquiry->request_timeout = lane->options->request_timeout;
+	inquiry->job.lane = lane;
 	inquiry->job.ended = on_reply;
 	inquiry->state = INQUIRY_TO_ASK;
 	MemoryContextSwitchTo(old);
 	dlist_push_tail(&inquiries, &inquiry->node);
 	n_inquiries++;
+	lane->requester->n_lookups++;
+	lane->requester->looked_up_at = monotonic_now();
 }
 
 /*
@@ -487,16 +595,17 @@ ask(Inquiry *inquiry)
 	MonotonicUs retry_at;
 	MemoryContext old;
 
-	/* It would keep others from being asked about. */
-	if (lane_paused_until(lane) > now || !lane_resolve(lane))
+	/* It would keep others from being asked about, or ask another account. */
+	if (lane_paused_until(lane) > now || !lane_resolve(lane) ||
+		lane->account != inquiry->account)
 	{
 		inquiry->state = INQUIRY_GIVEN_UP;
 		return;
 	}
-	inquiry->job.key = rate_key(lane->credentials->account, LIVE_DESCRIBE);
+	inquiry->job.key = rate_key(lane->account, LIVE_DESCRIBE);
 	if (dispatch_room() == 0 ||
 		rate_acquire(shared_rate_table(), inquiry->job.key,
-					 lane->options->requests_per_second, 1, 0,
+					 lane->options->requests_per_second, 1, ASK_AHEAD,
 					 &inquiry->job.ticket, &retry_at) == 0)
 	{
 		inquiry->slot_at = dispatch_room() == 0 ? now + US_PER_SECOND :
@@ -677,7 +786,7 @@ conclude(Inquiry *inquiry)
 									  psprintf("in doubt, and DescribeScreenshotTask is refused (%s): look whether the task exists, then call resolve_screenshot_task_request(%lld, its TaskId), or with NULL if there is none",
 											   inquiry->message,
 											   (long long) request->id)))
-				note(request, LEFT_TO_PERSON, inquiry->message);
+				note(request, REFUSED, inquiry->message);
 			break;
 		default:
 			break;
@@ -693,11 +802,15 @@ conclude_listed(Inquiry *inquiry)
 	const DoubtfulRequest *request = &inquiry->request;
 	List	   *alike = queue_find_alike(request);
 	List	   *unclaimed;
+	bool		disputed = false;
 	ListCell   *cell;
 
-	if (waits_for_another(request, alike))
+	/* The list is another account's: it is asked anew. */
+	if (lane_account(inquiry->job.lane) != inquiry->account)
 		return;
-	unclaimed = queue_drop_claimed(request, inquiry->found);
+	if (waits_for_another(request, inquiry->account, alike))
+		return;
+	unclaimed = drop_claimed(inquiry, &disputed);
 	if (!request->has_start)
 		unclaimed = leave_to_others(inquiry, unclaimed, alike);
 	foreach(cell, alike)
@@ -712,24 +825,72 @@ conclude_listed(Inquiry *inquiry)
 		/* What was sent at another time has another list of tasks. */
 		if (!request->has_start && other->id != request->id)
 			continue;
-		if (unclaimed == NIL)
-		{
+		if (unclaimed == NIL && disputed)
+			leave_disputed(other);
+		else if (unclaimed == NIL)
 			not_found(inquiry, other);
-			continue;
+		else
+		{
+			if (queue_adopt_task(other,
+								 ((FoundTask *) linitial(unclaimed))->task_id))
+				note(other, FOUND, NULL);
+			unclaimed = list_delete_first(unclaimed);
 		}
-		if (queue_adopt_task(other,
-							 ((FoundTask *) linitial(unclaimed))->task_id))
-			note(other, FOUND, NULL);
-		unclaimed = list_delete_first(unclaimed);
 	}
 }
 
 /*
- * Is a request under way whose task may be taken for this one's?  Then this one
- * is asked about later.
+ * Of the tasks that were found those, each once, that no row of the same account
+ * has.  Sets *disputed if a row has one of them that may be of that account, or
+ * not.
+ */
+static List *
+drop_claimed(const Inquiry *inquiry, bool *disputed)
+{
+	List	   *taken = NIL;	/* of String, the TaskIds */
+	List	   *unclaimed = NIL;
+	ListCell   *cell;
+
+	foreach(cell, queue_find_claims(&inquiry->request, inquiry->found))
+	{
+		const TaskClaim *claim = lfirst(cell);
+		Lane	   *lane = lane_find(&claim->lane);
+		uint64		account = lane == inquiry->job.lane ?
+			inquiry->account : lane_account(lane);
+
+		if (account == 0)
+			*disputed = true;
+		if (account == 0 || account == inquiry->account)
+			taken = lappend(taken, makeString(unconstify(char *, claim->task_id)));
+	}
+	foreach(cell, inquiry->found)
+	{
+		FoundTask  *task = lfirst(cell);
+		String	   *id = makeString(unconstify(char *, task->task_id));
+
+		if (list_member(taken, id) && !MUTANT("task-adopted-twice"))
+			continue;
+		taken = lappend(taken, id);
+		unclaimed = lappend(unclaimed, task);
+	}
+	return unclaimed;
+}
+
+static void
+leave_disputed(const DoubtfulRequest *request)
+{
+	if (queue_leave_to_person(request,
+							  psprintf("in doubt: the task that is listed may be that of another request, whose server or user mapping is gone; see which of them has a task, then call resolve_screenshot_task_request(%lld, its TaskId), or with NULL if there is none",
+									   (long long) request->id)))
+		note(request, DISPUTED, NULL);
+}
+
+/*
+ * Is a request of the same account under way whose task may be taken for this
+ * one's?  Then this one is asked about later.
  */
 static bool
-waits_for_another(const DoubtfulRequest *request, List *alike)
+waits_for_another(const DoubtfulRequest *request, uint64 account, List *alike)
 {
 	ListCell   *cell;
 
@@ -739,13 +900,28 @@ waits_for_another(const DoubtfulRequest *request, List *alike)
 
 		if (other->is_sending &&
 			(!other->has_start || !request->has_start ||
-			 other->start_time == request->start_time))
+			 other->start_time == request->start_time) &&
+			is_of_account(other, account))
 		{
 			queue_ask_later(request, GetCurrentTimestamp() + EQUAL_WAIT, NULL);
 			return true;
 		}
 	}
 	return false;
+}
+
+/*
+ * Is a request sent for a certain account?  One that is under way was signed
+ * with what its lane had when this process last looked.
+ */
+static bool
+is_of_account(const DoubtfulRequest *request, uint64 account)
+{
+	Lane	   *lane = lane_find(&request->lane);
+
+	if (request->is_sending && lane->account != 0)
+		return lane->account == account;
+	return lane_account(lane) == account;
 }
 
 /*
@@ -762,8 +938,7 @@ leave_to_others(const Inquiry *inquiry, List *tasks, List *alike)
 		DoubtfulRequest *other = lfirst(other_cell);
 		ListCell   *cell;
 
-		if (!other->has_start ||
-			lane_find(&other->lane)->server != inquiry->job.lane->server)
+		if (!other->has_start || !is_of_account(other, inquiry->account))
 			continue;
 		foreach(cell, tasks)
 		{

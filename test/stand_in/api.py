@@ -64,9 +64,9 @@ HEADERS = {
 class Api:
     """The rules of the four actions.  judge() raises ApiError, or returns what would be done."""
 
-    def __init__(self, accounts: list[Account], limit: int, page_size: int, tasks: Tasks):
+    def __init__(self, accounts: list[Account], limit: int, page_size: int, separate: bool, tasks: Tasks):
         self.accounts = {account.secret_id: account for account in accounts}
-        self.page_size, self.tasks = page_size, tasks
+        self.page_size, self.separate, self.tasks = page_size, separate, tasks
         self.limits: dict[tuple[str, str], Limit] = collections.defaultdict(lambda: Limit(limit))
         self.actions = {
             "CreateScreenshotTask": self.create, "StopScreenshotTask": self.stop,
@@ -128,6 +128,8 @@ class Api:
                  "app_name": given["AppName"], "start_time": given.get("StartTime"), "end_time": given["EndTime"],
                  "template_id": given["TemplateId"], "stream_type": given.get("StreamType", 0),
                  "extension": given.get("Extension"), "time": seconds_of(request.arrival)}
+        if self.separate:
+            event["secret_id"] = request.secret_id
         return Verdict("TaskId", {"TaskId": task_id, "RequestId": request.id}, event)
 
     def stop(self, request: Request, given: dict[str, Any]) -> Verdict:
@@ -155,7 +157,8 @@ class Api:
         require((end - start) * SECOND <= 7 * 24 * HOUR, "EndTime is over seven days after StartTime")
         filters = [(name, given[name]) for name in ("StreamName", "DomainName", "AppName") if name in given]
         found = (task for task in self.tasks.inside(start, end, read_scroll_token(given.get("ScrollToken", "")))
-                 if all(task.listed()[name] == value for name, value in filters))
+                 if all(task.listed()[name] == value for name, value in filters)
+                 and (not self.separate or task.event["secret_id"] == request.secret_id))
         page = list(itertools.islice(found, self.page_size))
         more = next(found, None) is not None
         return Verdict("TaskList", {

@@ -39,6 +39,8 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--plain", action="store_true", help="no TLS, no HTTP/2")
     parser.add_argument("--account", type=read_account, action="append", metavar="ID:KEY[:TOKEN]",
                         help="may be repeated (default: the example of the vendor)")
+    parser.add_argument("--separate", action="store_true",
+                        help="the tasks of an account are listed to that account alone (default: all keys are of one account)")
     parser.add_argument("--metadata", action="store_true", help="be the metadata service of a machine too")
     options = parser.parse_args()
     options.account = options.account or [read_account(DEFAULT_ACCOUNT)]

@@ -34,7 +34,7 @@ class Server:
             self.context = tls_context(options.dir, "ca", "server", options.name, protocols)
             self.strange_context = tls_context(options.dir, "stranger-ca", "stranger", options.name, protocols)
         self.tasks = Tasks(file("ledger"))
-        self.api = Api(options.account, options.limit, options.page_size, self.tasks)
+        self.api = Api(options.account, options.limit, options.page_size, options.separate, self.tasks)
         self.faults = Faults(file("orders"), self.refuse)
         self.journal = Journal(file("requests"))
         self.connections = itertools.count(1)

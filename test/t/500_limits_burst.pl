@@ -43,13 +43,12 @@ cmp_ok($node->safe_psql('postgres', "SELECT min(extract(epoch FROM after)) FROM 
 	'>', 1.02, 'a slot is free again after more than a second');
 
 # A session that cannot connect holds its slot for some seconds.  The worker waits for that slot without asking all the time.
-my $api  = LiveApi->new;
-my $mute = LiveApi->new;
+my $api = LiveApi->new;
 $node->add_server('backlog', $api, requests_per_second => 5);
-$node->add_server('mute', $mute, requests_per_second => 5, connect_timeout => '5s');
-$mute->order(fault => 'hang-handshake', times => 0);
+$node->add_server('mute', $api, requests_per_second => 5, connect_timeout => '5s', ca_file => $api->ca_file_copy);
 $node->safe_psql('postgres', insert_sql(server => 'backlog', stream_name => \"'backlog ' || i", rows => 60));
 ok($node->poll_query_until('postgres', "SELECT count(*) > 5 FROM screenshot_task_request WHERE status = 'created'"), 'a backlog');
+$api->order(fault => 'hang-handshake');
 my $call  = $node->begin(call_sql(server => 'mute'));
 my $count = sub { $node->safe_psql('template1', "SELECT xact_commit FROM pg_stat_database WHERE datname = 'postgres'") };
 sleep 2;
