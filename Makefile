@@ -19,6 +19,7 @@ OBJS = \
 	src/config/trust.o \
 	src/net/endpoint.o \
 	src/net/http.o \
+	src/net/http_client.o \
 	src/net/http_pool.o \
 	src/net/http_socket.o \
 	src/net/http_transfer.o \

@@ -21,22 +21,11 @@
 
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
-#include <unistd.h>
 
 #include "miscadmin.h"
-#include "storage/fd.h"
-#include "utils/memutils.h"
 
 #include "compat.h"
 #include "net/http_private.h"
-
-/* Descriptors of a client beside those of its pools and their connections:
- * epoll, the WaitEventSet, and the pair by which a resolver's thread reports */
-#define OTHER_DESCRIPTORS	4
-
-/* Sockets for each transfer: addresses are tried side by side, and a resolver
- * has some of its own. */
-#define SOCKETS_PER_TRANSFER	8
 
 /* How often to look whether a socket's queue has been sent */
 #define UNSENT_CHECK		US_PER_MS
@@ -51,11 +40,6 @@
  * process was stopped meanwhile. */
 #define MAX_WAIT			US_PER_SECOND
 
-static void initialize_libcurl(void);
-static int	reserve_descriptors(int n);
-static void release_descriptors(int n);
-static void fill_client(HttpClient *client);
-static void destroy_client(HttpClient *client);
 static CURLMcode enter_pool(HttpTransfer *transfer, HttpPool *pool,
 							MonotonicUs waited);
 static void leave_pool(HttpTransfer *transfer);
@@ -75,170 +59,6 @@ static void give_up_connections(HttpPool *pool);
 static void note_version(const HttpTransfer *transfer);
 static bool has_unsent(HttpTransfer *transfer);
 static int64 read_date(HttpTransfer *transfer);
-
-/*
- * Make the client of this process.
- *
- * max_transfers is how many transfers may be under way, and so about how many
- * connections there may be.  Their descriptors are reserved from PostgreSQL's
- * budget here; if it does not have as many, http_max_transfers() is less.
- *
- * Raises an error when there are not enough for one, or no memory; nothing is
- * left reserved then.
- */
-HttpClient *
-http_client_create(int max_transfers)
-{
-	HttpClient *client;
-	int			reserved;
-
-	initialize_libcurl();
-
-	reserved = reserve_descriptors(max_transfers + OTHER_DESCRIPTORS);
-	if (reserved <= OTHER_DESCRIPTORS)
-	{
-		release_descriptors(reserved);
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-				 errmsg("not enough file descriptors for a connection"),
-				 errhint("Raise \"max_files_per_process\".")));
-	}
-
-	client = MemoryContextAllocExtended(TopMemoryContext, sizeof(HttpClient),
-										MCXT_ALLOC_NO_OOM | MCXT_ALLOC_ZERO);
-	if (client == NULL)
-	{
-		release_descriptors(reserved);
-		ereport(ERROR,
-				(errcode(ERRCODE_OUT_OF_MEMORY),
-				 errmsg("out of memory")));
-	}
-	client->max_transfers = reserved - OTHER_DESCRIPTORS;
-	client->epoll_fd = -1;
-	/* The WaitEventSet takes its descriptor from the budget by itself. */
-	ReleaseExternalFD();
-	PG_TRY();
-	{
-		fill_client(client);
-	}
-	PG_CATCH();
-	{
-		release_descriptors(client->max_transfers + OTHER_DESCRIPTORS - 1);
-		destroy_client(client);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-	return client;
-}
-
-/*
- * Make what a client consists of.  Raises an error when half of it is made.
- */
-static void
-fill_client(HttpClient *client)
-{
-	client->max_sockets = SOCKETS_PER_TRANSFER * client->max_transfers;
-	client->sockets = MemoryContextAlloc(TopMemoryContext,
-										 client->max_sockets * sizeof(ClientSocket));
-	client->events = MemoryContextAlloc(TopMemoryContext,
-										client->max_sockets * sizeof(struct epoll_event));
-	client->polls = MemoryContextAlloc(TopMemoryContext,
-									   client->max_sockets * sizeof(struct pollfd));
-	dlist_init(&client->pools);
-	dlist_init(&client->active);
-	dlist_init(&client->unused);
-	dlist_init(&client->left);
-	dlist_init(&client->done);
-
-	client->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	if (client->epoll_fd < 0)
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not create an epoll descriptor: %m")));
-	client->wait_set = create_process_wait_event_set(3);
-	AddWaitEventToSet(client->wait_set, WL_LATCH_SET, PGINVALID_SOCKET,
-					  MyLatch, NULL);
-	AddWaitEventToSet(client->wait_set, WL_SOCKET_READABLE, client->epoll_fd,
-					  NULL, NULL);
-	/* In single-user mode there is none. */
-	if (IsUnderPostmaster)
-		AddWaitEventToSet(client->wait_set, WL_EXIT_ON_PM_DEATH,
-						  PGINVALID_SOCKET, NULL, NULL);
-}
-
-/*
- * Undo what fill_client() has done so far.
- */
-static void
-destroy_client(HttpClient *client)
-{
-	if (client->wait_set != NULL)
-		FreeWaitEventSet(client->wait_set);
-	if (client->epoll_fd >= 0)
-		(void) close(client->epoll_fd);
-	if (client->sockets != NULL)
-		pfree(client->sockets);
-	if (client->events != NULL)
-		pfree(client->events);
-	if (client->polls != NULL)
-		pfree(client->polls);
-	pfree(client);
-}
-
-/*
- * Reserve so many descriptors, or as many as there are.  Returns how many.
- */
-static int
-reserve_descriptors(int n)
-{
-	int			reserved = 0;
-
-	while (reserved < n && AcquireExternalFD())
-		reserved++;
-	return reserved;
-}
-
-static void
-release_descriptors(int n)
-{
-	while (n-- > 0)
-		ReleaseExternalFD();
-}
-
-/*
- * How many transfers of a client may be under way.
- */
-int
-http_max_transfers(const HttpClient *client)
-{
-	return client->max_transfers;
-}
-
-/*
- * Initialize libcurl in this process, and check what it can do.
- */
-static void
-initialize_libcurl(void)
-{
-	curl_version_info_data *info;
-
-	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
-		ereport(ERROR,
-				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
-				 errmsg("could not initialize libcurl")));
-
-	/* Without its own threads, look-ups would block, or use SIGALRM. */
-	info = curl_version_info(CURLVERSION_NOW);
-	if ((info->features & CURL_VERSION_ASYNCHDNS) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("libcurl %s was built without an asynchronous resolver",
-						info->version)));
-	if ((info->features & CURL_VERSION_SSL) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("libcurl %s was built without TLS", info->version)));
-}
 
 /*
  * Start a request.  It is on its way with http_begin().

@@ -8,6 +8,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use Peer;
+use PostgreSQL::Test::Utils;
 use ScreenshotTaskTest;
 use Test::More;
 
@@ -39,6 +40,17 @@ kill 'STOP', $worker;
 sleep 6;
 kill 'CONT', $worker;
 ok($node->wait_for_table("status = 'created' AND attempts = 1", where => "stream_name = 'stopped'"), 'its answer is taken after the worker was stopped');
+
+# Nor is what the connections of other servers take, with files of certificates that are as large as they may be.
+my $large = PostgreSQL::Test::Utils::tempdir . '/large.pem';
+my $bundle = PostgreSQL::Test::Utils::slurp_file('/etc/ssl/certs/ca-certificates.crt');
+my $own_ca = PostgreSQL::Test::Utils::slurp_file($api->ca_file);
+append_to_file($large, $own_ca . $bundle x int((16 * 1024 * 1024 - length $own_ca) / length $bundle));
+$node->add_server("slow$_", $api, ca_file => $large, connect_timeout => '60s', request_timeout => '2min') for 1 .. 3;
+$api->order(fault => 'delay=0.5', stream => 'meanwhile *', times => 0);
+$node->safe_psql('postgres', insert_sql(server => 'brief', stream_name => \"'meanwhile ' || i", rows => 10) . join '', map { insert_sql(server => "slow$_", stream_name => "slow $_") } 1 .. 3);
+ok($node->wait_for_table("status = 'created' AND attempts = 1", where => "server = 'brief'"), 'a long call of libcurl is nobody else\'s time-out');
+ok($node->wait_for_table("status = 'created'", where => "server LIKE 'slow%'"), 'and has an end');
 unlike($node->log_text, qr/server "(?:good|brief)" are paused|is in doubt/, 'no server was paused, and nothing is in doubt');
 
 # Peers that send without end
