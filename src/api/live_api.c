@@ -445,6 +445,7 @@ live_sign(LiveRequest *request, const char *action, const char *host,
 		.body_len = strlen(body),
 		.timestamp = timestamp
 	};
+	static bool is_wiped_at_exit = false;
 	const char *problem;
 	int			n = 0;
 
@@ -455,7 +456,9 @@ live_sign(LiveRequest *request, const char *action, const char *host,
 			ereport(ERROR,
 					(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
 					 errmsg("OpenSSL offers no HMAC with SHA-256")));
-		on_proc_exit(wipe_signer, (Datum) 0);
+		if (!is_wiped_at_exit)
+			on_proc_exit(wipe_signer, (Datum) 0);
+		is_wiped_at_exit = true;
 	}
 	problem = tc3_sign(signer, &to_sign, credentials->secret_id,
 					   credentials->secret_key, &request->signature);
@@ -516,13 +519,23 @@ live_wipe_token(char *const *headers)
 	}
 }
 
+/*
+ * Forget the key that live_sign() has derived: it may be of another day than
+ * this one.
+ */
+void
+live_forget_key(void)
+{
+	tc3_signer_free(signer);
+	signer = NULL;
+}
+
 static void
 wipe_signer(int code, Datum arg)
 {
 	(void) code;
 	(void) arg;
-	tc3_signer_free(signer);
-	signer = NULL;
+	live_forget_key();
 }
 
 /*

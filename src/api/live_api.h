@@ -154,6 +154,7 @@ extern void live_sign(LiveRequest *request, const char *action,
 					  const Credentials *credentials, int64 timestamp,
 					  char *body);
 extern char *live_new_trace_id(void);
+extern void live_forget_key(void);
 extern void live_wipe_token(char *const *headers);
 extern void live_read_answer(const HttpReply *reply, bool wants_task_id,
 							 LiveAnswer *answer);

@@ -35,7 +35,7 @@ struct Tc3Signer
 {
 	EVP_MD	   *sha256;
 	EVP_MD_CTX *digest;
-	EVP_MAC_CTX *derive;		/* keyed anew at each step of the derivation */
+	EVP_MAC_CTX *unkeyed;		/* of which each derivation has a copy */
 	EVP_MAC_CTX *sign;			/* keyed with the derived key below */
 
 	bool		keyed;			/* does "sign" hold the key of: */
@@ -86,14 +86,14 @@ tc3_signer_new(void)
 	signer->digest = EVP_MD_CTX_new();
 	if (mac != NULL)
 	{
-		signer->derive = EVP_MAC_CTX_new(mac);
+		signer->unkeyed = EVP_MAC_CTX_new(mac);
 		signer->sign = EVP_MAC_CTX_new(mac);
 	}
 	EVP_MAC_free(mac);
 
 	if (signer->sha256 == NULL || signer->digest == NULL ||
-		signer->derive == NULL || signer->sign == NULL ||
-		!EVP_MAC_CTX_set_params(signer->derive, params) ||
+		signer->unkeyed == NULL || signer->sign == NULL ||
+		!EVP_MAC_CTX_set_params(signer->unkeyed, params) ||
 		!EVP_MAC_CTX_set_params(signer->sign, params))
 	{
 		tc3_signer_free(signer);
@@ -113,7 +113,7 @@ tc3_signer_free(Tc3Signer *signer)
 
 	/* OpenSSL cleanses the keys within its contexts as it frees them. */
 	EVP_MAC_CTX_free(signer->sign);
-	EVP_MAC_CTX_free(signer->derive);
+	EVP_MAC_CTX_free(signer->unkeyed);
 	EVP_MD_CTX_free(signer->digest);
 	EVP_MD_free(signer->sha256);
 	OPENSSL_cleanse(signer, sizeof(*signer));
@@ -221,6 +221,7 @@ derive_key(Tc3Signer *signer, const char *day, const char *service,
 	unsigned char step[TC3_DIGEST_LEN];
 	char		first[TC3_MAX_KEY + 4];
 	int			first_len;
+	EVP_MAC_CTX *derive;
 	bool		ok;
 
 	if (strlen(service) >= sizeof(signer->service))
@@ -233,16 +234,21 @@ derive_key(Tc3Signer *signer, const char *day, const char *service,
 		CRYPTO_memcmp(signer->key_pair, key_pair, sizeof(key_pair)) == 0)
 		return NULL;
 
-	/* kDate, kService and kSigning of the documentation */
+	/*
+	 * kDate, kService and kSigning of the documentation.  A context keeps the
+	 * key that it had last, here one that signs for the whole service, until it
+	 * is freed.
+	 */
 	signer->keyed = false;
+	derive = EVP_MAC_CTX_dup(signer->unkeyed);
 	first_len = snprintf(first, sizeof(first), "TC3%s", secret_key);
-	ok = hmac(signer->derive, first, (size_t) first_len,
-			  day, strlen(day), step) &&
-		hmac(signer->derive, step, sizeof(step),
-			 service, strlen(service), step) &&
-		hmac(signer->derive, step, sizeof(step),
+	ok = derive != NULL &&
+		hmac(derive, first, (size_t) first_len, day, strlen(day), step) &&
+		hmac(derive, step, sizeof(step), service, strlen(service), step) &&
+		hmac(derive, step, sizeof(step),
 			 TERMINATOR, strlen(TERMINATOR), step) &&
 		EVP_MAC_init(signer->sign, step, sizeof(step), NULL);
+	EVP_MAC_CTX_free(derive);
 	OPENSSL_cleanse(first, sizeof(first));
 	OPENSSL_cleanse(step, sizeof(step));
 	if (!ok)

@@ -23,16 +23,16 @@
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 
-#include "access/reloptions.h"
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
 #include "catalog/pg_user_mapping.h"
-#include "commands/defrem.h"
 #include "miscadmin.h"
 #include "storage/fd.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/inval.h"
+#include "utils/fmgroids.h"
 #include "utils/memutils.h"
-#include "utils/syscache.h"
+#include "utils/rel.h"
 
 #include "compat.h"
 #include "config/credentials.h"
@@ -74,7 +74,9 @@ static uint64 digest_account(const LiveServer *server,
 							 const Credentials *credentials);
 static void read_user_mapping(const LiveServer *server, Oid role,
 							  Credentials *credentials);
-static HeapTuple find_user_mapping(Oid role, Oid server);
+static bool take_user_mapping(Relation catalog, Oid server, Oid role,
+							  Credentials *credentials);
+static void take_options(Datum datum, Credentials *credentials);
 static void read_environment(Credentials *credentials);
 static bool take_variable(Credentials *credentials, const char *name,
 						  const char *variable);
@@ -225,19 +227,20 @@ wipe_credentials(Credentials *credentials)
 /* ------------------------------------------------------------- user mapping
  */
 
+/*
+ * Not from the system cache, which would keep what it has read.
+ */
 static void
 read_user_mapping(const LiveServer *server, Oid role, Credentials *credentials)
 {
-	HeapTuple	tuple;
+	Relation	catalog = table_open(UserMappingRelationId, AccessShareLock);
 	const char *missing = NULL;
-	Datum		datum;
-	bool		isnull;
-	ListCell   *cell;
+	bool		found;
 
-	/* It may have been altered since this transaction last looked. */
-	AcceptInvalidationMessages();
-	tuple = find_user_mapping(role, server->oid);
-	if (!HeapTupleIsValid(tuple))
+	found = take_user_mapping(catalog, server->oid, role, credentials) ||
+		take_user_mapping(catalog, server->oid, InvalidOid, credentials);
+	table_close(catalog, AccessShareLock);
+	if (!found)
 	{
 		const char *role_name = quote_identifier(GetUserNameFromId(role, false));
 		const char *server_name = quote_identifier(server->name);
@@ -249,26 +252,6 @@ read_user_mapping(const LiveServer *server, Oid role, Credentials *credentials)
 				 errhint("Create one with CREATE USER MAPPING FOR %s SERVER %s OPTIONS (secret_id '...', secret_key '...').",
 						 role_name, server_name)));
 	}
-
-	datum = SysCacheGetAttr(USERMAPPINGUSERSERVER, tuple,
-							Anum_pg_user_mapping_umoptions, &isnull);
-	if (!isnull)
-	{
-		ArrayType  *array = DatumGetArrayTypeP(datum);
-
-		foreach(cell, untransformRelOptions(PointerGetDatum(array)))
-		{
-			DefElem    *element = lfirst(cell);
-
-			apply_user_mapping_option(credentials, element);
-			wipe_text(defGetString(element));
-		}
-		/* what was copied to be read */
-		if (PointerGetDatum(array) != datum)
-			explicit_bzero(array, VARSIZE(array));
-	}
-	ReleaseSysCache(tuple);
-
 	if (credentials->secret_id == NULL)
 		missing = "secret_id";
 	else if (credentials->secret_key == NULL)
@@ -283,18 +266,56 @@ read_user_mapping(const LiveServer *server, Oid role, Credentials *credentials)
 						 missing)));
 }
 
-static HeapTuple
-find_user_mapping(Oid role, Oid server)
+/*
+ * Take over the options of a role's user mapping for a server.  Returns false
+ * if it has none.
+ */
+static bool
+take_user_mapping(Relation catalog, Oid server, Oid role,
+				  Credentials *credentials)
 {
-	HeapTuple	tuple = SearchSysCache2(USERMAPPINGUSERSERVER,
-										ObjectIdGetDatum(role),
-										ObjectIdGetDatum(server));
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		found;
 
-	if (!HeapTupleIsValid(tuple))
-		tuple = SearchSysCache2(USERMAPPINGUSERSERVER,
-								ObjectIdGetDatum(InvalidOid),
-								ObjectIdGetDatum(server));
-	return tuple;
+	ScanKeyInit(&keys[0], Anum_pg_user_mapping_umuser, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(role));
+	ScanKeyInit(&keys[1], Anum_pg_user_mapping_umserver, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(server));
+	scan = systable_beginscan(catalog, UserMappingUserServerIndexId, true, NULL,
+							  lengthof(keys), keys);
+	tuple = systable_getnext(scan);
+	found = HeapTupleIsValid(tuple);
+	if (found)
+	{
+		bool		isnull;
+		Datum		datum = heap_getattr(tuple, Anum_pg_user_mapping_umoptions,
+										 RelationGetDescr(catalog), &isnull);
+
+		if (!isnull)
+			take_options(datum, credentials);
+	}
+	systable_endscan(scan);
+	return found;
+}
+
+static void
+take_options(Datum datum, Credentials *credentials)
+{
+	/* of a small array in a page this is a copy that is aligned */
+	ArrayType  *array = DatumGetArrayTypePCopy(datum);
+
+	PG_TRY();
+	{
+		apply_user_mapping_options(credentials, array);
+	}
+	PG_FINALLY();
+	{
+		explicit_bzero(array, VARSIZE(array));
+	}
+	PG_END_TRY();
+	pfree(array);
 }
 
 /* -------------------------------------------------------------- environment

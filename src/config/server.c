@@ -20,9 +20,9 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/reloptions.h"
 #include "access/table.h"
 #include "catalog/pg_foreign_server.h"
+#include "catalog/pg_type.h"
 #include "catalog/pg_user_mapping.h"
 #include "commands/defrem.h"
 #include "foreign/foreign.h"
@@ -120,7 +120,9 @@ static const char *const credentials_sources[] = {
 
 static void check_ca_file(const LiveServer *server);
 static void check_proxy(const LiveServer *server);
-static void apply_option(void *object, Oid catalog, DefElem *element);
+static void apply_options(void *object, Oid catalog, ArrayType *array);
+static void apply_option(void *object, Oid catalog, const char *name,
+						 const char *value);
 static const Option *find_option(const char *name, Oid catalog);
 pg_noreturn static void raise_unknown_option(const char *name, Oid catalog);
 static int	list_options(Oid catalog, const char **names);
@@ -145,20 +147,15 @@ PG_FUNCTION_INFO_V1(screenshot_task_fdw_validator);
 Datum
 screenshot_task_fdw_validator(PG_FUNCTION_ARGS)
 {
-	List	   *elements = untransformRelOptions(PG_GETARG_DATUM(0));
 	Oid			catalog = PG_GETARG_OID(1);
 	LiveServer	server;
 	Credentials credentials;
-	void	   *object = &server;
-	ListCell   *cell;
 
 	set_server_defaults(&server);
 	memset(&credentials, 0, sizeof(credentials));
-	if (catalog == UserMappingRelationId)
-		object = &credentials;
-
-	foreach(cell, elements)
-		apply_option(object, catalog, (DefElem *) lfirst(cell));
+	apply_options(catalog == UserMappingRelationId ?
+				  (void *) &credentials : (void *) &server,
+				  catalog, PG_GETARG_ARRAYTYPE_P(0));
 	if (catalog == ForeignServerRelationId)
 	{
 		check_trust_in_setter(&server);
@@ -236,15 +233,48 @@ check_complete(const Credentials *credentials)
 			 errhint("Set both with OPTIONS (secret_id '...', secret_key '...'). For a server whose option \"credentials\" is not \"user_mapping\", no user mapping is needed.")));
 }
 
+/*
+ * Apply options as catalogs and validators have them, an array of "name=value".
+ *
+ * PostgreSQL's untransformRelOptions() makes copies that nobody can wipe.
+ */
 static void
-apply_option(void *object, Oid catalog, DefElem *element)
+apply_options(void *object, Oid catalog, ArrayType *array)
 {
-	const Option *option = find_option(element->defname, catalog);
-	const char *value = defGetString(element);
+	Datum	   *texts;
+	int			n;
+
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &texts, NULL, &n);
+	for (int i = 0; i < n; i++)
+	{
+		char	   *name = TextDatumGetCString(texts[i]);
+		size_t		len = strlen(name);
+		char	   *value = strchr(name, '=');
+
+		PG_TRY();
+		{
+			if (value != NULL)
+				*value++ = '\0';
+			apply_option(object, catalog, name, value != NULL ? value : "");
+		}
+		PG_FINALLY();
+		{
+			explicit_bzero(name, len);
+		}
+		PG_END_TRY();
+		pfree(name);
+	}
+	pfree(texts);
+}
+
+static void
+apply_option(void *object, Oid catalog, const char *name, const char *value)
+{
+	const Option *option = find_option(name, catalog);
 	const char *allowed;
 
 	if (option == NULL)
-		raise_unknown_option(element->defname, catalog);
+		raise_unknown_option(name, catalog);
 
 	if (strlen(value) > MAX_VALUE)
 		ereport(ERROR,
@@ -447,8 +477,12 @@ get_live_server(const char *name, Oid role)
 	server->owner = foreign->owner;
 	server->name = foreign->servername;
 	foreach(cell, foreign->options)
-		apply_option(server, ForeignServerRelationId,
-					 (DefElem *) lfirst(cell));
+	{
+		DefElem    *element = lfirst(cell);
+
+		apply_option(server, ForeignServerRelationId, element->defname,
+					 defGetString(element));
+	}
 	check_trust_in_owner(server);
 	check_ca_file(server);
 	return server;
@@ -516,15 +550,14 @@ credentials_source_name(CredentialsSource source)
 }
 
 /*
- * Take over a part of a user mapping's credentials: secret_id, secret_key or
- * token, which is palloc'd.
+ * Take over a user mapping's credentials, which are palloc'd, from its options.
  *
- * Raises an error if it is none, or its value is not valid.
+ * Raises an error if one is not known, or its value not valid.
  */
 void
-apply_user_mapping_option(Credentials *credentials, DefElem *element)
+apply_user_mapping_options(Credentials *credentials, ArrayType *array)
 {
-	apply_option(credentials, UserMappingRelationId, element);
+	apply_options(credentials, UserMappingRelationId, array);
 }
 
 /*

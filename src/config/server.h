@@ -9,7 +9,7 @@
 #ifndef SCREENSHOT_TASK_SERVER_H
 #define SCREENSHOT_TASK_SERVER_H
 
-#include "nodes/parsenodes.h"
+#include "utils/array.h"
 
 #include "api/live_api.h"
 #include "net/endpoint.h"
@@ -64,8 +64,8 @@ extern void server_http_request(const LiveServer *server,
 								const LiveRequest *request, HttpRequest *http);
 extern List *live_server_names(Oid role);
 extern const char *credentials_source_name(CredentialsSource source);
-extern void apply_user_mapping_option(Credentials *credentials,
-									  DefElem *element);
+extern void apply_user_mapping_options(Credentials *credentials,
+									   ArrayType *array);
 extern const char *set_credential(Credentials *credentials, const char *name,
 								  const char *value);
 extern bool is_in_quotes(const char *value);

@@ -198,6 +198,7 @@ preview_screenshot_task(PG_FUNCTION_ARGS)
 			  live_seconds(signed_at),
 			  live_create_body(&task));
 	wipe_credentials(credentials);
+	live_forget_key();
 	live_wipe_token(request.headers);
 
 	for (n_headers = 0; request.headers[n_headers] != NULL; n_headers++)
