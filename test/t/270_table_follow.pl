@@ -14,6 +14,8 @@ my $node = ScreenshotTaskTest->start_new('main', 'screenshot_task.notify_channel
 	'screenshot_task.reconcile_grace' => '100ms', max_prepared_transactions => 2);
 
 $node->add_server('tencent_live', $api, requests_per_second => 200, request_timeout => '2s');
+# For what is waited for while the stand-in rests
+$node->add_server('patient', $api, request_timeout => '5min', connect_timeout => '60s');
 $node->safe_psql('postgres', 'CREATE ROLE app LOGIN; CREATE ROLE other LOGIN; CREATE ROLE deputy LOGIN IN ROLE app; '
 	  . 'GRANT USAGE ON FOREIGN SERVER tencent_live TO app, other; '
 	  . 'GRANT INSERT (stream_name, domain_name, app_name, start_time, end_time, template_id, server, reference) '
@@ -39,18 +41,28 @@ sub told
 	return [ sort { $a->{id} <=> $b->{id} } @told ];
 }
 
+# Do so many sessions come to wait for requests?
+sub waiting
+{
+	return $node->poll_query_until('postgres', "SELECT count(*) = $_[0] FROM pg_stat_activity
+		WHERE wait_event_type = 'Extension' AND query LIKE '%wait_for_screenshot_task%' AND pid <> pg_backend_pid()");
+}
+
 sub id_of { return $node->safe_psql('postgres', "SELECT id FROM screenshot_task_request WHERE stream_name = '$_[0]'") }
 
 # A request that is being sent while somebody waits for it; in READ COMMITTED and REPEATABLE READ alike.
 my @sent;
 for my $isolation ('READ COMMITTED', 'REPEATABLE READ', 'SERIALIZABLE')
 {
-	$api->order(fault => 'delay=2', stream => "delayed in $isolation");
-	$node->safe_psql('postgres', insert_sql(stream_name => "delayed in $isolation", reference => $isolation));
+	$api->pause;
+	$node->safe_psql('postgres', insert_sql(stream_name => "delayed in $isolation", reference => $isolation, server => 'patient'));
 	my $id = id_of("delayed in $isolation");
 	my $sql = "BEGIN ISOLATION LEVEL $isolation; SELECT status FROM screenshot_task_request WHERE id = $id; $wait($id); "
 	  . "SELECT status FROM screenshot_task_request WHERE id = $id; COMMIT";
-	my $result = $node->try($sql);
+	my $session = $node->begin($sql);
+	ok(waiting(1), "$isolation: somebody waits");
+	$api->go_on;
+	my $result = $session->end;
 	my ($row)  = $node->table("id = $id");
 
 	is($result->{rows}[0][0] =~ /pending|sending/ ? 1 : 0, 1, "$isolation: it was not finished when the wait began");
@@ -65,12 +77,12 @@ like($notice, qr/NOTICE:  screenshot task request $sent[0]{id} is returned as it
 	'REPEATABLE READ: what cannot be seen is said');
 
 # Many wait at once, and all are told.
-$api->order(fault => 'delay=2', stream => 'crowd');
-$node->safe_psql('postgres', insert_sql(stream_name => 'crowd'));
+$api->pause;
+$node->safe_psql('postgres', insert_sql(stream_name => 'crowd', server => 'patient'));
 my $crowd = id_of('crowd');
 my @sessions = map { $node->begin("$wait($crowd)") } 1 .. 10;
-ok($node->poll_query_until('postgres', q{SELECT count(*) = 10 FROM pg_stat_activity
-	WHERE wait_event_type = 'Extension' AND query LIKE '%wait_for_screenshot_task%' AND pid <> pg_backend_pid()}), 'ten wait at once');
+ok(waiting(10), 'ten wait at once');
+$api->go_on;
 is($_->end->{rows}[0][1], 'created', 'and are told of the result') for @sessions;
 push @sent, { id => $crowd + 0, reference => undef, status => 'created', task_id => ($node->table("id = $crowd"))[0]{task_id} };
 

@@ -124,10 +124,15 @@ is(app("DELETE FROM event WHERE stream = 'moved'")->{error}{message}, undef, 'on
 is(scalar(() = $api->ledger(event => 'stop')), $stops, 'and nothing is stopped');
 
 # One that is being sent is waited for.
-$api->order(fault => 'delay=1.5', stream => 'just now', action => 'CreateScreenshotTask');
+$node->safe_psql('postgres', q{ALTER SERVER tencent_live OPTIONS (SET request_timeout '5min')});
+$api->pause;
 book('just now', '1 h');
 ok($node->poll_query_until('postgres', q{SELECT status = 'sending' FROM screenshot_task_request WHERE stream_name = 'just now'}), 'one is being sent');
-is(app("DELETE FROM event WHERE stream = 'just now'")->{error}{message}, undef, 'while it is deleted');
+my $deleting = $node->begin("DELETE FROM event WHERE stream = 'just now'", user => 'app');
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query ~ '^DELETE FROM event' AND wait_event_type = 'Extension'}), 'its deletion waits');
+$api->go_on;
+is($deleting->end->{error}{message}, undef, 'while it is deleted');
+$node->safe_psql('postgres', q{ALTER SERVER tencent_live OPTIONS (SET request_timeout '2s')});
 is(scalar $api->ledger(event => 'stop', task_id => (requests_of('just now'))[0]{task_id}), 1, 'its task is waited for, and stopped');
 
 # One that is in doubt and left to a person is cancelled, with a warning; one whose row is gone is let be.
