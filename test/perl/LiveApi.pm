@@ -121,6 +121,15 @@ sub order
 	return;
 }
 
+# Let those answers go that are held back until this (a fault "until=...").
+sub tell
+{
+	my ($self, $name) = @_;
+
+	PostgreSQL::Test::Utils::append_to_file("$self->{dir}/$name", '');
+	return;
+}
+
 sub clear_orders
 {
 	my ($self) = @_;

@@ -207,6 +207,7 @@ FAULTS = {
                                reuse_close_refuse),
 
     "delay": Kind(MODIFIER, KEEPS, seconds, "Wait so many seconds before the answer."),
+    "until": Kind(MODIFIER, KEEPS, word, "Wait until there is a file of this name in DIR before the answer."),
     "escaped": Kind(MODIFIER, KEEPS, None, "The answer's JSON is in ASCII, with escapes."),
     "date": Kind(MODIFIER, KEEPS, offset, "The Date header is off by so many seconds."),
     "task-id-len": Kind(MODIFIER, KEEPS, count(8), "The task made has a TaskId of this length."),
@@ -277,6 +278,8 @@ class Fault:
             reply.headers["Date"] = http_date(self.parts["date"])
         if "delay" in self.parts:
             yield self.parts["delay"]
+        while "until" in self.parts and not os.path.exists(os.path.join(exchange.connection.server.directory, self.parts["until"])):
+            yield 0.02
         if wire:
             yield from FAULTS[wire].act(exchange, reply, self.parts[wire]) or ()
         else:

@@ -28,6 +28,7 @@ class Server:
             return os.path.join(options.dir, name)
 
         self.selector, self.loop, self.idle_timeout = selector, loop, options.idle_timeout
+        self.directory = options.dir
         self.context = self.strange_context = None
         if not options.plain:
             protocols = ["http/1.1"] if options.http1 else ["h2", "http/1.1"]

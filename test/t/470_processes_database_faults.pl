@@ -356,12 +356,12 @@ is($api->complaints, '', 'the stand-in has nothing to complain of');
 
 done_testing();
 
-# Send requests, whose answers take a second and a half from here.
+# Send requests, whose answers take a second and a half from here, or what is said.
 sub fly
 {
-	my ($what, $n, $before) = @_;
+	my ($what, $n, $before, $fault) = @_;
 
-	$api->order(fault => 'delay=1.5', stream => "$what *", times => $n);
+	$api->order(fault => $fault // 'delay=1.5', stream => "$what *", times => $n);
 	$node->safe_psql('postgres', ($before // '') . insert_sql(stream_name => \"'$what ' || i", rows => $n));
 	wait_until(sub { grep({ ($_->{stream_name} // '') =~ /^$what \d+$/ } $api->requests) >= $n }) or die "$what did not fly";
 	return;
@@ -372,8 +372,9 @@ sub fly_until_told
 {
 	my ($what, $n) = @_;
 
-	fly($what, $n);
+	fly($what, $n, undef, "until=told of $what");
 	$api->pause;
+	$api->tell("told of $what");
 	return map { my $i = $_; $node->table("stream_name = '$what $i'") } 1 .. $n;
 }
 
