@@ -184,6 +184,21 @@ sub worker_pid
 	return $node->safe_psql('postgres', $query);
 }
 
+# How many transactions of database postgres end in a second, seen for some.  The time that it takes to ask counts, too.
+sub transactions_a_second
+{
+	my ($node, $seconds) = @_;
+	my $query = q{SELECT xact_commit + xact_rollback, extract(epoch FROM clock_timestamp()) FROM pg_stat_database WHERE datname = 'postgres'};
+	my @seen;
+
+	for (1, 2)
+	{
+		push @seen, [ split /\|/, $node->safe_psql('template1', $query) ];
+		sleep $seconds if @seen == 1;
+	}
+	return ($seen[1][0] - $seen[0][0]) / ($seen[1][1] - $seen[0][1]);
+}
+
 # Everything the server has logged; from an offset on.
 sub log_text
 {
