@@ -53,6 +53,13 @@ for my $options ([], ['--http1'])
 	is($api->complaints, '', "$http: the stand-in has nothing to complain of");
 }
 
+# A file of certificates that is not there
+my $api = LiveApi->new;
+$node->add_server('no_ca', $api, ca_file => '/nonexistent/ca.pem');
+my $error = $node->try(call_sql(server => 'no_ca'))->{error};
+is($error->{sqlstate}, '08001', 'no file of certificates: SQLSTATE');
+like($error->{detail}, qr/^could not negotiate TLS with "127.* \(option "ca_file" is "\/nonexistent\/ca\.pem"\)$/, 'no file of certificates: detail');
+
 done_testing();
 
 sub check_unreached
