@@ -6,6 +6,7 @@ shares no code with the extension: what both agree on was written twice.
 
     bytes     connection     a socket, TLS on top of it, and the kernel's time of each read
     requests  http1, http2   bytes to Requests; an Exchange (exchange) puts the answer on the wire
+    arrival   network        what the network was ordered to do to the request on its way
     verdict   api            the rules, in the API's order: signature, limit, parameters
     fault     faults         what was ordered to go wrong with this connection or request
     effect    ledger         the tasks: the only thing that a request changes
@@ -16,7 +17,7 @@ and does not say `create`.  So a task is in the ledger if and only if the API "m
 client was told.
 
 The limit is judged by the time at which the kernel received the last byte of a request, so that a
-busy machine, which runs this process late, accuses nobody.  The kernel merges what arrives on one
+busy machine, which runs this process late, accuses nobody; later, if the network was ordered to be slow.  The kernel merges what arrives on one
 connection before it is read, and keeps the time of the last byte; therefore the loop reads all sockets
 before each single thing it does.  A request that other bytes were read with, be they another request's or
 of no request at all, counts as "perhaps as early as" the last time at which its connection was seen to

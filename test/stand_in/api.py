@@ -10,6 +10,7 @@ from typing import Any
 from stand_in.ledger import Task, Tasks
 from stand_in.limit import Limit
 from stand_in.messages import ApiError, HOUR, MAX_BODY, Request, SECOND
+from stand_in.network import Network
 from stand_in.signature import Account, verify_signature
 
 
@@ -64,9 +65,10 @@ HEADERS = {
 class Api:
     """The rules of the four actions.  judge() raises ApiError, or returns what would be done."""
 
-    def __init__(self, accounts: list[Account], limit: int, page_size: int, separate: bool, tasks: Tasks):
+    def __init__(self, accounts: list[Account], limit: int, page_size: int, separate: bool, tasks: Tasks,
+                 network: Network):
         self.accounts = {account.secret_id: account for account in accounts}
-        self.page_size, self.separate, self.tasks = page_size, separate, tasks
+        self.page_size, self.separate, self.tasks, self.network = page_size, separate, tasks, network
         self.limits: dict[tuple[str, str], Limit] = collections.defaultdict(lambda: Limit(limit))
         self.actions = {
             "CreateScreenshotTask": self.create, "StopScreenshotTask": self.stop,
@@ -83,7 +85,9 @@ class Api:
         verify_signature(request, self.accounts)
         if request.action not in self.actions:
             raise ApiError("InvalidAction", f"X-TC-Action {request.action} does not exist")
-        if self.limits[request.secret_id, request.action].exceeded_by(request.arrival, request.earliest):
+        limit = self.limits[request.secret_id, request.action]
+        limit.add_others(self.network.others, request.arrival)
+        if limit.exceeded_by(request.arrival, request.earliest):
             raise ApiError("RequestLimitExceeded", f"too many requests of {request.action} in a second")
         self.check_headers(request, "x-tc-version", "x-tc-region", "x-tc-language", "x-tc-requestclient",
                            "x-tc-traceid")

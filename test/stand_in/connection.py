@@ -162,7 +162,7 @@ class Connection:
             arrived[-1].request.earliest = self.arrival
         for exchange in arrived:
             if self.state is OPEN:
-                self.server.handle(exchange)
+                self.server.deliver(exchange)
             else:
                 self.log_unserved(exchange.request, "unserved")
 

@@ -18,6 +18,7 @@ from stand_in.api import PARAMETERS, Verdict, is_integer, is_name
 from stand_in.exchange import Exchange, Script
 from stand_in.ledger import Tasks, random_text
 from stand_in.messages import ApiError, MAX_BODY, READ_SIZE, Reply, Request, error_response, http_date, read_object
+from stand_in.network import Network
 
 # An answer fault makes another Reply of the response.  A wire fault decides how a reply is put on the
 # wire: a generator that yields to let time pass, a number of seconds, or 0 for "until it has been sent".
@@ -322,8 +323,8 @@ class Order:
 class Faults:
     """The faults that are ordered: by lines appended to a file, and by stream names."""
 
-    def __init__(self, path: str, refuse: Callable[[float], None]):
-        self.path, self.refuse = path, refuse
+    def __init__(self, path: str, refuse: Callable[[float], None], network: Network):
+        self.path, self.refuse, self.network = path, refuse, network
         self.orders: list[Order] = []
         self.mistakes: list[BadOrder] = []          # each to be told to one request
         self.suffered: dict[str, int] = {}          # stream name with times= -> times
@@ -350,6 +351,9 @@ class Faults:
             if order == {"clear": True}:
                 self.orders.clear()
                 self.mistakes.clear()
+                return
+            if order.keys() == {"network"}:
+                self.network.obey(order["network"])
                 return
             order = Order.read(order)
         except ApiError as error:

@@ -16,6 +16,7 @@ class Limit:
     def __init__(self, limit: int):
         self.limit = limit
         self.arrivals: list[tuple[int, int]] = []       # (earliest, arrival)
+        self.other = 0                                  # the last arrival of others
 
     def exceeded_by(self, arrival: int, earliest: int) -> bool:
         arrivals = self.arrivals
@@ -27,3 +28,11 @@ class Limit:
             for at, (first, _) in enumerate(near) if first <= earliest)
         del arrivals[:bisect.bisect_left(arrivals, (arrivals[-1][0] - 10 * SECOND, 0))]
         return exceeded
+
+    def add_others(self, rate: int, until: int) -> None:
+        """Arrivals of others, so many a second, evenly."""
+        if rate:
+            self.other = max(self.other, until - SECOND)
+            while self.other + SECOND // rate <= until:
+                self.other += SECOND // rate
+                bisect.insort(self.arrivals, (self.other, self.other))

@@ -8,6 +8,7 @@ import itertools
 import os
 import re
 import socket
+import time
 import traceback
 from typing import Any
 
@@ -17,7 +18,8 @@ from stand_in.connection import Connection, SO_TIMESTAMPNS, Selector
 from stand_in.exchange import Exchange
 from stand_in.faults import BadOrder, Fault, Faults, whole
 from stand_in.ledger import Journal, Tasks
-from stand_in.messages import ApiError, HOST, LOCAL_NAME, ORDERS_INTERVAL, Reply, Request, error_response
+from stand_in.messages import ApiError, HOST, LOCAL_NAME, ORDERS_INTERVAL, Reply, Request, SECOND, error_response
+from stand_in.network import Network
 
 
 class Server:
@@ -35,8 +37,9 @@ class Server:
             self.context = tls_context(options.dir, "ca", "server", options.name, protocols)
             self.strange_context = tls_context(options.dir, "stranger-ca", "stranger", options.name, protocols)
         self.tasks = Tasks(file("ledger"))
-        self.api = Api(options.account, options.limit, options.page_size, options.separate, self.tasks)
-        self.faults = Faults(file("orders"), self.refuse)
+        self.network = Network()
+        self.api = Api(options.account, options.limit, options.page_size, options.separate, self.tasks, self.network)
+        self.faults = Faults(file("orders"), self.refuse, self.network)
         self.journal = Journal(file("requests"))
         self.connections = itertools.count(1)
         self.inbox: collections.deque[tuple[Connection, bytes, int, int]] = collections.deque()
@@ -97,6 +100,17 @@ class Server:
             self.loop.call_soon(self.work)
 
     # Requests --------------------------------------------------------------------------------------
+
+    def deliver(self, exchange: Exchange) -> None:
+        """Handles a request when the network has brought it here."""
+        request = exchange.request
+        delay = self.network.delay(request.arrival)
+        request.arrival += delay
+        request.earliest += delay
+        if delay:
+            self.loop.call_later((request.arrival - time.time_ns()) / SECOND, exchange.connection.guard, self.handle, exchange)
+        else:
+            self.handle(exchange)
 
     def handle(self, exchange: Exchange) -> None:
         request = exchange.request
