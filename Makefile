@@ -43,7 +43,7 @@ OBJS = \
 	src/table/request_queue.o \
 	src/table/request_table.o \
 	src/util/legible.o \
-	src/util/statement.o \
+	src/util/spi_row.o \
 	src/worker/database.o \
 	src/worker/dispatch.o \
 	src/worker/expiry.o \

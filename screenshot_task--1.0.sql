@@ -246,7 +246,7 @@ COMMENT ON COLUMN @extschema@.screenshot_task_request.requested_at IS
 COMMENT ON COLUMN @extschema@.screenshot_task_request.status IS
 'where the request stands; set by the extension';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.next_attempt_at IS
-'of a pending request: not to be sent before; null: as soon as there is a free slot. Of one in doubt: when it is next asked about; null: it is left to a person';
+'of a pending request: not to be sent before; null: as soon as there is a free permit. Of one in doubt: when it is next asked about; null: it is left to a person';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.attempts IS
 'how often the request was sent; refusals that are not the request''s own fault do not count';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.sent_at IS

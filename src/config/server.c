@@ -45,6 +45,7 @@
 
 #define MAX_CONNECT_TIMEOUT	(60 * 1000)		/* ms */
 #define MAX_REQUEST_TIMEOUT	(5 * 60 * 1000)	/* ms */
+#define MAX_PERMIT_TIMEOUT	(60 * 60 * 1000)	/* ms */
 
 /* libcurl reads all of a file before it connects, and nothing else goes on
  * meanwhile. */
@@ -78,6 +79,7 @@ static const char *set_language(void *object, const char *value);
 static const char *set_requests_per_second(void *object, const char *value);
 static const char *set_connect_timeout(void *object, const char *value);
 static const char *set_request_timeout(void *object, const char *value);
+static const char *set_permit_timeout(void *object, const char *value);
 static const char *set_ca_file(void *object, const char *value);
 static const char *set_proxy(void *object, const char *value);
 static const char *set_max_in_flight(void *object, const char *value);
@@ -95,6 +97,7 @@ static const Option options[] = {
 	{"requests_per_second", ForeignServerRelationId, false, set_requests_per_second},
 	{"connect_timeout", ForeignServerRelationId, false, set_connect_timeout},
 	{"request_timeout", ForeignServerRelationId, false, set_request_timeout},
+	{"permit_timeout", ForeignServerRelationId, false, set_permit_timeout},
 	{"ca_file", ForeignServerRelationId, false, set_ca_file},
 	{"proxy", ForeignServerRelationId, false, set_proxy},
 	{"max_in_flight", ForeignServerRelationId, false, set_max_in_flight},
@@ -672,6 +675,15 @@ set_request_timeout(void *object, const char *value)
 				 MAX_REQUEST_TIMEOUT))
 		return NULL;
 	return "It must be a time from 1ms to 5min, with one of the units \"ms\", \"s\", \"min\" and \"h\"; milliseconds without one.";
+}
+
+static const char *
+set_permit_timeout(void *object, const char *value)
+{
+	if (set_time(&((LiveServer *) object)->permit_timeout, value,
+				 MAX_PERMIT_TIMEOUT))
+		return NULL;
+	return "It must be a time from 1ms to 1h, with one of the units \"ms\", \"s\", \"min\" and \"h\"; milliseconds without one.";
 }
 
 static const char *

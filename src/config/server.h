@@ -51,6 +51,7 @@ typedef struct LiveServer
 	int			requests_per_second;
 	int			connect_timeout;	/* ms */
 	int			request_timeout;	/* ms */
+	int			permit_timeout; /* ms, that a call waits for; 0: without end */
 	int			max_in_flight;
 	InDoubtPolicy in_doubt;
 	CredentialsSource credentials;

@@ -23,31 +23,36 @@ typedef struct RateTable RateTable;
 typedef struct RateWindow RateWindow;
 
 /* Leave to send one request */
-typedef struct RateTicket
+typedef struct RatePermit
 {
-	RateWindow *window;			/* NULL: no ticket, or spent */
+	RateWindow *window;			/* NULL: no permit, or spent */
 	RateKey		key;
-	int			slot;
-	uint32		serial;
 	MonotonicUs go_at;			/* not to leave before */
-	MonotonicUs leave_by;		/* worthless after */
-} RateTicket;
+	MonotonicUs leave_by;		/* the deadline: worthless after */
+	MonotonicUs left_at;		/* 0: it has not left */
+	int64		starts;			/* in use from this millisecond on, */
+	int64		returns;		/* back in this one, once it has left; in this
+								 * second, before */
+} RatePermit;
 
 extern Size rate_table_size(int n_windows);
 extern void rate_table_init(RateTable *table, int n_windows,
 							int n_for_workers);
+extern void rate_recovery_ended(RateTable *table);
 
 extern RateKey rate_key(uint64 account, const char *action);
 extern int	rate_acquire(RateTable *table, RateKey key, int per_second,
 						 int wanted, MonotonicUs horizon,
-						 RateTicket *tickets, MonotonicUs *retry_at);
-extern void rate_left(RateTicket *ticket);
-extern void rate_release(RateTicket *ticket);
-extern void rate_pause(RateTable *table, RateKey key, MonotonicUs until,
-						 bool is_worker);
-extern MonotonicUs rate_throttle_pause(void);
+						 RatePermit *permits, MonotonicUs *retry_at);
+extern void rate_left(RatePermit *permit);
+extern void rate_answered(RatePermit *permit);
+extern void rate_release(RatePermit *permit);
+extern void rate_refused(RateTable *table, RateKey key);
+
+extern MonotonicUs rate_expected_at(RateTable *table, RateKey key,
+									int per_second);
 extern void rate_wait(RateTable *table, RateKey key, MonotonicUs until,
 					  uint32 wait_event_info);
-extern void rate_wait_end(void);
+extern void rate_wait_end(RateTable *table, RateKey key);
 
 #endif							/* SCREENSHOT_TASK_RATE_LIMIT_H */

@@ -3,7 +3,7 @@
  * call.c
  *	  The functions that call the API at once, in the caller's session
  *
- * A call waits for the next free slot of the account's limit, sends one
+ * A call waits for the account's next free permit, sends one
  * signed request over the connection that the session keeps, and returns what
  * the API answered, or raises it as an error.  Only what was certainly not
  * done is sent again: a request that was refused by the rate limit, until its
@@ -40,12 +40,14 @@ typedef struct Call
 {
 	const char *action;
 	const char *server;
-	RateTicket	ticket;
+	RatePermit	permit;
 	HttpTransfer *transfer;
 	const char *trace_id;		/* of the last attempt */
 	bool		sent;			/* was an attempt? */
 	bool		refused;		/* was an attempt, for its token? */
 	bool		throttled;		/* was the last one? */
+	MonotonicUs began;			/* when it first waited for a permit; 0: not yet */
+	bool		noticed;		/* has a NOTICE said that it waits? */
 } Call;
 
 /* Reads what an action's reply means */
@@ -88,8 +90,9 @@ static bool try_turn(const LiveServer *server, MonotonicUs newer_than,
 static bool try_once(const LiveServer *server, const Credentials *credentials,
 					 Call *call, char *body, ReplyReader read, void *arg,
 					 LiveAnswer *answer);
-static void wait_for_slot(const LiveServer *server, RateKey key,
-						  RateTicket *ticket);
+static void wait_for_permit(const LiveServer *server, RateKey key, Call *call);
+static void check_permit_timeout(const LiveServer *server, RateKey key,
+								 MonotonicUs began);
 static RateTable *rate_table(void);
 static void send_and_wait(const LiveServer *server, const LiveRequest *request,
 						  Call *call);
@@ -98,8 +101,11 @@ pg_noreturn static void raise_failure(const LiveServer *server,
 									  const Call *call,
 									  const LiveAnswer *answer);
 
-/* The most slots that a call lets pass by */
+/* The most permits that a call lets pass by */
 #define MAX_TURNS			3
+
+/* When to tell that a call still waits for a permit */
+#define NOTICE_AFTER		(10 * US_PER_SECOND)
 
 /* The most pages of a list, lest one that never ends */
 #define MAX_PAGES			10000
@@ -566,7 +572,7 @@ try_tokens(const LiveServer *server, Call *call, char *body,
 
 /*
  * Send one request, with credentials that are newer than the given time if
- * they can be.  A slot may pass while a connection is made: then with another
+ * they can be.  A permit may pass while a connection is made: then with another
  * one, a few times.  One that is refused by the rate limit is sent again as
  * long as the caller waits, with the credentials that there are by then.
  *
@@ -590,7 +596,7 @@ try_turns(const LiveServer *server, MonotonicUs newer_than, Call *call,
 }
 
 /*
- * Do so once.  Returns false if its slot had passed.
+ * Do so once.  Returns false if its permit had passed.
  */
 static bool
 try_turn(const LiveServer *server, MonotonicUs newer_than, Call *call,
@@ -616,7 +622,7 @@ try_turn(const LiveServer *server, MonotonicUs newer_than, Call *call,
 /*
  * Send one request, and read the answer.
  *
- * Returns false if it was not sent because its slot had passed.
+ * Returns false if it was not sent because its permit had passed.
  */
 static bool
 try_once(const LiveServer *server, const Credentials *credentials,
@@ -629,7 +635,7 @@ try_once(const LiveServer *server, const Credentials *credentials,
 	bool		lapsed = false;
 	MonotonicUs started_at;
 
-	wait_for_slot(server, key, &call->ticket);
+	wait_for_permit(server, key, call);
 	started_at = monotonic_now();
 	PG_TRY();
 	{
@@ -641,7 +647,10 @@ try_once(const LiveServer *server, const Credentials *credentials,
 		http_reply(call->transfer, &reply);
 		stat_count(server->name, COUNT_CONNECTIONS, reply.connections);
 		if (reply.complete)
+		{
+			rate_answered(&call->permit);
 			stat_latency(server->name, monotonic_now() - started_at);
+		}
 		read(&reply, answer, arg);
 		lapsed = reply.lapsed;
 	}
@@ -650,10 +659,10 @@ try_once(const LiveServer *server, const Credentials *credentials,
 		if (call->transfer != NULL && http_sent(call->transfer))
 		{
 			call->sent = true;
-			rate_left(&call->ticket);
+			rate_left(&call->permit);
 		}
 		else
-			rate_release(&call->ticket);
+			rate_release(&call->permit);
 		http_release(call->transfer);
 		call->transfer = NULL;
 	}
@@ -662,35 +671,72 @@ try_once(const LiveServer *server, const Credentials *credentials,
 	if (answer->outcome == LIVE_THROTTLED)
 	{
 		stat_count(server->name, COUNT_THROTTLED, 1);
-		rate_pause(rate_table(), key,
-				   monotonic_now() + rate_throttle_pause(), false);
+		rate_refused(rate_table(), key);
 	}
 	return !lapsed;
 }
 
 /*
- * Wait for the account's next free slot.
+ * Wait for the account's next permit.
  */
 static void
-wait_for_slot(const LiveServer *server, RateKey key, RateTicket *ticket)
+wait_for_permit(const LiveServer *server, RateKey key, Call *call)
 {
 	static uint32 wait_event = 0;
+	MonotonicUs began = monotonic_now();
 	MonotonicUs retry_at;
 
 	if (wait_event == 0)
-		wait_event = WaitEventExtensionNew("ScreenshotTaskSlot");
+		wait_event = WaitEventExtensionNew("ScreenshotTaskPermit");
+	if (call->began == 0)
+		call->began = began;
 
 	for (;;)
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (rate_acquire(rate_table(), key, server->requests_per_second, 1, 0,
-						 ticket, &retry_at) == 1)
+						 &call->permit, &retry_at) == 1)
 		{
-			rate_wait_end();
+			rate_wait_end(rate_table(), key);
 			return;
+		}
+		if (server->permit_timeout > 0)
+			check_permit_timeout(server, key, began);
+		if (!call->noticed && call->began + NOTICE_AFTER <= monotonic_now())
+		{
+			call->noticed = true;
+			ereport(NOTICE,
+					(errmsg("still waiting for the rate limit of server \"%s\"",
+							server->name),
+					 errdetail("It allows %d requests a second, of all sessions and workers together.",
+							   server->requests_per_second)));
 		}
 		rate_wait(rate_table(), key, retry_at, wait_event);
 	}
+}
+
+/*
+ * Raise an error if a permit would be there too late for the server option
+ * "permit_timeout".
+ */
+static void
+check_permit_timeout(const LiveServer *server, RateKey key, MonotonicUs began)
+{
+	MonotonicUs now = monotonic_now();
+	MonotonicUs at = rate_expected_at(rate_table(), key,
+									  server->requests_per_second);
+
+	if (at - began <= server->permit_timeout * US_PER_MS)
+		return;
+	rate_wait_end(rate_table(), key);
+	ereport(ERROR,
+			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+			 errmsg("the rate limit of server \"%s\" would make the call wait for too long",
+					server->name),
+			 errdetail("It would wait for another %.1f s; the server option \"permit_timeout\" is %d ms.",
+					   (double) (at - now) / US_PER_SECOND,
+					   server->permit_timeout),
+			 errhint("Insert the request into screenshot_task_request to have it sent in the background.")));
 }
 
 /*
@@ -730,17 +776,19 @@ send_and_wait(const LiveServer *server, const LiveRequest *request, Call *call)
 		wait_event = WaitEventExtensionNew("ScreenshotTaskCall");
 
 	server_http_request(server, request, &http_request);
-	http_request.leave_by = call->ticket.leave_by;
+	http_request.leave_by = call->permit.leave_by;
 	http_start(client, &http_request, &call->transfer);
 	live_wipe_token(request->headers);
-	/* The answer may be there before it is asked what has left. */
 	http_begin(client);
-	while (http_next_done(client) == NULL)
+	for (;;)
 	{
+		/* Before the answer is there, which tells how long it has taken. */
+		if (http_next_left(client) != NULL)
+			rate_left(&call->permit);
+		if (http_next_done(client) != NULL)
+			break;
 		CHECK_FOR_INTERRUPTS();
 		http_wait(client, MONOTONIC_NEVER, wait_event);
-		if (http_next_left(client) != NULL)
-			rate_left(&call->ticket);
 	}
 }
 

@@ -29,7 +29,6 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/dependency.h"
-#include "catalog/pg_enum.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
@@ -46,7 +45,6 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/resowner.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
@@ -55,10 +53,9 @@
 #include "sql/enqueue.h"
 #include "sql/steer.h"
 #include "sql/wake.h"
-#include "table/notice.h"
 #include "table/request_queue.h"
 #include "table/request_table.h"
-#include "util/statement.h"
+#include "util/spi_row.h"
 #include "worker/worker.h"
 
 /* How often a reference may be found to be taken, by a row that then is gone */
@@ -90,15 +87,9 @@ static void set_drawn_id(Relation relation, Row *row);
 static bool is_last_drawn(Relation relation, Oid sequence, int64 id);
 static int64 last_drawn(Relation relation, Oid sequence);
 static void check_server_once(const char *server, Oid role);
-static void check_row(const Row *row);
-static Datum require_column(const Row *row, int column, const char *name);
-static void require_finite(const char *name, TimestampTz time);
 static void check_texts(const Row *row);
-static Datum status_value(TupleDesc desc, const char *status);
-static bool has_ended(const Row *row);
-static void expire(TupleDesc desc, Row *row);
+static Datum pending_status(Oid type);
 static bool first_attempt_at(const Row *row, TimestampTz *at);
-static void notice_if_expired(void);
 static void refuse_held(const char *table, Oid owner, Datum reference);
 static SPIPlanPtr prepare(SPIPlanPtr *plan, char **plan_table,
 						  const char *table, const char *text, int nargs,
@@ -253,7 +244,7 @@ has_moved(TupleTableSlot *old, TupleTableSlot *new)
 	bool		isnull;
 
 	if (slot_getattr(new, Anum_request_status, &isnull) !=
-		status_value(desc, "pending"))
+		pending_status(TupleDescAttr(desc, Anum_request_status - 1)->atttypid))
 		return false;
 	for (int i = 0; i < (int) lengthof(columns); i++)
 	{
@@ -344,15 +335,17 @@ new_row(Relation relation, HeapTuple tuple)
 	Oid			role = GetUserId();
 	Row			row;
 	NameData	role_name;
+	const Datum *server;
 	TimestampTz at;
 
 	row.values = palloc(desc->natts * sizeof(Datum));
 	row.nulls = palloc(desc->natts * sizeof(bool));
 	heap_deform_tuple(tuple, desc, row.values, row.nulls);
 
-	check_row(&row);
-	check_server_once(NameStr(*DatumGetName(*get_column(&row, Anum_request_server))),
-					  role);
+	/* A row without a server breaks a constraint: that says it better. */
+	server = get_column(&row, Anum_request_server);
+	if (server != NULL)
+		check_server_once(NameStr(*DatumGetName(*server)), role);
 	if (GetDatabaseEncoding() != PG_UTF8)
 		check_texts(&row);
 
@@ -364,7 +357,7 @@ new_row(Relation relation, HeapTuple tuple)
 	set_column(&row, Anum_request_requested_at,
 			   TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
 	set_column(&row, Anum_request_status,
-			   status_value(desc, "pending"));
+			   pending_status(TupleDescAttr(desc, Anum_request_status - 1)->atttypid));
 	set_column(&row, Anum_request_attempts, Int32GetDatum(0));
 	set_column(&row, Anum_request_misses, Int32GetDatum(0));
 	set_column(&row, Anum_request_role, ObjectIdGetDatum(role));
@@ -372,15 +365,9 @@ new_row(Relation relation, HeapTuple tuple)
 			   Int64GetDatum(request_stamp(GetTopFullTransactionId())));
 	for (int i = 0; i < (int) lengthof(empty); i++)
 		row.nulls[empty[i] - 1] = true;
-	if (has_ended(&row))
-		expire(desc, &row);
-	else
-	{
-		if (first_attempt_at(&row, &at))
-			set_column(&row, Anum_request_next_attempt_at,
-					   TimestampTzGetDatum(at));
-		wake_for_row(relation, TRIGGER_TYPE_INSERT, &row);
-	}
+	if (first_attempt_at(&row, &at))
+		set_column(&row, Anum_request_next_attempt_at, TimestampTzGetDatum(at));
+	wake_for_row(relation, TRIGGER_TYPE_INSERT, &row);
 	return heap_form_tuple(desc, row.values, row.nulls);
 }
 
@@ -560,67 +547,6 @@ check_server_once(const char *server, Oid role)
 }
 
 /*
- * Check the parameters of a request, as a call does.  The constraints would
- * refuse the same, but say less.
- */
-static void
-check_row(const Row *row)
-{
-	ScreenshotTask task = {0};
-	const Datum *start = get_column(row, Anum_request_start_time);
-	const Datum *extension = get_column(row, Anum_request_extension);
-	const Datum *reference = get_column(row, Anum_request_reference);
-	TimestampTz begins = GetCurrentTransactionStartTimestamp();
-	TimestampTz ends;
-
-	task.stream_name = TextDatumGetCString(require_column(row, Anum_request_stream_name, "stream_name"));
-	task.domain_name = TextDatumGetCString(require_column(row, Anum_request_domain_name, "domain_name"));
-	task.app_name = TextDatumGetCString(require_column(row, Anum_request_app_name, "app_name"));
-	ends = DatumGetTimestampTz(require_column(row, Anum_request_end_time, "end_time"));
-	if (start != NULL)
-		begins = DatumGetTimestampTz(*start);
-	task.template_id = DatumGetInt64(require_column(row, Anum_request_template_id, "template_id"));
-	if (row->nulls[Anum_request_stream_type - 1])
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("stream_type must not be null"),
-				 errhint("0 is a live stream, 1 a mixed one.")));
-	task.stream_type = DatumGetInt32(*get_column(row, Anum_request_stream_type));
-	if (extension != NULL)
-		task.extension = TextDatumGetCString(*extension);
-	(void) require_column(row, Anum_request_server, "server");
-
-	require_finite("end_time", ends);
-	require_finite("start_time", begins);
-	live_check_parameters(&task);
-	live_check_times(start != NULL, begins, ends);
-	if (reference != NULL)
-		live_check_text("reference", TextDatumGetCString(*reference), 0,
-						LIVE_MAX_NAME);
-}
-
-static Datum
-require_column(const Row *row, int column, const char *name)
-{
-	const Datum *value = get_column(row, column);
-
-	if (value == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", name)));
-	return *value;
-}
-
-static void
-require_finite(const char *name, TimestampTz time)
-{
-	if (TIMESTAMP_NOT_FINITE(time))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must be finite", name)));
-}
-
-/*
  * Check that the texts exist in UTF-8, which the API takes.
  */
 static void
@@ -645,45 +571,20 @@ check_texts(const Row *row)
 }
 
 /*
- * A value of the type of statuses.
+ * The value 'pending' of the type of statuses.
  */
 static Datum
-status_value(TupleDesc desc, const char *status)
+pending_status(Oid type)
 {
-	Oid			type = TupleDescAttr(desc, Anum_request_status - 1)->atttypid;
+	static Oid	last_type = InvalidOid;
+	static Datum pending;
 
-	return ObjectIdGetDatum(GetSysCacheOid2(ENUMTYPOIDNAME, Anum_pg_enum_oid,
-											ObjectIdGetDatum(type),
-											CStringGetDatum(status)));
-}
-
-/*
- * Has the end of a request passed as it is made?
- */
-static bool
-has_ended(const Row *row)
-{
-	return DatumGetTimestampTz(*get_column(row, Anum_request_end_time)) <=
-		GetCurrentTimestamp();
-}
-
-/*
- * Such a one is finished as it is made: what it asks for is over.
- */
-static void
-expire(TupleDesc desc, Row *row)
-{
-	const Datum *reference = get_column(row, Anum_request_reference);
-
-	set_column(row, Anum_request_status, status_value(desc, "expired"));
-	set_column(row, Anum_request_finished_at,
-			   TimestampTzGetDatum(GetCurrentTimestamp()));
-	set_column(row, Anum_request_error_message,
-			   CStringGetTextDatum("end_time had passed when the request was made"));
-	if (notices_are_wanted())
-		notify_result(DatumGetInt64(*get_column(row, Anum_request_id)),
-					  reference == NULL ? NULL :
-					  TextDatumGetCString(*reference), "expired", NULL);
+	if (last_type != type)
+	{
+		pending = OidInputFunctionCall(F_ENUM_IN, pstrdup("pending"), type, -1);
+		last_type = type;
+	}
+	return pending;
 }
 
 /*
@@ -763,14 +664,11 @@ enqueue_screenshot_task(PG_FUNCTION_ARGS)
 					   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 					   " ON CONFLICT (role, reference)"
 					   " WHERE reference IS NOT NULL DO NOTHING"
-					   " RETURNING id, status",
+					   " RETURNING id",
 					   N_ARGS, argtypes);
 		insert_request(plan, args, nulls);
 		if (SPI_processed > 0)
-		{
-			notice_if_expired();
 			break;
-		}
 		if (!PG_ARGISNULL(ARG_REFERENCE) && turn == MAX_TURNS)
 			refuse_held(table, owner, args[ARG_REFERENCE]);
 		if (PG_ARGISNULL(ARG_REFERENCE) || turn == MAX_TURNS)
@@ -786,7 +684,7 @@ enqueue_screenshot_task(PG_FUNCTION_ARGS)
 					   " WHERE role OPERATOR(pg_catalog.=) $1"
 					   " AND reference OPERATOR(pg_catalog.=) $2",
 					   lengthof(find_args), find_argtypes);
-		spi_execute(plan, find_args, NULL);
+		SPI_execute_plan(plan, find_args, NULL, false, 0);
 		if (SPI_processed > 0)
 			break;
 		CHECK_FOR_INTERRUPTS();
@@ -794,21 +692,6 @@ enqueue_screenshot_task(PG_FUNCTION_ARGS)
 	id = spi_int8(0, 1);
 	SPI_finish();
 	PG_RETURN_INT64(id);
-}
-
-/*
- * Say so if the request that was inserted is not going to be sent.
- */
-static void
-notice_if_expired(void)
-{
-	const char *status = spi_text(0, 2);
-
-	if (status != NULL && strcmp(status, "expired") == 0)
-		ereport(NOTICE,
-				(errmsg("screenshot task request %lld has expired: its end_time has passed",
-						(long long) spi_int8(0, 1)),
-				 errdetail("It is kept, and not sent.")));
 }
 
 /*
@@ -823,7 +706,7 @@ insert_request(SPIPlanPtr plan, Datum *args, const char *nulls)
 	inserting_request = true;
 	PG_TRY();
 	{
-		spi_execute(plan, args, nulls);
+		SPI_execute_plan(plan, args, nulls, false, 0);
 	}
 	PG_FINALLY();
 	{
@@ -887,7 +770,10 @@ prepare(SPIPlanPtr *plan, char **plan_table, const char *table,
 		*plan = NULL;
 		pfree(*plan_table);
 	}
-	made = spi_prepare(psprintf(text, table), nargs, argtypes);
+	made = SPI_prepare(psprintf(text, table), nargs, argtypes);
+	if (made == NULL)
+		elog(ERROR, "could not prepare \"%s\": %s", text,
+			 SPI_result_code_string(SPI_result));
 	name = MemoryContextStrdup(TopMemoryContext, table);
 	(void) SPI_keepplan(made);
 	*plan_table = name;

@@ -44,7 +44,7 @@
 #include "table/notice.h"
 #include "table/request_queue.h"
 #include "table/request_table.h"
-#include "util/statement.h"
+#include "util/spi_row.h"
 
 /* A request that is locked, in a context that SPI_finish() ends */
 typedef struct LockedRequest
@@ -329,10 +329,8 @@ warn_of_taken_references(const char *table, Datum origin, Datum roles)
 						  lengthof(args), argtypes, args, NULL, false, 0);
 	if (SPI_processed > 0)
 		ereport(WARNING,
-				(errmsg_plural("%llu screenshot task request stays held: another request has its reference",
-							   "%llu screenshot task requests stay held: other requests have their references",
-							   (unsigned long) SPI_processed,
-							   (unsigned long long) SPI_processed),
+				(errmsg("%llu screenshot task requests stay held: other requests have their references",
+						(unsigned long long) SPI_processed),
 				 errhint("Delete those that are not wanted, and adopt again.")));
 }
 

@@ -30,7 +30,6 @@
 #include "sql/enqueue.h"
 #include "sql/steer.h"
 #include "table/request_table.h"
-#include "util/statement.h"
 
 /* The parameters of a request */
 typedef struct Parameter
@@ -426,6 +425,7 @@ prepare_insert(const InsertKey *key)
 	Oid			argtypes[N_PARAMETERS];
 	int			nargs = 0;
 	char	   *text;
+	SPIPlanPtr	plan;
 
 	initStringInfo(&names);
 	initStringInfo(&values);
@@ -445,5 +445,9 @@ prepare_insert(const InsertKey *key)
 					quote_qualified_identifier(NameStr(key->schema),
 											   NameStr(key->table)),
 					names.data, values.data);
-	return spi_prepare(text, nargs, argtypes);
+	plan = SPI_prepare(text, nargs, argtypes);
+	if (plan == NULL)
+		elog(ERROR, "could not prepare \"%s\": %s", text,
+			 SPI_result_code_string(SPI_result));
+	return plan;
 }

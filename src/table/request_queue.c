@@ -56,7 +56,7 @@
 #include "table/refusal.h"
 #include "table/request_queue.h"
 #include "table/request_table.h"
-#include "util/statement.h"
+#include "util/spi_row.h"
 
 /*
  * How long rows are changed one by one in a transaction, while answers wait;

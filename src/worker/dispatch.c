@@ -1,9 +1,9 @@
 /*-------------------------------------------------------------------------
  *
  * dispatch.c
- *	  The worker's requests to the API, from their slot to their answer
+ *	  The worker's requests to the API, from their permit to their answer
  *
- * A job waits until its slot has come, is started, and ends with a reply.
+ * A job waits until its permit starts, is started, and ends with a reply.
  * What a job is for, and what follows from its reply, is known to those who
  * add it.
  *
@@ -24,7 +24,7 @@
 
 /*
  * So many jobs leave together.  A large burst is begun one by one, and would
- * leave with its last: each slot of it that much later, in each second.
+ * leave with its last: each permit of it that much later, in each second.
  */
 #define MAX_BURST		32
 
@@ -78,7 +78,7 @@ dispatch_jobs(void)
 }
 
 /*
- * Add a job.  It starts when its ticket says so.
+ * Add a job.  It starts when its permit says so.
  */
 void
 dispatch_add(Job *job)
@@ -87,7 +87,7 @@ dispatch_add(Job *job)
 	job->transfer = NULL;
 	job->left_at = 0;
 	job->signed_at = monotonic_now();
-	job->http.leave_by = job->ticket.leave_by;
+	job->http.leave_by = job->permit.leave_by;
 	job->http.owner = job;
 	if (job->lane != NULL)
 	{
@@ -99,7 +99,7 @@ dispatch_add(Job *job)
 }
 
 /*
- * Start the jobs whose slots have come.
+ * Start the jobs whose permits have started.
  */
 void
 dispatch_start(void)
@@ -112,7 +112,7 @@ dispatch_start(void)
 	{
 		Job		   *job = dlist_container(Job, node, iter.cur);
 
-		if (job->ticket.go_at > now)
+		if (job->permit.go_at > now)
 			continue;
 		dlist_delete(&job->node);
 		start(job);
@@ -172,7 +172,7 @@ dispatch_wait(MonotonicUs until, uint32 wait_event_info)
 	dlist_iter	iter;
 
 	dlist_foreach(iter, &to_start)
-		until = Min(until, dlist_container(Job, node, iter.cur)->ticket.go_at);
+		until = Min(until, dlist_container(Job, node, iter.cur)->permit.go_at);
 	http_wait(client, until, wait_event_info);
 	take_left_and_done();
 }
@@ -189,7 +189,7 @@ take_left_and_done(void)
 	{
 		Job		   *job = http_owner(transfer);
 
-		rate_left(&job->ticket);
+		rate_left(&job->permit);
 		note_left(job);
 		CRASH_POINT("after-send");
 		if (job->lane != NULL)
@@ -238,10 +238,12 @@ end(Job *job, const HttpReply *reply)
 {
 	HttpTransfer *transfer = job->transfer;
 
+	if (reply->complete)
+		rate_answered(&job->permit);
 	if (reply->sent)
-		rate_left(&job->ticket);
+		rate_left(&job->permit);
 	else
-		rate_release(&job->ticket);
+		rate_release(&job->permit);
 	job->transfer = NULL;
 	if (job->lane != NULL)
 	{

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * dispatch.h
- *	  The worker's requests to the API, from their slot to their answer
+ *	  The worker's requests to the API, from their permit to their answer
  *
  *-------------------------------------------------------------------------
  */
@@ -23,7 +23,7 @@ struct Job
 {
 	Lane	   *lane;			/* NULL: none, and no limit either */
 	RateKey		key;
-	RateTicket	ticket;
+	RatePermit	permit;
 	HttpRequest http;
 
 	/*

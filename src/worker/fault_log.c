@@ -45,7 +45,7 @@ static int	n_kinds = 0;
 static Kind *find_kind(Fault fault, const char *server,
 					   const char *error_code, uint64 message);
 static uint64 digest(const char *message);
-static const char *name_of(Fault fault, int n);
+static const char *name_of(Fault fault);
 static const char *or_empty(const char *text);
 
 /*
@@ -63,7 +63,7 @@ fault_log(Fault fault, const char *server, int64 id, const char *error_code,
 								  request_id != NULL ? ", RequestId " : "",
 								  or_empty(request_id));
 	char	   *summary = psprintf("request %lld %s: %s", (long long) id,
-								   name_of(fault, 1), detail);
+								   name_of(fault), detail);
 	bool		is_storm = kind != NULL && kind->n >= MAX_LINES;
 
 	activity_note_error(summary);
@@ -76,7 +76,7 @@ fault_log(Fault fault, const char *server, int64 id, const char *error_code,
 	if (!is_storm)
 		ereport(LOG,
 				(errmsg("screenshot task request %lld %s", (long long) id,
-						name_of(fault, 1)),
+						name_of(fault)),
 				 errdetail_internal("%s", detail)));
 	pfree(summary);
 	pfree(detail);
@@ -168,8 +168,7 @@ fault_log_storms(bool all)
 		ereport(LOG,
 				(errmsg_plural("%d more screenshot task request for server \"%s\" %s",
 							   "%d more screenshot task requests for server \"%s\" %s",
-							   more, more, kind->server,
-							   name_of(kind->fault, more)),
+							   more, more, kind->server, name_of(kind->fault)),
 				 errdetail_internal("The last was request %lld: %s",
 									(long long) kind->last_id,
 									kind->last_detail)));
@@ -182,16 +181,16 @@ fault_log_storms(bool all)
 }
 
 static const char *
-name_of(Fault fault, int n)
+name_of(Fault fault)
 {
 	switch (fault)
 	{
 		case FAULT_FAILED:
 			return "failed";
 		case FAULT_IN_DOUBT:
-			return n == 1 ? "is in doubt" : "are in doubt";
+			return "is in doubt";
 		case FAULT_EXPIRED:
-			return n == 1 ? "has expired" : "have expired";
+			return "has expired";
 	}
 	return NULL;
 }

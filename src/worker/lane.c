@@ -12,7 +12,7 @@
  *
  * Of a server that was not heard of for a while one request is sent first,
  * and the others once a connection stands: else as many connections would be
- * opened at once as there are requests, and their slots held meanwhile.  A
+ * opened at once as there are requests, and their permits held meanwhile.  A
  * server that left a request unanswered must answer one first.
  *
  * A lane that sends with the machine's role may want credentials that must be
@@ -410,8 +410,7 @@ lane_note_answer(Lane *lane, RateKey key, MonotonicUs signed_at,
 			break;
 		case LIVE_THROTTLED:
 			stat_count(NameStr(lane->server->name), COUNT_THROTTLED, 1);
-			rate_pause(shared_rate_table(), key,
-					   monotonic_now() + rate_throttle_pause(), true);
+			rate_refused(shared_rate_table(), key);
 			break;
 		case LIVE_CREDENTIALS:
 			if (!live_clocks_disagree(answer) &&
@@ -586,12 +585,12 @@ lanes_have_work(void)
 }
 
 /*
- * When a lane's slot has come, and all its pauses and its rest have ended.
+ * When a lane's permit has come, and all its pauses and its rest have ended.
  */
 static MonotonicUs
 not_before(const Lane *lane)
 {
-	return Max(Max(lane->slot_at, lane->rest_until), lane_paused_until(lane));
+	return Max(Max(lane->permit_at, lane->rest_until), lane_paused_until(lane));
 }
 
 /*

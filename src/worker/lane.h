@@ -74,7 +74,7 @@ typedef struct Lane
 	TimestampTz after_start;	/* Requests up to this one, in the order of */
 	int64		after_id;		/* their start and id, were claimed, */
 	MonotonicUs start_over_at;	/* but look again for others then. */
-	MonotonicUs slot_at;		/* when the account's limit lets more through */
+	MonotonicUs permit_at;		/* when the account's limit lets more through */
 	MonotonicUs rest_until;		/* locked requests were walked over for long */
 	int			n_passed_over;	/* requests that triggers have not let be claimed,
 								 * with none claimed since */

@@ -130,6 +130,7 @@ screenshot_task_launcher_main(Datum arg)
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	announce_launcher();
+	rate_recovery_ended(shared_rate_table());
 	wait_event = WaitEventExtensionNew("ScreenshotTaskLauncher");
 
 	for (;;)

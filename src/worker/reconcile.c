@@ -29,7 +29,7 @@
  * time-out after it was sent, beyond which not even the kernel repeats them,
  * and a grace for the API to take it in.
  *
- * An inquiry asks page after page, each a job with a slot of its own, and is
+ * An inquiry asks page after page, each a job with a permit of its own, and is
  * concluded in a transaction.
  *
  *-------------------------------------------------------------------------
@@ -70,8 +70,8 @@
 #define WINDOW_MARGIN		60
 
 /*
- * How much ahead of its time a slot is taken, as for the requests that are
- * claimed beside: lookups have their share of the workers' slots.
+ * How much ahead of its time a permit is taken, as for the requests that are
+ * claimed beside: lookups have their share of the workers' permits.
  */
 #define ASK_AHEAD			(20 * US_PER_MS)
 
@@ -96,7 +96,7 @@ typedef struct Inquiry
 	MemoryContext page_context; /* has what belongs to one page alone */
 	TimestampTz asked_at;		/* when it began to ask */
 	InquiryState state;
-	MonotonicUs slot_at;		/* the next slot, if there was none */
+	MonotonicUs permit_at;		/* the next permit, if there was none */
 	DoubtfulRequest request;
 	uint64		account;		/* that is asked; 0: none yet */
 	const char *listed_stream_name; /* its names, as a list would have them */
@@ -194,7 +194,7 @@ reconcile_next_event(MonotonicUs now)
 		Inquiry    *inquiry = dlist_container(Inquiry, node, iter.cur);
 
 		if (inquiry->state == INQUIRY_TO_ASK)
-			next = Min(next, inquiry->slot_at);
+			next = Min(next, inquiry->permit_at);
 		else if (inquiry->state != INQUIRY_ASKING)
 			next = Min(next, now);
 	}
@@ -574,7 +574,7 @@ start_inquiry(const DoubtfulRequest *request, Lane *lane)
 }
 
 /*
- * Ask for a page, if there is a slot.
+ * Ask for a page, if there is a permit.
  */
 static void
 ask(Inquiry *inquiry)
@@ -606,9 +606,9 @@ ask(Inquiry *inquiry)
 	if (dispatch_room() == 0 ||
 		rate_acquire(shared_rate_table(), inquiry->job.key,
 					 lane->options->requests_per_second, 1, ASK_AHEAD,
-					 &inquiry->job.ticket, &retry_at) == 0)
+					 &inquiry->job.permit, &retry_at) == 0)
 	{
-		inquiry->slot_at = dispatch_room() == 0 ? now + US_PER_SECOND :
+		inquiry->permit_at = dispatch_room() == 0 ? now + US_PER_SECOND :
 			retry_at;
 		return;
 	}
@@ -621,7 +621,7 @@ ask(Inquiry *inquiry)
 	MemoryContextSwitchTo(old);
 	if (inquiry->message != NULL)
 	{
-		rate_release(&inquiry->job.ticket);
+		rate_release(&inquiry->job.permit);
 		inquiry->state = INQUIRY_IN_VAIN;
 		return;
 	}

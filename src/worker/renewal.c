@@ -88,7 +88,7 @@ begin(const RoleWish *wish)
 		return;
 	}
 	renewal->job.ended = on_reply;
-	renewal->job.ticket.leave_by = MONOTONIC_NEVER;
+	renewal->job.permit.leave_by = MONOTONIC_NEVER;
 	dispatch_add(&renewal->job);
 	n_renewals++;
 }

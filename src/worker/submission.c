@@ -3,8 +3,8 @@
  * submission.c
  *	  Requests of the table, from their claim to their outcome
  *
- * As many requests are claimed as the accounts' limits have slots for and the
- * servers room; slots are taken first, and those that no request was found
+ * As many requests are claimed as the accounts' limits have permits for and the
+ * servers room; permits are taken first, and those that no request was found
  * for are given back.  Once the claim has committed, the requests are signed
  * and become jobs.  What their replies mean for them is decided here, and
  * written down by the worker.
@@ -33,7 +33,7 @@
 #define LONG_CLAIM			(5 * US_PER_MS)
 
 /*
- * Slots are taken so much ahead of their time, so that the claim's commit is
+ * Permits are taken so much ahead of their time, so that the claim's commit is
  * over when it comes.
  */
 #define CLAIM_AHEAD			(20 * US_PER_MS)
@@ -49,9 +49,9 @@
 
 dlist_head	outcomes = DLIST_STATIC_INIT(outcomes);
 
-/* Slots taken for a claim, until its requests have them */
-static RateTicket claim_tickets[MAX_CLAIM];
-static int	n_claim_tickets = 0;
+/* Permits taken for a claim, until its requests have them */
+static RatePermit claim_permits[MAX_CLAIM];
+static int	n_claim_permits = 0;
 
 static MonotonicUs look_by = MONOTONIC_NEVER;	/* see submission_look_by() */
 
@@ -61,7 +61,7 @@ static List *claim_for_account(Lane *first, MonotonicUs *look_again_at);
 static void note_claimed(List *claimed, const LaneDemand *demands,
 						 int n_demands, MonotonicUs began,
 						 MonotonicUs *look_again_at);
-static bool take_ticket(Job *job);
+static bool take_permit(Job *job);
 static MonotonicUs worth_sending_until(const ClaimedRequest *claimed);
 static Request *make_request(const ClaimedRequest *claimed, Lane *lane);
 static void sign_request(Request *request, const ClaimedRequest *claimed);
@@ -225,13 +225,13 @@ claim_for_account(Lane *first, MonotonicUs *look_again_at)
 		lane->demand = 0;
 	}
 
-	wanted = Min(wanted, MAX_CLAIM - n_claim_tickets);
-	wanted = Min(wanted, dispatch_room() - n_claim_tickets);
+	wanted = Min(wanted, MAX_CLAIM - n_claim_permits);
+	wanted = Min(wanted, dispatch_room() - n_claim_permits);
 	if (wanted <= 0)
 		return NIL;
 	n = rate_acquire(shared_rate_table(), first->key, per_second, wanted,
-					 CLAIM_AHEAD, &claim_tickets[n_claim_tickets], &retry_at);
-	n_claim_tickets += n;
+					 CLAIM_AHEAD, &claim_permits[n_claim_permits], &retry_at);
+	n_claim_permits += n;
 	began = monotonic_now();
 	if (n > 0)
 		claimed = queue_claim(demands, n_demands, n, &n_chosen, &passed_over);
@@ -260,13 +260,13 @@ claim_for_account(Lane *first, MonotonicUs *look_again_at)
 	else if (n_chosen == n && n < wanted)
 	{
 		for (int i = 0; i < n_demands; i++)
-			lane_find(&demands[i].name)->slot_at = retry_at;
+			lane_find(&demands[i].name)->permit_at = retry_at;
 	}
 	return claimed;
 }
 
 /*
- * There were more slots than requests: note which lanes have no more.
+ * There were more permits than requests: note which lanes have no more.
  */
 static void
 note_claimed(List *claimed, const LaneDemand *demands, int n_demands,
@@ -326,15 +326,15 @@ submission_looked(void)
 }
 
 /*
- * Forget what a claim needed, keys first of all, and give back the slots that
+ * Forget what a claim needed, keys first of all, and give back the permits that
  * no request has taken.
  */
 void
 submission_end_claim(void)
 {
-	for (int i = 0; i < n_claim_tickets; i++)
-		rate_release(&claim_tickets[i]);
-	n_claim_tickets = 0;
+	for (int i = 0; i < n_claim_permits; i++)
+		rate_release(&claim_permits[i]);
+	n_claim_permits = 0;
 	lanes_forget_options();
 }
 
@@ -371,10 +371,10 @@ submission_claimed(List *claimed)
 			finish(request);
 			continue;
 		}
-		if (take_ticket(&request->job))
+		if (take_permit(&request->job))
 		{
-			request->job.ticket.leave_by =
-				Min(request->job.ticket.leave_by, worth_sending_until(row));
+			request->job.permit.leave_by =
+				Min(request->job.permit.leave_by, worth_sending_until(row));
 			dispatch_add(&request->job);
 		}
 		else
@@ -386,18 +386,18 @@ submission_claimed(List *claimed)
 }
 
 /*
- * Give a job one of the slots that were taken for its account.  Returns
+ * Give a job one of the permits that were taken for its account.  Returns
  * whether there was one, as there should.
  */
 static bool
-take_ticket(Job *job)
+take_permit(Job *job)
 {
-	for (int i = 0; i < n_claim_tickets; i++)
+	for (int i = 0; i < n_claim_permits; i++)
 	{
-		if (claim_tickets[i].window == NULL || claim_tickets[i].key != job->key)
+		if (claim_permits[i].window == NULL || claim_permits[i].key != job->key)
 			continue;
-		job->ticket = claim_tickets[i];
-		claim_tickets[i].window = NULL;
+		job->permit = claim_permits[i];
+		claim_permits[i].window = NULL;
 		return true;
 	}
 	return false;

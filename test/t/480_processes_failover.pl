@@ -7,7 +7,9 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use ScreenshotTaskTest;
+use List::Util qw(min);
 use Test::More;
+use Time::HiRes qw(time);
 
 use constant { ROWS => 150, DOUBTFUL => 10 };
 
@@ -63,11 +65,14 @@ ok(wait_until(sub { grep({ ($_->{stream_name} // '') =~ /^drain/ } $api->request
 kill9($primary);
 $cut->end;
 my $created = () = $api->ledger;
+my $promoted_at = time;
 $standby->promote;
 cmp_ok($created, '<', ROWS, 'the primary was killed before the end');
 my $worker = $standby->worker_pid;
 ok($worker, 'the new primary has a worker');
 ok($standby->wait_for_table("status = 'created'"), 'all requests are created');
+cmp_ok(min(grep { $_ > $promoted_at } map { $_->{time} } $api->requests), '>=', $promoted_at + 1, 'the limit counts as used up by the former primary');
+is($api->requests(outcome => 'RequestLimitExceeded'), 0, 'and the API refuses none');
 agree($standby);
 is_deeply([ grep { $_->{stream_name} =~ /^never/ } $api->ledger ], [], 'what was not committed was not sent');
 

@@ -31,18 +31,18 @@ for my $options ([], ['--http1'])
 	is($api->complaints, '', "$http: the stand-in has nothing to complain of");
 }
 
-# Each time that the API refuses a request, a second is taken for a little longer.
+# Each time that the API refuses a request, a smaller part of the limit is used for a while.
 my $strict = LiveApi->new;
 $node->add_server('strict', $strict, requests_per_second => 5);
 $strict->order(fault => 'error=RequestLimitExceeded', stream => 'refused', times => 5);
 $node->safe_psql('postgres', insert_sql(server => 'strict', stream_name => 'refused'));
 ok($node->wait_for_table("status = 'created'", where => "server = 'strict'"), 'a request that was refused five times is created');
-$node->safe_psql('postgres', insert_sql(server => 'strict', stream_name => 'afterwards', rows => 25));
+$node->safe_psql('postgres', insert_sql(server => 'strict', stream_name => 'afterwards', rows => 10));
 ok($node->wait_for_table("status = 'created'", where => "server = 'strict'"), 'and others afterwards');
 cmp_ok($node->safe_psql('postgres', "SELECT min(extract(epoch FROM after)) FROM (SELECT sent_at - lag(sent_at, 5) OVER (ORDER BY sent_at) AS after FROM screenshot_task_request WHERE stream_name = 'afterwards') AS s"),
-	'>', 1.02, 'a slot is free again after more than a second');
+	'>', 1.02, 'less than the limit is used for a while');
 
-# A session that cannot connect holds its slot for some seconds.  The worker waits for that slot without asking all the time.
+# A session that cannot connect holds its permit for some seconds.  The worker waits for that permit without asking all the time.
 my $api = LiveApi->new;
 $node->add_server('backlog', $api, requests_per_second => 5);
 $node->add_server('mute', $api, requests_per_second => 5, connect_timeout => '5s', ca_file => $api->ca_file_copy);
@@ -51,12 +51,12 @@ ok($node->poll_query_until('postgres', "SELECT count(*) > 5 FROM screenshot_task
 $api->order(fault => 'hang-handshake');
 my $call  = $node->begin(call_sql(server => 'mute'));
 sleep 2;
-cmp_ok($node->transactions_a_second(2), '<', 200, 'a slot that is held: the worker does not spin');
+cmp_ok($node->transactions_a_second(2), '<', 200, 'a permit that is held: the worker does not spin');
 is($call->end->{error}{sqlstate}, '08001', 'its session could not connect');
 ok($node->wait_for_table, 'all requests end');
 cmp_ok($api->most_in_a_second, '<=', 5, 'at the limit');
 
-# Beyond 256, slots have several requests each.  A limit that changes around that is not passed for it.
+# A limit that changes is not passed for it.
 my $wide = LiveApi->new('--limit', 257);
 $node->add_server('wide', $wide, requests_per_second => 256, max_in_flight => 125);
 $node->safe_psql('postgres', insert_sql(server => 'wide', stream_name => \"'wide ' || i", rows => 1800));
@@ -65,7 +65,7 @@ for (my $limit = 257; $node->safe_psql('postgres', "SELECT count(*) FROM screens
 	$node->safe_psql('postgres', "ALTER SERVER wide OPTIONS (SET requests_per_second '$limit')");
 	sleep 0.7;
 }
-ok($node->wait_for_table, 'a limit that changes around 256: all requests end');
+ok($node->wait_for_table, 'a limit that changes: all requests end');
 is(scalar(grep { $_->{outcome} ne 'TaskId' } $wide->requests), 0, 'the API refuses none');
 cmp_ok($wide->most_in_a_second, '<=', 257, 'at no time are there more than the higher one');
 

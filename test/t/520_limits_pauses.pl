@@ -104,7 +104,7 @@ for my $name (sort keys %faults)
 
 # Nor is it the API that answers without a code: what stands before it, or the wrong server.  That is seen before all
 # requests are in doubt.
-my $gateway = LiveApi->new;
+my $gateway = LiveApi->new('--limit', 1000);
 $gateway->order(fault => 'status=502', stream => 'gateway *', times => 0);
 $node->add_server('gateway', $gateway, request_timeout => '1s', requests_per_second => 1000);
 $node->safe_psql('postgres', insert_sql(server => 'gateway', stream_name => \"'gateway ' || i", rows => 100));

@@ -1,5 +1,5 @@
 # Many roles send by one server: those that come first go first, whichever role's they are; and roles that may not send,
-# or whose requests a trigger refuses, are in nobody's way.
+# or whose requests a trigger refuses, are in nobody's way; nor are more accounts than calls may have limits for.
 
 use strict;
 use warnings;
@@ -9,7 +9,7 @@ use lib "$FindBin::RealBin/../perl";
 use ScreenshotTaskTest;
 use Test::More;
 
-use constant { ROLES => 40, EACH => 8, LOST => 200, REFUSED => 1500 };
+use constant { ROLES => 40, EACH => 8, LOST => 200, REFUSED => 1500, ACCOUNTS => 230 };
 
 my $api  = LiveApi->new;
 my $node = ScreenshotTaskTest->start_new('main', 'screenshot_task.enabled' => 'off');
@@ -68,7 +68,22 @@ $node->safe_psql('postgres', 'DROP TRIGGER refuse ON screenshot_task_request');
 $node->reload;
 ok($node->wait_for_table("status = 'created'", where => "server = 'wide'"), 'without the trigger, and after a reload, all are created');
 is(scalar $wide->ledger(event => 'create'), REFUSED + 30, 'once each');
-is($_->complaints, '', 'the stand-in has nothing to complain of') for $api, $wide;
+
+# Calls may use 192 of 256 windows.  A worker with more accounts leaves some to them.
+my @accounts = map { [ "AKIDMANY$_", "keyOfMany$_" ] } 1 .. ACCOUNTS;
+my $many     = LiveApi->new(map { ('--account', join ':', @$_) } [@LiveApi::account], @accounts);
+$node->add_server($_, $many, requests_per_second => 1, max_in_flight => 125) for 'many', 'calling';
+$node->safe_psql('postgres', join '', map { make_role("many_$_", 'many') . "CREATE USER MAPPING FOR many_$_ SERVER many OPTIONS ("
+	  . ScreenshotTaskTest::account_options(@{ $accounts[ $_ - 1 ] }) . ');' } 1 .. ACCOUNTS);
+$node->safe_psql('postgres', 'BEGIN;' . join('', map { "SET ROLE many_$_;" . insert_sql(server => 'many', stream_name => 'many', rows => 30,
+	start_time => \"now() + i * interval '1 min'", end_time => \"now() + interval '2 h'") } 1 .. ACCOUNTS) . 'COMMIT');
+ok($node->poll_query_until('postgres', "SELECT count(DISTINCT role) = @{[ACCOUNTS]} FROM screenshot_task_request WHERE stream_name = 'many' AND attempts > 0"), 'the requests of many accounts are being sent');
+is($node->try(call_sql(server => 'calling', stream_name => 'of none of these'))->{error}, undef, 'a call of another account');
+cmp_ok($node->safe_psql('postgres', "SELECT count(*) FROM screenshot_task_request WHERE stream_name = 'many' AND status = 'pending'"), '>', 0, 'does not wait for the end of theirs');
+$node->safe_psql('postgres', "SELECT cancel_screenshot_task_request(id) FROM screenshot_task_request WHERE stream_name = 'many' AND status = 'pending'");
+ok($node->wait_for_table(q{status IN ('created', 'cancelled')}, where => "server = 'many'"), 'which are cancelled');
+unlike($node->log_text, qr/keeps the rate limits of no more than/, 'and there was a limit for each');
+is($_->complaints, '', 'the stand-in has nothing to complain of') for $api, $wide, $many;
 
 done_testing();
 

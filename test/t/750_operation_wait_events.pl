@@ -25,7 +25,7 @@ waits('Worker', "backend_type = 'screenshot_task worker'");
 # Sessions: for an answer, for a slot, for the credentials of the machine's role, and for those that another fetches
 $api->order(fault => 'hang', stream => 'hangs');
 waits_while('Call', call_sql(stream_name => 'hangs'));
-waits_while('Slot', call_sql(server => 'slow') x 100);
+waits_while('Permit', call_sql(server => 'slow') x 100);
 $api->set_metadata(delay => 600);
 my $fetches = $node->begin(call_sql(server => 'role', stream_name => 'fetches') x 100);
 waits('Role', "query ~ 'fetches'");
