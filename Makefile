@@ -14,7 +14,6 @@ OBJS = \
 	src/api/tc3.o \
 	src/config/credentials.o \
 	src/config/machine_role.o \
-	src/config/seal.o \
 	src/config/server.o \
 	src/config/trust.o \
 	src/net/endpoint.o \

@@ -19,6 +19,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_foreign_server.h"
+#include "common/jsonapi.h"
 #include "fmgr.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
@@ -46,6 +47,21 @@ CppConcat(pg_finfo_,funcname) (void) \
 	return &my_finfo; \
 } \
 extern int no_such_variable
+#endif
+
+/* 16: what is done with JSON as it is parsed can fail */
+#if PG_VERSION_NUM < 160000
+typedef void JsonActionResult;
+#define JSON_ACTION_DONE
+#else
+typedef JsonParseErrorType JsonActionResult;
+#define JSON_ACTION_DONE JSON_SUCCESS
+#endif
+
+/* 17: a parser of JSON may be the caller's */
+#if PG_VERSION_NUM < 170000
+#define makeJsonLexContextCstringLen(lex, json, len, encoding, need_escapes) \
+	makeJsonLexContextCstringLen(json, (int) (len), encoding, need_escapes)
 #endif
 
 /* 16: varlena macros moved out of postgres.h */

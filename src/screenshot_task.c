@@ -15,7 +15,6 @@
 
 #include "compat.h"
 #include "settings.h"
-#include "config/seal.h"
 #include "shmem/shared_state.h"
 #include "sql/step_aside.h"
 #include "sql/wake.h"
@@ -33,11 +32,6 @@ _PG_init(void)
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 
-	/* All processes inherit the key. */
-	if (!seal_make_key())
-		ereport(ERROR,
-				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
-				 errmsg("could not make a key: OpenSSL offers no randomness")));
 	shared_state_init();
 	wake_init();
 	step_aside_init();

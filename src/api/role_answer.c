@@ -3,19 +3,23 @@
  * role_answer.c
  *	  What the vendor's metadata service says of a machine's role
  *
- * Its answers are small, and the second holds a key.  So that is read where it
- * lies, with a scanner that makes no copy of anything: whoever wipes the
- * answer has wiped all.
+ * The second of its answers holds a key.  PostgreSQL's JSON parser hands each
+ * value over to its callback, and keeps the last in a buffer that does not
+ * grow: both are wiped.
  *
  * What the strings may consist of is checked here only for the role's name,
  * which becomes part of a URL.
  *
  *-------------------------------------------------------------------------
  */
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
+#include "postgres.h"
 
+#include "common/jsonapi.h"
+#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
+#include "utils/elog.h"
+
+#include "compat.h"
 #include "api/role_answer.h"
 
 #define MAX_DEPTH		8
@@ -23,14 +27,25 @@
 #define NAME_CHARACTERS \
 	"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.@=,+-"
 
-static bool read_object(char *at, RoleAnswer *answer, const char **code);
-static char *read_field(char *at, const char *name, RoleAnswer *answer,
-						const char **code);
-static char *read_string(char *at, const char **value);
-static char read_escape(char **at);
-static char *read_number(char *at, int64_t *value);
-static char *skip_value(char *at, int depth);
-static char *skip_space(char *at);
+/* While an answer is parsed */
+typedef struct Parser
+{
+	RoleAnswer *answer;
+	int			depth;
+	const char *field;			/* of the outermost object; NULL: none */
+	bool		is_object;
+	bool		is_wrong;		/* nested too deeply, or of a wrong type */
+} Parser;
+
+static bool parse(char *body, size_t len, Parser *parser);
+static JsonActionResult begin_nested(void *arg);
+static JsonActionResult begin_object(void *arg);
+static JsonActionResult end_nested(void *arg);
+static JsonActionResult begin_field(void *arg, char *name, bool isnull);
+static JsonActionResult take_value(void *arg, char *token, JsonTokenType type);
+static char **find_text(RoleAnswer *answer, const char *field);
+static bool read_number(const char *token, int64 *value);
+static void wipe(char *text);
 
 /*
  * Read the name of the machine's role.
@@ -60,21 +75,23 @@ role_read_name(const char *body, size_t len, char name[ROLE_MAX_NAME + 1])
 }
 
 /*
- * Read a set of credentials.  body[len] must be NUL; the body is changed.
+ * Read a set of credentials, whose texts are palloc'd: role_wipe_answer() after
+ * use, whatever is returned.  body[len] must be NUL.
  *
  * Returns as above.
  */
 const char *
-role_read_set(char *body, size_t len, RoleAnswer *answer)
+role_read_set(const char *body, size_t len, RoleAnswer *answer)
 {
-	const char *code = NULL;
+	Parser		parser = {.answer = answer};
 
 	memset(answer, 0, sizeof(*answer));
-	if (strlen(body) != len || !read_object(body, answer, &code))
+	if (strlen(body) != len || !pg_verify_mbstr(PG_UTF8, body, (int) len, true) ||
+		!parse(unconstify(char *, body), len, &parser))
 		return "does not answer with a JSON object";
-	if (code == NULL)
+	if (answer->code == NULL)
 		return "gives no Code";
-	if (strcmp(code, "Success") != 0)
+	if (strcmp(answer->code, "Success") != 0)
 		return "gives a Code other than \"Success\"";
 	if (answer->secret_id == NULL)
 		return "gives no TmpSecretId";
@@ -87,179 +104,171 @@ role_read_set(char *body, size_t len, RoleAnswer *answer)
 	return NULL;
 }
 
-/* ------------------------------------------------------------------ scanner
- * A function that reads something returns what is after it, or NULL if there
- * is something else.
+/*
+ * Wipe what an answer holds, and free it.
  */
+void
+role_wipe_answer(RoleAnswer *answer)
+{
+	wipe(answer->code);
+	wipe(answer->secret_id);
+	wipe(answer->secret_key);
+	wipe(answer->token);
+	memset(answer, 0, sizeof(*answer));
+}
+
+/*
+ * Returns whether it is a JSON object.
+ *
+ * The parser raises an error where nesting exhausts the stack, or a character
+ * is not in the database's encoding.  It touches nothing but memory, so that one
+ * may be caught without a subtransaction.
+ */
+static bool
+parse(char *body, size_t len, Parser *parser)
+{
+	JsonSemAction actions = {
+		.semstate = parser,
+		.object_start = begin_object,
+		.object_end = end_nested,
+		.array_start = begin_nested,
+		.array_end = end_nested,
+		.object_field_start = begin_field,
+		.scalar = take_value
+	};
+	MemoryContext context = CurrentMemoryContext;
+	JsonLexContext *lex = makeJsonLexContextCstringLen(NULL, body, len, PG_UTF8,
+													   true);
+	volatile bool parsed = false;
+
+	/* No text is longer than all of them: a buffer that grows leaves copies. */
+	enlargeStringInfo(lex->strval, (int) len + 1);
+	PG_TRY();
+	{
+		/*
+		 * What is no JSON is seen first, without a copy of anything: the parser
+		 * keeps a value to itself that is followed by a fault.
+		 */
+		parsed = pg_parse_json(makeJsonLexContextCstringLen(NULL, body, len,
+															PG_UTF8, false),
+							   &nullSemAction) == JSON_SUCCESS &&
+			pg_parse_json(lex, &actions) == JSON_SUCCESS;
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	explicit_bzero(lex->strval->data, lex->strval->maxlen);
+	return parsed && parser->is_object && !parser->is_wrong;
+}
+
+static JsonActionResult
+begin_object(void *arg)
+{
+	Parser	   *parser = arg;
+
+	if (parser->depth == 0)
+		parser->is_object = true;
+	return begin_nested(arg);
+}
+
+static JsonActionResult
+begin_nested(void *arg)
+{
+	Parser	   *parser = arg;
+
+	/* The value of a field that should be a text or a number */
+	if (parser->field != NULL)
+		parser->is_wrong = true;
+	parser->field = NULL;
+	if (++parser->depth > MAX_DEPTH)
+		parser->is_wrong = true;
+	return JSON_ACTION_DONE;
+}
+
+static JsonActionResult
+end_nested(void *arg)
+{
+	((Parser *) arg)->depth--;
+	return JSON_ACTION_DONE;
+}
+
+static JsonActionResult
+begin_field(void *arg, char *name, bool isnull)
+{
+	Parser	   *parser = arg;
+
+	(void) isnull;
+	parser->field = NULL;
+	if (parser->depth == 1 &&
+		(find_text(parser->answer, name) != NULL ||
+		 strcmp(name, "ExpiredTime") == 0))
+		parser->field = name;
+	return JSON_ACTION_DONE;
+}
+
+/*
+ * The token is the callback's.
+ */
+static JsonActionResult
+take_value(void *arg, char *token, JsonTokenType type)
+{
+	Parser	   *parser = arg;
+	char	  **text = NULL;
+
+	if (parser->field != NULL)
+	{
+		text = find_text(parser->answer, parser->field);
+		if (text != NULL ? type != JSON_TOKEN_STRING :
+			type != JSON_TOKEN_NUMBER ||
+			!read_number(token, &parser->answer->ends_at))
+			parser->is_wrong = true;
+	}
+	parser->field = NULL;
+	if (text != NULL)
+	{
+		wipe(*text);
+		*text = token;
+	}
+	else
+		wipe(token);
+	return JSON_ACTION_DONE;
+}
+
+/*
+ * Where the text of a field belongs; NULL: it is none of ours.
+ */
+static char **
+find_text(RoleAnswer *answer, const char *field)
+{
+	if (strcmp(field, "Code") == 0)
+		return &answer->code;
+	if (strcmp(field, "TmpSecretId") == 0)
+		return &answer->secret_id;
+	if (strcmp(field, "TmpSecretKey") == 0)
+		return &answer->secret_key;
+	if (strcmp(field, "Token") == 0)
+		return &answer->token;
+	return NULL;
+}
 
 static bool
-read_object(char *at, RoleAnswer *answer, const char **code)
-{
-	const char *name;
-
-	at = skip_space(at);
-	if (*at++ != '{')
-		return false;
-	at = skip_space(at);
-	if (*at == '}')
-		return *skip_space(at + 1) == '\0';
-	do
-	{
-		at = read_string(skip_space(at), &name);
-		if (at == NULL)
-			return false;
-		at = skip_space(at);
-		if (*at++ != ':')
-			return false;
-		at = read_field(skip_space(at), name, answer, code);
-		if (at == NULL)
-			return false;
-		at = skip_space(at);
-	} while (*at++ == ',');
-	return at[-1] == '}' && *skip_space(at) == '\0';
-}
-
-/*
- * Read the value of a field, into where it belongs.
- */
-static char *
-read_field(char *at, const char *name, RoleAnswer *answer, const char **code)
-{
-	if (strcmp(name, "ExpiredTime") == 0)
-		return read_number(at, &answer->ends_at);
-	if (strcmp(name, "Code") == 0)
-		return read_string(at, code);
-	if (strcmp(name, "TmpSecretId") == 0)
-		return read_string(at, &answer->secret_id);
-	if (strcmp(name, "TmpSecretKey") == 0)
-		return read_string(at, &answer->secret_key);
-	if (strcmp(name, "Token") == 0)
-		return read_string(at, &answer->token);
-	return skip_value(at, 0);
-}
-
-/*
- * Read a string, which is decoded and terminated where it lies.
- */
-static char *
-read_string(char *at, const char **value)
-{
-	char	   *out;
-
-	if (*at++ != '"')
-		return NULL;
-	*value = out = at;
-	while (*at != '"')
-	{
-		char		c = *at++;
-
-		if ((unsigned char) c < ' ')
-			return NULL;
-		if (c == '\\')
-		{
-			c = read_escape(&at);
-			if (c == '\0')
-				return NULL;
-		}
-		*out++ = c;
-	}
-	*out = '\0';
-	return at + 1;
-}
-
-/*
- * The character that an escape stands for; NUL if it is not valid.  One that
- * is not ASCII becomes a byte that is none: nothing that is wanted has any.
- */
-static char
-read_escape(char **at)
-{
-	static const char escapes[] = "\"\\/bfnrt";
-	static const char meanings[] = "\"\\/\b\f\n\r\t";
-	char		c = *(*at)++;
-	const char *found;
-	int			code = 0;
-
-	if (c == 'u')
-	{
-		for (int i = 0; i < 4; i++)
-		{
-			static const char digits[] = "0123456789abcdef0123456789ABCDEF";
-			const char *digit;
-
-			c = *(*at)++;
-			if (c == '\0' || (digit = strchr(digits, c)) == NULL)
-				return '\0';
-			code = code * 16 + (int) ((digit - digits) % 16);
-		}
-		return code < 0x80 ? (char) code : (char) 0xff;
-	}
-	if (c == '\0' || (found = strchr(escapes, c)) == NULL)
-		return '\0';
-	return meanings[found - escapes];
-}
-
-static char *
-read_number(char *at, int64_t *value)
+read_number(const char *token, int64 *value)
 {
 	char	   *end;
 
-	if (*at < '0' || *at > '9')
-		return NULL;
 	errno = 0;
-	*value = strtoll(at, &end, 10);
-	return errno == 0 ? end : NULL;
+	*value = strtoi64(token, &end, 10);
+	return errno == 0 && *end == '\0' && *value >= 0;
 }
 
-/*
- * Pass over any value.
- */
-static char *
-skip_value(char *at, int depth)
+static void
+wipe(char *text)
 {
-	const char *ignored;
-	char		open = *at;
-	char		close = open == '{' ? '}' : ']';
-	size_t		len;
-
-	if (open == '"')
-		return read_string(at, &ignored);
-	if (open != '{' && open != '[')
-	{
-		len = strspn(at, "abcdefghijklmnopqrstuvwxyzE0123456789+-.");
-		return len > 0 ? at + len : NULL;
-	}
-	if (depth == MAX_DEPTH)
-		return NULL;
-	at = skip_space(at + 1);
-	if (*at == close)
-		return at + 1;
-	for (;;)
-	{
-		if (open == '{')
-		{
-			at = read_string(at, &ignored);
-			if (at == NULL)
-				return NULL;
-			at = skip_space(at);
-			if (*at++ != ':')
-				return NULL;
-			at = skip_space(at);
-		}
-		at = skip_value(at, depth + 1);
-		if (at == NULL)
-			return NULL;
-		at = skip_space(at);
-		if (*at == close)
-			return at + 1;
-		if (*at++ != ',')
-			return NULL;
-		at = skip_space(at);
-	}
-}
-
-static char *
-skip_space(char *at)
-{
-	return at + strspn(at, " \t\r\n");
+	if (text == NULL)
+		return;
+	explicit_bzero(text, strlen(text));
+	pfree(text);
 }

@@ -36,8 +36,6 @@
 
 #include "compat.h"
 #include "config/credentials.h"
-#include "config/seal.h"
-#include "shmem/shared_state.h"
 
 #define ID_VARIABLE		"TENCENTCLOUD_SECRET_ID"
 #define KEY_VARIABLE	"TENCENTCLOUD_SECRET_KEY"
@@ -69,7 +67,6 @@ static const char *const token_variables[] = {
 /* How often to read a file that is changed meanwhile */
 #define MAX_READS		5
 
-static RoleTable *role_table(void);
 static uint64 digest_account(const LiveServer *server,
 							 const Credentials *credentials);
 static void read_user_mapping(const LiveServer *server, Oid role,
@@ -99,19 +96,16 @@ pg_noreturn static void raise_role_failure(const char *problem);
  * The credentials with which a role sends to a server, for a session.
  *
  * Of the machine's role, only a set that was fetched after newer_than, or any
- * if that is 0; it may have to be fetched first, by another process and then by
- * this one, for ROLE_FETCH_TIMEOUT each.  Interrupts are served then.
+ * if that is 0; it may have to be fetched first, for ROLE_FETCH_TIMEOUT, in
+ * which interrupts are served.
  *
  * palloc'd; wipe_credentials() after use.  Raises an error if there are none.
  */
 Credentials *
 credentials_get(const LiveServer *server, Oid role, MonotonicUs newer_than)
 {
-	static uint32 wait_event = 0;
 	RoleWish	wish;
 
-	if (wait_event == 0)
-		wait_event = WaitEventExtensionNew("ScreenshotTaskRole");
 	role_wish(&wish, server);
 	wish.newer_than = newer_than;
 
@@ -123,10 +117,7 @@ credentials_get(const LiveServer *server, Oid role, MonotonicUs newer_than)
 		if (state == ROLE_KNOWN)
 			return credentials;
 		wipe_credentials(credentials);
-		if (state == ROLE_AWAITED)
-			role_wait(role_table(), &wish, wait_event);
-		else
-			fetch_role(&wish);
+		fetch_role(&wish);
 	}
 }
 
@@ -160,7 +151,7 @@ credentials_find(const LiveServer *server, Oid role, const RoleWish *wish,
 				read_file(credentials);
 				break;
 			case FROM_ROLE:
-				*state = role_look(role_table(), wish, credentials, &problem);
+				*state = role_look(wish, credentials, &problem);
 				if (*state == ROLE_FAILED)
 					raise_role_failure(problem);
 				break;
@@ -663,33 +654,8 @@ trim(char *text)
  */
 
 /*
- * The sets of the cluster; without shared memory, those of this session.
- */
-static RoleTable *
-role_table(void)
-{
-	static RoleTable *own = NULL;
-
-	if (shared_state_available())
-		return shared_role_table();
-	if (own == NULL)
-	{
-		RoleTable  *table;
-
-		if (!seal_make_key())
-			ereport(ERROR,
-					(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
-					 errmsg("could not make a key: OpenSSL offers no randomness")));
-		table = MemoryContextAlloc(TopMemoryContext, role_table_size());
-		role_table_init(table);
-		own = table;
-	}
-	return own;
-}
-
-/*
- * Fetch the credentials of the machine's role, unless another process begins
- * to, and wait until that has ended, well or not.
+ * Fetch the credentials of the machine's role, and wait until that has ended,
+ * well or not.
  */
 static void
 fetch_role(const RoleWish *wish)
@@ -704,7 +670,7 @@ fetch_role(const RoleWish *wish)
 		wait_event = WaitEventExtensionNew("ScreenshotTaskRole");
 	if (client == NULL)
 		client = http_client_create(1);
-	if (!role_fetch_begin(role_table(), wish, fetch, &request))
+	if (!role_fetch_begin(wish, fetch, &request))
 		return;
 	PG_TRY();
 	{
@@ -722,7 +688,7 @@ fetch_role(const RoleWish *wish)
 				http_wait(client, MONOTONIC_NEVER, wait_event);
 			}
 			http_reply(*transfer, &reply);
-			more = role_fetch_go_on(role_table(), fetch, &reply, &request);
+			more = role_fetch_go_on(fetch, &reply, &request);
 			http_release(*transfer);
 			*transfer = NULL;
 		}
@@ -730,7 +696,7 @@ fetch_role(const RoleWish *wish)
 	PG_CATCH();
 	{
 		http_release(*transfer);
-		role_fetch_abandon(role_table(), fetch);
+		role_fetch_abandon(fetch);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();

@@ -7,11 +7,8 @@
  * the role's name, and under that name a set of temporary credentials with the
  * time at which they end.
  *
- * A table, in shared memory or in a process alone where there is none, keeps
- * the set of each metadata service.  The sets are sealed: whoever sees the
- * table sees no key.  One process fetches a set, while the others wait for
- * it, or go on with the old one.  It is renewed RENEW_AHEAD before its end, by
- * whoever uses it then.
+ * Each process has a set of its own of each metadata service that it uses.  It
+ * is renewed RENEW_AHEAD before its end, and used as it is meanwhile.
  *
  * The service may hand out a set that ends sooner than that, or the old one
  * once more, or not answer: whatever it does, a set that can be used is used,
@@ -24,13 +21,12 @@
  */
 #include "postgres.h"
 
-#include "storage/condition_variable.h"
-#include "storage/spin.h"
+#include "storage/ipc.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
 #include "config/machine_role.h"
-#include "config/seal.h"
 
 #define METADATA_PATH	"latest/meta-data/cam/security-credentials/"
 
@@ -43,14 +39,9 @@
 /* A set that ends within so many seconds is as good as none. */
 #define MIN_LIFE		5
 
-/* A fetch that has not ended by then never will: its process is gone. */
-#define FETCH_LIMIT		((ROLE_FETCH_TIMEOUT + 1000) * US_PER_MS)
-
-/* id, key and token, each at its longest and with its NUL */
-#define MAX_SET			(256 + 256 + 8193)
 #define MAX_PROBLEM		512
 
-/* What is known of one metadata service, under the table's mutex */
+/* What is known of one metadata service */
 typedef struct RoleEntry
 {
 	char		url[296];		/* of the service; empty: a free entry */
@@ -58,58 +49,31 @@ typedef struct RoleEntry
 	MonotonicUs fetched_at;		/* the set; 0: there is none */
 	int64		ends_at;		/* the set, in Unix seconds */
 	MonotonicUs renew_at;		/* when to fetch the next one */
-	MonotonicUs fetch_until;	/* a fetch is under way until then; 0: none */
+	bool		is_fetching;	/* is a fetch under way? */
 	MonotonicUs failed_at;		/* the last fetch that did; 0: none */
 	char		problem[MAX_PROBLEM];	/* why it did */
-	ConditionVariable fetch_ended;	/* not under the mutex */
-	size_t		sealed_len;
-	unsigned char sealed[MAX_SET + SEAL_OVERHEAD];
+	char	   *secret_id;		/* the set, in TopMemoryContext */
+	char	   *secret_key;
+	char	   *token;
 } RoleEntry;
 
-struct RoleTable
-{
-	slock_t		mutex;
-	RoleEntry	entries[N_ENTRIES];
-};
+static RoleEntry entries[N_ENTRIES];
 
-static RoleEntry *find_entry(RoleTable *table, const char *url);
-static RoleEntry *take_entry(RoleTable *table, const char *url);
+static RoleEntry *find_entry(const char *url);
+static RoleEntry *take_entry(const char *url);
+static void forget_set(RoleEntry *entry);
+static void forget_sets_at_exit(int code, Datum arg);
 static RoleState state_of(const RoleEntry *entry, const RoleWish *wish,
 						  MonotonicUs now, int64 wall);
-static bool open_set(const unsigned char *sealed, size_t sealed_len,
-					 const char *url, Credentials *credentials);
+static void copy_set(const RoleEntry *entry, Credentials *credentials);
 static void make_request(RoleFetch *fetch, HttpRequest *request);
 static const char *read_reply(const RoleFetch *fetch, const HttpReply *reply);
 static const char *take_name(RoleFetch *fetch, const HttpReply *reply);
-static const char *take_set(RoleTable *table, const RoleFetch *fetch,
-							const HttpReply *reply);
+static const char *take_set(const RoleFetch *fetch, const HttpReply *reply);
 static const char *check_set(const RoleAnswer *answer);
-static bool store_set(RoleTable *table, const char *url,
-					  const RoleAnswer *answer);
-static void note_failure(RoleTable *table, const char *url,
-						 const char *problem);
+static void store_set(const char *url, const RoleAnswer *answer);
+static void note_failure(const char *url, const char *problem);
 static int64 wall_seconds(void);
-
-/*
- * Bytes that a table takes.
- */
-Size
-role_table_size(void)
-{
-	return sizeof(RoleTable);
-}
-
-/*
- * Make a table in memory of that size.
- */
-void
-role_table_init(RoleTable *table)
-{
-	memset(table, 0, sizeof(*table));
-	SpinLockInit(&table->mutex);
-	for (int i = 0; i < N_ENTRIES; i++)
-		ConditionVariableInit(&table->entries[i].fetch_ended);
-}
 
 /*
  * Wish for credentials to use with a server: any, and no failure but one that
@@ -135,45 +99,30 @@ role_wish(RoleWish *wish, const LiveServer *server)
  * may be NULL.
  */
 RoleState
-role_look(RoleTable *table, const RoleWish *wish, Credentials *credentials,
-		  char **problem)
+role_look(const RoleWish *wish, Credentials *credentials, char **problem)
 {
-	unsigned char *sealed = palloc(MAX_SET + SEAL_OVERHEAD);
-	size_t		sealed_len = 0;
-	char		reason[MAX_PROBLEM];
-	int64		wall = wall_seconds();
+	RoleEntry  *entry = find_entry(wish->url);
 	MonotonicUs now = monotonic_now();
-	RoleState	state = ROLE_UNKNOWN;
-	RoleEntry  *entry;
+	RoleState	state;
 
-	SpinLockAcquire(&table->mutex);
-	entry = find_entry(table, wish->url);
-	if (entry != NULL)
-	{
-		state = state_of(entry, wish, now, wall);
-		entry->used_at = now;
-		sealed_len = entry->sealed_len;
-		memcpy(sealed, entry->sealed, sealed_len);
-		memcpy(reason, entry->problem, sizeof(reason));
-	}
-	SpinLockRelease(&table->mutex);
-
+	if (entry == NULL)
+		return ROLE_UNKNOWN;
+	entry->used_at = now;
+	state = state_of(entry, wish, now, wall_seconds());
 	if (state == ROLE_FAILED && problem != NULL)
-		*problem = pstrdup(reason);
-	if ((state == ROLE_KNOWN || state == ROLE_DUE) && credentials != NULL &&
-		!open_set(sealed, sealed_len, wish->url, credentials))
-		elog(ERROR, "could not open the sealed credentials of this machine's role");
-	pfree(sealed);
+		*problem = pstrdup(entry->problem);
+	if ((state == ROLE_KNOWN || state == ROLE_DUE) && credentials != NULL)
+		copy_set(entry, credentials);
 	return state;
 }
 
 static RoleEntry *
-find_entry(RoleTable *table, const char *url)
+find_entry(const char *url)
 {
 	for (int i = 0; i < N_ENTRIES; i++)
 	{
-		if (strcmp(table->entries[i].url, url) == 0)
-			return &table->entries[i];
+		if (strcmp(entries[i].url, url) == 0)
+			return &entries[i];
 	}
 	return NULL;
 }
@@ -182,130 +131,97 @@ find_entry(RoleTable *table, const char *url)
  * The entry of a service; if it has none, that which was not used for longest.
  */
 static RoleEntry *
-take_entry(RoleTable *table, const char *url)
+take_entry(const char *url)
 {
-	RoleEntry  *entry = find_entry(table, url);
+	static bool wiped_at_exit = false;
+	RoleEntry  *entry = find_entry(url);
 
 	if (entry != NULL)
 		return entry;
-	entry = &table->entries[0];
+	if (!wiped_at_exit)
+		on_proc_exit(forget_sets_at_exit, (Datum) 0);
+	wiped_at_exit = true;
+	entry = &entries[0];
 	for (int i = 1; i < N_ENTRIES; i++)
 	{
-		if (table->entries[i].used_at < entry->used_at)
-			entry = &table->entries[i];
+		if (entries[i].used_at < entry->used_at)
+			entry = &entries[i];
 	}
+	forget_set(entry);
+	memset(entry, 0, sizeof(*entry));
 	strlcpy(entry->url, url, sizeof(entry->url));
-	entry->used_at = 0;
-	entry->fetched_at = 0;
-	entry->ends_at = 0;
-	entry->renew_at = 0;
-	entry->fetch_until = 0;
-	entry->failed_at = 0;
-	entry->problem[0] = '\0';
-	entry->sealed_len = 0;
 	return entry;
+}
+
+static void
+forget_set(RoleEntry *entry)
+{
+	char	  **const texts[] = {
+		&entry->secret_id, &entry->secret_key, &entry->token
+	};
+
+	for (int i = 0; i < (int) lengthof(texts); i++)
+	{
+		wipe_text(*texts[i]);
+		if (*texts[i] != NULL)
+			pfree(*texts[i]);
+		*texts[i] = NULL;
+	}
+	entry->fetched_at = 0;
+}
+
+static void
+forget_sets_at_exit(int code, Datum arg)
+{
+	(void) code;
+	(void) arg;
+	for (int i = 0; i < N_ENTRIES; i++)
+		forget_set(&entries[i]);
 }
 
 static RoleState
 state_of(const RoleEntry *entry, const RoleWish *wish, MonotonicUs now,
 		 int64 wall)
 {
-	bool		fetching = entry->fetch_until > now;
-
 	if (entry->fetched_at > wish->newer_than &&
 		entry->ends_at - MIN_LIFE > wall)
-		return !fetching && entry->renew_at <= now ? ROLE_DUE : ROLE_KNOWN;
+		return !entry->is_fetching && entry->renew_at <= now ? ROLE_DUE : ROLE_KNOWN;
 	if (entry->failed_at > wish->since)
 		return ROLE_FAILED;
-	return fetching ? ROLE_AWAITED : ROLE_UNKNOWN;
+	return entry->is_fetching ? ROLE_AWAITED : ROLE_UNKNOWN;
 }
 
-static bool
-open_set(const unsigned char *sealed, size_t sealed_len, const char *url,
-		 Credentials *credentials)
+static void
+copy_set(const RoleEntry *entry, Credentials *credentials)
 {
-	char	   *plain = palloc(MAX_SET);
-	bool		opened = seal_open(sealed, sealed_len, url, plain);
-
-	if (opened)
-	{
-		const char *id = plain;
-		const char *key = id + strlen(id) + 1;
-		const char *token = key + strlen(key) + 1;
-
-		credentials->secret_id = pstrdup(id);
-		credentials->secret_key = pstrdup(key);
-		credentials->token = pstrdup(token);
-		/* Each set has an id of its own; the account is always the same. */
-		credentials->source_name = psprintf("role of %s", url);
-	}
-	explicit_bzero(plain, MAX_SET);
-	pfree(plain);
-	return opened;
+	credentials->secret_id = pstrdup(entry->secret_id);
+	credentials->secret_key = pstrdup(entry->secret_key);
+	credentials->token = pstrdup(entry->token);
+	/* Each set has an id of its own; the account is always the same. */
+	credentials->source_name = psprintf("role of %s", entry->url);
 }
 
 /*
- * Wait until the fetch that is under way has ended, if there is one.
- *
- * Interrupts are served, and so may raise an error.
- */
-void
-role_wait(RoleTable *table, const RoleWish *wish, uint32 wait_event_info)
-{
-	RoleEntry  *entry;
-
-	SpinLockAcquire(&table->mutex);
-	entry = find_entry(table, wish->url);
-	SpinLockRelease(&table->mutex);
-	if (entry == NULL)
-		return;
-
-	ConditionVariablePrepareToSleep(&entry->fetch_ended);
-	for (;;)
-	{
-		MonotonicUs now = monotonic_now();
-		MonotonicUs until;
-
-		SpinLockAcquire(&table->mutex);
-		until = strcmp(entry->url, wish->url) == 0 ? entry->fetch_until : 0;
-		SpinLockRelease(&table->mutex);
-		if (until <= now ||
-			ConditionVariableTimedSleep(&entry->fetch_ended,
-										monotonic_wait_ms(now, until),
-										wait_event_info))
-			break;
-	}
-	ConditionVariableCancelSleep();
-}
-
-/*
- * Begin to fetch what is wished for, unless another process has: then this
- * returns false, and it is worth to look again.
+ * Begin to fetch what is wished for, unless it is there by now, or has failed:
+ * then this returns false, and it is worth to look again.  The worker begins
+ * none while one is under way; a call from one of its triggers cannot wait for
+ * that.
  *
  * *request is to be sent, within ROLE_FETCH_TIMEOUT, and its strings are
  * *fetch's.  role_fetch_go_on() or role_fetch_abandon() must follow.
  */
 bool
-role_fetch_begin(RoleTable *table, const RoleWish *wish, RoleFetch *fetch,
-				 HttpRequest *request)
+role_fetch_begin(const RoleWish *wish, RoleFetch *fetch, HttpRequest *request)
 {
-	int64		wall = wall_seconds();
 	MonotonicUs now = monotonic_now();
-	RoleEntry  *entry;
-	RoleState	state;
+	RoleEntry  *entry = take_entry(wish->url);
+	RoleState	state = state_of(entry, wish, now, wall_seconds());
 
-	SpinLockAcquire(&table->mutex);
-	entry = take_entry(table, wish->url);
-	state = state_of(entry, wish, now, wall);
-	if (state == ROLE_DUE || state == ROLE_UNKNOWN)
-	{
-		entry->used_at = now;
-		entry->fetch_until = now + FETCH_LIMIT;
-		entry->renew_at = now + RENEW_PAUSE * US_PER_SECOND;
-	}
-	SpinLockRelease(&table->mutex);
-	if (state != ROLE_DUE && state != ROLE_UNKNOWN)
+	if (state == ROLE_KNOWN || state == ROLE_FAILED)
 		return false;
+	entry->used_at = now;
+	entry->is_fetching = true;
+	entry->renew_at = now + RENEW_PAUSE * US_PER_SECOND;
 
 	fetch->wish = *wish;
 	fetch->give_up_at = now + ROLE_FETCH_TIMEOUT * US_PER_MS;
@@ -341,7 +257,7 @@ make_request(RoleFetch *fetch, HttpRequest *request)
  * ended, well or not: look what there is.  Raises nothing but out of memory.
  */
 bool
-role_fetch_go_on(RoleTable *table, RoleFetch *fetch, const HttpReply *reply,
+role_fetch_go_on(RoleFetch *fetch, const HttpReply *reply,
 				 HttpRequest *request)
 {
 	const char *problem = read_reply(fetch, reply);
@@ -356,9 +272,9 @@ role_fetch_go_on(RoleTable *table, RoleFetch *fetch, const HttpReply *reply,
 		}
 	}
 	else if (problem == NULL)
-		problem = take_set(table, fetch, reply);
+		problem = take_set(fetch, reply);
 	if (problem != NULL)
-		note_failure(table, fetch->wish.url, problem);
+		note_failure(fetch->wish.url, problem);
 	return false;
 }
 
@@ -389,29 +305,19 @@ take_name(RoleFetch *fetch, const HttpReply *reply)
 }
 
 static const char *
-take_set(RoleTable *table, const RoleFetch *fetch, const HttpReply *reply)
+take_set(const RoleFetch *fetch, const HttpReply *reply)
 {
-	char	   *body = palloc(reply->body_len + 1);
 	RoleAnswer	answer;
-	const char *volatile problem = NULL;
+	const char *problem = role_read_set(reply->body, reply->body_len, &answer);
 
-	memcpy(body, reply->body, reply->body_len + 1);
-	PG_TRY();
-	{
-		problem = role_read_set(body, reply->body_len, &answer);
-		if (problem == NULL)
-			problem = check_set(&answer);
-		if (problem == NULL && !store_set(table, fetch->wish.url, &answer))
-			problem = "gives credentials that OpenSSL could not seal";
-		if (problem != NULL)
-			problem = psprintf("\"%s\" %s", fetch->wish.host, problem);
-	}
-	PG_FINALLY();
-	{
-		explicit_bzero(body, reply->body_len);
-		pfree(body);
-	}
-	PG_END_TRY();
+	if (problem == NULL)
+		problem = check_set(&answer);
+	if (problem == NULL)
+		store_set(fetch->wish.url, &answer);
+	else
+		problem = psprintf("\"%s\" %s", fetch->wish.host, problem);
+	role_wipe_answer(&answer);
+	explicit_bzero(unconstify(char *, reply->body), reply->body_len);
 	return problem;
 }
 
@@ -439,51 +345,27 @@ check_set(const RoleAnswer *answer)
 }
 
 /*
- * Seal a set, and make it that of its service.  Returns false if OpenSSL
- * fails.
+ * Make a set that of its service.
  */
-static bool
-store_set(RoleTable *table, const char *url, const RoleAnswer *answer)
+static void
+store_set(const char *url, const RoleAnswer *answer)
 {
-	const char *parts[] = {answer->secret_id, answer->secret_key, answer->token};
-	char	   *plain = palloc(MAX_SET);
-	unsigned char *sealed = palloc(MAX_SET + SEAL_OVERHEAD);
-	size_t		len = 0;
-	bool		is_sealed;
+	RoleEntry  *entry = take_entry(url);
+	MonotonicUs now = monotonic_now();
 	int64		life = answer->ends_at - wall_seconds();
-	MonotonicUs now;
-	RoleEntry  *entry;
 
-	for (int i = 0; i < (int) lengthof(parts); i++)
-	{
-		size_t		part_len = strlen(parts[i]) + 1;
-
-		memcpy(plain + len, parts[i], part_len);
-		len += part_len;
-	}
-	is_sealed = seal(plain, len, url, sealed);
-	explicit_bzero(plain, len);
-	pfree(plain);
-	if (!is_sealed)
-		return false;
-
-	now = monotonic_now();
 	/* "for ever" is no number of microseconds */
 	life = Min(life, 365 * SECS_PER_DAY);
-	SpinLockAcquire(&table->mutex);
-	entry = take_entry(table, url);
+	forget_set(entry);
+	entry->secret_id = MemoryContextStrdup(TopMemoryContext, answer->secret_id);
+	entry->secret_key = MemoryContextStrdup(TopMemoryContext, answer->secret_key);
+	entry->token = MemoryContextStrdup(TopMemoryContext, answer->token);
 	entry->used_at = now;
 	entry->fetched_at = now;
 	entry->ends_at = answer->ends_at;
 	entry->renew_at = now +
 		Max(life - RENEW_AHEAD, RENEW_PAUSE) * US_PER_SECOND;
-	entry->fetch_until = 0;
-	entry->sealed_len = len + SEAL_OVERHEAD;
-	memcpy(entry->sealed, sealed, entry->sealed_len);
-	SpinLockRelease(&table->mutex);
-	ConditionVariableBroadcast(&entry->fetch_ended);
-	pfree(sealed);
-	return true;
+	entry->is_fetching = false;
 }
 
 /*
@@ -491,21 +373,15 @@ store_set(RoleTable *table, const char *url, const RoleAnswer *answer)
  * can be used, it is the log's matter.
  */
 static void
-note_failure(RoleTable *table, const char *url, const char *problem)
+note_failure(const char *url, const char *problem)
 {
-	int64		wall = wall_seconds();
-	int64		ends_in;
-	RoleEntry  *entry;
+	RoleEntry  *entry = take_entry(url);
+	int64		ends_in = entry->fetched_at == 0 ? 0 :
+		entry->ends_at - wall_seconds();
 
-	SpinLockAcquire(&table->mutex);
-	entry = take_entry(table, url);
-	entry->fetch_until = 0;
+	entry->is_fetching = false;
 	entry->failed_at = monotonic_now();
 	strlcpy(entry->problem, problem, sizeof(entry->problem));
-	ends_in = entry->fetched_at != 0 ? entry->ends_at - wall : 0;
-	SpinLockRelease(&table->mutex);
-	ConditionVariableBroadcast(&entry->fetch_ended);
-
 	if (ends_in > MIN_LIFE)
 		ereport(LOG,
 				(errmsg("could not renew the credentials of this machine's role: %s",
@@ -518,17 +394,12 @@ note_failure(RoleTable *table, const char *url, const char *problem)
  * A fetch was given up, and has neither succeeded nor failed.
  */
 void
-role_fetch_abandon(RoleTable *table, const RoleFetch *fetch)
+role_fetch_abandon(const RoleFetch *fetch)
 {
-	RoleEntry  *entry;
+	RoleEntry  *entry = find_entry(fetch->wish.url);
 
-	SpinLockAcquire(&table->mutex);
-	entry = find_entry(table, fetch->wish.url);
 	if (entry != NULL)
-		entry->fetch_until = 0;
-	SpinLockRelease(&table->mutex);
-	if (entry != NULL)
-		ConditionVariableBroadcast(&entry->fetch_ended);
+		entry->is_fetching = false;
 }
 
 static int64

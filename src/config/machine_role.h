@@ -14,8 +14,6 @@
 /* How long a fetch may take, in milliseconds */
 #define ROLE_FETCH_TIMEOUT	2000
 
-typedef struct RoleTable RoleTable;
-
 /* Which credentials are wanted */
 typedef struct RoleWish
 {
@@ -33,7 +31,7 @@ typedef enum RoleState
 	ROLE_KNOWN,					/* a set, to be used */
 	ROLE_DUE,					/* likewise; it is time to fetch the next one */
 	ROLE_UNKNOWN,				/* none: one must be fetched */
-	ROLE_AWAITED,				/* none: another process is fetching one */
+	ROLE_AWAITED,				/* none: one is being fetched */
 	ROLE_FAILED					/* none: it could not be fetched */
 } RoleState;
 
@@ -46,18 +44,13 @@ typedef struct RoleFetch
 	char		url[512];		/* of the request */
 } RoleFetch;
 
-extern Size role_table_size(void);
-extern void role_table_init(RoleTable *table);
-
 extern void role_wish(RoleWish *wish, const LiveServer *server);
-extern RoleState role_look(RoleTable *table, const RoleWish *wish,
-						   Credentials *credentials, char **problem);
-extern void role_wait(RoleTable *table, const RoleWish *wish,
-					  uint32 wait_event_info);
-extern bool role_fetch_begin(RoleTable *table, const RoleWish *wish,
-							 RoleFetch *fetch, HttpRequest *request);
-extern bool role_fetch_go_on(RoleTable *table, RoleFetch *fetch,
-							 const HttpReply *reply, HttpRequest *request);
-extern void role_fetch_abandon(RoleTable *table, const RoleFetch *fetch);
+extern RoleState role_look(const RoleWish *wish, Credentials *credentials,
+						   char **problem);
+extern bool role_fetch_begin(const RoleWish *wish, RoleFetch *fetch,
+							 HttpRequest *request);
+extern bool role_fetch_go_on(RoleFetch *fetch, const HttpReply *reply,
+							 HttpRequest *request);
+extern void role_fetch_abandon(const RoleFetch *fetch);
 
 #endif							/* SCREENSHOT_TASK_MACHINE_ROLE_H */

@@ -2,11 +2,10 @@
  *
  * shared_state.c
  *	  What the processes of a cluster share: which databases have a worker,
- *	  who is to be woken, the rate limits, statistics, and sealed credentials
+ *	  who is to be woken, the rate limits, and statistics
  *
- * There are no pointers in here, and no secrets but those that are sealed with
- * a key that is not; and nothing in here is needed after a restart: the tables
- * of the databases hold all that counts.
+ * There are no pointers in here, and no secrets; and nothing in here is needed
+ * after a restart: the tables of the databases hold all that counts.
  *
  * A database takes a place when the launcher starts, when the extension is
  * created in it, or with its first request.  A place whose worker found no
@@ -75,15 +74,12 @@ typedef struct SharedState
 	ConditionVariable worker_left;	/* some worker has ended */
 	pg_atomic_uint32 refused;	/* has a database been refused a place? */
 	DatabasePlace databases[MAX_DATABASES];
-	/* The rate limits follow, at RATE_TABLE_OFFSET, the credentials, and the
-	 * statistics. */
+	/* The rate limits follow, at RATE_TABLE_OFFSET, and the statistics. */
 } SharedState;
 
 #define RATE_TABLE_OFFSET	MAXALIGN(sizeof(SharedState))
-#define ROLE_TABLE_OFFSET \
-	(RATE_TABLE_OFFSET + MAXALIGN(rate_table_size(RATE_WINDOWS)))
 #define STAT_TABLE_OFFSET \
-	(ROLE_TABLE_OFFSET + MAXALIGN(role_table_size()))
+	(RATE_TABLE_OFFSET + MAXALIGN(rate_table_size(RATE_WINDOWS)))
 
 static shmem_request_hook_type previous_request_hook = NULL;
 static shmem_startup_hook_type previous_startup_hook = NULL;
@@ -161,7 +157,6 @@ start_up(void)
 			ConditionVariableInit(&state->databases[i].news);
 		}
 		rate_table_init(shared_rate_table(), RATE_WINDOWS, WORKER_WINDOWS);
-		role_table_init(shared_role_table());
 		stat_table_init(shared_stat_table());
 	}
 	LWLockRelease(AddinShmemInitLock);
@@ -183,15 +178,6 @@ RateTable *
 shared_rate_table(void)
 {
 	return (RateTable *) ((char *) state + RATE_TABLE_OFFSET);
-}
-
-/*
- * The credentials of the machine's role.  Only if shared_state_available().
- */
-RoleTable *
-shared_role_table(void)
-{
-	return (RoleTable *) ((char *) state + ROLE_TABLE_OFFSET);
 }
 
 /*

@@ -2,7 +2,7 @@
  *
  * shared_state.h
  *	  What the processes of a cluster share: which databases have a worker,
- *	  who is to be woken, the rate limits, statistics, and sealed credentials
+ *	  who is to be woken, the rate limits, and statistics
  *
  *-------------------------------------------------------------------------
  */
@@ -11,7 +11,6 @@
 
 #include "storage/condition_variable.h"
 
-#include "config/machine_role.h"
 #include "net/rate_limit.h"
 #include "shmem/activity.h"
 #include "shmem/statistics.h"
@@ -43,7 +42,6 @@ typedef struct DatabaseStatus
 extern void shared_state_init(void);
 extern bool shared_state_available(void);
 extern RateTable *shared_rate_table(void);
-extern RoleTable *shared_role_table(void);
 extern StatTable *shared_stat_table(void);
 extern LWLock *shared_stat_lock(void);
 extern void require_shared_state(void);

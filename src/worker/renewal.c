@@ -15,12 +15,9 @@
 #include "utils/memutils.h"
 
 #include "compat.h"
-#include "shmem/shared_state.h"
+#include "config/machine_role.h"
 #include "worker/dispatch.h"
 #include "worker/renewal.h"
-
-/* How often to look whether another process has ended its fetch */
-#define LOOK_AGAIN			(100 * US_PER_MS)
 
 /* A fetch under way */
 typedef struct Renewal
@@ -28,9 +25,6 @@ typedef struct Renewal
 	Job			job;
 	RoleFetch	fetch;
 } Renewal;
-
-static int	n_renewals = 0;		/* under way */
-static MonotonicUs look_at = MONOTONIC_NEVER;	/* when to look again */
 
 static void begin(const RoleWish *wish);
 static void on_reply(Job *job, const HttpReply *reply);
@@ -44,7 +38,6 @@ renew_credentials(void)
 {
 	dlist_iter	iter;
 
-	look_at = MONOTONIC_NEVER;
 	dlist_foreach(iter, &lanes)
 	{
 		Lane	   *lane = dlist_container(Lane, node, iter.cur);
@@ -52,26 +45,15 @@ renew_credentials(void)
 
 		if (!lane->wants_set)
 			continue;
-		state = role_look(shared_role_table(), &lane->wish, NULL, NULL);
+		state = role_look(&lane->wish, NULL, NULL);
 		if ((state == ROLE_DUE || state == ROLE_UNKNOWN) &&
 			dispatch_room() > 0)
 			begin(&lane->wish);
-		if (state == ROLE_AWAITED && n_renewals == 0)
-			look_at = monotonic_now() + LOOK_AGAIN;
 		if (state == ROLE_KNOWN)
 			lane->wants_set = false;
 		if (state == ROLE_KNOWN || state == ROLE_FAILED)
 			lane->waits_until = 0;
 	}
-}
-
-/*
- * When there is something to do next, if no job ends before.
- */
-MonotonicUs
-renewal_next_event(void)
-{
-	return look_at;
 }
 
 static void
@@ -80,17 +62,14 @@ begin(const RoleWish *wish)
 	Renewal    *renewal = MemoryContextAllocZero(TopMemoryContext,
 												 sizeof(Renewal));
 
-	if (!role_fetch_begin(shared_role_table(), wish, &renewal->fetch,
-						  &renewal->job.http))
+	if (!role_fetch_begin(wish, &renewal->fetch, &renewal->job.http))
 	{
-		look_at = monotonic_now() + LOOK_AGAIN;
 		pfree(renewal);
 		return;
 	}
 	renewal->job.ended = on_reply;
 	renewal->job.permit.leave_by = MONOTONIC_NEVER;
 	dispatch_add(&renewal->job);
-	n_renewals++;
 }
 
 /*
@@ -101,12 +80,10 @@ on_reply(Job *job, const HttpReply *reply)
 {
 	Renewal    *renewal = (Renewal *) job;
 
-	if (role_fetch_go_on(shared_role_table(), &renewal->fetch, reply,
-						 &renewal->job.http))
+	if (role_fetch_go_on(&renewal->fetch, reply, &renewal->job.http))
 	{
 		dispatch_add(&renewal->job);
 		return;
 	}
-	n_renewals--;
 	pfree(renewal);
 }

@@ -8,9 +8,6 @@
 #ifndef SCREENSHOT_TASK_RENEWAL_H
 #define SCREENSHOT_TASK_RENEWAL_H
 
-#include "util/monotonic.h"
-
 extern void renew_credentials(void);
-extern MonotonicUs renewal_next_event(void);
 
 #endif							/* SCREENSHOT_TASK_RENEWAL_H */

@@ -1316,6 +1316,5 @@ next_event(void)
 	next = Min(next, count_at);
 	if (!yielding)
 		next = Min(next, Min(expiry_next_event(), removal_next_event()));
-	next = Min(next, renewal_next_event());
 	return Min(next, stuck_retry_at);
 }

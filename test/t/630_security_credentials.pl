@@ -46,23 +46,26 @@ for my $server (qw(env file role))
 }
 $node->safe_psql('postgres', 'GRANT USAGE ON FOREIGN SERVER env, file, role TO app');
 
-# Nobody has the role's credentials yet, and all want them while one fetches them.
+# Each process has a set of its own, with one fetch, however many of its calls and roles want it at once.
 $api->set_metadata(delay => 0.4);
-my @sessions = map { $node->begin(call_sql(server => 'role', stream_name => 'many'), user => 'app') } 1 .. SESSIONS;
-$node->safe_psql('postgres', insert_sql(server => 'role', stream_name => 'many'));
+my @sessions = map { $node->begin(call_sql(server => 'role', stream_name => 'many') x 2, user => 'app') } 1 .. SESSIONS;
+$node->safe_psql('postgres', 'GRANT app TO postgres;' . insert_sql(server => 'role', stream_name => 'many') . 'SET ROLE app;' . insert_sql(server => 'role', stream_name => 'many', rows => 3));
 is_deeply([ map { $_->end->{error} } @sessions ], [ (undef) x SESSIONS ], 'role: many sessions at once');
-ok($node->wait_for_table("status = 'created'"), 'role: and the worker');
-is_deeply([ map { $_->{asked} } $api->metadata_requests ], [qw(name set)], 'role: what one has fetched serves all');
-is($api->requests(secret_id => 'AKIDROLE1', outcome => 'TaskId'), SESSIONS + 1, 'role: the API takes it');
+ok($node->wait_for_table("status = 'created'"), 'role: and the worker, for two roles');
+is(scalar $api->metadata_requests(asked => $_), SESSIONS + 1, "role: each asks for its $_ once") for qw(name set);
+my %signed;
+$signed{ $_->{secret_id} }++ for $api->requests(stream_name => 'many', outcome => 'TaskId');
+is_deeply([ sort { $a <=> $b } values %signed ], [ (2) x SESSIONS, 4 ], 'role: and the API takes it');
 
 $api->set_metadata;
-my %id = (env => $env[0], file => $file[0], role => 'AKIDROLE1');
+my %id = (env => qr/^$env[0]$/, file => qr/^$file[0]$/, role => qr/^AKIDROLE\d+$/);
 for my $server (sort keys %id)
 {
 	is_deeply($node->try(call_sql(server => $server, stream_name => 'call'), user => 'app')->{error}, undef, "$server: a call");
 	is_deeply($node->try(insert_sql(server => $server, stream_name => 'row'), user => 'app')->{error}, undef, "$server: a row");
 	ok($node->wait_for_table("status = 'created'", where => "server = '$server'"), "$server: the worker");
-	is($api->requests(secret_id => $id{$server}, stream_name => $_, outcome => 'TaskId'), 1, "$server: a $_ is sent with it") for qw(call row);
+	my @sent = grep { $_->{secret_id} =~ $id{$server} } map { $api->requests(stream_name => $_, outcome => 'TaskId') } qw(call row);
+	is_deeply([ map { $_->{stream_name} } @sent ], [qw(call row)], "$server: both are sent with it");
 	my $preview = $node->try(call_sql(server => $server) =~ s/create_/preview_/r, user => 'app');
 	is_deeply($preview->{error}, undef, "$server: a preview");
 	unlike(join("\n", map { @$_ } @{ $preview->{rows} }), $secret, "$server: which shows no secret");
@@ -195,21 +198,22 @@ $node->safe_psql('postgres', 'ALTER SERVER env OWNER TO postgres');
 
 # ------------------------------------------------------------------------------------- TokenFailure
 
-my %newer = (role => 'AKIDROLE2', file => $file[0], env => $env[0]);
-for my $server (sort keys %newer)
+for my $server (sort keys %id)
 {
 	my @before = $api->metadata_requests(asked => 'set');
 
 	$api->order(fault => 'error=AuthFailure.TokenFailure', stream => "token call $server", times => 1);
 	is_deeply($node->try(call_sql(server => $server, stream_name => "token call $server"))->{error}, undef, "$server: a call whose token is refused once");
-	is_deeply([ map { [ @$_{qw(outcome secret_id)} ] } $api->requests(stream_name => "token call $server") ],
-		[ [ 'AuthFailure.TokenFailure', $id{$server} ], [ 'TaskId', $newer{$server} ] ], "$server: is sent once more");
-	is($api->metadata_requests(asked => 'set') - @before, $server eq 'role' ? 1 : 0, "$server: with what was read anew");
+	my ($first, $second) = $api->requests(stream_name => "token call $server");
+	is_deeply([ map { $_->{outcome} } $first, $second ], [ 'AuthFailure.TokenFailure', 'TaskId' ], "$server: is sent once more");
+	is($first->{secret_id} eq $second->{secret_id}, $server ne 'role', "$server: with what was read anew");
+	is($api->metadata_requests(asked => 'set') - @before, $server eq 'role' ? 2 : 0, "$server: once more than before the first");
 	is($api->ledger(stream_name => "token call $server"), 1, "$server: it was done once");
 }
 $api->order(fault => 'error=AuthFailure.TokenFailure', stream => 'token twice', times => 2);
 fails($node->try(call_sql(server => 'role', stream_name => 'token twice')), '28000', qr/^server "role" refused the credentials for CreateScreenshotTask$/, 'role: refused twice');
-is_deeply([ map { $_->{secret_id} } $api->requests(stream_name => 'token twice') ], [qw(AKIDROLE2 AKIDROLE3)], 'role: it was tried twice');
+my @twice = map { $_->{secret_id} } $api->requests(stream_name => 'token twice');
+is(@twice == 2 && $twice[0] ne $twice[1], 1, 'role: it was tried twice');
 
 # A row: no pause, and a new set.  Many rows that are under way together: one task each.
 for my $server (qw(role file))
@@ -245,20 +249,32 @@ is(keys %used, 3, 'role: with another set each time');
 
 # ------------------------------------------------------------------------------------------ Renewal
 
-# 300 s before a set ends it is renewed, be it by a session or by the worker; but fetches are 10 s apart.
-my $machine = LiveApi->new('--metadata');
-$machine->set_metadata(lives => [ 305, 305, 3600 ]);
-$node->add_server('machine', $machine, %options, credentials => 'role', metadata_endpoint => $machine->metadata_endpoint);
+# 300 s before a set ends it is renewed, by a session and by the worker; but fetches are 10 s apart.
 my @errors;
-ok(wait_until(sub { call_machine('machine'); $machine->requests(secret_id => 'AKIDROLE2') > 0 }), 'renewal: by a session');
-ok(wait_until(sub { $node->safe_psql('postgres', insert_sql(server => 'machine')); $machine->requests(secret_id => 'AKIDROLE3') > 0 }), 'renewal: by the worker');
-call_machine('machine') for 1 .. 5;
-is_deeply(\@errors, [], 'renewal: no call fails');
-ok($node->wait_for_table("status = 'created' AND attempts = 1"), 'renewal: and no row');
-is($machine->metadata_requests(asked => 'set'), 3, 'renewal: none too many');
-cmp_ok(least_distance($machine), '>', 9.5, 'renewal: nor too soon');
-is($machine->requests(outcome => 'TaskId'), scalar $machine->requests, 'renewal: the API refuses none');
+my $caller = Caller->new($node);
+my @machines;
+for my $way ([ session => sub { call_machine($_[0]) } ], [ worker => sub { $node->safe_psql('postgres', insert_sql(server => $_[0])) } ])
+{
+	my ($by, $use) = @$way;
+	my $machine = LiveApi->new('--metadata');
+
+	push @machines, $machine;
+	$machine->set_metadata(lives => [ 305, 305, 3600 ]);
+	$node->add_server("machine_$by", $machine, %options, credentials => 'role', metadata_endpoint => $machine->metadata_endpoint);
+	for my $id ('AKIDROLE2', 'AKIDROLE3')
+	{
+		ok(wait_until(sub { $use->("machine_$by"); $machine->requests(secret_id => $id) > 0 }), "renewal by the $by: $id");
+	}
+	$use->("machine_$by") for 1 .. 5;
+	ok($node->wait_for_table("status = 'created' AND attempts = 1"), "renewal by the $by: no row fails");
+	is_deeply(\@errors, [], "renewal by the $by: and no call");
+	is($machine->metadata_requests(asked => 'set'), 3, "renewal by the $by: none too many");
+	cmp_ok(least_distance($machine), '>', 9.5, "renewal by the $by: nor too soon");
+	is($machine->requests(outcome => 'TaskId'), scalar $machine->requests, "renewal by the $by: the API refuses none");
+}
 ok($node->log_text !~ qr/could not renew/, 'renewal: nothing to complain of');
+is_deeply([ grep_memory($caller->run('SELECT pg_backend_pid()') =~ s/\D//gr, 'p', map { "roleKeyNobodyMaySee$_" } 1 .. 3) ], [ 0, 0, 1 ],
+	'renewal: the session has the last set, and nothing of those before');
 
 # A service that hands out what ends sooner is not asked all the time.  If it fails, the old set is used.
 my $poor = LiveApi->new('--metadata');
@@ -353,7 +369,7 @@ is($faulty->ledger(stream_name => 'held'), 1, 'nor done twice');
 
 # What "poor" had was good for a minute, which may be over.
 $poor->set_metadata;
-my $session = $node->begin(join '', map { call_sql(server => $_) } qw(env file role machine poor faulty));
+my $session = $node->begin(join '', map { call_sql(server => $_) } qw(env file role machine_session poor faulty));
 is_deeply($session->end->{error}, undef, 'all are used once more');
 my $idle = $node->begin(join('', map { call_sql(server => $_) } qw(file role)) . "SELECT pg_sleep(600) AS idle");
 ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'"), 'a session that has used them');
@@ -362,12 +378,12 @@ unlike($node->safe_psql('postgres', 'SELECT * FROM pg_stat_activity'), $secret, 
 for my $process (worker => $node->worker_pid, session => $pid)
 {
 	next if $process =~ /\D/;
-	my ($metadata, $seen) = grep_memory($process, 's', $api->metadata_endpoint, 'NobodyMaySee');
+	my ($library, $seen) = grep_memory($process, 's', 'screenshot_task', 'NobodyMaySee');
 
-	is($metadata > 0, 1, "process $process: the shared memory is looked through");
+	is($library > 0, 1, "process $process: the shared memory is looked through");
 	is($seen, 0, "process $process: there is no secret in it");
-	($metadata, $seen) = grep_memory($process, 'p', 'screenshot_task', 'fileKeyNobodyMaySee');
-	is($metadata > 0, 1, "process $process: its own memory is looked through");
+	($library, $seen) = grep_memory($process, 'p', 'screenshot_task', 'fileKeyNobodyMaySee');
+	is($library > 0, 1, "process $process: its own memory is looked through");
 	is($seen, 0, "process $process: the file's key is not in it");
 }
 $node->safe_psql('postgres', "CHECKPOINT; SELECT pg_terminate_backend($pid)");
@@ -378,6 +394,7 @@ ok($node->log_text !~ $secret, 'not in the log');
 
 # ------------------------------------------------------------- Neither variables nor shared memory
 
+$caller->end;
 $node->stop;
 my $home = PostgreSQL::Test::Utils::tempdir('home');
 delete @ENV{ @variables, 'TENCENTCLOUD_CREDENTIALS_FILE' };
@@ -436,18 +453,20 @@ for my $first (0 .. $#tokens)
 	is_deeply($plain->try(call_sql(server => 'env'))->{error}, undef, "a token in $tokens[$first]");
 }
 ok($plain->log_text !~ $secret, 'nor does the log');
-is($_->complaints, '', 'the stand-in has nothing to complain of') for $api, $machine, $poor, $faulty;
+is($_->complaints, '', 'the stand-in has nothing to complain of') for $api, @machines, $poor, $faulty;
 
 done_testing();
 
 # ------------------------------------------------------------------------------------------- Helpers
 
+# In a session that stays, and keeps what it has fetched
 sub call_machine
 {
 	my ($server) = @_;
-	my $failure = $node->try(call_sql(server => $server))->{error};
+	my $error = $caller->run("DO \$\$ BEGIN PERFORM " . (call_sql(server => $server) =~ s/^SELECT \* FROM (.*);\n/$1/r)
+		  . "; EXCEPTION WHEN OTHERS THEN RAISE WARNING '%', SQLERRM; END \$\$");
 
-	push @errors, $failure if $failure;
+	push @errors, $error if $error ne '';
 	return;
 }
 
@@ -515,4 +534,35 @@ sub fails
 	is($failure->{sqlstate}, $sqlstate, "$what: SQLSTATE");
 	like($failure->{message} // '', $message, "$what: message");
 	return $failure;
+}
+
+# A session that stays
+package Caller;
+
+sub new
+{
+	my ($class, $server) = @_;
+	my $self = bless { in => '', out => '' }, $class;
+
+	$self->{psql} = IPC::Run::start([ 'psql', '-XAtq', '-d', $server->connstr('postgres') ], '<', \$self->{in}, '>', \$self->{out}, '2>&1');
+	return $self;
+}
+
+# Run SQL; returns what is said of it.
+sub run
+{
+	my ($self, $sql) = @_;
+
+	$self->{in} = "$sql;\n\\echo done\n";
+	$self->{psql}->pump until $self->{out} =~ s/(.*)done\n//s;
+	return $1;
+}
+
+sub end
+{
+	my ($self) = @_;
+
+	$self->{in} = "\\q\n";
+	$self->{psql}->finish;
+	return;
 }
