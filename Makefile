@@ -17,9 +17,9 @@ OBJS = \
 	src/config/server.o \
 	src/config/trust.o \
 	src/net/endpoint.o \
-	src/net/http.o \
 	src/net/http_client.o \
 	src/net/http_pool.o \
+	src/net/http_run.o \
 	src/net/http_socket.o \
 	src/net/http_transfer.o \
 	src/net/rate_limit.o \

@@ -4,8 +4,8 @@
  *	  What the files of the HTTP client know of each other
  *
  * http_client.c	a client, and the descriptors that it takes
- * http.c			transfers from their start to their end: waiting, time-outs
  * http_pool.c		the connections of a server: a libcurl multi handle each
+ * http_run.c		transfers from their start to their end: waiting, time-outs
  * http_socket.c	sockets, and the epoll descriptor that watches them
  * http_transfer.c	a transfer's options, callbacks, and what went wrong with it
  *

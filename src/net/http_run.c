@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * http.c
+ * http_run.c
  *	  HTTP requests that wait on a latch: libcurl's multi interface on a
  *	  WaitEventSet
  *
