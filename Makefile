@@ -43,6 +43,7 @@ OBJS = \
 	src/table/request_table.o \
 	src/util/legible.o \
 	src/util/spi_row.o \
+	src/worker/background_worker.o \
 	src/worker/database.o \
 	src/worker/dispatch.o \
 	src/worker/expiry.o \

@@ -56,7 +56,7 @@
 #include "table/request_queue.h"
 #include "table/request_table.h"
 #include "util/spi_row.h"
-#include "worker/worker.h"
+#include "worker/background_worker.h"
 
 /* How often a reference may be found to be taken, by a row that then is gone */
 #define MAX_TURNS			10

@@ -43,9 +43,9 @@
 #include "compat.h"
 #include "shmem/shared_state.h"
 #include "util/monotonic.h"
+#include "worker/background_worker.h"
 #include "worker/database.h"
 #include "worker/launcher.h"
-#include "worker/worker.h"
 
 /* A worker that ran this long was well: its next failure is a first one. */
 #define WELL_AFTER			(60 * US_PER_SECOND)

@@ -46,6 +46,7 @@
 #include "table/refusal.h"
 #include "table/request_queue.h"
 #include "util/crash_point.h"
+#include "worker/background_worker.h"
 #include "worker/database.h"
 #include "worker/dispatch.h"
 #include "worker/expiry.h"
@@ -55,7 +56,6 @@
 #include "worker/removal.h"
 #include "worker/renewal.h"
 #include "worker/submission.h"
-#include "worker/worker.h"
 
 /* The most requests under way, over all servers */
 #define MAX_TRANSFERS		250
@@ -106,7 +106,6 @@
 
 PGDLLEXPORT void screenshot_task_worker_main(Datum database);
 
-static bool is_worker = false;	/* is this process one? */
 static int	place;				/* of this database, in shared memory */
 
 static dlist_head stuck = DLIST_STATIC_INIT(stuck); /* of Request.node */
@@ -193,45 +192,12 @@ static void tell_of_held_requests(int n);
 
 static MonotonicUs next_event(void);
 
-/*
- * Have the postmaster start the worker of a database.  Returns false if there
- * is no free slot for one; else *handle is palloc'd.
- */
-bool
-worker_start(Oid database, BackgroundWorkerHandle **handle)
-{
-	BackgroundWorker worker = {0};
-
-	snprintf(worker.bgw_name, BGW_MAXLEN, "screenshot_task worker");
-	snprintf(worker.bgw_type, BGW_MAXLEN, "screenshot_task worker");
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS |
-		BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	/* The launcher starts it again: it knows when. */
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	snprintf(worker.bgw_library_name, BGW_MAXLEN, "screenshot_task");
-	snprintf(worker.bgw_function_name, BGW_MAXLEN,
-			 "screenshot_task_worker_main");
-	worker.bgw_main_arg = ObjectIdGetDatum(database);
-	worker.bgw_notify_pid = MyProcPid;
-	return RegisterDynamicBackgroundWorker(&worker, handle);
-}
-
-/*
- * Is this process a worker of the extension's?
- */
-bool
-worker_is_me(void)
-{
-	return is_worker;
-}
-
 void
 screenshot_task_worker_main(Datum database)
 {
 	uint32		wait_event;
 
-	is_worker = true;
+	worker_begin();
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 
