@@ -9,8 +9,13 @@
 
 MODULE_big = screenshot_task
 OBJS = \
-	src/api/live_api.o \
+	src/api/answer.o \
+	src/api/answer_json.o \
+	src/api/body.o \
+	src/api/error_class.o \
 	src/api/role_answer.o \
+	src/api/sign.o \
+	src/api/task.o \
 	src/api/tc3.o \
 	src/config/credentials.o \
 	src/config/machine_role.o \

@@ -26,6 +26,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "api/task.h"
 #include "config/machine_role.h"
 
 #define METADATA_PATH	"latest/meta-data/cam/security-credentials/"

@@ -9,9 +9,10 @@
 #ifndef SCREENSHOT_TASK_SERVER_H
 #define SCREENSHOT_TASK_SERVER_H
 
+#include "nodes/pg_list.h"
 #include "utils/array.h"
 
-#include "api/live_api.h"
+#include "api/sign.h"
 #include "net/endpoint.h"
 #include "net/http.h"
 

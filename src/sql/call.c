@@ -28,7 +28,11 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
-#include "api/live_api.h"
+#include "api/actions.h"
+#include "api/answer.h"
+#include "api/body.h"
+#include "api/sign.h"
+#include "api/task.h"
 #include "config/credentials.h"
 #include "config/server.h"
 #include "net/rate_limit.h"

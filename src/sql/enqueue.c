@@ -48,7 +48,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
-#include "api/live_api.h"
+#include "api/task.h"
 #include "config/server.h"
 #include "sql/enqueue.h"
 #include "sql/steer.h"

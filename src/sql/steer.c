@@ -38,7 +38,7 @@
 #include "utils/syscache.h"
 
 #include "compat.h"
-#include "api/live_api.h"
+#include "api/task.h"
 #include "sql/steer.h"
 #include "sql/wake.h"
 #include "table/notice.h"

@@ -51,7 +51,8 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
-#include "api/live_api.h"
+#include "api/body.h"
+#include "api/task.h"
 #include "table/notice.h"
 #include "table/refusal.h"
 #include "table/request_queue.h"

@@ -32,6 +32,8 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "api/actions.h"
+#include "api/task.h"
 #include "shmem/activity.h"
 #include "shmem/shared_state.h"
 #include "shmem/statistics.h"

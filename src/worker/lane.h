@@ -11,6 +11,7 @@
 #include "lib/ilist.h"
 #include "lib/stringinfo.h"
 
+#include "api/answer.h"
 #include "config/credentials.h"
 #include "net/rate_limit.h"
 #include "table/news.h"

@@ -42,7 +42,10 @@
 
 #include "compat.h"
 #include "settings.h"
-#include "api/live_api.h"
+#include "api/actions.h"
+#include "api/answer.h"
+#include "api/body.h"
+#include "api/task.h"
 #include "config/server.h"
 #include "shmem/activity.h"
 #include "shmem/shared_state.h"

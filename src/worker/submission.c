@@ -19,7 +19,8 @@
 
 #include "compat.h"
 #include "settings.h"
-#include "api/live_api.h"
+#include "api/actions.h"
+#include "api/answer.h"
 #include "shmem/activity.h"
 #include "shmem/shared_state.h"
 #include "shmem/statistics.h"

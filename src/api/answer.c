@@ -1,0 +1,275 @@
+/*-------------------------------------------------------------------------
+ *
+ * answer.c
+ *	  What answers of the API say
+ *
+ * An answer comes from outside.  TaskIds, the RequestId, the error code and
+ * numbers are checked for what they may consist of; listed names are compared
+ * or shown, a ScrollToken is sent back, and the error's message is shown and
+ * never read.  Whatever cannot be understood is LIVE_UNKNOWN: a
+ * task may have been made all the same.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "mb/pg_wchar.h"
+#include "utils/timestamp.h"
+
+#include "api/answer.h"
+#include "api/answer_json.h"
+#include "api/task.h"
+
+#define MAX_REQUEST_ID		64	/* bytes; a UUID has 36 */
+#define MAX_ERROR_CODE		128 /* bytes */
+
+/* Signatures hold five minutes either way.  This leaves one to arrive in. */
+#define MAX_CLOCK_SKEW		240 /* seconds */
+#define MAX_SCROLL_TOKEN	4096	/* bytes */
+#define MAX_TIME			INT64CONST(253402300799)	/* 9999-12-31T23:59:59Z */
+
+static const char *get_task_id(JsonbContainer *object);
+static JsonbContainer *read_response(const HttpReply *reply,
+									 LiveAnswer *answer);
+static void read_error(JsonbContainer *response, LiveAnswer *answer);
+static bool read_tasks(const JsonbValue *list, LiveAnswer *answer,
+					   List **tasks);
+static ListedTask *read_listed_task(const JsonbValue *value);
+
+/*
+ * What a reply means.
+ *
+ * wants_task_id: must a success have a TaskId?  The texts of *answer are
+ * palloc'd.  Raises nothing but out of memory, and not even that while it reads
+ * the JSON, which is LIVE_UNKNOWN then.
+ */
+void
+live_read_answer(const HttpReply *reply, bool wants_task_id,
+				 LiveAnswer *answer)
+{
+	JsonbContainer *response = read_response(reply, answer);
+
+	if (response == NULL)
+		return;
+	if (has_key(response, "Error") && has_key(response, "TaskId"))
+		answer->message = "the answer has both a TaskId and an Error";
+	else if (has_key(response, "Error"))
+		read_error(response, answer);
+	else if (wants_task_id)
+	{
+		answer->task_id = get_task_id(response);
+		if (answer->task_id != NULL)
+			answer->outcome = LIVE_DONE;
+		else
+			answer->message = "the answer has neither a valid TaskId nor an Error";
+	}
+	else if (answer->request_id != NULL)
+		answer->outcome = LIVE_DONE;
+	else
+		answer->message = "the answer has neither a RequestId nor an Error";
+}
+
+/*
+ * What a reply to DescribeScreenshotTask means.
+ *
+ * If the outcome is LIVE_DONE, *tasks is a list of ListedTask, and
+ * *scroll_token asks for the next page, or is NULL at the last one.  A list
+ * that cannot be read to its end is LIVE_UNKNOWN: a task that is overlooked
+ * would be created a second time.
+ */
+void
+live_read_task_list(const HttpReply *reply, LiveAnswer *answer,
+					List **tasks, const char **scroll_token)
+{
+	JsonbContainer *response = read_response(reply, answer);
+	JsonbValue	value;
+
+	*tasks = NIL;
+	*scroll_token = NULL;
+	if (response == NULL)
+		return;
+	if (has_key(response, "Error"))
+	{
+		read_error(response, answer);
+		return;
+	}
+	if (getKeyJsonValueFromContainer(response, "TaskList", 8, &value) == NULL ||
+		!read_tasks(&value, answer, tasks))
+	{
+		if (answer->message == NULL)
+			answer->message = "the answer has neither a TaskList nor an Error";
+		return;
+	}
+	if (getKeyJsonValueFromContainer(response, "ScrollToken", 11, &value) != NULL &&
+		value.type != jbvNull)
+	{
+		if (value.type != jbvString || value.val.string.len > MAX_SCROLL_TOKEN)
+		{
+			answer->message = "the answer has no valid ScrollToken";
+			return;
+		}
+		if (value.val.string.len > 0)
+			*scroll_token = pnstrdup(value.val.string.val,
+									 value.val.string.len);
+	}
+	answer->outcome = LIVE_DONE;
+}
+
+/*
+ * Read a TaskList into *tasks.  One that is null is an empty one, in an answer
+ * that the API has given a RequestId.
+ *
+ * Returns whether it is a list of tasks; if it is one with a task that is not
+ * complete, with a message in *answer.
+ */
+static bool
+read_tasks(const JsonbValue *list, LiveAnswer *answer, List **tasks)
+{
+	if (list->type == jbvNull)
+		return answer->request_id != NULL;
+	if (list->type != jbvBinary ||
+		!JsonContainerIsArray(list->val.binary.data))
+		return false;
+	for (uint32 i = 0; i < JsonContainerSize(list->val.binary.data); i++)
+	{
+		ListedTask *task = read_listed_task(getIthJsonbValueFromContainer(list->val.binary.data, i));
+
+		if (task == NULL)
+		{
+			answer->message = "the answer has a task that is not complete";
+			return false;
+		}
+		*tasks = lappend(*tasks, task);
+	}
+	return true;
+}
+
+static ListedTask *
+read_listed_task(const JsonbValue *value)
+{
+	ListedTask *task = palloc0(sizeof(ListedTask));
+	JsonbContainer *object;
+
+	if (value->type != jbvBinary ||
+		!JsonContainerIsObject(value->val.binary.data))
+		return NULL;
+	object = value->val.binary.data;
+	task->task_id = get_task_id(object);
+	task->stream_name = get_any_text(object, "StreamName");
+	task->domain_name = get_any_text(object, "DomainName");
+	task->app_name = get_any_text(object, "AppName");
+	if (task->task_id == NULL || task->stream_name == NULL ||
+		task->domain_name == NULL || task->app_name == NULL ||
+		!get_number(object, "StartTime", MAX_TIME, &task->start_time) ||
+		!get_number(object, "EndTime", MAX_TIME, &task->end_time) ||
+		!get_number(object, "TemplateId", PG_INT64_MAX, &task->template_id) ||
+		(has_key(object, "Stopped") &&
+		 !get_number(object, "Stopped", MAX_TIME, &task->stopped)))
+		return NULL;
+	return task;
+}
+
+/*
+ * The inside of "Response", with its RequestId in *answer.
+ *
+ * Returns NULL if there is none, with the outcome and a message in *answer.
+ */
+static JsonbContainer *
+read_response(const HttpReply *reply, LiveAnswer *answer)
+{
+	Jsonb	   *json;
+	JsonbContainer *response = NULL;
+
+	memset(answer, 0, sizeof(*answer));
+	answer->outcome = LIVE_UNKNOWN;
+	answer->sqlstate = ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN;
+
+	if (!reply->complete)
+	{
+		if (!reply->sent)
+		{
+			answer->outcome = LIVE_NOT_SENT;
+			answer->sqlstate = ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION;
+		}
+		answer->message = pstrdup(reply->error);
+		return NULL;
+	}
+	if (reply->date != 0)
+		answer->ahead = reply->date - live_seconds(GetCurrentTimestamp());
+	if (reply->status != 200)
+	{
+		answer->message = psprintf("HTTP status %ld instead of an answer of the API",
+								   reply->status);
+		return NULL;
+	}
+	json = parse_json(reply->body, reply->body_len);
+	if (json == NULL || !JB_ROOT_IS_OBJECT(json))
+	{
+		answer->message = "the answer is not valid JSON in UTF-8";
+		return NULL;
+	}
+	response = get_object(&json->root, "Response");
+	if (response == NULL)
+		answer->message = "the answer has no Response";
+	else
+		answer->request_id = get_text(response, "RequestId", MAX_REQUEST_ID,
+									  "-_");
+	return response;
+}
+
+static void
+read_error(JsonbContainer *response, LiveAnswer *answer)
+{
+	JsonbContainer *error = get_object(response, "Error");
+	const ErrorClass *class;
+
+	if (error != NULL)
+	{
+		answer->error_code = get_text(error, "Code", MAX_ERROR_CODE, "._");
+		answer->message = get_message(error, "Message");
+	}
+	if (answer->error_code == NULL)
+	{
+		answer->message = "the answer has an Error without a valid Code";
+		return;
+	}
+	class = find_error_class(answer->error_code);
+	if (class != NULL)
+	{
+		answer->outcome = class->outcome;
+		answer->sqlstate = class->sqlstate;
+		answer->retry_after = class->retry_after;
+	}
+}
+
+static const char *
+get_task_id(JsonbContainer *object)
+{
+	return get_text(object, "TaskId", LIVE_MAX_TASK_ID, "-_.:/+=~@#|,");
+}
+
+/*
+ * Is this machine's clock too far from the API's for signatures to hold?
+ */
+bool
+live_clocks_disagree(const LiveAnswer *answer)
+{
+	return answer->ahead > MAX_CLOCK_SKEW || answer->ahead < -MAX_CLOCK_SKEW ||
+		(answer->error_code != NULL &&
+		 strcmp(answer->error_code, LIVE_SIGNATURE_EXPIRED) == 0);
+}
+
+/*
+ * A text as it stands in a list that the API gave, if it is the same: in a
+ * database that is not in UTF-8, what is not ASCII is not told apart.
+ */
+const char *
+live_listed_text(const char *value)
+{
+	const char *utf8;
+
+	if (GetDatabaseEncoding() == PG_UTF8)
+		return value;
+	utf8 = pg_server_to_any(value, (int) strlen(value), PG_UTF8);
+	return replace_non_ascii(utf8, strlen(utf8));
+}

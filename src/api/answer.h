@@ -1,0 +1,50 @@
+/*-------------------------------------------------------------------------
+ *
+ * answer.h
+ *	  What answers of the API say
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SCREENSHOT_TASK_ANSWER_H
+#define SCREENSHOT_TASK_ANSWER_H
+
+#include "nodes/pg_list.h"
+
+#include "api/error_class.h"
+#include "net/http.h"
+
+/* A task as DescribeScreenshotTask lists it; times in Unix seconds */
+typedef struct ListedTask
+{
+	const char *task_id;
+	const char *stream_name;
+	const char *domain_name;
+	const char *app_name;
+	int64		start_time;
+	int64		end_time;
+	int64		template_id;
+	int64		stopped;		/* 0: it was not */
+} ListedTask;
+
+/* An answer; texts in the database's encoding, or NULL */
+typedef struct LiveAnswer
+{
+	LiveOutcome outcome;
+	int			sqlstate;		/* for an error */
+	const char *task_id;		/* of LIVE_DONE, if the action gives one */
+	const char *request_id;
+	const char *error_code;		/* the API's */
+	const char *message;		/* the API's, or ours */
+	int			retry_after;	/* seconds not to ask again; 0: as usual */
+	int64		ahead;			/* seconds that the API's clock is ahead of
+								 * this machine's; 0: or it does not say */
+} LiveAnswer;
+
+extern void live_read_answer(const HttpReply *reply, bool wants_task_id,
+							 LiveAnswer *answer);
+extern bool live_clocks_disagree(const LiveAnswer *answer);
+extern void live_read_task_list(const HttpReply *reply, LiveAnswer *answer,
+								List **tasks, const char **scroll_token);
+extern const char *live_listed_text(const char *value);
+
+#endif							/* SCREENSHOT_TASK_ANSWER_H */

@@ -1,0 +1,105 @@
+/*-------------------------------------------------------------------------
+ *
+ * body.c
+ *	  The bodies of requests
+ *
+ * Parameters become JSON in UTF-8, which the API takes, whatever the encoding
+ * of the database is.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "mb/pg_wchar.h"
+#include "utils/json.h"
+
+#include "api/body.h"
+
+static void append_key(StringInfo body, const char *key);
+static void append_text(StringInfo body, const char *key, const char *value);
+static void append_number(StringInfo body, const char *key, int64 value);
+
+/*
+ * The body of CreateScreenshotTask, in UTF-8, palloc'd.
+ *
+ * Raises an error if a text has a character that UTF-8 does not have.  Needs
+ * a transaction where the database's encoding is not UTF-8.
+ */
+char *
+live_create_body(const ScreenshotTask *task)
+{
+	StringInfoData body;
+
+	initStringInfo(&body);
+	append_text(&body, "AppName", task->app_name);
+	append_text(&body, "DomainName", task->domain_name);
+	append_text(&body, "StreamName", task->stream_name);
+	if (task->has_start)
+		append_number(&body, "StartTime", task->start_time);
+	append_number(&body, "EndTime", task->end_time);
+	append_number(&body, "TemplateId", task->template_id);
+	if (task->stream_type != 0)
+		append_number(&body, "StreamType", task->stream_type);
+	if (task->extension != NULL)
+		append_text(&body, "Extension", task->extension);
+	appendStringInfoChar(&body, '}');
+	return body.data;
+}
+
+/*
+ * The body of StopScreenshotTask and DeleteScreenshotTask, as above.
+ */
+char *
+live_task_id_body(const char *task_id)
+{
+	StringInfoData body;
+
+	initStringInfo(&body);
+	append_text(&body, "TaskId", task_id);
+	appendStringInfoChar(&body, '}');
+	return body.data;
+}
+
+/*
+ * The body of DescribeScreenshotTask, as above.
+ */
+char *
+live_describe_body(const TaskInquiry *inquiry)
+{
+	StringInfoData body;
+
+	initStringInfo(&body);
+	append_number(&body, "StartTime", inquiry->start_time);
+	append_number(&body, "EndTime", inquiry->end_time);
+	if (inquiry->stream_name != NULL)
+		append_text(&body, "StreamName", inquiry->stream_name);
+	if (inquiry->domain_name != NULL)
+		append_text(&body, "DomainName", inquiry->domain_name);
+	if (inquiry->app_name != NULL)
+		append_text(&body, "AppName", inquiry->app_name);
+	if (inquiry->scroll_token != NULL)
+		append_text(&body, "ScrollToken", inquiry->scroll_token);
+	appendStringInfoChar(&body, '}');
+	return body.data;
+}
+
+static void
+append_key(StringInfo body, const char *key)
+{
+	appendStringInfo(body, "%c\"%s\":", body->len == 0 ? '{' : ',', key);
+}
+
+static void
+append_text(StringInfo body, const char *key, const char *value)
+{
+	append_key(body, key);
+	/* UTF-8 first: in some encodings a quote may be half a character */
+	escape_json(body, pg_server_to_any(value, (int) strlen(value), PG_UTF8));
+}
+
+static void
+append_number(StringInfo body, const char *key, int64 value)
+{
+	append_key(body, key);
+	appendStringInfo(body, "%lld", (long long) value);
+}

@@ -1,0 +1,28 @@
+/*-------------------------------------------------------------------------
+ *
+ * body.h
+ *	  The bodies of requests
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SCREENSHOT_TASK_BODY_H
+#define SCREENSHOT_TASK_BODY_H
+
+#include "api/task.h"
+
+/* Parameters of DescribeScreenshotTask; a text that is NULL is not given */
+typedef struct TaskInquiry
+{
+	int64		start_time;		/* Unix seconds */
+	int64		end_time;		/* Unix seconds */
+	const char *stream_name;
+	const char *domain_name;
+	const char *app_name;
+	const char *scroll_token;	/* of the page before */
+} TaskInquiry;
+
+extern char *live_create_body(const ScreenshotTask *task);
+extern char *live_task_id_body(const char *task_id);
+extern char *live_describe_body(const TaskInquiry *inquiry);
+
+#endif							/* SCREENSHOT_TASK_BODY_H */

@@ -1,0 +1,135 @@
+/*-------------------------------------------------------------------------
+ *
+ * error_class.c
+ *	  What the error codes of the API mean
+ *
+ * One table for all actions: what follows from an outcome is not decided here.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "api/error_class.h"
+
+/*
+ * The classes of error codes, for all actions.  A code is looked up by its
+ * full name, then by the part before its first dot; one that is not found is
+ * LIVE_UNKNOWN, as are those that the API gives when it does not know itself
+ * what it did: InternalError, other FailedOperation codes, ServiceUnavailable,
+ * ResponseSizeLimitExceeded.
+ *
+ * MissingParameter and UnknownParameter are not the request's fault: all
+ * required keys are always sent, and no others.  What is missing is the
+ * region, or what is unknown belongs to another version of the API.
+ */
+#define MANY_REQUESTS	LIVE_THROTTLED, ERRCODE_CONFIGURATION_LIMIT_EXCEEDED, 0
+#define QUOTA			LIVE_QUOTA, ERRCODE_CONFIGURATION_LIMIT_EXCEEDED
+#define CREDENTIALS		LIVE_CREDENTIALS, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION, 0
+#define PERMISSION		LIVE_PERMISSION, ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION, 0
+#define SERVICE_STATE	LIVE_SERVICE_STATE, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, 0
+#define NOT_OFFERED		LIVE_ENVIRONMENT, ERRCODE_FEATURE_NOT_SUPPORTED, 0
+#define ADDRESS			LIVE_ENVIRONMENT, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, 0
+#define PARAMETERS		LIVE_REFUSED, ERRCODE_INVALID_PARAMETER_VALUE, 0
+#define OPERATION		LIVE_REFUSED, ERRCODE_FEATURE_NOT_SUPPORTED, 0
+
+static const ErrorClass error_classes[] = {
+	{"RequestLimitExceeded", MANY_REQUESTS},
+	{"LimitExceeded.RateLimitExceeded", MANY_REQUESTS},
+
+	{"LimitExceeded.MaximumTask", QUOTA, 900},	/* of a day */
+	{"LimitExceeded", QUOTA, 0},
+	{"ResourceInsufficient", QUOTA, 0},
+	{"ResourcesSoldOut", QUOTA, 0},
+	{"ResourceUnavailable", QUOTA, 0},
+	{"ResourceInUse", QUOTA, 0},
+
+	{"AuthFailure.UnauthorizedOperation", PERMISSION},
+	{"AuthFailure", CREDENTIALS},
+	{"UnauthorizedOperation", PERMISSION},
+
+	{"ResourceNotFound.ForbidService", SERVICE_STATE},
+	{"ResourceNotFound.FreezeService", SERVICE_STATE},
+	{"ResourceNotFound.InvalidUser", SERVICE_STATE},
+	{"ResourceNotFound.StopService", SERVICE_STATE},
+	{"ResourceNotFound.UserDisableService", SERVICE_STATE},
+	{"ResourceNotFound.UserNotExist", SERVICE_STATE},
+	{"UnsupportedOperation.NotLVBCodeMode", SERVICE_STATE},
+	{"FailedOperation.AuthError", SERVICE_STATE},
+	{"FailedOperation.JiFeiNoEnoughFund", SERVICE_STATE},
+	{"FailedOperation.NoRealNameAuth", SERVICE_STATE},
+	{"FailedOperation.SdkNoPackage", SERVICE_STATE},
+	{"OperationDenied", SERVICE_STATE},
+
+	{"InvalidAction", NOT_OFFERED},
+	{"NoSuchProduct", NOT_OFFERED},
+	{"NoSuchVersion", NOT_OFFERED},
+	{"ActionOffline", NOT_OFFERED},
+	{"UnsupportedRegion", NOT_OFFERED},
+	{"UnsupportedProtocol", NOT_OFFERED},
+	{"MissingParameter", NOT_OFFERED},
+	{"UnknownParameter", NOT_OFFERED},
+	{"IpInBlacklist", ADDRESS},
+	{"IpNotInWhitelist", ADDRESS},
+
+	{"InvalidParameter", PARAMETERS},
+	{"InvalidParameterValue", PARAMETERS},
+	{"UnsupportedOperation", OPERATION},
+	{"InvalidRequest", PARAMETERS},
+	{"RequestSizeLimitExceeded", PARAMETERS},
+	{"ResourceNotFound", PARAMETERS},
+	{"DryRunOperation", PARAMETERS},
+};
+
+/*
+ * What the refusals of credentials mean, as hints.
+ */
+static const struct
+{
+	const char *code;
+	const char *hint;
+}			credentials_hints[] = {
+	{"AuthFailure.SecretIdNotFound", "The secret_id is wrong, or was deleted or disabled in the console; or the account is of the other edition than the server option \"endpoint\"."},
+	{"AuthFailure.InvalidSecretId", "The secret_id is not that of an API key."},
+	{"AuthFailure.SignatureFailure", "The secret_key is probably not the one of the secret_id."},
+	{"AuthFailure.SignatureExpire", "Set this machine's clock: it is over five minutes off."},
+	{LIVE_TOKEN_FAILURE, "The token has expired, is not the one of the secret_id, or is missing: temporary credentials have all three."},
+	{"AuthFailure.MFAFailure", "The account wants a second factor for this, which no request can have: use the key of an account that does not."},
+	{"AuthFailure.InvalidAuthorization", "The Authorization header was not understood: see whether a proxy changes it."},
+};
+
+/*
+ * Look an error code up.  Returns NULL if it is of no known class.
+ */
+const ErrorClass *
+find_error_class(const char *code)
+{
+	size_t		first_part = strcspn(code, ".");
+
+	for (int i = 0; i < (int) lengthof(error_classes); i++)
+	{
+		if (strcmp(error_classes[i].code, code) == 0)
+			return &error_classes[i];
+	}
+	for (int i = 0; i < (int) lengthof(error_classes); i++)
+	{
+		if (strlen(error_classes[i].code) == first_part &&
+			strncmp(error_classes[i].code, code, first_part) == 0)
+			return &error_classes[i];
+	}
+	return NULL;
+}
+
+/*
+ * What to do about credentials that were refused with a code, as a sentence;
+ * NULL: the code does not tell.
+ */
+const char *
+live_credentials_hint(const char *code)
+{
+	for (int i = 0; i < (int) lengthof(credentials_hints); i++)
+	{
+		if (strcmp(credentials_hints[i].code, code) == 0)
+			return credentials_hints[i].hint;
+	}
+	return NULL;
+}

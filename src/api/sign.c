@@ -1,0 +1,142 @@
+/*-------------------------------------------------------------------------
+ *
+ * sign.c
+ *	  Signed requests, ready to be sent
+ *
+ * A body, the name of its action and what is signed with become the headers of
+ * a request.  The signer keeps the key that it has derived, for as long as the
+ * process runs.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "storage/ipc.h"
+#include "utils/fmgrprotos.h"
+
+#include "api/sign.h"
+
+#define CONTENT_TYPE		"application/json; charset=utf-8"
+#define REQUEST_CLIENT		"screenshot_task"
+#define TOKEN_HEADER		"X-TC-Token: "
+
+static Tc3Signer *signer = NULL;
+
+static void wipe_signer(int code, Datum arg);
+
+/*
+ * Make a signed request of a body.
+ *
+ * host is the Host header; trace_id may be NULL, for a request that is only
+ * shown; timestamp is in Unix seconds, and the signature holds for five minutes
+ * around it.  The headers are palloc'd, the body is
+ * taken as it is.  Raises an error when the credentials cannot be signed with.
+ */
+void
+live_sign(LiveRequest *request, const char *action, const char *host,
+		  const char *region, const char *language, const char *trace_id,
+		  const Credentials *credentials, int64 timestamp, char *body)
+{
+	Tc3Request	to_sign = {
+		.method = "POST",
+		.query = "",
+		.content_type = CONTENT_TYPE,
+		.host = host,
+		.action = action,
+		.service = LIVE_API_SERVICE,
+		.body = body,
+		.body_len = strlen(body),
+		.timestamp = timestamp
+	};
+	static bool is_wiped_at_exit = false;
+	const char *problem;
+	int			n = 0;
+
+	if (signer == NULL)
+	{
+		signer = tc3_signer_new();
+		if (signer == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+					 errmsg("OpenSSL offers no HMAC with SHA-256")));
+		if (!is_wiped_at_exit)
+			on_proc_exit(wipe_signer, (Datum) 0);
+		is_wiped_at_exit = true;
+	}
+	problem = tc3_sign(signer, &to_sign, credentials->secret_id,
+					   credentials->secret_key, &request->signature);
+	if (problem != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("could not sign the request: %s", problem)));
+
+	request->body = body;
+	request->body_len = to_sign.body_len;
+	request->headers[n++] = psprintf("Host: %s", host);
+	request->headers[n++] = "Content-Type: " CONTENT_TYPE;
+	request->headers[n++] = psprintf("X-TC-Action: %s", action);
+	request->headers[n++] = "X-TC-Version: " LIVE_API_VERSION;
+	request->headers[n++] = psprintf("X-TC-Timestamp: %lld",
+									 (long long) timestamp);
+	request->headers[n++] = psprintf("X-TC-Region: %s", region);
+	request->headers[n++] = psprintf("X-TC-Language: %s", language);
+	request->headers[n++] = "X-TC-RequestClient: " REQUEST_CLIENT;
+	if (trace_id != NULL)
+		request->headers[n++] = psprintf("X-TC-TraceId: %s", trace_id);
+	request->headers[n++] = psprintf("Authorization: %s",
+									 request->signature.authorization);
+	request->token_header = -1;
+	if (credentials->token != NULL)
+	{
+		request->token_header = n;
+		request->headers[n++] = psprintf(TOKEN_HEADER "%s",
+										   credentials->token);
+	}
+	request->headers[n] = NULL;
+	Assert(n < LIVE_MAX_HEADERS);
+}
+
+/*
+ * A new name for a request, palloc'd: what the vendor's support can look it up
+ * by where its answer, and so the RequestId, was lost.  To be used once.
+ */
+char *
+live_new_trace_id(void)
+{
+	Datum		uuid = DirectFunctionCall1(gen_random_uuid, (Datum) 0);
+
+	return DatumGetCString(DirectFunctionCall1(uuid_out, uuid));
+}
+
+/*
+ * Wipe the token from the headers that live_sign() made, if they have one.
+ * They are of no more use then.
+ */
+void
+live_wipe_token(char *const *headers)
+{
+	for (; *headers != NULL; headers++)
+	{
+		if (strncmp(*headers, TOKEN_HEADER, strlen(TOKEN_HEADER)) == 0)
+			explicit_bzero(*headers, strlen(*headers));
+	}
+}
+
+/*
+ * Forget the key that live_sign() has derived: it may be of another day than
+ * this one.
+ */
+void
+live_forget_key(void)
+{
+	tc3_signer_free(signer);
+	signer = NULL;
+}
+
+static void
+wipe_signer(int code, Datum arg)
+{
+	(void) code;
+	(void) arg;
+	live_forget_key();
+}

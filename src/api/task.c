@@ -1,0 +1,163 @@
+/*-------------------------------------------------------------------------
+ *
+ * task.c
+ *	  A screenshot task: its parameters, and the API's rules for them
+ *
+ * All that can be checked without asking the API is checked here, so that a
+ * caller is told which parameter is wrong before anything is sent.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/timestamp.h"
+
+#include "api/task.h"
+
+static void check_text(const char *parameter, const char *value, size_t least,
+					   size_t most);
+static int	detail_of_times(const char *other_name, TimestampTz other,
+							TimestampTz wrong);
+
+/*
+ * A point in time in whole Unix seconds, rounded down.
+ */
+int64
+live_seconds(TimestampTz time)
+{
+	int64		seconds = time / USECS_PER_SEC;
+
+	if (time % USECS_PER_SEC < 0)
+		seconds--;
+	return seconds +
+		(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * (int64) SECS_PER_DAY;
+}
+
+/*
+ * Set the times of a task as the API takes them: whole seconds, a start
+ * rounded down and an end up.
+ *
+ * "start" is when the task begins: its start_time if it has one, else when it
+ * was asked for.  An end that is 24 hours later and no more does not become
+ * more by being rounded.
+ */
+void
+live_set_times(ScreenshotTask *task, TimestampTz start, TimestampTz end)
+{
+	task->start_time = live_seconds(start);
+	task->end_time = live_seconds(end) + (end % USECS_PER_SEC != 0 ? 1 : 0);
+	if (end - start <= LIVE_MAX_LENGTH * USECS_PER_SEC)
+		task->end_time = Min(task->end_time,
+							 task->start_time + LIVE_MAX_LENGTH);
+}
+
+/*
+ * Check the parameters of a task that is to be created now: all that can be
+ * checked without asking the API.  start and end are the times that
+ * live_set_times() was given.
+ *
+ * Raises an error that names the parameter.
+ */
+void
+live_check_task(const ScreenshotTask *task, TimestampTz start,
+				TimestampTz end, TimestampTz now)
+{
+	check_text("stream_name", task->stream_name, 1, LIVE_MAX_NAME);
+	check_text("domain_name", task->domain_name, 1, LIVE_MAX_NAME);
+	check_text("app_name", task->app_name, 1, LIVE_MAX_NAME);
+	if (task->extension != NULL)
+		check_text("extension", task->extension, 0, LIVE_MAX_EXTENSION);
+
+	if (task->template_id < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("template_id must not be negative"),
+				 errdetail("It is %lld.", (long long) task->template_id)));
+	if (task->stream_type != 0 && task->stream_type != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("stream_type must be 0 or 1"),
+				 errdetail("It is %d.", task->stream_type),
+				 errhint("0 is a live stream, 1 a mixed one.")));
+	if (end <= now)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("end_time must be in the future"),
+				 detail_of_times("now", now, end)));
+	if (task->has_start && end <= start)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("end_time must be later than start_time"),
+				 detail_of_times("start_time", start, end)));
+	if (end - start > LIVE_MAX_LENGTH * USECS_PER_SEC)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 task->has_start ?
+				 errmsg("end_time must be at most 24 hours after start_time") :
+				 errmsg("end_time must be at most 24 hours from now where there is no start_time"),
+				 detail_of_times(task->has_start ? "start_time" : "now", start,
+								 end),
+				 errhint("Create a task for each part of a longer event.")));
+	if (task->start_time - live_seconds(now) > LIVE_MAX_START)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("start_time must be at most six days from now"),
+				 detail_of_times("now", now, start),
+				 errhint("Insert the request into screenshot_task_request instead: it is sent as soon as it may be.")));
+	if (task->end_time - live_seconds(now) >= LIVE_MAX_END)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("end_time must be less than seven days from now"),
+				 detail_of_times("now", now, end),
+				 errhint("Insert the request into screenshot_task_request instead: it is sent as soon as it may be.")));
+}
+
+/*
+ * Check a TaskId that is sent, or taken for one.  Raises an error that says
+ * what is allowed.
+ */
+void
+live_check_task_id(const char *task_id)
+{
+	check_text("task_id", task_id, 1, LIVE_MAX_TASK_ID);
+}
+
+/*
+ * Check a name that DescribeScreenshotTask is to list the tasks of; NULL: of
+ * any.  Raises an error that names the parameter.
+ */
+void
+live_check_filter(const char *parameter, const char *value)
+{
+	if (value != NULL)
+		check_text(parameter, value, 1, LIVE_MAX_NAME);
+}
+
+static void
+check_text(const char *parameter, const char *value, size_t least, size_t most)
+{
+	size_t		len = strlen(value);
+
+	if (len < least)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must not be empty", parameter)));
+	if (len > most)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must be at most %zu bytes", parameter, most),
+				 errdetail("It has %zu bytes.", len)));
+}
+
+/*
+ * DETAIL of an error: a time that is wrong, and the one that it is held
+ * against.
+ */
+static int
+detail_of_times(const char *other_name, TimestampTz other, TimestampTz wrong)
+{
+	char	   *other_text = pstrdup(timestamptz_to_str(other));
+
+	return errdetail("It is %s, and %s is %s.", timestamptz_to_str(wrong),
+					 other_name, other_text);
+}
