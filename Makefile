@@ -9,6 +9,7 @@
 
 MODULE_big = screenshot_task
 OBJS = \
+	src/api/actions.o \
 	src/api/answer.o \
 	src/api/answer_json.o \
 	src/api/body.o \

@@ -28,24 +28,36 @@
 #define MAX_SCROLL_TOKEN	4096	/* bytes */
 #define MAX_TIME			INT64CONST(253402300799)	/* 9999-12-31T23:59:59Z */
 
+static void read_answer(const HttpReply *reply, bool wants_task_id,
+						LiveAnswer *answer);
 static const char *get_task_id(JsonbContainer *object);
 static JsonbContainer *read_response(const HttpReply *reply,
 									 LiveAnswer *answer);
 static void read_error(JsonbContainer *response, LiveAnswer *answer);
-static bool read_tasks(const JsonbValue *list, LiveAnswer *answer,
-					   List **tasks);
+static bool read_tasks(const JsonbValue *list, LiveAnswer *answer);
 static ListedTask *read_listed_task(const JsonbValue *value);
 
 /*
- * What a reply means.
+ * What a reply means, to an action whose success has a TaskId, or to one whose
+ * success has nothing but a RequestId.
  *
- * wants_task_id: must a success have a TaskId?  The texts of *answer are
- * palloc'd.  Raises nothing but out of memory, and not even that while it reads
- * the JSON, which is LIVE_UNKNOWN then.
+ * The texts of *answer are palloc'd.  Raises nothing but out of memory, and not
+ * even that while it reads the JSON, which is LIVE_UNKNOWN then.
  */
 void
-live_read_answer(const HttpReply *reply, bool wants_task_id,
-				 LiveAnswer *answer)
+live_read_task_id(const HttpReply *reply, LiveAnswer *answer)
+{
+	read_answer(reply, true, answer);
+}
+
+void
+live_read_request_id(const HttpReply *reply, LiveAnswer *answer)
+{
+	read_answer(reply, false, answer);
+}
+
+static void
+read_answer(const HttpReply *reply, bool wants_task_id, LiveAnswer *answer)
 {
 	JsonbContainer *response = read_response(reply, answer);
 
@@ -72,20 +84,16 @@ live_read_answer(const HttpReply *reply, bool wants_task_id,
 /*
  * What a reply to DescribeScreenshotTask means.
  *
- * If the outcome is LIVE_DONE, *tasks is a list of ListedTask, and
- * *scroll_token asks for the next page, or is NULL at the last one.  A list
- * that cannot be read to its end is LIVE_UNKNOWN: a task that is overlooked
- * would be created a second time.
+ * If the outcome is LIVE_DONE, *answer has the tasks, and the token that asks
+ * for the next page.  A list that cannot be read to its end is LIVE_UNKNOWN: a
+ * task that is overlooked would be created a second time.
  */
 void
-live_read_task_list(const HttpReply *reply, LiveAnswer *answer,
-					List **tasks, const char **scroll_token)
+live_read_task_list(const HttpReply *reply, LiveAnswer *answer)
 {
 	JsonbContainer *response = read_response(reply, answer);
 	JsonbValue	value;
 
-	*tasks = NIL;
-	*scroll_token = NULL;
 	if (response == NULL)
 		return;
 	if (has_key(response, "Error"))
@@ -94,7 +102,7 @@ live_read_task_list(const HttpReply *reply, LiveAnswer *answer,
 		return;
 	}
 	if (getKeyJsonValueFromContainer(response, "TaskList", 8, &value) == NULL ||
-		!read_tasks(&value, answer, tasks))
+		!read_tasks(&value, answer))
 	{
 		if (answer->message == NULL)
 			answer->message = "the answer has neither a TaskList nor an Error";
@@ -109,21 +117,21 @@ live_read_task_list(const HttpReply *reply, LiveAnswer *answer,
 			return;
 		}
 		if (value.val.string.len > 0)
-			*scroll_token = pnstrdup(value.val.string.val,
-									 value.val.string.len);
+			answer->scroll_token = pnstrdup(value.val.string.val,
+											value.val.string.len);
 	}
 	answer->outcome = LIVE_DONE;
 }
 
 /*
- * Read a TaskList into *tasks.  One that is null is an empty one, in an answer
+ * Read a TaskList into *answer.  One that is null is an empty one, in an answer
  * that the API has given a RequestId.
  *
  * Returns whether it is a list of tasks; if it is one with a task that is not
  * complete, with a message in *answer.
  */
 static bool
-read_tasks(const JsonbValue *list, LiveAnswer *answer, List **tasks)
+read_tasks(const JsonbValue *list, LiveAnswer *answer)
 {
 	if (list->type == jbvNull)
 		return answer->request_id != NULL;
@@ -139,7 +147,7 @@ read_tasks(const JsonbValue *list, LiveAnswer *answer, List **tasks)
 			answer->message = "the answer has a task that is not complete";
 			return false;
 		}
-		*tasks = lappend(*tasks, task);
+		answer->tasks = lappend(answer->tasks, task);
 	}
 	return true;
 }

@@ -35,16 +35,17 @@ typedef struct LiveAnswer
 	const char *request_id;
 	const char *error_code;		/* the API's */
 	const char *message;		/* the API's, or ours */
+	List	   *tasks;			/* of ListedTask: a page of the list asked for */
+	const char *scroll_token;	/* of the next page; NULL: there is none */
 	int			retry_after;	/* seconds not to ask again; 0: as usual */
 	int64		ahead;			/* seconds that the API's clock is ahead of
 								 * this machine's; 0: or it does not say */
 } LiveAnswer;
 
-extern void live_read_answer(const HttpReply *reply, bool wants_task_id,
-							 LiveAnswer *answer);
+extern void live_read_task_id(const HttpReply *reply, LiveAnswer *answer);
+extern void live_read_request_id(const HttpReply *reply, LiveAnswer *answer);
+extern void live_read_task_list(const HttpReply *reply, LiveAnswer *answer);
 extern bool live_clocks_disagree(const LiveAnswer *answer);
-extern void live_read_task_list(const HttpReply *reply, LiveAnswer *answer,
-								List **tasks, const char **scroll_token);
 extern const char *live_listed_text(const char *value);
 
 #endif							/* SCREENSHOT_TASK_ANSWER_H */

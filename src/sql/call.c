@@ -29,7 +29,6 @@
 
 #include "compat.h"
 #include "api/actions.h"
-#include "api/answer.h"
 #include "api/body.h"
 #include "api/sign.h"
 #include "api/task.h"
@@ -42,7 +41,8 @@
 /* A call under way, as far as its cleanup must know it */
 typedef struct Call
 {
-	const char *action;
+	const LiveAction *action;
+	char	   *body;
 	const char *server;
 	RatePermit	permit;
 	HttpTransfer *transfer;
@@ -54,46 +54,27 @@ typedef struct Call
 	bool		noticed;		/* has a NOTICE said that it waits? */
 } Call;
 
-/* Reads what an action's reply means */
-typedef void (*ReplyReader) (const HttpReply *reply, LiveAnswer *answer,
-							 void *arg);
-
-/* A page of DescribeScreenshotTask */
-typedef struct TaskPage
-{
-	List	   *tasks;			/* of ListedTask */
-	const char *scroll_token;	/* of the next page; NULL: there is none */
-} TaskPage;
-
 static void read_task(FunctionCallInfo fcinfo, ScreenshotTask *task,
 					  TimestampTz now);
 static TimestampTz require_time(FunctionCallInfo fcinfo, int arg,
 								const char *name);
 static char *read_server_name(FunctionCallInfo fcinfo, int arg);
 static text *require_text(FunctionCallInfo fcinfo, int arg, const char *name);
-static Datum call_for_task(FunctionCallInfo fcinfo, const char *action);
+static Datum call_for_task(FunctionCallInfo fcinfo, LiveActionId action);
 static void list_window(ReturnSetInfo *result, const char *server_name,
 						TaskInquiry *inquiry, HTAB *seen);
 static void return_task(ReturnSetInfo *result, const ListedTask *task);
-static void read_task_id(const HttpReply *reply, LiveAnswer *answer,
-						 void *arg);
-static void read_request_id(const HttpReply *reply, LiveAnswer *answer,
-							void *arg);
-static void read_page(const HttpReply *reply, LiveAnswer *answer, void *arg);
-static void perform(const char *server_name, const char *action, char *body,
-					ReplyReader read, void *arg, LiveAnswer *answer);
-static void try_tokens(const LiveServer *server, Call *call, char *body,
-					   ReplyReader read, void *arg, LiveAnswer *answer);
+static void perform(const char *server_name, LiveActionId action_id,
+					const void *parameters, LiveAnswer *answer);
+static void try_tokens(const LiveServer *server, Call *call,
+					   LiveAnswer *answer);
 static void count_call(const char *server, bool failed);
 static MonotonicUs try_turns(const LiveServer *server, MonotonicUs newer_than,
-							 Call *call, char *body, ReplyReader read,
-							 void *arg, LiveAnswer *answer);
+							 Call *call, LiveAnswer *answer);
 static bool try_turn(const LiveServer *server, MonotonicUs newer_than,
-					 Call *call, char *body, ReplyReader read, void *arg,
-					 LiveAnswer *answer, MonotonicUs *read_at);
+					 Call *call, LiveAnswer *answer, MonotonicUs *read_at);
 static bool try_once(const LiveServer *server, const Credentials *credentials,
-					 Call *call, char *body, ReplyReader read, void *arg,
-					 LiveAnswer *answer);
+					 Call *call, LiveAnswer *answer);
 static void wait_for_permit(const LiveServer *server, RateKey key, Call *call);
 static void check_permit_timeout(const LiveServer *server, RateKey key,
 								 MonotonicUs began);
@@ -158,8 +139,7 @@ create_screenshot_task(PG_FUNCTION_ARGS)
 		elog(ERROR, "return type must be a row type");
 
 	read_task(fcinfo, &task, GetCurrentTimestamp());
-	perform(server_name, LIVE_CREATE, live_create_body(&task), read_task_id,
-			NULL, &answer);
+	perform(server_name, LIVE_CREATE, &task, &answer);
 
 	values[0] = CStringGetTextDatum(answer.task_id);
 	if (answer.request_id != NULL)
@@ -203,10 +183,10 @@ preview_screenshot_task(PG_FUNCTION_ARGS)
 	read_task(fcinfo, &task, signed_at);
 	server = get_live_server(server_name, GetUserId());
 	credentials = credentials_get(server, GetUserId(), 0);
-	live_sign(&request, LIVE_CREATE, server->endpoint.authority,
-			  server->region, server->language, NULL, credentials,
-			  live_seconds(signed_at),
-			  live_create_body(&task));
+	live_sign(&request, live_actions[LIVE_CREATE].name,
+			  server->endpoint.authority, server->region, server->language,
+			  NULL, credentials, live_seconds(signed_at),
+			  live_actions[LIVE_CREATE].body(&task));
 	wipe_credentials(credentials);
 	live_forget_key();
 	live_wipe_token(request.headers);
@@ -247,15 +227,14 @@ delete_screenshot_task(PG_FUNCTION_ARGS)
 }
 
 static Datum
-call_for_task(FunctionCallInfo fcinfo, const char *action)
+call_for_task(FunctionCallInfo fcinfo, LiveActionId action)
 {
 	char	   *task_id = text_to_cstring(require_text(fcinfo, 0, "task_id"));
 	char	   *server_name = read_server_name(fcinfo, 1);
 	LiveAnswer	answer;
 
 	live_check_task_id(task_id);
-	perform(server_name, action, live_task_id_body(task_id), read_request_id,
-			NULL, &answer);
+	perform(server_name, action, task_id, &answer);
 	PG_RETURN_TEXT_P(cstring_to_text(answer.request_id));
 }
 
@@ -347,14 +326,12 @@ list_window(ReturnSetInfo *result, const char *server_name,
 	do
 	{
 		LiveAnswer	answer;
-		TaskPage	page;
 		ListCell   *cell;
 
 		MemoryContextReset(contexts[n_pages % 2]);
 		MemoryContextSwitchTo(contexts[n_pages % 2]);
-		perform(server_name, LIVE_DESCRIBE, live_describe_body(inquiry),
-				read_page, &page, &answer);
-		foreach(cell, page.tasks)
+		perform(server_name, LIVE_DESCRIBE, inquiry, &answer);
+		foreach(cell, answer.tasks)
 		{
 			ListedTask *task = lfirst(cell);
 			bool		found;
@@ -364,15 +341,15 @@ list_window(ReturnSetInfo *result, const char *server_name,
 				return_task(result, task);
 		}
 		if (++n_pages == MAX_PAGES ||
-			(page.scroll_token != NULL && inquiry->scroll_token != NULL &&
-			 strcmp(page.scroll_token, inquiry->scroll_token) == 0))
+			(answer.scroll_token != NULL && inquiry->scroll_token != NULL &&
+			 strcmp(answer.scroll_token, inquiry->scroll_token) == 0))
 			ereport(ERROR,
 					(errcode(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN),
 					 errmsg("server \"%s\" lists no end of tasks",
 							server_name),
 					 errdetail("Page %d of %s has the ScrollToken of the page before, or is one too many.",
-							   n_pages, LIVE_DESCRIBE)));
-		inquiry->scroll_token = page.scroll_token;
+							   n_pages, live_actions[LIVE_DESCRIBE].name)));
+		inquiry->scroll_token = answer.scroll_token;
 	} while (inquiry->scroll_token != NULL);
 
 	MemoryContextSwitchTo(old);
@@ -396,28 +373,6 @@ return_task(ReturnSetInfo *result, const ListedTask *task)
 	values[7] = TimestampTzGetDatum(time_t_to_timestamptz((pg_time_t) task->stopped));
 	nulls[7] = task->stopped == 0;
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
-}
-
-static void
-read_task_id(const HttpReply *reply, LiveAnswer *answer, void *arg)
-{
-	(void) arg;
-	live_read_answer(reply, true, answer);
-}
-
-static void
-read_request_id(const HttpReply *reply, LiveAnswer *answer, void *arg)
-{
-	(void) arg;
-	live_read_answer(reply, false, answer);
-}
-
-static void
-read_page(const HttpReply *reply, LiveAnswer *answer, void *arg)
-{
-	TaskPage   *page = arg;
-
-	live_read_task_list(reply, answer, &page->tasks, &page->scroll_token);
 }
 
 /*
@@ -507,13 +462,15 @@ read_server_name(FunctionCallInfo fcinfo, int arg)
 }
 
 /*
- * Call an action, for the current role.  Returns if the API did it; else
- * raises the failure as an error.
+ * Call an action with its parameters, for the current role.  Returns if the API
+ * did it; else raises the failure as an error.
  */
 static void
-perform(const char *server_name, const char *action, char *body,
-		ReplyReader read, void *arg, LiveAnswer *answer)
+perform(const char *server_name, LiveActionId action_id,
+		const void *parameters, LiveAnswer *answer)
 {
+	const LiveAction *action = &live_actions[action_id];
+	char	   *body = action->body(parameters);
 	LiveServer *server = get_live_server(server_name, GetUserId());
 	Call	   *call = palloc0(sizeof(Call));
 	ErrorContextCallback context;
@@ -522,6 +479,7 @@ perform(const char *server_name, const char *action, char *body,
 		client = http_client_create(1);
 
 	call->action = action;
+	call->body = body;
 	call->server = server->name;
 	context.callback = describe_call;
 	context.arg = call;
@@ -530,7 +488,7 @@ perform(const char *server_name, const char *action, char *body,
 
 	PG_TRY();
 	{
-		try_tokens(server, call, body, read, arg, answer);
+		try_tokens(server, call, answer);
 	}
 	PG_CATCH();
 	{
@@ -560,17 +518,15 @@ count_call(const char *server, bool failed)
  * there may be by now.  Nothing was done with the old.
  */
 static void
-try_tokens(const LiveServer *server, Call *call, char *body,
-		   ReplyReader read, void *arg, LiveAnswer *answer)
+try_tokens(const LiveServer *server, Call *call, LiveAnswer *answer)
 {
-	MonotonicUs newer_than = try_turns(server, 0, call, body, read, arg,
-									   answer);
+	MonotonicUs newer_than = try_turns(server, 0, call, answer);
 
 	if (answer->error_code != NULL &&
 		strcmp(answer->error_code, LIVE_TOKEN_FAILURE) == 0)
 	{
 		call->refused = true;
-		(void) try_turns(server, newer_than, call, body, read, arg, answer);
+		(void) try_turns(server, newer_than, call, answer);
 	}
 }
 
@@ -584,7 +540,7 @@ try_tokens(const LiveServer *server, Call *call, char *body,
  */
 static MonotonicUs
 try_turns(const LiveServer *server, MonotonicUs newer_than, Call *call,
-		  char *body, ReplyReader read, void *arg, LiveAnswer *answer)
+		  LiveAnswer *answer)
 {
 	MonotonicUs read_at;
 	int			missed = 0;
@@ -592,8 +548,8 @@ try_turns(const LiveServer *server, MonotonicUs newer_than, Call *call,
 
 	do
 	{
-		again = !try_turn(server, newer_than, call, body, read, arg, answer,
-						  &read_at) && ++missed < MAX_TURNS;
+		again = !try_turn(server, newer_than, call, answer, &read_at) &&
+			++missed < MAX_TURNS;
 		call->throttled = answer->outcome == LIVE_THROTTLED;
 	} while (again || call->throttled);
 	return read_at;
@@ -604,8 +560,7 @@ try_turns(const LiveServer *server, MonotonicUs newer_than, Call *call,
  */
 static bool
 try_turn(const LiveServer *server, MonotonicUs newer_than, Call *call,
-		 char *body, ReplyReader read, void *arg, LiveAnswer *answer,
-		 MonotonicUs *read_at)
+		 LiveAnswer *answer, MonotonicUs *read_at)
 {
 	Credentials *credentials = credentials_get(server, GetUserId(), newer_than);
 	volatile bool in_time = false;
@@ -613,7 +568,7 @@ try_turn(const LiveServer *server, MonotonicUs newer_than, Call *call,
 	*read_at = monotonic_now();
 	PG_TRY();
 	{
-		in_time = try_once(server, credentials, call, body, read, arg, answer);
+		in_time = try_once(server, credentials, call, answer);
 	}
 	PG_FINALLY();
 	{
@@ -630,10 +585,9 @@ try_turn(const LiveServer *server, MonotonicUs newer_than, Call *call,
  */
 static bool
 try_once(const LiveServer *server, const Credentials *credentials,
-		 Call *call, char *body, ReplyReader read, void *arg,
-		 LiveAnswer *answer)
+		 Call *call, LiveAnswer *answer)
 {
-	RateKey		key = rate_key(credentials->account, call->action);
+	RateKey		key = rate_key(credentials->account, call->action->name);
 	LiveRequest request;
 	HttpReply	reply;
 	bool		lapsed = false;
@@ -644,9 +598,9 @@ try_once(const LiveServer *server, const Credentials *credentials,
 	PG_TRY();
 	{
 		call->trace_id = live_new_trace_id();
-		live_sign(&request, call->action, server->endpoint.authority,
+		live_sign(&request, call->action->name, server->endpoint.authority,
 				  server->region, server->language, call->trace_id, credentials,
-				  live_seconds(GetCurrentTimestamp()), body);
+				  live_seconds(GetCurrentTimestamp()), call->body);
 		send_and_wait(server, &request, call);
 		http_reply(call->transfer, &reply);
 		stat_count(server->name, COUNT_CONNECTIONS, reply.connections);
@@ -655,7 +609,7 @@ try_once(const LiveServer *server, const Credentials *credentials,
 			rate_answered(&call->permit);
 			stat_latency(server->name, monotonic_now() - started_at);
 		}
-		read(&reply, answer, arg);
+		call->action->read(&reply, answer);
 		lapsed = reply.lapsed;
 	}
 	PG_FINALLY();
@@ -806,16 +760,16 @@ describe_call(void *arg)
 
 	if (call->transfer != NULL && http_sent(call->transfer))
 		errcontext("%s on server \"%s\": the request had been sent, and may be carried out (TraceId %s)",
-				   call->action, call->server, call->trace_id);
+				   call->action->name, call->server, call->trace_id);
 	else if (call->throttled)
 		errcontext("%s on server \"%s\": the request had been refused by the rate limit, and nothing was done",
-				   call->action, call->server);
+				   call->action->name, call->server);
 	else if (call->refused)
 		errcontext("%s on server \"%s\": the request had been refused for its token, and nothing was done",
-				   call->action, call->server);
+				   call->action->name, call->server);
 	else
 		errcontext("%s on server \"%s\": nothing had been sent",
-				   call->action, call->server);
+				   call->action->name, call->server);
 }
 
 /*
@@ -826,7 +780,6 @@ static void
 raise_failure(const LiveServer *server, const Call *call,
 			  const LiveAnswer *answer)
 {
-	const char *action = call->action;
 	const char *message;
 	const char *hint = NULL;
 	StringInfoData detail;
@@ -871,7 +824,7 @@ raise_failure(const LiveServer *server, const Call *call,
 			break;
 		default:
 			message = "it is unknown whether server \"%s\" carried out %s";
-			hint = strcmp(action, LIVE_DESCRIBE) == 0 ?
+			hint = call->action->idempotent ?
 				"Nothing is changed by it: the call may be made again, for a shorter window if the answer was too long." :
 				"Find out before the call is made again: it may have been carried out.";
 			break;
@@ -895,7 +848,7 @@ raise_failure(const LiveServer *server, const Call *call,
 
 	ereport(ERROR,
 			(errcode(answer->sqlstate),
-			 errmsg(message, server->name, action),
+			 errmsg(message, server->name, call->action->name),
 			 errdetail_internal("%s", detail.data),
 			 hint != NULL ? errhint("%s", hint) : 0));
 }

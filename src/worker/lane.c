@@ -32,7 +32,6 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
-#include "api/actions.h"
 #include "api/task.h"
 #include "shmem/activity.h"
 #include "shmem/shared_state.h"
@@ -301,7 +300,7 @@ read_options(Lane *lane)
 	if (lane->credentials != NULL)
 	{
 		lane->account = lane->credentials->account;
-		lane->key = rate_key(lane->account, LIVE_CREATE);
+		lane->key = rate_key(lane->account, live_actions[LIVE_CREATE].name);
 	}
 	lane->server->max_in_flight = lane->options->max_in_flight;
 }
@@ -349,7 +348,7 @@ forget_options(Lane *lane)
  * Returns NULL, or why it cannot be signed.
  */
 const char *
-lane_sign(Lane *lane, const char *action, const char *body,
+lane_sign(Lane *lane, LiveActionId action, const char *body,
 		  const char *trace_id, HttpRequest *http)
 {
 	MemoryContext context = CurrentMemoryContext;
@@ -359,8 +358,9 @@ lane_sign(Lane *lane, const char *action, const char *body,
 
 	PG_TRY();
 	{
-		live_sign(request, action, options->endpoint.authority,
-				  options->region, options->language,
+		live_sign(request, live_actions[action].name,
+				  options->endpoint.authority, options->region,
+				  options->language,
 				  trace_id ? trace_id : live_new_trace_id(), lane->credentials,
 				  live_seconds(GetCurrentTimestamp()), pstrdup(body));
 	}

@@ -11,7 +11,7 @@
 #include "lib/ilist.h"
 #include "lib/stringinfo.h"
 
-#include "api/answer.h"
+#include "api/actions.h"
 #include "config/credentials.h"
 #include "net/rate_limit.h"
 #include "table/news.h"
@@ -102,7 +102,7 @@ extern dlist_head lanes;		/* of Lane.node; see lanes_sort() */
 extern Lane *lane_find(const LaneName *name);
 extern bool lane_resolve(Lane *lane);
 extern uint64 lane_account(Lane *lane);
-extern const char *lane_sign(Lane *lane, const char *action, const char *body,
+extern const char *lane_sign(Lane *lane, LiveActionId action, const char *body,
 							 const char *trace_id, HttpRequest *http);
 extern void lane_note_answer(Lane *lane, RateKey key, MonotonicUs signed_at,
 							 MonotonicUs started_at, const HttpReply *reply,

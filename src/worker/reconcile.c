@@ -43,7 +43,6 @@
 #include "compat.h"
 #include "settings.h"
 #include "api/actions.h"
-#include "api/answer.h"
 #include "api/body.h"
 #include "api/task.h"
 #include "config/server.h"
@@ -605,7 +604,8 @@ ask(Inquiry *inquiry)
 		inquiry->state = INQUIRY_GIVEN_UP;
 		return;
 	}
-	inquiry->job.key = rate_key(lane->account, LIVE_DESCRIBE);
+	inquiry->job.key = rate_key(lane->account,
+									 live_actions[LIVE_DESCRIBE].name);
 	if (dispatch_room() == 0 ||
 		rate_acquire(shared_rate_table(), inquiry->job.key,
 					 lane->options->requests_per_second, 1, ASK_AHEAD,
@@ -619,7 +619,7 @@ ask(Inquiry *inquiry)
 	MemoryContextReset(inquiry->page_context);
 	old = MemoryContextSwitchTo(inquiry->page_context);
 	inquiry->message = lane_sign(lane, LIVE_DESCRIBE,
-								 live_describe_body(&to_ask), NULL,
+								 live_actions[LIVE_DESCRIBE].body(&to_ask), NULL,
 								 &inquiry->job.http);
 	MemoryContextSwitchTo(old);
 	if (inquiry->message != NULL)
@@ -643,12 +643,10 @@ on_reply(Job *job, const HttpReply *reply)
 	Inquiry    *inquiry = (Inquiry *) job;
 	MemoryContext old = MemoryContextSwitchTo(inquiry->page_context);
 	LiveAnswer	answer;
-	List	   *tasks;
-	const char *scroll_token;
 
-	live_read_task_list(reply, &answer, &tasks, &scroll_token);
+	live_actions[LIVE_DESCRIBE].read(reply, &answer);
 	if (answer.outcome == LIVE_DONE)
-		take_page(inquiry, tasks, scroll_token);
+		take_page(inquiry, answer.tasks, answer.scroll_token);
 	else
 		take_failure(inquiry, reply, &answer);
 	MemoryContextSwitchTo(old);

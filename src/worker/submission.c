@@ -20,7 +20,6 @@
 #include "compat.h"
 #include "settings.h"
 #include "api/actions.h"
-#include "api/answer.h"
 #include "shmem/activity.h"
 #include "shmem/shared_state.h"
 #include "shmem/statistics.h"
@@ -475,7 +474,7 @@ on_reply(Job *job, const HttpReply *reply)
 	MemoryContext old = MemoryContextSwitchTo(request->context);
 	LiveAnswer	answer;
 
-	live_read_answer(reply, true, &answer);
+	live_actions[LIVE_CREATE].read(reply, &answer);
 	judge(request, reply, &answer);
 	MemoryContextSwitchTo(old);
 	finish(request);
