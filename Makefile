@@ -34,6 +34,7 @@ OBJS = \
 	src/shmem/activity.o \
 	src/shmem/shared_state.o \
 	src/shmem/statistics.o \
+	src/sql/api_call.o \
 	src/sql/call.o \
 	src/sql/enqueue.o \
 	src/sql/steer.o \

@@ -6,8 +6,8 @@
  * An answer comes from outside.  TaskIds, the RequestId, the error code and
  * numbers are checked for what they may consist of; listed names are compared
  * or shown, a ScrollToken is sent back, and the error's message is shown and
- * never read.  Whatever cannot be understood is LIVE_UNKNOWN: a
- * task may have been made all the same.
+ * never read.  Whatever cannot be understood is LIVE_UNKNOWN: a task may have
+ * been made all the same.
  *
  *-------------------------------------------------------------------------
  */

@@ -3,11 +3,7 @@
  * call.c
  *	  The functions that call the API at once, in the caller's session
  *
- * A call waits for the account's next free permit, sends one
- * signed request over the connection that the session keeps, and returns what
- * the API answered, or raises it as an error.  Only what was certainly not
- * done is sent again: a request that was refused by the rate limit, until its
- * caller's time is over; and once, one that was refused for its token.
+ * How a request is sent, and what is sent again, is said in api_call.c.
  *
  * What a call does outside the database is not undone when the transaction
  * is rolled back.
@@ -34,25 +30,7 @@
 #include "api/task.h"
 #include "config/credentials.h"
 #include "config/server.h"
-#include "net/rate_limit.h"
-#include "shmem/shared_state.h"
-#include "shmem/statistics.h"
-
-/* A call under way, as far as its cleanup must know it */
-typedef struct Call
-{
-	const LiveAction *action;
-	char	   *body;
-	const char *server;
-	RatePermit	permit;
-	HttpTransfer *transfer;
-	const char *trace_id;		/* of the last attempt */
-	bool		sent;			/* was an attempt? */
-	bool		refused;		/* was an attempt, for its token? */
-	bool		throttled;		/* was the last one? */
-	MonotonicUs began;			/* when it first waited for a permit; 0: not yet */
-	bool		noticed;		/* has a NOTICE said that it waits? */
-} Call;
+#include "sql/api_call.h"
 
 static void read_task(FunctionCallInfo fcinfo, ScreenshotTask *task,
 					  TimestampTz now);
@@ -64,33 +42,6 @@ static Datum call_for_task(FunctionCallInfo fcinfo, LiveActionId action);
 static void list_window(ReturnSetInfo *result, const char *server_name,
 						TaskInquiry *inquiry, HTAB *seen);
 static void return_task(ReturnSetInfo *result, const ListedTask *task);
-static void perform(const char *server_name, LiveActionId action_id,
-					const void *parameters, LiveAnswer *answer);
-static void try_tokens(const LiveServer *server, Call *call,
-					   LiveAnswer *answer);
-static void count_call(const char *server, bool failed);
-static MonotonicUs try_turns(const LiveServer *server, MonotonicUs newer_than,
-							 Call *call, LiveAnswer *answer);
-static bool try_turn(const LiveServer *server, MonotonicUs newer_than,
-					 Call *call, LiveAnswer *answer, MonotonicUs *read_at);
-static bool try_once(const LiveServer *server, const Credentials *credentials,
-					 Call *call, LiveAnswer *answer);
-static void wait_for_permit(const LiveServer *server, RateKey key, Call *call);
-static void check_permit_timeout(const LiveServer *server, RateKey key,
-								 MonotonicUs began);
-static RateTable *rate_table(void);
-static void send_and_wait(const LiveServer *server, const LiveRequest *request,
-						  Call *call);
-static void describe_call(void *arg);
-pg_noreturn static void raise_failure(const LiveServer *server,
-									  const Call *call,
-									  const LiveAnswer *answer);
-
-/* The most permits that a call lets pass by */
-#define MAX_TURNS			3
-
-/* When to tell that a call still waits for a permit */
-#define NOTICE_AFTER		(10 * US_PER_SECOND)
 
 /* The most pages of a list, lest one that never ends */
 #define MAX_PAGES			10000
@@ -98,8 +49,6 @@ pg_noreturn static void raise_failure(const LiveServer *server,
 /* How far ahead a signature may be dated that is shown; the API takes it for as
  * long either way */
 #define MAX_AHEAD			(5 * SECS_PER_MINUTE * USECS_PER_SEC)
-
-static HttpClient *client = NULL;	/* keeps the session's connection */
 
 PG_FUNCTION_INFO_V1(create_screenshot_task);
 PG_FUNCTION_INFO_V1(preview_screenshot_task);
@@ -139,7 +88,7 @@ create_screenshot_task(PG_FUNCTION_ARGS)
 		elog(ERROR, "return type must be a row type");
 
 	read_task(fcinfo, &task, GetCurrentTimestamp());
-	perform(server_name, LIVE_CREATE, &task, &answer);
+	api_call(server_name, LIVE_CREATE, &task, &answer);
 
 	values[0] = CStringGetTextDatum(answer.task_id);
 	if (answer.request_id != NULL)
@@ -234,7 +183,7 @@ call_for_task(FunctionCallInfo fcinfo, LiveActionId action)
 	LiveAnswer	answer;
 
 	live_check_task_id(task_id);
-	perform(server_name, action, task_id, &answer);
+	api_call(server_name, action, task_id, &answer);
 	PG_RETURN_TEXT_P(cstring_to_text(answer.request_id));
 }
 
@@ -330,7 +279,7 @@ list_window(ReturnSetInfo *result, const char *server_name,
 
 		MemoryContextReset(contexts[n_pages % 2]);
 		MemoryContextSwitchTo(contexts[n_pages % 2]);
-		perform(server_name, LIVE_DESCRIBE, inquiry, &answer);
+		api_call(server_name, LIVE_DESCRIBE, inquiry, &answer);
 		foreach(cell, answer.tasks)
 		{
 			ListedTask *task = lfirst(cell);
@@ -459,396 +408,4 @@ read_server_name(FunctionCallInfo fcinfo, int arg)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("server must not be null")));
 	return pstrdup(NameStr(*PG_GETARG_NAME(arg)));
-}
-
-/*
- * Call an action with its parameters, for the current role.  Returns if the API
- * did it; else raises the failure as an error.
- */
-static void
-perform(const char *server_name, LiveActionId action_id,
-		const void *parameters, LiveAnswer *answer)
-{
-	const LiveAction *action = &live_actions[action_id];
-	char	   *body = action->body(parameters);
-	LiveServer *server = get_live_server(server_name, GetUserId());
-	Call	   *call = palloc0(sizeof(Call));
-	ErrorContextCallback context;
-
-	if (client == NULL)
-		client = http_client_create(1);
-
-	call->action = action;
-	call->body = body;
-	call->server = server->name;
-	context.callback = describe_call;
-	context.arg = call;
-	context.previous = error_context_stack;
-	error_context_stack = &context;
-
-	PG_TRY();
-	{
-		try_tokens(server, call, answer);
-	}
-	PG_CATCH();
-	{
-		/* What ends from outside counts if it may be carried out. */
-		if (call->sent)
-			count_call(call->server, true);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-
-	error_context_stack = context.previous;
-	count_call(server->name, answer->outcome != LIVE_DONE);
-	if (answer->outcome != LIVE_DONE)
-		raise_failure(server, call, answer);
-}
-
-static void
-count_call(const char *server, bool failed)
-{
-	stat_count(server, COUNT_CALLS, 1);
-	if (failed)
-		stat_count(server, COUNT_FAILED_CALLS, 1);
-}
-
-/*
- * Send one request; and if its token is refused, another with the one that
- * there may be by now.  Nothing was done with the old.
- */
-static void
-try_tokens(const LiveServer *server, Call *call, LiveAnswer *answer)
-{
-	MonotonicUs newer_than = try_turns(server, 0, call, answer);
-
-	if (answer->error_code != NULL &&
-		strcmp(answer->error_code, LIVE_TOKEN_FAILURE) == 0)
-	{
-		call->refused = true;
-		(void) try_turns(server, newer_than, call, answer);
-	}
-}
-
-/*
- * Send one request, with credentials that are newer than the given time if
- * they can be.  A permit may pass while a connection is made: then with another
- * one, a few times.  One that is refused by the rate limit is sent again as
- * long as the caller waits, with the credentials that there are by then.
- *
- * Returns when the credentials had been read.
- */
-static MonotonicUs
-try_turns(const LiveServer *server, MonotonicUs newer_than, Call *call,
-		  LiveAnswer *answer)
-{
-	MonotonicUs read_at;
-	int			missed = 0;
-	bool		again;
-
-	do
-	{
-		again = !try_turn(server, newer_than, call, answer, &read_at) &&
-			++missed < MAX_TURNS;
-		call->throttled = answer->outcome == LIVE_THROTTLED;
-	} while (again || call->throttled);
-	return read_at;
-}
-
-/*
- * Do so once.  Returns false if its permit had passed.
- */
-static bool
-try_turn(const LiveServer *server, MonotonicUs newer_than, Call *call,
-		 LiveAnswer *answer, MonotonicUs *read_at)
-{
-	Credentials *credentials = credentials_get(server, GetUserId(), newer_than);
-	volatile bool in_time = false;
-
-	*read_at = monotonic_now();
-	PG_TRY();
-	{
-		in_time = try_once(server, credentials, call, answer);
-	}
-	PG_FINALLY();
-	{
-		wipe_credentials(credentials);
-	}
-	PG_END_TRY();
-	return in_time;
-}
-
-/*
- * Send one request, and read the answer.
- *
- * Returns false if it was not sent because its permit had passed.
- */
-static bool
-try_once(const LiveServer *server, const Credentials *credentials,
-		 Call *call, LiveAnswer *answer)
-{
-	RateKey		key = rate_key(credentials->account, call->action->name);
-	LiveRequest request;
-	HttpReply	reply;
-	bool		lapsed = false;
-	MonotonicUs started_at;
-
-	wait_for_permit(server, key, call);
-	started_at = monotonic_now();
-	PG_TRY();
-	{
-		call->trace_id = live_new_trace_id();
-		live_sign(&request, call->action->name, server->endpoint.authority,
-				  server->region, server->language, call->trace_id, credentials,
-				  live_seconds(GetCurrentTimestamp()), call->body);
-		send_and_wait(server, &request, call);
-		http_reply(call->transfer, &reply);
-		stat_count(server->name, COUNT_CONNECTIONS, reply.connections);
-		if (reply.complete)
-		{
-			rate_answered(&call->permit);
-			stat_latency(server->name, monotonic_now() - started_at);
-		}
-		call->action->read(&reply, answer);
-		lapsed = reply.lapsed;
-	}
-	PG_FINALLY();
-	{
-		if (call->transfer != NULL && http_sent(call->transfer))
-		{
-			call->sent = true;
-			rate_left(&call->permit);
-		}
-		else
-			rate_release(&call->permit);
-		http_release(call->transfer);
-		call->transfer = NULL;
-	}
-	PG_END_TRY();
-
-	if (answer->outcome == LIVE_THROTTLED)
-	{
-		stat_count(server->name, COUNT_THROTTLED, 1);
-		rate_refused(rate_table(), key);
-	}
-	return !lapsed;
-}
-
-/*
- * Wait for the account's next permit.
- */
-static void
-wait_for_permit(const LiveServer *server, RateKey key, Call *call)
-{
-	static uint32 wait_event = 0;
-	MonotonicUs began = monotonic_now();
-	MonotonicUs retry_at;
-
-	if (wait_event == 0)
-		wait_event = WaitEventExtensionNew("ScreenshotTaskPermit");
-	if (call->began == 0)
-		call->began = began;
-
-	for (;;)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (rate_acquire(rate_table(), key, server->requests_per_second, 1, 0,
-						 &call->permit, &retry_at) == 1)
-		{
-			rate_wait_end(rate_table(), key);
-			return;
-		}
-		if (server->permit_timeout > 0)
-			check_permit_timeout(server, key, began);
-		if (!call->noticed && call->began + NOTICE_AFTER <= monotonic_now())
-		{
-			call->noticed = true;
-			ereport(NOTICE,
-					(errmsg("still waiting for the rate limit of server \"%s\"",
-							server->name),
-					 errdetail("It allows %d requests a second, of all sessions and workers together.",
-							   server->requests_per_second)));
-		}
-		rate_wait(rate_table(), key, retry_at, wait_event);
-	}
-}
-
-/*
- * Raise an error if a permit would be there too late for the server option
- * "permit_timeout".
- */
-static void
-check_permit_timeout(const LiveServer *server, RateKey key, MonotonicUs began)
-{
-	MonotonicUs now = monotonic_now();
-	MonotonicUs at = rate_expected_at(rate_table(), key,
-									  server->requests_per_second);
-
-	if (at - began <= server->permit_timeout * US_PER_MS)
-		return;
-	rate_wait_end(rate_table(), key);
-	ereport(ERROR,
-			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-			 errmsg("the rate limit of server \"%s\" would make the call wait for too long",
-					server->name),
-			 errdetail("It would wait for another %.1f s; the server option \"permit_timeout\" is %d ms.",
-					   (double) (at - now) / US_PER_SECOND,
-					   server->permit_timeout),
-			 errhint("Insert the request into screenshot_task_request to have it sent in the background.")));
-}
-
-/*
- * The limits of the cluster; without shared memory, those of this session.
- */
-static RateTable *
-rate_table(void)
-{
-	static RateTable *own = NULL;
-	const int	n_windows = 8;
-
-	if (shared_state_available())
-		return shared_rate_table();
-	if (own == NULL)
-	{
-		RateTable  *table = MemoryContextAllocZero(TopMemoryContext,
-												   rate_table_size(n_windows));
-
-		rate_table_init(table, n_windows, 0);
-		own = table;
-	}
-	return own;
-}
-
-/*
- * Send a request, and wait until it has ended one way or the other.
- *
- * Interrupts are served at once.
- */
-static void
-send_and_wait(const LiveServer *server, const LiveRequest *request, Call *call)
-{
-	static uint32 wait_event = 0;
-	HttpRequest http_request;
-
-	if (wait_event == 0)
-		wait_event = WaitEventExtensionNew("ScreenshotTaskCall");
-
-	server_http_request(server, request, &http_request);
-	http_request.leave_by = call->permit.leave_by;
-	http_start(client, &http_request, &call->transfer);
-	live_wipe_token(request->headers);
-	http_begin(client);
-	for (;;)
-	{
-		/* Before the answer is there, which tells how long it has taken. */
-		if (http_next_left(client) != NULL)
-			rate_left(&call->permit);
-		if (http_next_done(client) != NULL)
-			break;
-		CHECK_FOR_INTERRUPTS();
-		http_wait(client, MONOTONIC_NEVER, wait_event);
-	}
-}
-
-/*
- * Context of an error that ends a call from outside, such as a cancel.
- */
-static void
-describe_call(void *arg)
-{
-	Call	   *call = arg;
-
-	if (call->transfer != NULL && http_sent(call->transfer))
-		errcontext("%s on server \"%s\": the request had been sent, and may be carried out (TraceId %s)",
-				   call->action->name, call->server, call->trace_id);
-	else if (call->throttled)
-		errcontext("%s on server \"%s\": the request had been refused by the rate limit, and nothing was done",
-				   call->action->name, call->server);
-	else if (call->refused)
-		errcontext("%s on server \"%s\": the request had been refused for its token, and nothing was done",
-				   call->action->name, call->server);
-	else
-		errcontext("%s on server \"%s\": nothing had been sent",
-				   call->action->name, call->server);
-}
-
-/*
- * Raise an outcome as an error: what happened, the API's own words with the
- * RequestId, the TraceId if it was sent, and what to do about it.
- */
-static void
-raise_failure(const LiveServer *server, const Call *call,
-			  const LiveAnswer *answer)
-{
-	const char *message;
-	const char *hint = NULL;
-	StringInfoData detail;
-
-	switch (answer->outcome)
-	{
-		case LIVE_NOT_SENT:
-			message = "could not reach server \"%s\" for %s";
-			hint = "Nothing was sent: the call may be made again.";
-			break;
-		case LIVE_QUOTA:
-			message = "server \"%s\" refused %s: a limit of the account is reached";
-			hint = answer->retry_after > 0 ?
-				"Nothing was done: the call may be made again once the account may make more tasks." :
-				"Nothing was done: the call may be made again once tasks have ended.";
-			break;
-		case LIVE_CREDENTIALS:
-			message = "server \"%s\" refused the credentials for %s";
-			hint = live_credentials_hint(answer->error_code);
-			if (hint != NULL)
-				break;
-			hint = server->credentials == FROM_USER_MAPPING ?
-				"Check the user mapping's secret_id, secret_key and token, what the account may do, and this machine's clock." :
-				"Check this machine's credentials, of the kind that the server option \"credentials\" names, what the account may do, and this machine's clock.";
-			break;
-		case LIVE_PERMISSION:
-			message = "server \"%s\" refused the account permission for %s";
-			hint = "See in the console what the account may do with this domain, and with the Live service.";
-			break;
-		case LIVE_SERVICE_STATE:
-			message = "server \"%s\" refused %s: the account's service is not active";
-			hint = "Look at the state of the Live service in the console.";
-			break;
-		case LIVE_ENVIRONMENT:
-			message = "server \"%s\" does not offer %s to this client";
-			hint = "Check the server options \"endpoint\" and \"region\", and the account's address lists.";
-			break;
-		case LIVE_REFUSED:
-			message = answer->sqlstate == ERRCODE_FEATURE_NOT_SUPPORTED ?
-				"server \"%s\" does not support what was asked of %s" :
-				"server \"%s\" refused the parameters of %s";
-			break;
-		default:
-			message = "it is unknown whether server \"%s\" carried out %s";
-			hint = call->action->idempotent ?
-				"Nothing is changed by it: the call may be made again, for a shorter window if the answer was too long." :
-				"Find out before the call is made again: it may have been carried out.";
-			break;
-	}
-
-	if (live_clocks_disagree(answer) && answer->ahead != 0)
-		hint = psprintf("Set this machine's clock: the API's is %lld s %s it.",
-						llabs((long long) answer->ahead),
-						answer->ahead > 0 ? "ahead of" : "behind");
-
-	initStringInfo(&detail);
-	if (answer->error_code != NULL)
-		appendStringInfo(&detail, "%s: ", answer->error_code);
-	appendStringInfoString(&detail, answer->message ? answer->message :
-						   "the API gave no message");
-	if (answer->request_id != NULL)
-		appendStringInfo(&detail, " (RequestId %s, TraceId %s)",
-						 answer->request_id, call->trace_id);
-	else if (answer->outcome != LIVE_NOT_SENT)
-		appendStringInfo(&detail, " (TraceId %s)", call->trace_id);
-
-	ereport(ERROR,
-			(errcode(answer->sqlstate),
-			 errmsg(message, server->name, call->action->name),
-			 errdetail_internal("%s", detail.data),
-			 hint != NULL ? errhint("%s", hint) : 0));
 }
