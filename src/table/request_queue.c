@@ -86,7 +86,7 @@ typedef struct Statement
 	const char *text;
 	int			nargs;
 	Oid			argtypes[12];
-	SPIPlanPtr	plan;			/* NULL: not prepared for table_name */
+	bool		sends;			/* chooses rows to send, see choose() */
 } Statement;
 
 /*
@@ -133,77 +133,77 @@ typedef struct Statement
  */
 #define NOW		"pg_catalog.statement_timestamp()"
 
-static Statement choose_orphans = {
+static const Statement choose_orphans = {
 	"SELECT id FROM %1$s"
 	" WHERE origin = $1 AND status = 'sending' AND id <> ALL ($2)",
-	2, {INT8OID, INT8ARRAYOID}, NULL
+	2, {INT8OID, INT8ARRAYOID}, false
 };
 
 /* Never waits: a role could make the others wait with it. */
-static Statement lock_sending = {
+static const Statement lock_sending = {
 	"SELECT id FROM %1$s"
 	BY_ID("sending") " FOR NO KEY UPDATE SKIP LOCKED",
-	1, {INT8ARRAYOID}, NULL
+	1, {INT8ARRAYOID}, false
 };
 
-static Statement find_sending = {
+static const Statement find_sending = {
 	"SELECT id FROM %1$s" BY_ID("sending"),
-	1, {INT8ARRAYOID}, NULL
+	1, {INT8ARRAYOID}, false
 };
 
 /* The same of requests that this worker has sent */
-static Statement lock_sent = {
+static const Statement lock_sent = {
 	"SELECT id FROM %1$s"
 	BY_ATTEMPT("$2", "$3") " FOR NO KEY UPDATE SKIP LOCKED",
-	3, {INT8ARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID}, NULL
+	3, {INT8ARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID}, false
 };
 
-static Statement find_sent = {
+static const Statement find_sent = {
 	"SELECT id FROM %1$s" BY_ATTEMPT("$2", "$3"),
-	3, {INT8ARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID}, NULL
+	3, {INT8ARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID}, false
 };
 
 /*
  * sent_at is when the request was claimed.  It left within seven seconds of
  * that (see HOLD_TIME), or not at all.
  */
-static Statement orphans_statement = {
+static const Statement orphans_statement = {
 	"UPDATE %1$s SET status = 'in_doubt', next_attempt_at = $3,"
 	" sent_at = LEAST(sent_at + interval '7 s', pg_catalog.clock_timestamp()),"
 	" error_code = NULL, error_message = $2"
 	BY_ID("sending")
 	" RETURNING id, " KEPT("status = 'in_doubt'") ", server",
-	3, {INT8ARRAYOID, TEXTOID, TIMESTAMPTZOID}, NULL
+	3, {INT8ARRAYOID, TEXTOID, TIMESTAMPTZOID}, false
 };
 
-static Statement choose_waiting = {
+static const Statement choose_waiting = {
 	"SELECT id FROM %1$s"
 	" WHERE origin = $1 AND status = 'pending' AND id <> ALL ($2)"
 	" AND next_attempt_at <= " NOW
 	" ORDER BY next_attempt_at LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED",
-	3, {INT8OID, INT8ARRAYOID, INT4OID}, NULL
+	3, {INT8OID, INT8ARRAYOID, INT4OID}, false
 };
 
-static Statement wake_statement = {
+static const Statement wake_statement = {
 	"UPDATE %1$s SET next_attempt_at = NULL"
 	BY_ID("pending")
 	" RETURNING id, " KEPT("next_attempt_at IS NULL") ","
 	" server, role, COALESCE(start_time, requested_at)",
-	1, {INT8ARRAYOID}, NULL
+	1, {INT8ARRAYOID}, false
 };
 
-static Statement next_due_statement = {
+static const Statement next_due_statement = {
 	"SELECT next_attempt_at FROM %1$s"
 	" WHERE origin = $1 AND status = 'pending' AND id <> ALL ($2)"
 	" AND next_attempt_at IS NOT NULL"
 	" ORDER BY next_attempt_at LIMIT 1",
-	2, {INT8OID, INT8ARRAYOID}, NULL
+	2, {INT8OID, INT8ARRAYOID}, false
 };
 
 /* From a place on, in the order of the index screenshot_task_request_ready */
 #define READY_ORDER "server, role, COALESCE(start_time, requested_at), id"
 
-static Statement walk_statement = {
+static const Statement walk_statement = {
 	"SELECT id, server, role, COALESCE(start_time, requested_at),"
 	" end_time <= $6"
 	" FROM %1$s"
@@ -212,32 +212,32 @@ static Statement walk_statement = {
 	" AND (" READY_ORDER ") > ($2, $3, $4, $5)"
 	" ORDER BY " READY_ORDER " LIMIT $7",
 	7, {INT8OID, NAMEOID, OIDOID, TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID,
-	INT4OID}, NULL
+	INT4OID}, false
 };
 
-static Statement choose_expired = {
+static const Statement choose_expired = {
 	"SELECT id FROM %1$s"
 	" WHERE origin = $1 AND id <> ALL ($2) AND id = ANY ($3)"
 	" AND pg_catalog.enum_eq(status, 'pending'::%2$s)"
 	" AND next_attempt_at IS NULL AND end_time <= $4"
 	" FOR NO KEY UPDATE SKIP LOCKED",
-	4, {INT8OID, INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZOID}, NULL
+	4, {INT8OID, INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZOID}, false
 };
 
-static Statement expire_statement = {
+static const Statement expire_statement = {
 	"UPDATE %1$s SET status = 'expired',"
 	" finished_at = pg_catalog.clock_timestamp(), error_message = $2"
 	BY_ID("pending")
 	" RETURNING id, " KEPT("status = 'expired'") ", server,"
 	" reference, status, task_id",
-	2, {INT8ARRAYOID, TEXTOID}, NULL
+	2, {INT8ARRAYOID, TEXTOID}, false
 };
 
 /*
  * The soonest request of each lane.  One step of an index for each, however
  * many requests a lane has.
  */
-static Statement lanes_statement = {
+static const Statement lanes_statement = {
 	"WITH RECURSIVE lane AS ("
 	" (SELECT " READY_ORDER ", end_time <= $3, false FROM %1$s"
 	"  WHERE origin = $1 AND status = 'pending' AND next_attempt_at IS NULL"
@@ -251,7 +251,7 @@ static Statement lanes_statement = {
 	"  AND (t.server, t.role) > (lane.server, lane.role)"
 	"  ORDER BY " READY_ORDER " LIMIT 1) AS next)"
 	" SELECT * FROM lane",
-	3, {INT8OID, INT8ARRAYOID, TIMESTAMPTZOID}, NULL
+	3, {INT8OID, INT8ARRAYOID, TIMESTAMPTZOID}, false
 };
 
 /*
@@ -266,7 +266,7 @@ static Statement lanes_statement = {
 	" AND t.next_attempt_at IS NULL AND " condition \
 	" ORDER BY " READY_ORDER " LIMIT 1) AS head"
 
-static Statement heads_statement = {
+static const Statement heads_statement = {
 	"SELECT head.*, false"
 	" FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4),"
 	"  pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($12))"
@@ -288,7 +288,7 @@ static Statement heads_statement = {
 	HEAD_AMONG("t.server > gap.after_server AND t.server < gap.to_server"),
 	12, {INT8OID, INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID, TIMESTAMPTZARRAYOID,
 		INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID, OIDARRAYOID, NAMEARRAYOID,
-	TIMESTAMPTZOID, TIMESTAMPTZARRAYOID}, NULL
+	TIMESTAMPTZOID, TIMESTAMPTZARRAYOID}, false
 };
 
 /*
@@ -299,7 +299,7 @@ static Statement heads_statement = {
  * Those whose end has passed are left to queue_expire().  Slots were taken for
  * what is claimed.
  */
-static Statement choose_ready = {
+static const Statement choose_ready = {
 	"SELECT ready.id, lane.server, lane.role"
 	" FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4),"
 	"  pg_catalog.unnest($5), pg_catalog.unnest($7), pg_catalog.unnest($8),"
@@ -319,11 +319,11 @@ static Statement choose_ready = {
 	" ORDER BY ready.starts, ready.id LIMIT $6",
 	10, {INT8OID, INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID, INT4ARRAYOID,
 		INT4OID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, TIMESTAMPTZOID,
-	TIMESTAMPTZARRAYOID}, NULL
+	TIMESTAMPTZARRAYOID}, true
 };
 
 /* $3 is the time, and $4 what it must be before an end for a request to be sent */
-static Statement claim_statement = {
+static const Statement claim_statement = {
 	"UPDATE %1$s SET" STAMP("$5")
 	" status = CASE WHEN end_time <= $4"
 	"  THEN 'expired'::%2$s ELSE 'sending'::%2$s END,"
@@ -340,7 +340,7 @@ static Statement claim_statement = {
 	" stream_name, domain_name, app_name, end_time, template_id, start_time,"
 	" stream_type, extension, trace_id::pg_catalog.text, requested_at,"
 	" reference, status, task_id",
-	5, {INT8ARRAYOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID}, NULL
+	5, {INT8ARRAYOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID}, false
 };
 
 /* What it returns */
@@ -367,16 +367,16 @@ static const Oid claimed_types[N_CLAIMED_COLUMNS] = {
 	" UNION ALL " \
 	"(SELECT FROM %1$s WHERE " condition " AND origin > $1 LIMIT 1000)"
 
-static Statement held_statement = {
+static const Statement held_statement = {
 	"SELECT pg_catalog.count(*) FROM ("
 	HELD("status = 'pending' AND next_attempt_at IS NULL") " UNION ALL "
 	HELD("status = 'pending' AND next_attempt_at IS NOT NULL") " UNION ALL "
 	HELD("status = 'sending'") " UNION ALL "
 	HELD("status = 'in_doubt'") ") AS held",
-	1, {INT8OID}, NULL
+	1, {INT8OID}, false
 };
 
-static Statement count_statement = {
+static const Statement count_statement = {
 	"SELECT pg_catalog.count(*), pg_catalog.min(requested_at),"
 	" (SELECT pg_catalog.count(*) FROM %1$s"
 	"  WHERE origin = $1 AND status = 'pending'"
@@ -385,7 +385,7 @@ static Statement count_statement = {
 	"  WHERE origin = $1 AND status = 'in_doubt')"
 	" FROM %1$s"
 	" WHERE origin = $1 AND status = 'pending' AND next_attempt_at IS NULL",
-	1, {INT8OID}, NULL
+	1, {INT8OID}, false
 };
 
 /* As the index screenshot_task_request_finished has it */
@@ -399,21 +399,21 @@ static Statement count_statement = {
  */
 #define LONG_AGO	NOW " - interval '1 s' * $3"
 
-static Statement choose_old = {
+static const Statement choose_old = {
 	"SELECT id, " OVER_AT " FROM %1$s"
 	" WHERE finished_at < " LONG_AGO " AND " FINISHED
 	" AND (" OVER_AT ", id) > ($1, $2)"
 	" AND " OVER_AT " < " LONG_AGO
 	" ORDER BY " OVER_AT ", id LIMIT $4 FOR UPDATE SKIP LOCKED",
-	4, {TIMESTAMPTZOID, INT8OID, FLOAT8OID, INT4OID}, NULL
+	4, {TIMESTAMPTZOID, INT8OID, FLOAT8OID, INT4OID}, false
 };
 
-static Statement remove_statement = {
+static const Statement remove_statement = {
 	"DELETE FROM %1$s WHERE id = ANY ($1) AND " FINISHED,
-	1, {INT8ARRAYOID}, NULL
+	1, {INT8ARRAYOID}, false
 };
 
-static Statement finish_statement = {
+static const Statement finish_statement = {
 	"UPDATE %1$s SET" STAMP("$12")
 	" status = " OF_ROW("$4") "::%2$s,"
 	" attempts = attempts - " OF_ROW("$3") ","
@@ -428,7 +428,7 @@ static Statement finish_statement = {
 	", reference, status, task_id",
 	12, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID,
 		TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-	TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, INT8OID}, NULL
+	TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, INT8OID}, false
 };
 
 #define DOUBTFUL_COLUMNS \
@@ -456,7 +456,7 @@ static Statement finish_statement = {
 	"   AS paused(server, role)" \
 	"   WHERE paused.server = lane.server AND paused.role = lane.role))"
 
-static Statement doubtful_statement = {
+static const Statement doubtful_statement = {
 	DOUBTFUL_LANES
 	" SELECT due.* FROM lane_to_ask AS lane, LATERAL"
 	" (SELECT " DOUBTFUL_COLUMNS " FROM %1$s AS t"
@@ -465,10 +465,10 @@ static Statement doubtful_statement = {
 	"  AND next_attempt_at <= " NOW
 	"  ORDER BY next_attempt_at LIMIT $5"
 	"  FOR NO KEY UPDATE SKIP LOCKED) AS due",
-	5, {INT8OID, INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID, INT4OID}, NULL
+	5, {INT8OID, INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID, INT4OID}, false
 };
 
-static Statement next_doubtful_statement = {
+static const Statement next_doubtful_statement = {
 	DOUBTFUL_LANES
 	" SELECT next.next_attempt_at FROM lane_to_ask AS lane, LATERAL"
 	" (SELECT next_attempt_at FROM %1$s AS t"
@@ -477,37 +477,37 @@ static Statement next_doubtful_statement = {
 	"  AND next_attempt_at IS NOT NULL"
 	"  ORDER BY next_attempt_at LIMIT 1) AS next"
 	" ORDER BY next_attempt_at LIMIT 1",
-	4, {INT8OID, INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID}, NULL
+	4, {INT8OID, INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID}, false
 };
 
-static Statement alike_statement = {
+static const Statement alike_statement = {
 	"SELECT " DOUBTFUL_COLUMNS " FROM %1$s"
 	" WHERE origin = $1 AND status = 'sending' AND stream_name = $2"
 	" UNION ALL"
 	" SELECT " DOUBTFUL_COLUMNS " FROM %1$s"
 	" WHERE origin = $1 AND status = 'in_doubt' AND stream_name = $2",
-	2, {INT8OID, TEXTOID}, NULL
+	2, {INT8OID, TEXTOID}, false
 };
 
-static Statement claimed_statement = {
+static const Statement claimed_statement = {
 	"SELECT task_id, server, role FROM %1$s"
 	" WHERE finished_at IS NOT NULL AND status = 'created'"
 	" AND " OVER_AT " > $2 - interval '1 second'"
 	" AND " OVER_AT " < $2 + interval '1 second'"
 	" AND task_id = ANY ($1)",
-	2, {TEXTARRAYOID, TIMESTAMPTZOID}, NULL
+	2, {TEXTARRAYOID, TIMESTAMPTZOID}, false
 };
 
-static Statement choose_in_doubt = {
+static const Statement choose_in_doubt = {
 	"SELECT id FROM %1$s"
 	" WHERE origin = $1 AND id <> ALL ($2)"
 	" AND id = $3 AND attempts = $4 AND requested_at = $5"
 	" AND pg_catalog.enum_eq(status, 'in_doubt'::%2$s)"
 	" FOR NO KEY UPDATE SKIP LOCKED",
-	5, {INT8OID, INT8ARRAYOID, INT8OID, INT4OID, TIMESTAMPTZOID}, NULL
+	5, {INT8OID, INT8ARRAYOID, INT8OID, INT4OID, TIMESTAMPTZOID}, false
 };
 
-static Statement leave_doubt_statement = {
+static const Statement leave_doubt_statement = {
 	"UPDATE %1$s SET status = $2::%2$s, next_attempt_at = $3,"
 	" finished_at = CASE WHEN $2 = 'created'"
 	"  THEN pg_catalog.clock_timestamp() END,"
@@ -519,32 +519,34 @@ static Statement leave_doubt_statement = {
 	KEPT("status = $2::%2$s AND task_id IS NOT DISTINCT FROM $4") ","
 	" reference, status, task_id",
 	6, {INT8ARRAYOID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, INT4OID},
-	NULL
+	false
 };
 
 /* Changes nothing, but fails if the table cannot be changed */
-static Statement probe_statement = {
+static const Statement probe_statement = {
 	"UPDATE %1$s SET status = status WHERE id = ANY ('{}'::pg_catalog.int8[])",
-	0, {InvalidOid}, NULL
-};
-
-static Statement *const statements[] = {
-	&choose_orphans, &lock_sending, &find_sending, &lock_sent, &find_sent,
-	&orphans_statement,
-	&choose_waiting, &wake_statement,
-	&next_due_statement, &walk_statement, &choose_expired, &expire_statement,
-	&lanes_statement, &heads_statement,
-	&choose_ready, &claim_statement, &finish_statement, &doubtful_statement,
-	&next_doubtful_statement, &alike_statement, &claimed_statement,
-	&choose_in_doubt, &leave_doubt_statement, &held_statement,
-	&count_statement, &choose_old, &remove_statement, &probe_statement
+	0, {InvalidOid}, false
 };
 
 /* What queue_begin() switched, for queue_commit() to switch back */
 static Oid	saved_user;
 static int	saved_context;
-static char *table_name = NULL; /* that the statements are prepared for */
-static char *type_name = NULL;	/* the same, of a status */
+
+/* Plans of statements, for what the table and the type of a status are called */
+#define MAX_PLANS	32
+
+static struct
+{
+	char	   *table;			/* NULL: nothing is prepared */
+	char	   *status_type;
+	int			n;
+	struct
+	{
+		const Statement *statement;
+		SPIPlanPtr	plan;
+	}			plans[MAX_PLANS];
+}			prepared;
+
 static char last_error[1024] = "";	/* that was logged; empty: since forgotten */
 static MemoryContext caller_context;	/* for what outlives the transaction */
 static bool row_by_row;
@@ -564,15 +566,17 @@ static void be_impatient(void);
 static QueueState find_table(Oid *owner);
 static void use_names(const char *table, const char *status_type);
 static void forget_statements(void);
-static int	run(Statement *statement, const Datum *args, const char *nulls);
-static int	run_with_triggers(Statement *statement, const Datum *args,
+static SPIPlanPtr prepare(const Statement *statement);
+static int	run(const Statement *statement, const Datum *args,
+				const char *nulls);
+static int	run_with_triggers(const Statement *statement, const Datum *args,
 							  const char *nulls);
-static int64 *choose(Statement *statement, Datum *args, int *n);
-static void change(Statement *statement, const int64 *ids, int n, Datum *args,
-				   const char *nulls, RowsTaker take, void *arg);
-static int	change_at_once(Statement *statement, const int64 *ids, int n,
+static int64 *choose(const Statement *statement, Datum *args, int *n);
+static void change(const Statement *statement, const int64 *ids, int n,
+				   Datum *args, const char *nulls, RowsTaker take, void *arg);
+static int	change_at_once(const Statement *statement, const int64 *ids, int n,
 						   Datum *args, const char *nulls);
-static int	change_alone(Statement *statement, int64 id, Datum *args,
+static int	change_alone(const Statement *statement, int64 id, Datum *args,
 						 const char *nulls);
 static void check_kept(int n);
 static Datum current_stamp(void);
@@ -595,7 +599,7 @@ static void read_body(ClaimedRequest *request, const Datum *values,
 					  const bool *nulls);
 static Datum text_or_null(const char *value, bool *isnull);
 static TimestampTz ended_by(void);
-static TimestampTz first_time(Statement *statement, const Datum *args);
+static TimestampTz first_time(const Statement *statement, const Datum *args);
 static List *read_heads(int n);
 static int	compare_lanes(const void *a, const void *b);
 static void make_lane_arrays(List *names, Datum *servers, Datum *roles);
@@ -832,13 +836,13 @@ find_table(Oid *owner)
 static void
 use_names(const char *table, const char *status_type)
 {
-	if (table_name != NULL && type_name != NULL &&
-		strcmp(table_name, table) == 0 &&
-		strcmp(type_name, status_type) == 0)
+	if (prepared.table != NULL &&
+		strcmp(prepared.table, table) == 0 &&
+		strcmp(prepared.status_type, status_type) == 0)
 		return;
 	forget_statements();
-	table_name = MemoryContextStrdup(TopMemoryContext, table);
-	type_name = MemoryContextStrdup(TopMemoryContext, status_type);
+	prepared.status_type = MemoryContextStrdup(TopMemoryContext, status_type);
+	prepared.table = MemoryContextStrdup(TopMemoryContext, table);
 }
 
 /*
@@ -847,17 +851,43 @@ use_names(const char *table, const char *status_type)
 static void
 forget_statements(void)
 {
-	for (int i = 0; i < (int) lengthof(statements); i++)
+	while (prepared.n > 0)
+		SPI_freeplan(prepared.plans[--prepared.n].plan);
+	if (prepared.table != NULL)
+		pfree(prepared.table);
+	if (prepared.status_type != NULL)
+		pfree(prepared.status_type);
+	prepared.table = prepared.status_type = NULL;
+}
+
+/*
+ * The plan of a statement, which is prepared when it is needed first.
+ */
+static SPIPlanPtr
+prepare(const Statement *statement)
+{
+	char	   *origin;
+	char	   *text;
+	SPIPlanPtr	plan;
+
+	for (int i = 0; i < prepared.n; i++)
 	{
-		if (statements[i]->plan != NULL)
-			SPI_freeplan(statements[i]->plan);
-		statements[i]->plan = NULL;
+		if (prepared.plans[i].statement == statement)
+			return prepared.plans[i].plan;
 	}
-	if (table_name != NULL)
-		pfree(table_name);
-	if (type_name != NULL)
-		pfree(type_name);
-	table_name = type_name = NULL;
+	if (prepared.n == MAX_PLANS)
+		elog(ERROR, "too many statements");
+	origin = psprintf("'" INT64_FORMAT "'::pg_catalog.int8", request_origin());
+	text = psprintf(statement->text, prepared.table, prepared.status_type,
+					origin);
+	plan = SPI_prepare(text, statement->nargs,
+					   (Oid *) statement->argtypes);
+	if (plan == NULL || SPI_keepplan(plan) != 0)
+		elog(ERROR, "could not prepare \"%s\": %s", text,
+			 SPI_result_code_string(SPI_result));
+	prepared.plans[prepared.n].statement = statement;
+	prepared.plans[prepared.n++].plan = plan;
+	return plan;
 }
 
 /*
@@ -865,26 +895,12 @@ forget_statements(void)
  * trigger sets is undone at once: the next statement may have to be prepared.
  */
 static int
-run(Statement *statement, const Datum *args, const char *nulls)
+run(const Statement *statement, const Datum *args, const char *nulls)
 {
 	int			level = NewGUCNestLevel();
 	int			result;
 
-	if (statement->plan == NULL)
-	{
-		char	   *origin = psprintf("'" INT64_FORMAT "'::pg_catalog.int8",
-									  request_origin());
-		char	   *text = psprintf(statement->text, table_name, type_name,
-									origin);
-		SPIPlanPtr	plan = SPI_prepare(text, statement->nargs,
-									   statement->argtypes);
-
-		if (plan == NULL || SPI_keepplan(plan) != 0)
-			elog(ERROR, "could not prepare \"%s\": %s", text,
-				 SPI_result_code_string(SPI_result));
-		statement->plan = plan;
-	}
-	result = SPI_execute_plan(statement->plan, unconstify(Datum *, args),
+	result = SPI_execute_plan(prepare(statement), unconstify(Datum *, args),
 							  nulls, false, 0);
 	if (result < 0)
 		elog(ERROR, "could not execute \"%s\": %s", statement->text,
@@ -899,7 +915,7 @@ run(Statement *statement, const Datum *args, const char *nulls)
  * Otherwise it is ignored.
  */
 static int
-run_with_triggers(Statement *statement, const Datum *args, const char *nulls)
+run_with_triggers(const Statement *statement, const Datum *args, const char *nulls)
 {
 	volatile int n = 0;
 
@@ -922,13 +938,13 @@ run_with_triggers(Statement *statement, const Datum *args, const char *nulls)
  * its arguments are set here.
  */
 static int64 *
-choose(Statement *statement, Datum *args, int *n)
+choose(const Statement *statement, Datum *args, int *n)
 {
 	int64	   *ids;
 
 	*n = 0;
 	if (refusals_are_too_many() ||
-		(refusals_are_many() && statement != &choose_ready))
+		(refusals_are_many() && !statement->sends))
 		return NULL;
 	args[0] = Int64GetDatum(request_origin());
 	args[1] = refusals_array();
@@ -950,7 +966,7 @@ choose(Statement *statement, Datum *args, int *n)
  * transaction.  Raises an error if it is not the rows' fault.
  */
 static void
-change(Statement *statement, const int64 *ids, int n, Datum *args,
+change(const Statement *statement, const int64 *ids, int n, Datum *args,
 	   const char *nulls, RowsTaker take, void *arg)
 {
 	int			refused = 0;
@@ -978,7 +994,7 @@ change(Statement *statement, const int64 *ids, int n, Datum *args,
  * Returns how many there are.  Raises an error if a trigger has changed one.
  */
 static int
-change_at_once(Statement *statement, const int64 *ids, int n, Datum *args,
+change_at_once(const Statement *statement, const int64 *ids, int n, Datum *args,
 			   const char *nulls)
 {
 	int			changed;
@@ -1070,7 +1086,7 @@ was_returned(int64 id, int n_rows)
  * with it; another is raised again.
  */
 static int
-change_alone(Statement *statement, int64 id, Datum *args, const char *nulls)
+change_alone(const Statement *statement, int64 id, Datum *args, const char *nulls)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -1258,7 +1274,7 @@ ended_by(void)
  * The time that a statement gives; DT_NOEND if it gives none.
  */
 static TimestampTz
-first_time(Statement *statement, const Datum *args)
+first_time(const Statement *statement, const Datum *args)
 {
 	if (run(statement, args, NULL) == 0)
 		return DT_NOEND;
