@@ -43,11 +43,19 @@ OBJS = \
 	src/sql/trigger.o \
 	src/sql/wait.o \
 	src/sql/wake.o \
+	src/table/change.o \
+	src/table/claim.o \
+	src/table/in_doubt.o \
 	src/table/news.o \
 	src/table/notice.o \
+	src/table/origin.o \
+	src/table/orphans.o \
 	src/table/refusal.o \
-	src/table/request_queue.o \
 	src/table/request_table.o \
+	src/table/result.o \
+	src/table/statement.o \
+	src/table/transaction.o \
+	src/table/upkeep.o \
 	src/util/legible.o \
 	src/util/spi_row.o \
 	src/worker/background_worker.o \

@@ -1,7 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * request_queue.h
- *	  The SQL on screenshot_task_request
+ *	  What the worker does to screenshot_task_request
+ *
+ * Between queue_begin() and queue_commit() in transaction.c it claims requests
+ * (claim.c), writes down what has become of them (result.c), looks after those
+ * in doubt (in_doubt.c) and those of a worker before it (orphans.c), and does
+ * the rest in upkeep.c.
  *
  *-------------------------------------------------------------------------
  */

@@ -416,7 +416,7 @@ fix_settings(void)
 		{"default_transaction_deferrable", "off"},
 		{"statement_timeout", "0"},
 		{"transaction_timeout", "0"},
-		/* for triggers of the owner; see run_with_triggers() */
+		/* for triggers of the owner; see run_firing_triggers() */
 		{"lock_timeout", "500ms"},
 		{"idle_in_transaction_session_timeout", "0"},
 		/* for triggers of the owner, on tables of others */

@@ -1,0 +1,247 @@
+/*-------------------------------------------------------------------------
+ *
+ * change.c
+ *	  Choosing rows of screenshot_task_request, and changing them
+ *
+ * Most changes take two statements: one chooses rows and locks them, the other
+ * changes them.  So it is known which row was to be changed if a trigger of
+ * the owner raises an error, or leaves the row out.  Such a row is passed over
+ * by choices for a while; see refusal.c.
+ *
+ * Every change of a request's status names the status that it leaves.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/transam.h"
+#include "access/xact.h"
+#include "executor/spi.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+
+#include "compat.h"
+#include "table/notice.h"
+#include "table/refusal.h"
+#include "table/request_queue.h"
+#include "table/request_queue_private.h"
+#include "util/spi_row.h"
+
+/* The most rows in a row that cannot be changed, in one transaction */
+#define MOST_REFUSED		100
+
+/* Changes nothing, but fails if the table cannot be changed */
+static const Statement probe_statement = {
+	"UPDATE %1$s SET status = status WHERE id = ANY ('{}'::pg_catalog.int8[])",
+	0, {InvalidOid}, false
+};
+
+static int	change_at_once(const Statement *statement, const int64 *ids, int n,
+						   Datum *args, const char *nulls);
+static int	change_alone(const Statement *statement, int64 id, Datum *args,
+						 const char *nulls);
+
+/*
+ * Raise an error if no row of the table can be changed, whichever it is: its
+ * owner has published it without a replica identity, say, or a trigger of each
+ * statement raises it.
+ */
+void
+queue_probe(void)
+{
+	(void) run_firing_triggers(&probe_statement, NULL, NULL);
+}
+
+/*
+ * Run a statement that chooses rows, and return their ids.  The first two of
+ * its arguments are set here.
+ */
+int64 *
+choose_rows(const Statement *statement, Datum *args, int *n)
+{
+	int64	   *ids;
+
+	*n = 0;
+	if (refusals_are_too_many() ||
+		(refusals_are_many() && !statement->sends))
+		return NULL;
+	args[0] = Int64GetDatum(request_origin());
+	args[1] = refusals_array();
+	*n = run_statement(statement, args, NULL);
+	ids = palloc((*n + 1) * sizeof(int64));
+	for (int i = 0; i < *n; i++)
+		ids[i] = spi_int8(i, 1);
+	return ids;
+}
+
+/*
+ * Run a statement that changes rows that were chosen, and returns them with
+ * their ids in the first column, and in the second whether they are as it has
+ * set them.  The first of its arguments is set here.  What it returns is given
+ * to "take".
+ *
+ * Notes the rows that could not be changed.  Where one after the other takes its
+ * time, or too many cannot be, the last are left as they are, for another
+ * transaction.  Raises an error if it is not the rows' fault.
+ */
+void
+change_rows(const Statement *statement, const int64 *ids, int n, Datum *args,
+			const char *nulls, RowsTaker take, void *arg)
+{
+	int			refused = 0;
+
+	if (n == 0)
+		return;
+	if (!queue_transaction.row_by_row && !refusals_exist())
+	{
+		take(change_at_once(statement, ids, n, args, nulls), arg);
+		return;
+	}
+	for (int i = 0; i < n && refused < MOST_REFUSED &&
+		 (i == 0 || monotonic_now() < queue_transaction.change_by); i++)
+	{
+		int			changed = change_alone(statement, ids[i], args, nulls);
+
+		take(changed, arg);
+		if (changed == 0 && refused == 0)
+			queue_probe();
+		refused = changed > 0 ? 0 : refused + 1;
+	}
+}
+
+/*
+ * Returns how many there are.  Raises an error if a trigger has changed one.
+ */
+static int
+change_at_once(const Statement *statement, const int64 *ids, int n,
+			   Datum *args, const char *nulls)
+{
+	int			changed;
+
+	args[0] = make_id_array(ids, n);
+	changed = run_firing_triggers(statement, args, nulls);
+	check_kept(changed);
+	for (int i = 0; changed < n && i < n; i++)
+	{
+		if (!was_returned(ids[i], changed))
+			refusal_note(ids[i], "A trigger left it out of an UPDATE.");
+	}
+	return changed;
+}
+
+/*
+ * Change one row, in a subtransaction.
+ *
+ * Returns how many rows were changed.  An error that is the row's fault is noted
+ * with it; another is raised again.
+ */
+static int
+change_alone(const Statement *statement, int64 id, Datum *args,
+			 const char *nulls)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile int changed = 0;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		int			n = change_at_once(statement, &id, 1, args, nulls);
+
+		ReleaseCurrentSubTransaction();
+		changed = n;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+		int			category;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
+		if (note_lock_timeout(error->sqlerrcode))
+			be_impatient();
+		if (category == ERRCODE_INSUFFICIENT_RESOURCES ||
+			category == ERRCODE_OPERATOR_INTERVENTION ||
+			category == ERRCODE_SYSTEM_ERROR)
+			ReThrowError(error);
+		refusal_note(id, error->message);
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return changed;
+}
+
+/*
+ * Raise an error if one of the rows, so many, that a change returned is not as
+ * it was set: it would be changed again and again, or be forgotten.
+ */
+void
+check_kept(int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (!spi_bool(i, 2))
+			ereport(ERROR,
+					(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
+					 errmsg("a trigger changed what was set in screenshot task request %lld",
+							(long long) spi_int8(i, 1)),
+					 errhint("Look at the triggers on screenshot_task_request.")));
+	}
+}
+
+/*
+ * The mark of what this transaction writes.
+ */
+Datum
+current_stamp(void)
+{
+	return Int64GetDatum(request_stamp(GetTopFullTransactionId()));
+}
+
+/*
+ * Add rows that a change returned with id and server to the List of
+ * ChangedRequest that "arg" points to.
+ */
+void
+take_changed(int n, void *arg)
+{
+	List	  **changed = arg;
+	MemoryContext old = MemoryContextSwitchTo(queue_transaction.caller_context);
+
+	for (int i = 0; i < n; i++)
+	{
+		ChangedRequest *request = palloc(sizeof(ChangedRequest));
+
+		request->id = spi_int8(i, 1);
+		request->server = spi_name(i, 3);
+		*changed = lappend(*changed, request);
+	}
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * Notify those who listen of the rows that a change returned with the id, and
+ * from a certain column on reference, status and task_id, as far as they are
+ * finished.
+ */
+void
+notify_of_rows(int n, int column)
+{
+	for (int row = 0; row < n; row++)
+		notify_of_row(row, column);
+}
+
+void
+notify_of_row(int row, int column)
+{
+	if (notices_are_wanted())
+		notify_result(spi_int8(row, 1), spi_text(row, column),
+					  spi_text(row, column + 1), spi_text(row, column + 2));
+}

@@ -1,0 +1,491 @@
+/*-------------------------------------------------------------------------
+ *
+ * claim.c
+ *	  The ready requests of each lane, and claiming them
+ *
+ * A request that may be sent has no next_attempt_at, and stands in the index
+ * screenshot_task_request_ready in the order in which requests are sent.  One
+ * that must wait has one, and stands in screenshot_task_request_waiting; when
+ * its time comes it loses it, see upkeep.c.  So neither a million requests for
+ * next week nor a hundred thousand that back off are ever walked over to find
+ * the next one to send.
+ *
+ * A request that has been claimed is "sending" on disk before its first byte
+ * leaves.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "api/body.h"
+#include "api/task.h"
+#include "table/refusal.h"
+#include "table/request_queue.h"
+#include "table/request_queue_private.h"
+#include "util/spi_row.h"
+
+/*
+ * The soonest request of each lane.  One step of an index for each, however
+ * many requests a lane has.
+ */
+static const Statement lanes_statement = {
+	"WITH RECURSIVE lane AS ("
+	" (SELECT " READY_ORDER ", end_time <= $3, false FROM %1$s"
+	"  WHERE origin = $1 AND status = 'pending' AND next_attempt_at IS NULL"
+	"  AND server IS NOT NULL AND id <> ALL ($2)"
+	"  ORDER BY " READY_ORDER " LIMIT 1)"
+	" UNION ALL"
+	" SELECT next.* FROM lane, LATERAL"
+	" (SELECT " READY_ORDER ", end_time <= $3, false FROM %1$s AS t"
+	"  WHERE origin = $1 AND status = 'pending' AND next_attempt_at IS NULL"
+	"  AND server IS NOT NULL AND id <> ALL ($2)"
+	"  AND (t.server, t.role) > (lane.server, lane.role)"
+	"  ORDER BY " READY_ORDER " LIMIT 1) AS next)"
+	" SELECT * FROM lane",
+	3, {INT8OID, INT8ARRAYOID, TIMESTAMPTZOID}, false
+};
+
+/*
+ * The same of lanes that are known, $3 and $4, each from a place on; and the
+ * first request of other lanes: of roles between others of a server, $7 to $9,
+ * and of servers between others, $10.  A comparison of rows would do for both,
+ * but an index is not left at the end of one.
+ */
+#define HEAD_AMONG(condition) \
+	"LATERAL (SELECT " READY_ORDER ", end_time <= $11 FROM %1$s AS t" \
+	" WHERE t.origin = $1 AND t.status = 'pending' AND t.id <> ALL ($2)" \
+	" AND t.next_attempt_at IS NULL AND " condition \
+	" ORDER BY " READY_ORDER " LIMIT 1) AS head"
+
+static const Statement heads_statement = {
+	"SELECT head.*, false"
+	" FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4),"
+	"  pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($12))"
+	"  AS lane(server, role, after_start, after_id, ceiling), "
+	HEAD_AMONG("t.server = lane.server AND t.role = lane.role"
+			   " AND (COALESCE(t.start_time, t.requested_at), t.id)"
+			   "  > (lane.after_start, lane.after_id)"
+			   " AND COALESCE(t.start_time, t.requested_at) <= lane.ceiling")
+	" UNION ALL "
+	"SELECT head.*, true"
+	" FROM ROWS FROM (pg_catalog.unnest($7), pg_catalog.unnest($8),"
+	"  pg_catalog.unnest($9)) AS gap(server, after_role, to_role), "
+	HEAD_AMONG("t.server = gap.server AND t.role > gap.after_role"
+			   " AND t.role < gap.to_role")
+	" UNION ALL "
+	"SELECT head.*, true"
+	" FROM ROWS FROM (pg_catalog.unnest($10), pg_catalog.unnest($10[2:]))"
+	"  AS gap(after_server, to_server), "
+	HEAD_AMONG("t.server > gap.after_server AND t.server < gap.to_server"),
+	12, {INT8OID, INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID, TIMESTAMPTZARRAYOID,
+		INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID, OIDARRAYOID, NAMEARRAYOID,
+	TIMESTAMPTZOID, TIMESTAMPTZARRAYOID}, false
+};
+
+/*
+ * The soonest requests of all the lanes, and no more of any than it takes.
+ * Each lane's are a run of its index, from where it is told to begin: what
+ * was claimed before may still be there, dead, as long as anybody might see it.
+ *
+ * Those whose end has passed are left to queue_expire().  Slots were taken for
+ * what is claimed.
+ */
+static const Statement choose_ready = {
+	"SELECT ready.id, lane.server, lane.role"
+	" FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4),"
+	"  pg_catalog.unnest($5), pg_catalog.unnest($7), pg_catalog.unnest($8),"
+	"  pg_catalog.unnest($10))"
+	"  AS lane(server, role, most, after_start, after_id, ceiling),"
+	" LATERAL (SELECT t.id, COALESCE(t.start_time, t.requested_at) AS starts"
+	"  FROM %1$s AS t"
+	"  WHERE t.origin = $1 AND t.status = 'pending' AND t.id <> ALL ($2)"
+	"  AND t.next_attempt_at IS NULL"
+	"  AND t.server = lane.server AND t.role = lane.role"
+	"  AND (COALESCE(t.start_time, t.requested_at), t.id)"
+	"   > (lane.after_start, lane.after_id)"
+	"  AND COALESCE(t.start_time, t.requested_at) <= lane.ceiling"
+	"  AND t.end_time > $9"
+	"  ORDER BY COALESCE(t.start_time, t.requested_at), t.id"
+	"  LIMIT lane.most FOR NO KEY UPDATE SKIP LOCKED) AS ready"
+	" ORDER BY ready.starts, ready.id LIMIT $6",
+	10, {INT8OID, INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID, INT4ARRAYOID,
+		INT4OID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, TIMESTAMPTZOID,
+	TIMESTAMPTZARRAYOID}, true
+};
+
+/* $3 is the time, and $4 what it must be before an end for a request to be sent */
+static const Statement claim_statement = {
+	"UPDATE %1$s SET" STAMP("$5")
+	" status = CASE WHEN end_time <= $4"
+	"  THEN 'expired'::%2$s ELSE 'sending'::%2$s END,"
+	" finished_at = CASE WHEN end_time <= $4 THEN $3 END,"
+	" error_message = CASE WHEN end_time <= $4 THEN $2 ELSE error_message END,"
+	" attempts = attempts + CASE WHEN end_time <= $4 THEN 0 ELSE 1 END,"
+	" sent_at = CASE WHEN end_time <= $4 THEN sent_at ELSE $3 END,"
+	" trace_id = CASE WHEN end_time <= $4 THEN trace_id"
+	"  ELSE pg_catalog.gen_random_uuid() END,"
+	" misses = 0"
+	BY_ID("pending")
+	" RETURNING id, " KEPT("status IN ('sending', 'expired')") ","
+	" attempts, status = 'expired', server, role,"
+	" stream_name, domain_name, app_name, end_time, template_id, start_time,"
+	" stream_type, extension, trace_id::pg_catalog.text, requested_at,"
+	" reference, status, task_id",
+	5, {INT8ARRAYOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID}, false
+};
+
+/* What it returns */
+typedef enum ClaimedColumn
+{
+	CLAIMED_ID, CLAIMED_KEPT, CLAIMED_ATTEMPTS, CLAIMED_EXPIRED,
+	CLAIMED_SERVER, CLAIMED_ROLE, CLAIMED_STREAM_NAME, CLAIMED_DOMAIN_NAME,
+	CLAIMED_APP_NAME, CLAIMED_END_TIME, CLAIMED_TEMPLATE_ID,
+	CLAIMED_START_TIME, CLAIMED_STREAM_TYPE, CLAIMED_EXTENSION,
+	CLAIMED_TRACE_ID, CLAIMED_REQUESTED_AT, CLAIMED_REFERENCE, CLAIMED_STATUS, CLAIMED_TASK_ID,
+	N_CLAIMED_COLUMNS
+} ClaimedColumn;
+
+/* Their types; InvalidOid: read as text */
+static const Oid claimed_types[N_CLAIMED_COLUMNS] = {
+	INT8OID, BOOLOID, INT4OID, BOOLOID, NAMEOID, OIDOID, TEXTOID, TEXTOID,
+	TEXTOID, TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID, INT4OID, TEXTOID,
+	TEXTOID, TIMESTAMPTZOID, InvalidOid, InvalidOid, InvalidOid
+};
+
+static int	compare_lanes(const void *a, const void *b);
+static List *read_heads(int n);
+static LaneName *read_lanes(int n);
+static void take_claimed(int n, void *arg);
+static ClaimedRequest *read_claimed(const Datum *values, const bool *nulls);
+static void read_body(ClaimedRequest *request, const Datum *values,
+					  const bool *nulls);
+
+/*
+ * A request whose end is no later than this is not sent any more.
+ */
+TimestampTz
+ended_by(void)
+{
+	return GetCurrentTimestamp() + QUEUE_END_MARGIN;
+}
+
+/*
+ * The soonest request of each lane that has any that may be sent: a list of
+ * ReadyPlace.
+ */
+List *
+queue_find_lanes(void)
+{
+	Datum		args[3] = {
+		Int64GetDatum(request_origin()),
+		refusals_array(),
+		TimestampTzGetDatum(ended_by())
+	};
+
+	return read_heads(run_statement(&lanes_statement, args, NULL));
+}
+
+/*
+ * The same, of each lane only behind a place and up to its ceiling, for so many
+ * of them; they are put into their order.  Of other lanes that there are, some
+ * are found, and marked: at least one, if there are any.
+ *
+ * Requests that have been claimed stay in the index as long as some transaction
+ * might see them, and are not walked over here.
+ */
+List *
+queue_find_heads(ReadyPlace *after, int n)
+{
+	Datum	   *servers = palloc(n * sizeof(Datum));
+	Datum	   *roles = palloc(n * sizeof(Datum));
+	Datum	   *starts = palloc(n * sizeof(Datum));
+	int64	   *ids = palloc(n * sizeof(int64));
+	Datum	   *ceilings = palloc(n * sizeof(Datum));
+	Datum	   *gap_servers = palloc(2 * n * sizeof(Datum));
+	Datum	   *after_roles = palloc(2 * n * sizeof(Datum));
+	Datum	   *to_roles = palloc(2 * n * sizeof(Datum));
+	Datum	   *bounds = palloc((n + 2) * sizeof(Datum));
+	NameData	first_server = {{0}};
+	NameData	last_server = {{0}};
+	int			n_gaps = 0;
+	int			n_bounds = 0;
+	Datum		args[12];
+
+	memset(NameStr(last_server), 0xff, NAMEDATALEN - 1);
+	qsort(after, n, sizeof(ReadyPlace), compare_lanes);
+	bounds[n_bounds++] = NameGetDatum(&first_server);
+	for (int i = 0; i < n; i++)
+	{
+		LaneName   *lane = &after[i].lane;
+		bool		is_first = i == 0 ||
+			namestrcmp(&lane->server, NameStr(after[i - 1].lane.server)) != 0;
+		bool		is_last = i == n - 1 ||
+			namestrcmp(&lane->server, NameStr(after[i + 1].lane.server)) != 0;
+
+		servers[i] = NameGetDatum(&lane->server);
+		roles[i] = ObjectIdGetDatum(lane->role);
+		starts[i] = TimestampTzGetDatum(after[i].start);
+		ids[i] = after[i].id;
+		ceilings[i] = TimestampTzGetDatum(after[i].ceiling);
+		if (is_first)
+		{
+			bounds[n_bounds++] = servers[i];
+			gap_servers[n_gaps] = servers[i];
+			after_roles[n_gaps] = ObjectIdGetDatum(InvalidOid);
+			to_roles[n_gaps++] = roles[i];
+		}
+		gap_servers[n_gaps] = servers[i];
+		after_roles[n_gaps] = roles[i];
+		to_roles[n_gaps++] = is_last ? ObjectIdGetDatum(OID_MAX) :
+			ObjectIdGetDatum(after[i + 1].lane.role);
+	}
+	bounds[n_bounds++] = NameGetDatum(&last_server);
+
+	args[0] = Int64GetDatum(request_origin());
+	args[1] = refusals_array();
+	args[2] = make_array(NAMEOID, servers, n);
+	args[3] = make_array(OIDOID, roles, n);
+	args[4] = make_array(TIMESTAMPTZOID, starts, n);
+	args[5] = make_id_array(ids, n);
+	args[6] = make_array(NAMEOID, gap_servers, n_gaps);
+	args[7] = make_array(OIDOID, after_roles, n_gaps);
+	args[8] = make_array(OIDOID, to_roles, n_gaps);
+	args[9] = make_array(NAMEOID, bounds, n_bounds);
+	args[10] = TimestampTzGetDatum(ended_by());
+	args[11] = make_array(TIMESTAMPTZOID, ceilings, n);
+	return read_heads(run_statement(&heads_statement, args, NULL));
+}
+
+static int
+compare_lanes(const void *a, const void *b)
+{
+	const LaneName *lane_a = &((const ReadyPlace *) a)->lane;
+	const LaneName *lane_b = &((const ReadyPlace *) b)->lane;
+	int			order = strncmp(NameStr(lane_a->server),
+								NameStr(lane_b->server), NAMEDATALEN);
+
+	if (order != 0)
+		return order;
+	return (lane_a->role > lane_b->role) - (lane_a->role < lane_b->role);
+}
+
+/*
+ * What these statements gave: a list of ReadyPlace.
+ */
+static List *
+read_heads(int n)
+{
+	MemoryContext old = MemoryContextSwitchTo(queue_transaction.caller_context);
+	List	   *heads = NIL;
+
+	for (int i = 0; i < n; i++)
+	{
+		ReadyPlace *head = palloc(sizeof(ReadyPlace));
+
+		head->lane.server = spi_name(i, 1);
+		head->lane.role = spi_oid(i, 2);
+		head->start = spi_timestamptz(i, 3);
+		head->id = spi_int8(i, 4);
+		head->has_ended = spi_bool(i, 5);
+		head->is_of_new_lane = spi_bool(i, 6);
+		heads = lappend(heads, head);
+	}
+	MemoryContextSwitchTo(old);
+	return heads;
+}
+
+/*
+ * Claim requests: those that start soonest among the lanes, at most "most" of
+ * them, and of each lane at most what it demands, from where it says.
+ *
+ * Returns a list of ClaimedRequest.  They are this worker's to send as soon
+ * as the transaction has committed, and not before.  *n_chosen is how many
+ * there were, those included that could not be changed; *passed_over is a
+ * list of LaneName, of each of these.
+ */
+List *
+queue_claim(const LaneDemand *demands, int n_demands, int most, int *n_chosen,
+			List **passed_over)
+{
+	Datum	   *servers = palloc(n_demands * sizeof(Datum));
+	Datum	   *roles = palloc(n_demands * sizeof(Datum));
+	Datum	   *mosts = palloc(n_demands * sizeof(Datum));
+	Datum	   *starts = palloc(n_demands * sizeof(Datum));
+	int64	   *after_ids = palloc(n_demands * sizeof(int64));
+	Datum	   *ceilings = palloc(n_demands * sizeof(Datum));
+	Datum		args[10];
+	List	   *claimed = NIL;
+	TimestampTz now;
+	int64	   *ids;
+	LaneName   *lanes;
+	int			n;
+
+	for (int i = 0; i < n_demands; i++)
+	{
+		servers[i] = NameGetDatum(&demands[i].name.server);
+		roles[i] = ObjectIdGetDatum(demands[i].name.role);
+		mosts[i] = Int32GetDatum(Min(demands[i].most, most));
+		starts[i] = TimestampTzGetDatum(demands[i].after_start);
+		after_ids[i] = demands[i].after_id;
+		ceilings[i] = TimestampTzGetDatum(demands[i].ceiling);
+	}
+	args[2] = make_array(NAMEOID, servers, n_demands);
+	args[3] = make_array(OIDOID, roles, n_demands);
+	args[4] = make_array(INT4OID, mosts, n_demands);
+	args[5] = Int32GetDatum(most);
+	args[6] = make_array(TIMESTAMPTZOID, starts, n_demands);
+	args[7] = make_id_array(after_ids, n_demands);
+	args[8] = TimestampTzGetDatum(ended_by());
+	args[9] = make_array(TIMESTAMPTZOID, ceilings, n_demands);
+	ids = choose_rows(&choose_ready, args, &n);
+	lanes = read_lanes(n);
+
+	now = GetCurrentTimestamp();
+	args[1] = CStringGetTextDatum(QUEUE_EXPIRED_MESSAGE);
+	args[2] = TimestampTzGetDatum(now);
+	args[3] = TimestampTzGetDatum(ended_by());
+	args[4] = current_stamp();
+	change_rows(&claim_statement, ids, n, args, NULL, take_claimed, &claimed);
+	*n_chosen = n;
+	*passed_over = NIL;
+	for (int i = 0; i < n && list_length(claimed) < n; i++)
+	{
+		MemoryContext old;
+
+		if (!refusal_holds(ids[i]))
+			continue;
+		old = MemoryContextSwitchTo(queue_transaction.caller_context);
+		*passed_over = lappend(*passed_over,
+							   memcpy(palloc(sizeof(LaneName)), &lanes[i],
+									  sizeof(LaneName)));
+		MemoryContextSwitchTo(old);
+	}
+	return claimed;
+}
+
+/*
+ * The server and the role in the second and third column of the rows, so many,
+ * that a statement gave: palloc'd.
+ */
+static LaneName *
+read_lanes(int n)
+{
+	LaneName   *lanes = palloc((n + 1) * sizeof(LaneName));
+
+	for (int i = 0; i < n; i++)
+	{
+		lanes[i].server = spi_name(i, 2);
+		lanes[i].role = spi_oid(i, 3);
+	}
+	return lanes;
+}
+
+/*
+ * Add the rows that a claim returned to the List that "arg" points to.
+ */
+static void
+take_claimed(int n, void *arg)
+{
+	List	  **claimed = arg;
+	MemoryContext old = MemoryContextSwitchTo(queue_transaction.caller_context);
+
+	for (int i = 0; i < n; i++)
+	{
+		Datum		values[N_CLAIMED_COLUMNS];
+		bool		nulls[N_CLAIMED_COLUMNS];
+
+		for (int column = 0; column < N_CLAIMED_COLUMNS; column++)
+			values[column] = OidIsValid(claimed_types[column]) ?
+				spi_value(i, column + 1, claimed_types[column],
+						  &nulls[column]) : (Datum) 0;
+		*claimed = lappend(*claimed, read_claimed(values, nulls));
+		if (DatumGetBool(values[CLAIMED_EXPIRED]))
+			notify_of_row(i, CLAIMED_REFERENCE + 1);
+	}
+	MemoryContextSwitchTo(old);
+}
+
+static ClaimedRequest *
+read_claimed(const Datum *values, const bool *nulls)
+{
+	ClaimedRequest *request = palloc0(sizeof(ClaimedRequest));
+
+	request->id = DatumGetInt64(values[CLAIMED_ID]);
+	request->attempt = DatumGetInt32(values[CLAIMED_ATTEMPTS]);
+	request->requested_at = DatumGetTimestampTz(values[CLAIMED_REQUESTED_AT]);
+	request->expired = DatumGetBool(values[CLAIMED_EXPIRED]);
+	if (!nulls[CLAIMED_SERVER])
+		request->lane.server = *DatumGetName(values[CLAIMED_SERVER]);
+	request->lane.role = DatumGetObjectId(values[CLAIMED_ROLE]);
+	request->end_time = DatumGetTimestampTz(values[CLAIMED_END_TIME]);
+	request->start = DatumGetTimestampTz(values[nulls[CLAIMED_START_TIME] ?
+												CLAIMED_REQUESTED_AT :
+												CLAIMED_START_TIME]);
+	if (!nulls[CLAIMED_TRACE_ID])
+		request->trace_id = TextDatumGetCString(values[CLAIMED_TRACE_ID]);
+	if (!request->expired)
+		read_body(request, values, nulls);
+	return request;
+}
+
+/*
+ * Make the body of a request.
+ *
+ * A text that does not exist in UTF-8, or is too long, is that request's fault
+ * alone, and the conversion leaves nothing behind but its error.
+ */
+static void
+read_body(ClaimedRequest *request, const Datum *values, const bool *nulls)
+{
+	static const ClaimedColumn required[] = {
+		CLAIMED_STREAM_NAME, CLAIMED_DOMAIN_NAME, CLAIMED_APP_NAME,
+		CLAIMED_END_TIME, CLAIMED_TEMPLATE_ID, CLAIMED_STREAM_TYPE
+	};
+	MemoryContext context = CurrentMemoryContext;
+	ScreenshotTask task = {0};
+
+	for (int i = 0; i < (int) lengthof(required); i++)
+	{
+		if (nulls[required[i]])
+		{
+			request->problem = "a parameter that must not be null is";
+			return;
+		}
+	}
+	task.stream_name = TextDatumGetCString(values[CLAIMED_STREAM_NAME]);
+	task.domain_name = TextDatumGetCString(values[CLAIMED_DOMAIN_NAME]);
+	task.app_name = TextDatumGetCString(values[CLAIMED_APP_NAME]);
+	task.template_id = DatumGetInt64(values[CLAIMED_TEMPLATE_ID]);
+	task.has_start = !nulls[CLAIMED_START_TIME];
+	live_set_times(&task, request->start, request->end_time);
+	task.stream_type = DatumGetInt32(values[CLAIMED_STREAM_TYPE]);
+	if (!nulls[CLAIMED_EXTENSION])
+		task.extension = TextDatumGetCString(values[CLAIMED_EXTENSION]);
+
+	PG_TRY();
+	{
+		request->body = live_create_body(&task);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+		int			code = geterrcode();
+
+		if (code != ERRCODE_UNTRANSLATABLE_CHARACTER &&
+			code != ERRCODE_CHARACTER_NOT_IN_REPERTOIRE &&
+			code != ERRCODE_PROGRAM_LIMIT_EXCEEDED)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		request->body = NULL;
+		request->problem = error->message;
+	}
+	PG_END_TRY();
+}

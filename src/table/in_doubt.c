@@ -1,0 +1,402 @@
+/*-------------------------------------------------------------------------
+ *
+ * in_doubt.c
+ *	  Requests in doubt: finding them, and what they become
+ *
+ * Whether a task was created is asked for by the API, see reconcile.c; here is
+ * what the table knows of such a request, of those like it, and of tasks that
+ * rows have already.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "api/task.h"
+#include "table/refusal.h"
+#include "table/request_queue.h"
+#include "table/request_queue_private.h"
+#include "util/spi_row.h"
+
+#define DOUBTFUL_COLUMNS \
+	"id, attempts, server, role, stream_name, domain_name, app_name," \
+	" template_id, start_time, end_time, sent_at, status = 'sending'," \
+	" next_attempt_at <= pg_catalog.clock_timestamp(), requested_at, misses"
+
+/*
+ * The lanes that have requests in doubt, but for some, $3 and $4: one step of
+ * an index for each
+ */
+#define DOUBTFUL_LANES \
+	"WITH RECURSIVE lane AS (" \
+	" (SELECT server, role FROM %1$s" \
+	"  WHERE origin = $1 AND status = 'in_doubt'" \
+	"  ORDER BY server, role LIMIT 1)" \
+	" UNION ALL" \
+	" SELECT next.* FROM lane, LATERAL" \
+	" (SELECT server, role FROM %1$s AS t" \
+	"  WHERE origin = $1 AND status = 'in_doubt'" \
+	"  AND (t.server, t.role) > (lane.server, lane.role)" \
+	"  ORDER BY server, role LIMIT 1) AS next)," \
+	" lane_to_ask AS (SELECT server, role FROM lane WHERE NOT EXISTS" \
+	"  (SELECT FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4))" \
+	"   AS paused(server, role)" \
+	"   WHERE paused.server = lane.server AND paused.role = lane.role))"
+
+static const Statement doubtful_statement = {
+	DOUBTFUL_LANES
+	" SELECT due.* FROM lane_to_ask AS lane, LATERAL"
+	" (SELECT " DOUBTFUL_COLUMNS " FROM %1$s AS t"
+	"  WHERE origin = $1 AND status = 'in_doubt' AND id <> ALL ($2)"
+	"  AND t.server = lane.server AND t.role = lane.role"
+	"  AND next_attempt_at <= " NOW
+	"  ORDER BY next_attempt_at LIMIT $5"
+	"  FOR NO KEY UPDATE SKIP LOCKED) AS due",
+	5, {INT8OID, INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID, INT4OID}, false
+};
+
+static const Statement next_doubtful_statement = {
+	DOUBTFUL_LANES
+	" SELECT next.next_attempt_at FROM lane_to_ask AS lane, LATERAL"
+	" (SELECT next_attempt_at FROM %1$s AS t"
+	"  WHERE origin = $1 AND status = 'in_doubt' AND id <> ALL ($2)"
+	"  AND t.server = lane.server AND t.role = lane.role"
+	"  AND next_attempt_at IS NOT NULL"
+	"  ORDER BY next_attempt_at LIMIT 1) AS next"
+	" ORDER BY next_attempt_at LIMIT 1",
+	4, {INT8OID, INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID}, false
+};
+
+static const Statement alike_statement = {
+	"SELECT " DOUBTFUL_COLUMNS " FROM %1$s"
+	" WHERE origin = $1 AND status = 'sending' AND stream_name = $2"
+	" UNION ALL"
+	" SELECT " DOUBTFUL_COLUMNS " FROM %1$s"
+	" WHERE origin = $1 AND status = 'in_doubt' AND stream_name = $2",
+	2, {INT8OID, TEXTOID}, false
+};
+
+static const Statement claimed_statement = {
+	"SELECT task_id, server, role FROM %1$s"
+	" WHERE finished_at IS NOT NULL AND status = 'created'"
+	" AND " OVER_AT " > $2 - interval '1 second'"
+	" AND " OVER_AT " < $2 + interval '1 second'"
+	" AND task_id = ANY ($1)",
+	2, {TEXTARRAYOID, TIMESTAMPTZOID}, false
+};
+
+static const Statement choose_in_doubt = {
+	"SELECT id FROM %1$s"
+	" WHERE origin = $1 AND id <> ALL ($2)"
+	" AND id = $3 AND attempts = $4 AND requested_at = $5"
+	" AND pg_catalog.enum_eq(status, 'in_doubt'::%2$s)"
+	" FOR NO KEY UPDATE SKIP LOCKED",
+	5, {INT8OID, INT8ARRAYOID, INT8OID, INT4OID, TIMESTAMPTZOID}, false
+};
+
+static const Statement leave_doubt_statement = {
+	"UPDATE %1$s SET status = $2::%2$s, next_attempt_at = $3,"
+	" finished_at = CASE WHEN $2 = 'created'"
+	"  THEN pg_catalog.clock_timestamp() END,"
+	" task_id = $4, error_message = COALESCE($5, error_message),"
+	" error_code = CASE WHEN $2 = 'created' THEN NULL ELSE error_code END,"
+	" misses = misses + $6"
+	BY_ID("in_doubt")
+	" RETURNING id, "
+	KEPT("status = $2::%2$s AND task_id IS NOT DISTINCT FROM $4") ","
+	" reference, status, task_id",
+	6, {INT8ARRAYOID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, INT4OID},
+	false
+};
+
+static void make_lane_arrays(List *names, Datum *servers, Datum *roles);
+static bool are_alike(const DoubtfulRequest *a, const DoubtfulRequest *b);
+static char *value_or_empty(int row, int column);
+static List *read_doubtful(int n);
+static bool leave_doubt(const DoubtfulRequest *request, const char *status,
+						TimestampTz next_attempt_at, const char *task_id,
+						const char *message, int misses);
+static void take_out_of_doubt(int n, void *arg);
+
+/*
+ * Requests in doubt that are due to be asked about, at most so many of each
+ * lane, but for those lanes that are given, a list of LaneName; and without
+ * those requests that are locked: what is found out about these could not be
+ * written.
+ */
+List *
+queue_find_doubtful(List *paused, int most)
+{
+	Datum		args[5];
+
+	args[0] = Int64GetDatum(request_origin());
+	args[1] = refusals_array();
+	make_lane_arrays(paused, &args[2], &args[3]);
+	args[4] = Int32GetDatum(most);
+	return read_doubtful(run_statement(&doubtful_statement, args, NULL));
+}
+
+/*
+ * When the next request in doubt is due, but for those lanes; DT_NOEND if none
+ * is waiting.
+ */
+TimestampTz
+queue_next_doubtful_due(List *paused)
+{
+	Datum		args[4];
+
+	args[0] = Int64GetDatum(request_origin());
+	args[1] = refusals_array();
+	make_lane_arrays(paused, &args[2], &args[3]);
+	return select_time(&next_doubtful_statement, args);
+}
+
+static void
+make_lane_arrays(List *names, Datum *servers, Datum *roles)
+{
+	int			n = list_length(names);
+	Datum	   *server_datums = palloc((n + 1) * sizeof(Datum));
+	Datum	   *role_datums = palloc((n + 1) * sizeof(Datum));
+
+	for (int i = 0; i < n; i++)
+	{
+		LaneName   *name = list_nth(names, i);
+
+		server_datums[i] = NameGetDatum(&name->server);
+		role_datums[i] = ObjectIdGetDatum(name->role);
+	}
+	*servers = make_array(NAMEOID, server_datums, n);
+	*roles = make_array(OIDOID, role_datums, n);
+}
+
+/*
+ * The requests whose tasks would differ from that of the one given by their
+ * start at most: that one itself, others in doubt, and others under way.
+ */
+List *
+queue_find_alike(const DoubtfulRequest *request)
+{
+	Datum		args[2] = {
+		Int64GetDatum(request_origin()),
+		CStringGetTextDatum(request->stream_name)
+	};
+	List	   *alike = NIL;
+	ListCell   *cell;
+
+	foreach(cell, read_doubtful(run_statement(&alike_statement, args, NULL)))
+	{
+		if (are_alike(request, lfirst(cell)))
+			alike = lappend(alike, lfirst(cell));
+	}
+	return alike;
+}
+
+/*
+ * Would two requests become tasks that a list does not tell apart?
+ */
+bool
+requests_are_equal(const DoubtfulRequest *a, const DoubtfulRequest *b)
+{
+	return are_alike(a, b) &&
+		a->has_start == b->has_start &&
+		(!a->has_start || a->start_time == b->start_time);
+}
+
+/*
+ * The same, but for the start?
+ */
+static bool
+are_alike(const DoubtfulRequest *a, const DoubtfulRequest *b)
+{
+	return strcmp(a->stream_name, b->stream_name) == 0 &&
+		strcmp(a->domain_name, b->domain_name) == 0 &&
+		strcmp(a->app_name, b->app_name) == 0 &&
+		a->template_id == b->template_id &&
+		a->end_time == b->end_time;
+}
+
+/*
+ * A text that is not null, unless the table's owner has dropped that: there is
+ * no task whose name is empty.
+ */
+static char *
+value_or_empty(int row, int column)
+{
+	char	   *value = spi_text(row, column);
+
+	return value != NULL ? value : pstrdup("");
+}
+
+static List *
+read_doubtful(int n)
+{
+	MemoryContext old = MemoryContextSwitchTo(queue_transaction.caller_context);
+	List	   *requests = NIL;
+
+	for (int i = 0; i < n; i++)
+	{
+		DoubtfulRequest *request = palloc0(sizeof(DoubtfulRequest));
+		ScreenshotTask times;
+		bool		isnull;
+
+		request->id = spi_int8(i, 1);
+		request->attempt = spi_int4(i, 2);
+		request->lane.server = spi_name(i, 3);
+		request->lane.role = spi_oid(i, 4);
+		request->stream_name = value_or_empty(i, 5);
+		request->domain_name = value_or_empty(i, 6);
+		request->app_name = value_or_empty(i, 7);
+		request->template_id = spi_int8(i, 8);
+		request->requested_at = spi_timestamptz(i, 14);
+		(void) spi_value(i, 9, TIMESTAMPTZOID, &isnull);
+		request->has_start = !isnull;
+		live_set_times(&times,
+					   request->has_start ? spi_timestamptz(i, 9) :
+					   request->requested_at,
+					   spi_timestamptz(i, 10));
+		request->start_time = times.start_time;
+		request->end_time = times.end_time;
+		request->sent_at = spi_timestamptz(i, 11);
+		request->is_sending = spi_bool(i, 12);
+		request->is_due = spi_bool(i, 13);
+		request->misses = spi_int4(i, 15);
+		requests = lappend(requests, request);
+	}
+	MemoryContextSwitchTo(old);
+	return requests;
+}
+
+/*
+ * Of tasks found for a request, a list of FoundTask, those that rows have
+ * already, of whatever role and server: a list of TaskClaim.
+ */
+List *
+queue_find_claims(const DoubtfulRequest *request, List *tasks)
+{
+	int			n_ids = list_length(tasks);
+	Datum	   *ids = palloc((n_ids + 1) * sizeof(Datum));
+	Datum		args[2];
+	List	   *claims = NIL;
+	ListCell   *cell;
+	int			n = 0;
+
+	if (tasks == NIL)
+		return NIL;
+	foreach(cell, tasks)
+		ids[n++] = CStringGetTextDatum(((FoundTask *) lfirst(cell))->task_id);
+	args[0] = make_array(TEXTOID, ids, n_ids);
+	args[1] = TimestampTzGetDatum(time_t_to_timestamptz((pg_time_t) request->end_time));
+
+	n = run_statement(&claimed_statement, args, NULL);
+	for (int i = 0; i < n; i++)
+	{
+		TaskClaim  *claim = palloc(sizeof(TaskClaim));
+
+		claim->task_id = spi_text(i, 1);
+		claim->lane.server = spi_name(i, 2);
+		claim->lane.role = spi_oid(i, 3);
+		claims = lappend(claims, claim);
+	}
+	return claims;
+}
+
+/*
+ * A request in doubt has a task.  Returns whether it was changed: it may have
+ * been already, or be locked.
+ */
+bool
+queue_adopt_task(const DoubtfulRequest *request, const char *task_id)
+{
+	return leave_doubt(request, "created", 0, task_id,
+					   "was in doubt, and found by DescribeScreenshotTask", 0);
+}
+
+/*
+ * A request in doubt has no task, and is pending again.  Returns whether it was
+ * changed.
+ */
+bool
+queue_send_again(const DoubtfulRequest *request, const char *message)
+{
+	return leave_doubt(request, "pending", 0, NULL, message, 0);
+}
+
+/*
+ * A request stays in doubt, and is asked about at the given time.  A NULL
+ * message leaves it the one it has.
+ */
+void
+queue_ask_later(const DoubtfulRequest *request, TimestampTz at,
+				const char *message)
+{
+	leave_doubt(request, "in_doubt", at, NULL, message, 0);
+}
+
+/*
+ * A request was not found, stays in doubt, and is asked about once more at
+ * the given time.
+ */
+void
+queue_count_miss(const DoubtfulRequest *request, TimestampTz at)
+{
+	leave_doubt(request, "in_doubt", at, NULL,
+				"in doubt: DescribeScreenshotTask does not list the task, and will be asked once more",
+				1);
+}
+
+/*
+ * A request stays in doubt until somebody says what became of it.  Returns
+ * whether it was changed.
+ */
+bool
+queue_leave_to_person(const DoubtfulRequest *request, const char *message)
+{
+	return leave_doubt(request, "in_doubt", 0, NULL, message, 0);
+}
+
+static bool
+leave_doubt(const DoubtfulRequest *request, const char *status,
+			TimestampTz next_attempt_at, const char *task_id,
+			const char *message, int misses)
+{
+	Datum		args[6];
+	char		nulls[7] = "      ";
+	bool		isnull;
+	int			n;
+	int64	   *ids;
+	int			n_changed = 0;
+
+	args[2] = Int64GetDatum(request->id);
+	args[3] = Int32GetDatum(request->attempt);
+	args[4] = TimestampTzGetDatum(request->requested_at);
+	ids = choose_rows(&choose_in_doubt, args, &n);
+
+	args[1] = CStringGetTextDatum(status);
+	args[2] = TimestampTzGetDatum(next_attempt_at);
+	if (next_attempt_at == 0)
+		nulls[2] = 'n';
+	args[3] = text_or_null(task_id, &isnull);
+	if (isnull)
+		nulls[3] = 'n';
+	args[4] = text_or_null(message, &isnull);
+	if (isnull)
+		nulls[4] = 'n';
+	args[5] = Int32GetDatum(misses);
+	change_rows(&leave_doubt_statement, ids, n, args, nulls, take_out_of_doubt,
+				&n_changed);
+	return n_changed > 0;
+}
+
+static void
+take_out_of_doubt(int n, void *arg)
+{
+	int		   *n_changed = arg;
+
+	notify_of_rows(n, 3);
+	*n_changed += n;
+}

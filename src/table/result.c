@@ -1,0 +1,244 @@
+/*-------------------------------------------------------------------------
+ *
+ * result.c
+ *	  Writing down what has become of requests that were being sent
+ *
+ * The rows are locked first, and one that somebody else has locked is left for
+ * later: a role could make the others wait with it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "table/request_queue.h"
+#include "table/request_queue_private.h"
+#include "util/spi_row.h"
+
+/*
+ * Rows of ids that are being sent, each in its attempt.  A sequence may begin
+ * anew, with the extension or by TRUNCATE: when a row was made tells it from
+ * one that had its id.
+ */
+#define BY_ATTEMPT(attempts, requested_at) \
+	BY_ID("sending") " AND attempts = " OF_ROW(attempts) \
+	" AND requested_at = " OF_ROW(requested_at)
+
+/* Requests that this worker has sent.  Never waits. */
+static const Statement lock_sent = {
+	"SELECT id FROM %1$s"
+	BY_ATTEMPT("$2", "$3") " FOR NO KEY UPDATE SKIP LOCKED",
+	3, {INT8ARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID}, false
+};
+
+static const Statement find_sent = {
+	"SELECT id FROM %1$s" BY_ATTEMPT("$2", "$3"),
+	3, {INT8ARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID}, false
+};
+
+static const Statement finish_statement = {
+	"UPDATE %1$s SET" STAMP("$12")
+	" status = " OF_ROW("$4") "::%2$s,"
+	" attempts = attempts - " OF_ROW("$3") ","
+	" sent_at = " OF_ROW("$5") ", next_attempt_at = " OF_ROW("$6") ","
+	" finished_at = CASE WHEN " OF_ROW("$4") " IN ('created', 'failed')"
+	"  THEN pg_catalog.clock_timestamp() END,"
+	" task_id = " OF_ROW("$7") ", request_id = " OF_ROW("$8") ","
+	" error_code = " OF_ROW("$9") ", error_message = " OF_ROW("$10")
+	BY_ATTEMPT("$2", "$11")
+	" RETURNING id, "
+	KEPT("status <> 'sending' AND task_id IS NOT DISTINCT FROM " OF_ROW("$7"))
+	", reference, status, task_id",
+	12, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID,
+		TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+	TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, INT8OID}, false
+};
+
+static int	lock_finished(FinishedRequest **finished, int n_finished);
+static void write_finished(FinishedRequest **finished, int n_finished);
+static int	compare_ids(const void *a, const void *b);
+
+/*
+ * Write down what has become of requests that were being sent.
+ *
+ * Those whose rows somebody has locked, or a trigger leaves out, are marked so,
+ * and not written.
+ * Returns a list of those, out of "finished", that were no longer there to be
+ * written to, or no longer being sent.
+ */
+List *
+queue_finish(FinishedRequest **finished, int n_finished)
+{
+	int			n = lock_finished(finished, n_finished);
+	List	   *missing = NIL;
+
+	if (n > 0)
+		write_finished(finished, n);
+	for (int i = 0; i < n_finished; i++)
+	{
+		MemoryContext old;
+
+		if (finished[i]->written || finished[i]->locked ||
+			finished[i]->refused)
+			continue;
+		old = MemoryContextSwitchTo(queue_transaction.caller_context);
+		missing = lappend(missing, finished[i]);
+		MemoryContextSwitchTo(old);
+	}
+	return missing;
+}
+
+/*
+ * Lock the rows of requests, and move those that could be to the front.
+ * Returns how many that are.  Marks those that could not.
+ */
+static int
+lock_finished(FinishedRequest **finished, int n_finished)
+{
+	int64	   *ids = palloc(n_finished * sizeof(int64));
+	Datum	   *attempts = palloc(n_finished * sizeof(Datum));
+	Datum	   *requested_at = palloc(n_finished * sizeof(Datum));
+	Datum		args[3];
+	int			n_ids = 0;
+	int			n_rows;
+	int			n = 0;
+
+	qsort(finished, n_finished, sizeof(FinishedRequest *), compare_ids);
+	for (int i = 0; i < n_finished; i++)
+	{
+		FinishedRequest *request = finished[i];
+
+		/* One of two that have one id must wait: they are told apart by it. */
+		request->written = request->refused = false;
+		request->locked = i > 0 && request->id == finished[i - 1]->id;
+		if (request->locked)
+			continue;
+		ids[n_ids] = request->id;
+		attempts[n_ids] = Int32GetDatum(request->attempt);
+		requested_at[n_ids] = TimestampTzGetDatum(request->requested_at);
+		n_ids++;
+	}
+	args[0] = make_id_array(ids, n_ids);
+	args[1] = make_array(INT4OID, attempts, n_ids);
+	args[2] = make_array(TIMESTAMPTZOID, requested_at, n_ids);
+	n_rows = run_statement(&lock_sent, args, NULL);
+	for (int i = 0; i < n_finished; i++)
+	{
+		FinishedRequest *request = finished[i];
+
+		if (request->locked ||
+			(n_rows < n_ids && !was_returned(request->id, n_rows)))
+			continue;
+		finished[i] = finished[n];
+		finished[n++] = request;
+	}
+	if (n == n_finished)
+		return n;
+
+	n_rows = run_statement(&find_sent, args, NULL);
+	for (int i = n; i < n_finished; i++)
+		finished[i]->locked |= was_returned(finished[i]->id, n_rows);
+	return n;
+}
+
+/*
+ * Write down what has become of requests whose rows are locked, and mark those
+ * that this was done for.
+ */
+static void
+write_finished(FinishedRequest **finished, int n_finished)
+{
+	enum
+	{
+		ID, ATTEMPT, REFUND, STATUS, SENT_AT, NEXT_ATTEMPT_AT, TASK_ID,
+		REQUEST_ID, ERROR_CODE, ERROR_MESSAGE, REQUESTED_AT, N_COLUMNS
+	};
+	Datum	   *values[N_COLUMNS];
+	bool	   *nulls[N_COLUMNS];
+	Datum		args[N_COLUMNS + 1];
+	int			dims[1] = {n_finished};
+	int			lower_bounds[1] = {1};
+	int			n;
+
+	qsort(finished, n_finished, sizeof(FinishedRequest *), compare_ids);
+	for (int column = 0; column < N_COLUMNS; column++)
+	{
+		values[column] = palloc(n_finished * sizeof(Datum));
+		nulls[column] = palloc0(n_finished * sizeof(bool));
+	}
+	for (int i = 0; i < n_finished; i++)
+	{
+		FinishedRequest *request = finished[i];
+
+		values[ID][i] = Int64GetDatum(request->id);
+		values[ATTEMPT][i] = Int32GetDatum(request->attempt);
+		values[REFUND][i] = Int32GetDatum(request->free_of_charge ? 1 : 0);
+		values[STATUS][i] = CStringGetTextDatum(request->status);
+		values[SENT_AT][i] = TimestampTzGetDatum(request->sent_at);
+		nulls[SENT_AT][i] = request->sent_at == 0;
+		values[NEXT_ATTEMPT_AT][i] =
+			TimestampTzGetDatum(request->next_attempt_at);
+		nulls[NEXT_ATTEMPT_AT][i] = request->next_attempt_at == 0;
+		values[TASK_ID][i] = text_or_null(request->task_id,
+										  &nulls[TASK_ID][i]);
+		values[REQUEST_ID][i] = text_or_null(request->request_id,
+											 &nulls[REQUEST_ID][i]);
+		values[ERROR_CODE][i] = text_or_null(request->error_code,
+											 &nulls[ERROR_CODE][i]);
+		values[ERROR_MESSAGE][i] = text_or_null(request->error_message,
+												&nulls[ERROR_MESSAGE][i]);
+		values[REQUESTED_AT][i] = TimestampTzGetDatum(request->requested_at);
+	}
+	for (int column = 0; column < N_COLUMNS; column++)
+	{
+		Oid			element = get_element_type(finish_statement.argtypes[column]);
+		int16		length;
+		bool		by_value;
+		char		align;
+
+		get_typlenbyvalalign(element, &length, &by_value, &align);
+		args[column] = PointerGetDatum(construct_md_array(values[column],
+														  nulls[column], 1,
+														  dims, lower_bounds,
+														  element, length,
+														  by_value, align));
+	}
+
+	args[N_COLUMNS] = current_stamp();
+
+	n = run_firing_triggers(&finish_statement, args, NULL);
+	check_kept(n);
+	notify_of_rows(n, 3);
+	for (int i = 0; i < n_finished; i++)
+	{
+		FinishedRequest *request = finished[i];
+
+		request->written = n == n_finished || was_returned(request->id, n);
+		request->refused = !request->written;
+		if (request->refused)
+			ereport(LOG,
+					(errmsg("what has become of screenshot task request %lld could not be written",
+							(long long) request->id),
+					 errdetail("A trigger left it out of an UPDATE. It is tried again each minute."),
+					 errhint("Look at the triggers on screenshot_task_request.")));
+	}
+}
+
+static int
+compare_ids(const void *a, const void *b)
+{
+	const FinishedRequest *one = *(FinishedRequest *const *) a;
+	const FinishedRequest *other = *(FinishedRequest *const *) b;
+
+	if (one->id != other->id)
+		return one->id < other->id ? -1 : 1;
+	return (one->requested_at > other->requested_at) -
+		(one->requested_at < other->requested_at);
+}

@@ -1,0 +1,230 @@
+/*-------------------------------------------------------------------------
+ *
+ * transaction.c
+ *	  Transactions on screenshot_task_request, as its owner
+ *
+ * What the worker does to the table is done between queue_begin() and
+ * queue_commit(), or queue_abort(); the network is never waited for in between.
+ *
+ * The statements run as the owner of the table, in a security-restricted
+ * operation, since the owner may have put triggers on it.  Policies that the
+ * owner forces on itself are not for the worker.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "commands/extension.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "pgstat.h"
+#include "storage/lmgr.h"
+#include "utils/guc.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "table/request_queue.h"
+#include "table/request_queue_private.h"
+#include "table/request_table.h"
+
+/*
+ * How long rows are changed one by one in a transaction, while answers wait;
+ * and for how long a lock is waited for only so long, once one was in vain
+ */
+#define MAX_CHANGE_TIME		(2 * US_PER_SECOND)
+#define IMPATIENT_FOR		(5 * US_PER_SECOND)
+#define IMPATIENT_TIMEOUT	"20ms"
+
+QueueTransaction queue_transaction;
+
+/* What outlives a transaction */
+static struct
+{
+	char		error[1024];	/* that was logged; empty: since forgotten */
+	MonotonicUs impatient_until;
+}			last;
+
+static QueueState find_table(Oid *owner);
+
+/*
+ * Is the extension in this database?  In a transaction of its own.
+ */
+bool
+queue_exists(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	bool		exists;
+
+	StartTransactionCommand();
+	exists = OidIsValid(get_extension_oid("screenshot_task", true));
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+	return exists;
+}
+
+/*
+ * Begin a transaction on the table, as its owner.  "activity" is what
+ * pg_stat_activity shows.
+ *
+ * one_by_one: change each row in a subtransaction of its own, so that those
+ * which a trigger refuses to have changed do not stop the others.  Without it,
+ * one such row raises its error.
+ *
+ * Does not wait for the table: answers may be coming in meanwhile.  What the
+ * functions below return is allocated in the context that is current here.
+ */
+QueueState
+queue_begin(const char *activity, bool one_by_one)
+{
+	ConstraintsSetStmt all_immediate = {.type = T_ConstraintsSetStmt};
+	QueueState	state;
+	Oid			owner;
+
+	queue_transaction.caller_context = CurrentMemoryContext;
+	queue_transaction.row_by_row = one_by_one;
+	queue_transaction.change_by = monotonic_now() + MAX_CHANGE_TIME;
+	orphans_begin();
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	pgstat_report_activity(STATE_RUNNING, activity);
+	GetUserIdAndSecContext(&queue_transaction.user,
+						   &queue_transaction.security_context);
+	PushActiveSnapshot(GetTransactionSnapshot());
+
+	state = find_table(&owner);
+	if (state != QUEUE_OPEN)
+	{
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+		pgstat_report_activity(STATE_IDLE, NULL);
+		MemoryContextSwitchTo(queue_transaction.caller_context);
+		return state;
+	}
+
+	SetUserIdAndSecContext(owner, queue_transaction.security_context |
+						   SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION |
+						   SECURITY_NOFORCE_RLS);
+	/* No trigger may be deferred in a security-restricted operation. */
+	AfterTriggerSetState(&all_immediate);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (monotonic_now() < last.impatient_until)
+		be_impatient();
+	return QUEUE_OPEN;
+}
+
+/*
+ * Commit it.  Whatever is done here after the commit raises no error, which
+ * would be taken for one of the transaction: pgstat_report_stat() might.
+ */
+void
+queue_commit(void)
+{
+	SPI_finish();
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	SetUserIdAndSecContext(queue_transaction.user,
+						   queue_transaction.security_context);
+	MemoryContextSwitchTo(queue_transaction.caller_context);
+	orphans_commit();
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/*
+ * Log the error that was caught, unless it is the one that was logged before,
+ * and abort the transaction.  Statements are prepared anew the next time: what
+ * they were prepared for may be gone.
+ *
+ * Returns the error's message and DETAIL, in the context in which the
+ * transaction was begun.  To be called in PG_CATCH().
+ */
+const char *
+queue_abort(void)
+{
+	ErrorData  *error;
+	char	   *text;
+
+	HOLD_INTERRUPTS();
+	MemoryContextSwitchTo(queue_transaction.caller_context);
+	error = CopyErrorData();
+	text = error->detail == NULL ? error->message :
+		psprintf("%s\nDETAIL:  %s", error->message, error->detail);
+	if (strncmp(last.error, text, sizeof(last.error) - 1) != 0)
+		EmitErrorReport();
+	strlcpy(last.error, text, sizeof(last.error));
+	note_lock_timeout(error->sqlerrcode);
+	AbortCurrentTransaction();
+	MemoryContextSwitchTo(queue_transaction.caller_context);
+	FlushErrorState();
+	forget_statements();
+	pgstat_report_activity(STATE_IDLE, NULL);
+	RESUME_INTERRUPTS();
+	return text;
+}
+
+/*
+ * Have the next error be logged, even if it is the same as the last.
+ */
+void
+queue_forget_error(void)
+{
+	last.error[0] = '\0';
+}
+
+/*
+ * If it was a lock that was waited for in vain, wait less for a while: there
+ * may be hundreds of rows for which a trigger waits for that one.  Returns
+ * whether it was.
+ */
+bool
+note_lock_timeout(int sqlerrcode)
+{
+	MonotonicUs now = monotonic_now();
+
+	if (sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		return false;
+	if (last.impatient_until < now)
+		last.impatient_until = now + IMPATIENT_FOR;
+	return true;
+}
+
+/*
+ * Wait for locks no longer, in this transaction, than while impatient.
+ */
+void
+be_impatient(void)
+{
+	(void) set_config_option("lock_timeout", IMPATIENT_TIMEOUT, PGC_SUSET,
+							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+}
+
+/*
+ * Find the table, lock it, check that it is what the statements expect, and have
+ * these prepared for what it is called.  Its schema may be renamed all the same:
+ * what a statement returns is read by its types.
+ */
+static QueueState
+find_table(Oid *owner)
+{
+	Oid			table = request_table_find();
+	Relation	relation;
+
+	if (!OidIsValid(table))
+		return QUEUE_GONE;
+	if (!ConditionalLockRelationOid(table, RowExclusiveLock))
+		return QUEUE_BUSY;
+	relation = try_table_open(table, NoLock);
+	if (relation == NULL)
+		return QUEUE_GONE;
+	request_table_check(relation);
+	*owner = relation->rd_rel->relowner;
+	use_names(request_table_name(relation),
+			  request_table_status_type(relation));
+	table_close(relation, NoLock);
+	return QUEUE_OPEN;
+}
