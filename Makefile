@@ -22,6 +22,7 @@ OBJS = \
 	src/config/machine_role.o \
 	src/config/server.o \
 	src/config/trust.o \
+	src/config/wrapper.o \
 	src/net/endpoint.o \
 	src/net/http_client.o \
 	src/net/http_pool.o \

@@ -18,9 +18,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "access/genam.h"
-#include "access/htup_details.h"
-#include "access/table.h"
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_type.h"
 #include "catalog/pg_user_mapping.h"
@@ -28,13 +25,12 @@
 #include "foreign/foreign.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/guc.h"
-#include "utils/rel.h"
 
 #include "compat.h"
 #include "config/server.h"
 #include "config/trust.h"
+#include "config/wrapper.h"
 #include "net/rate_limit.h"
 #include "util/legible.h"
 
@@ -403,40 +399,6 @@ find_server(const char *name, Oid role)
 						 quote_identifier(name),
 						 quote_identifier(GetUserNameFromId(role, false)))));
 	return foreign;
-}
-
-/*
- * The names of the wrapper's servers, in order: a list of char *, palloc'd.
- * With a role, only of those that it may use.
- */
-List *
-live_server_names(Oid role)
-{
-	ForeignDataWrapper *wrapper = GetForeignDataWrapperByName(FDW_NAME, true);
-	List	   *names = NIL;
-	Relation	servers;
-	Relation	by_name;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-
-	if (wrapper == NULL)
-		return NIL;
-	servers = table_open(ForeignServerRelationId, AccessShareLock);
-	by_name = index_open(ForeignServerNameIndexId, AccessShareLock);
-	scan = systable_beginscan_ordered(servers, by_name, NULL, 0, NULL);
-	while (HeapTupleIsValid(tuple = systable_getnext_ordered(scan, ForwardScanDirection)))
-	{
-		Form_pg_foreign_server server = (Form_pg_foreign_server) GETSTRUCT(tuple);
-
-		if (server->srvfdw == wrapper->fdwid &&
-			(!OidIsValid(role) ||
-			 foreign_server_aclcheck(server->oid, role, ACL_USAGE) == ACLCHECK_OK))
-			names = lappend(names, pstrdup(NameStr(server->srvname)));
-	}
-	systable_endscan_ordered(scan);
-	index_close(by_name, AccessShareLock);
-	table_close(servers, AccessShareLock);
-	return names;
 }
 
 /*

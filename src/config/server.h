@@ -9,14 +9,11 @@
 #ifndef SCREENSHOT_TASK_SERVER_H
 #define SCREENSHOT_TASK_SERVER_H
 
-#include "nodes/pg_list.h"
 #include "utils/array.h"
 
 #include "api/sign.h"
 #include "net/endpoint.h"
 #include "net/http.h"
-
-#define FDW_NAME			"tencent_cloud"
 
 /* HINT where is_in_quotes() is the reason */
 #define QUOTES_HINT			"Write the value without quotes."
@@ -64,7 +61,6 @@ extern void check_live_server(const char *name, Oid role);
 extern LiveServer *get_live_server(const char *name, Oid role);
 extern void server_http_request(const LiveServer *server,
 								const LiveRequest *request, HttpRequest *http);
-extern List *live_server_names(Oid role);
 extern const char *credentials_source_name(CredentialsSource source);
 extern void apply_user_mapping_options(Credentials *credentials,
 									   ArrayType *array);

@@ -27,7 +27,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
-#include "config/server.h"
+#include "config/wrapper.h"
 #include "shmem/shared_state.h"
 #include "shmem/statistics.h"
 #include "util/legible.h"
