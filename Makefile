@@ -33,6 +33,7 @@ OBJS = \
 	src/screenshot_task.o \
 	src/settings.o \
 	src/shmem/activity.o \
+	src/shmem/segment.o \
 	src/shmem/shared_state.o \
 	src/shmem/statistics.o \
 	src/sql/api_call.o \

@@ -15,7 +15,7 @@
 
 #include "compat.h"
 #include "settings.h"
-#include "shmem/shared_state.h"
+#include "shmem/segment.h"
 #include "sql/step_aside.h"
 #include "sql/wake.h"
 #include "worker/launcher.h"
@@ -32,7 +32,7 @@ _PG_init(void)
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 
-	shared_state_init();
+	segment_init();
 	wake_init();
 	step_aside_init();
 	launcher_register();

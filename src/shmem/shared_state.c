@@ -2,10 +2,7 @@
  *
  * shared_state.c
  *	  What the processes of a cluster share: which databases have a worker,
- *	  who is to be woken, the rate limits, and statistics
- *
- * There are no pointers in here, and no secrets; and nothing in here is needed
- * after a restart: the tables of the databases hold all that counts.
+ *	  what it is doing, and who is to be woken
  *
  * A database takes a place when the launcher starts, when the extension is
  * created in it, or with its first request.  A place whose worker found no
@@ -24,22 +21,12 @@
 #include "miscadmin.h"
 #include "port/atomics.h"
 #include "storage/ipc.h"
-#include "storage/lwlock.h"
-#include "storage/shmem.h"
 #include "storage/spin.h"
 
 #include "compat.h"
 #include "shmem/shared_state.h"
 
-#define TRANCHE			"screenshot_task"
-#define RATE_WINDOWS	256
-#define WORKER_WINDOWS	64		/* of these */
 #define NOBODY			PG_UINT32_MAX
-
-enum
-{
-	PLACES_LOCK, STAT_LOCK, N_LOCKS
-};
 
 /* DatabasePlace.wake */
 #define WAKE_NEWS		1		/* there is something new */
@@ -68,28 +55,18 @@ typedef struct DatabasePlace
 	Activity	activity;		/* under the lock: of its worker */
 } DatabasePlace;
 
-typedef struct SharedState
+struct SharedState
 {
 	pg_atomic_uint32 launcher_proc; /* PGPROC number, or NOBODY */
 	ConditionVariable worker_left;	/* some worker has ended */
 	pg_atomic_uint32 refused;	/* has a database been refused a place? */
 	DatabasePlace databases[MAX_DATABASES];
-	/* The rate limits follow, at RATE_TABLE_OFFSET, and the statistics. */
-} SharedState;
-
-#define RATE_TABLE_OFFSET	MAXALIGN(sizeof(SharedState))
-#define STAT_TABLE_OFFSET \
-	(RATE_TABLE_OFFSET + MAXALIGN(rate_table_size(RATE_WINDOWS)))
-
-static shmem_request_hook_type previous_request_hook = NULL;
-static shmem_startup_hook_type previous_startup_hook = NULL;
+};
 
 static SharedState *state = NULL;
 static LWLock *lock = NULL;		/* protects which place is whose */
-static LWLock *stat_lock = NULL;	/* the statistics' */
+static RateTable *rate_table = NULL;	/* what shared_rate_table() returns */
 
-static void request_memory(void);
-static void start_up(void);
 static void withdraw_worker(int code, Datum place);
 static void withdraw_launcher(int code, Datum arg);
 static int	take_place(Oid database);
@@ -98,68 +75,47 @@ static void wake_worker_or_launcher(DatabasePlace *database);
 static void wake_process(pg_atomic_uint32 *proc);
 static void read_status(DatabasePlace *database, DatabaseStatus *status);
 
-/*
- * Ask for the shared memory.  To be called as the library is preloaded.
- */
-void
-shared_state_init(void)
-{
-	previous_request_hook = shmem_request_hook;
-	shmem_request_hook = request_memory;
-	previous_startup_hook = shmem_startup_hook;
-	shmem_startup_hook = start_up;
-}
-
-static Size
+Size
 shared_state_size(void)
 {
-	return add_size(STAT_TABLE_OFFSET, stat_table_size());
+	return sizeof(SharedState);
 }
 
-static void
-request_memory(void)
+/*
+ * Set up this part of the segment, as the cluster starts.
+ */
+void
+shared_state_setup(SharedState *shared)
 {
-	if (previous_request_hook)
-		previous_request_hook();
-	RequestAddinShmemSpace(shared_state_size());
-	RequestNamedLWLockTranche(TRANCHE, N_LOCKS);
-}
-
-static void
-start_up(void)
-{
-	bool		found;
-
-	if (previous_startup_hook)
-		previous_startup_hook();
-
-	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	state = ShmemInitStruct("screenshot_task", shared_state_size(), &found);
-	lock = &GetNamedLWLockTranche(TRANCHE)[PLACES_LOCK].lock;
-	stat_lock = &GetNamedLWLockTranche(TRANCHE)[STAT_LOCK].lock;
-	if (!found)
+	memset(shared, 0, sizeof(SharedState));
+	pg_atomic_init_u32(&shared->launcher_proc, NOBODY);
+	ConditionVariableInit(&shared->worker_left);
+	pg_atomic_init_u32(&shared->refused, 0);
+	for (int i = 0; i < MAX_DATABASES; i++)
 	{
-		memset(state, 0, sizeof(SharedState));
-		pg_atomic_init_u32(&state->launcher_proc, NOBODY);
-		ConditionVariableInit(&state->worker_left);
-		pg_atomic_init_u32(&state->refused, 0);
-		for (int i = 0; i < MAX_DATABASES; i++)
-		{
-			pg_atomic_init_u32(&state->databases[i].wake, 0);
-			SpinLockInit(&state->databases[i].news_mutex);
-			state->databases[i].news_items.n = 0;
-			pg_atomic_init_u32(&state->databases[i].holds, 0);
-			pg_atomic_init_u32(&state->databases[i].held_requests, 0);
-			pg_atomic_init_u32(&state->databases[i].idle, 0);
-			pg_atomic_init_u32(&state->databases[i].yield, 0);
-			pg_atomic_init_u32(&state->databases[i].worker_proc, NOBODY);
-			pg_atomic_init_u32(&state->databases[i].want_count, 0);
-			ConditionVariableInit(&state->databases[i].news);
-		}
-		rate_table_init(shared_rate_table(), RATE_WINDOWS, WORKER_WINDOWS);
-		stat_table_init(shared_stat_table());
+		pg_atomic_init_u32(&shared->databases[i].wake, 0);
+		SpinLockInit(&shared->databases[i].news_mutex);
+		pg_atomic_init_u32(&shared->databases[i].holds, 0);
+		pg_atomic_init_u32(&shared->databases[i].held_requests, 0);
+		pg_atomic_init_u32(&shared->databases[i].idle, 0);
+		pg_atomic_init_u32(&shared->databases[i].yield, 0);
+		pg_atomic_init_u32(&shared->databases[i].worker_proc, NOBODY);
+		pg_atomic_init_u32(&shared->databases[i].want_count, 0);
+		ConditionVariableInit(&shared->databases[i].news);
 	}
-	LWLockRelease(AddinShmemInitLock);
+}
+
+/*
+ * Have this process use this part of the segment, the lock that protects which
+ * place is whose, and the rate limits.
+ */
+void
+shared_state_attach(SharedState *shared, LWLock *places_lock,
+					RateTable *shared_rates)
+{
+	state = shared;
+	lock = places_lock;
+	rate_table = shared_rates;
 }
 
 /*
@@ -177,23 +133,7 @@ shared_state_available(void)
 RateTable *
 shared_rate_table(void)
 {
-	return (RateTable *) ((char *) state + RATE_TABLE_OFFSET);
-}
-
-/*
- * The statistics, and the lock that protects them.  Only if
- * shared_state_available().
- */
-StatTable *
-shared_stat_table(void)
-{
-	return (StatTable *) ((char *) state + STAT_TABLE_OFFSET);
-}
-
-LWLock *
-shared_stat_lock(void)
-{
-	return stat_lock;
+	return rate_table;
 }
 
 /*

@@ -2,18 +2,18 @@
  *
  * shared_state.h
  *	  What the processes of a cluster share: which databases have a worker,
- *	  who is to be woken, the rate limits, and statistics
+ *	  what it is doing, and who is to be woken
  *
  *-------------------------------------------------------------------------
  */
 #ifndef SCREENSHOT_TASK_SHARED_STATE_H
 #define SCREENSHOT_TASK_SHARED_STATE_H
 
+#include "datatype/timestamp.h"
 #include "storage/condition_variable.h"
+#include "storage/lwlock.h"
 
 #include "net/rate_limit.h"
-#include "shmem/activity.h"
-#include "shmem/statistics.h"
 #include "table/news.h"
 #include "util/monotonic.h"
 
@@ -22,6 +22,31 @@
 #ifndef MAX_DATABASES
 #define MAX_DATABASES		512
 #endif
+
+/* Bytes of a text, its end included; longer ones are clipped */
+#define ACTIVITY_TEXT		1024
+
+/* As a worker last said, or one that is gone.  Under the lock. */
+typedef struct Activity
+{
+	bool		busy;			/* has it something to do? */
+	bool		blocked;		/* does each of its transactions fail? */
+	bool		disabled;		/* by the setting screenshot_task.enabled */
+	bool		has_work;		/* are there requests that may be sent? */
+	int			in_flight;		/* requests claimed and not written down */
+	bool		uncounted;		/* is there news since they were counted: */
+	int64		ready;			/* pending requests that may be sent */
+	int64		waiting;		/* pending requests that may not, yet */
+	int64		in_doubt;
+	TimestampTz oldest;			/* of the ready ones, when it was made; 0: none */
+	double		per_second;		/* requests ended, lately; 0: none */
+	int			n_paused;		/* servers, and roles on servers */
+	char		paused[ACTIVITY_TEXT];	/* which, until when, and why */
+	TimestampTz last_error_at;	/* 0: there was none */
+	char		last_error[ACTIVITY_TEXT];
+} Activity;
+
+typedef struct SharedState SharedState;
 
 /* A database's place in shared memory, as far as the launcher looks at it */
 typedef struct DatabaseStatus
@@ -39,11 +64,12 @@ typedef struct DatabaseStatus
 	int			n_held;			/* requests that were made elsewhere */
 } DatabaseStatus;
 
-extern void shared_state_init(void);
+extern Size shared_state_size(void);
+extern void shared_state_setup(SharedState *shared);
+extern void shared_state_attach(SharedState *shared, LWLock *places_lock,
+								RateTable *shared_rates);
 extern bool shared_state_available(void);
 extern RateTable *shared_rate_table(void);
-extern StatTable *shared_stat_table(void);
-extern LWLock *shared_stat_lock(void);
 extern void require_shared_state(void);
 
 /* by sessions */

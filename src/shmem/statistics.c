@@ -80,6 +80,13 @@ static uint64 middle_of(int bucket);
 static Datum percentile(const ServerStat *stat, double fraction, bool *isnull);
 static Datum latency_datum(uint64 us);
 
+/* Of the segment; NULL without shared memory */
+static struct
+{
+	StatTable  *table;
+	LWLock	   *lock;			/* protects it */
+}			shared = {NULL, NULL};
+
 PG_FUNCTION_INFO_V1(screenshot_task_stat);
 PG_FUNCTION_INFO_V1(screenshot_task_stat_reset);
 
@@ -108,6 +115,17 @@ stat_table_init(StatTable *table)
 }
 
 /*
+ * Have this process use this part of the segment, and the lock that protects
+ * it.
+ */
+void
+stat_table_attach(StatTable *table, LWLock *lock)
+{
+	shared.table = table;
+	shared.lock = lock;
+}
+
+/*
  * Begin to count for the servers of this database that nothing was counted for
  * yet, so that the first that there is to count is seen as a change from 0.
  *
@@ -120,11 +138,11 @@ stat_know_servers(void)
 	StatTable  *table;
 	ListCell   *cell;
 
-	if (!shared_state_available())
+	if (shared.table == NULL)
 		return;
 	names = list_truncate(live_server_names(InvalidOid), MAX_SERVERS);
-	table = shared_stat_table();
-	LWLockAcquire(shared_stat_lock(), LW_EXCLUSIVE);
+	table = shared.table;
+	LWLockAcquire(shared.lock, LW_EXCLUSIVE);
 	for (int i = 0; i < table->n_used; i++)
 		table->servers[i].known &= table->servers[i].database != MyDatabaseId;
 	foreach(cell, names)
@@ -136,7 +154,7 @@ stat_know_servers(void)
 		if (stat != NULL)
 			stat->known = true;
 	}
-	LWLockRelease(shared_stat_lock());
+	LWLockRelease(shared.lock);
 	list_free_deep(names);
 }
 
@@ -151,7 +169,7 @@ stat_count(const char *server, ServerCounter counter, uint64 n)
 	if (stat == NULL)
 		return;
 	pg_atomic_fetch_add_u64(&stat->counters[counter], n);
-	LWLockRelease(shared_stat_lock());
+	LWLockRelease(shared.lock);
 }
 
 /*
@@ -171,7 +189,7 @@ stat_latency(const char *server, MonotonicUs latency)
 	while (us > max &&
 		   !pg_atomic_compare_exchange_u64(&stat->max_latency, &max, us))
 		;
-	LWLockRelease(shared_stat_lock());
+	LWLockRelease(shared.lock);
 }
 
 /*
@@ -185,16 +203,16 @@ lock_server(const char *server)
 	ServerStat *stat;
 	bool		full = false;
 
-	if (!shared_state_available())
+	if (shared.table == NULL)
 		return NULL;
-	table = shared_stat_table();
-	LWLockAcquire(shared_stat_lock(), LW_SHARED);
+	table = shared.table;
+	LWLockAcquire(shared.lock, LW_SHARED);
 	stat = find_server(table, server);
 	if (stat != NULL)
 		return stat;
-	LWLockRelease(shared_stat_lock());
+	LWLockRelease(shared.lock);
 
-	LWLockAcquire(shared_stat_lock(), LW_EXCLUSIVE);
+	LWLockAcquire(shared.lock, LW_EXCLUSIVE);
 	stat = find_server(table, server);
 	if (stat == NULL)
 		stat = add_server(table, server);
@@ -202,7 +220,7 @@ lock_server(const char *server)
 		return stat;
 	full = !table->overflow_was_logged;
 	table->overflow_was_logged = true;
-	LWLockRelease(shared_stat_lock());
+	LWLockRelease(shared.lock);
 
 	if (full)
 		ereport(LOG,
@@ -358,13 +376,13 @@ screenshot_task_stat(PG_FUNCTION_ARGS)
 	require_shared_state();
 	InitMaterializedSRF(fcinfo, 0);
 	stat_know_servers();
-	table = shared_stat_table();
+	table = shared.table;
 	rows = palloc0(MAX_SERVERS * sizeof(StatRow));
-	LWLockAcquire(shared_stat_lock(), LW_SHARED);
+	LWLockAcquire(shared.lock, LW_SHARED);
 	n = table->n_used;
 	for (int i = 0; i < n; i++)
 		read_row(&table->servers[i], &rows[i]);
-	LWLockRelease(shared_stat_lock());
+	LWLockRelease(shared.lock);
 
 	for (int i = 0; i < n; i++)
 	{
@@ -412,9 +430,9 @@ screenshot_task_stat_reset(PG_FUNCTION_ARGS)
 	(void) fcinfo;
 	require_shared_state();
 	stat_know_servers();
-	table = shared_stat_table();
+	table = shared.table;
 	gone = list_gone_databases(table);
-	LWLockAcquire(shared_stat_lock(), LW_EXCLUSIVE);
+	LWLockAcquire(shared.lock, LW_EXCLUSIVE);
 	for (int i = 0; i < table->n_used; i++)
 	{
 		if ((!has_counted(&table->servers[i]) && !table->servers[i].known) ||
@@ -427,7 +445,7 @@ screenshot_task_stat_reset(PG_FUNCTION_ARGS)
 	}
 	table->n_used = n;
 	table->overflow_was_logged = false;
-	LWLockRelease(shared_stat_lock());
+	LWLockRelease(shared.lock);
 	PG_RETURN_VOID();
 }
 
@@ -442,11 +460,11 @@ list_gone_databases(StatTable *table)
 	List	   *gone = NIL;
 	int			n;
 
-	LWLockAcquire(shared_stat_lock(), LW_SHARED);
+	LWLockAcquire(shared.lock, LW_SHARED);
 	n = table->n_used;
 	for (int i = 0; i < n; i++)
 		databases[i] = table->servers[i].database;
-	LWLockRelease(shared_stat_lock());
+	LWLockRelease(shared.lock);
 
 	for (int i = 0; i < n; i++)
 	{

@@ -34,6 +34,7 @@ typedef struct StatTable StatTable;
 
 extern Size stat_table_size(void);
 extern void stat_table_init(StatTable *table);
+extern void stat_table_attach(StatTable *table, LWLock *lock);
 
 extern void stat_know_servers(void);
 extern void stat_count(const char *server, ServerCounter counter, uint64 n);
