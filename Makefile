@@ -30,6 +30,7 @@ OBJS = \
 	src/net/http_socket.o \
 	src/net/http_transfer.o \
 	src/net/rate_limit.o \
+	src/net/rate_window.o \
 	src/screenshot_task.o \
 	src/settings.o \
 	src/shmem/activity.o \

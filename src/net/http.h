@@ -50,6 +50,7 @@ typedef struct HttpReply
 	bool		timed_out;		/* ended by connect_timeout or, if it was sent,
 								 * by request_timeout */
 	bool		complete;		/* is there an answer, in full? */
+	MonotonicUs answered_at;	/* when it was here, at the latest */
 	long		status;			/* HTTP status, when complete */
 	const char *body;			/* NUL-terminated, and may hold other NULs */
 	size_t		body_len;

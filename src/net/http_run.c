@@ -20,7 +20,10 @@
 #include "postgres.h"
 
 #include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 
 #include "miscadmin.h"
 
@@ -29,6 +32,9 @@
 
 /* How often to look whether a socket's queue has been sent */
 #define UNSENT_CHECK		US_PER_MS
+
+/* How far the kernel's own time of what it received may be off */
+#define KERNEL_TICK			(4 * US_PER_MS)
 
 /* When to try again to watch a socket, for want of memory in the kernel */
 #define WATCH_RETRY			(10 * US_PER_MS)
@@ -58,6 +64,7 @@ static void end_transfer(HttpTransfer *transfer, CURLcode result);
 static void give_up_connections(HttpPool *pool);
 static void note_version(const HttpTransfer *transfer);
 static bool has_unsent(HttpTransfer *transfer);
+static MonotonicUs find_answered_at(const HttpTransfer *transfer);
 static int64 read_date(HttpTransfer *transfer);
 
 /*
@@ -546,12 +553,30 @@ http_reply(HttpTransfer *transfer, HttpReply *reply)
 		reply->body = transfer->answer;
 		reply->body_len = transfer->answer_len;
 		reply->date = read_date(transfer);
+		reply->answered_at = find_answered_at(transfer);
 	}
 	else
 	{
 		transfer_describe_failure(transfer);
 		reply->error = transfer->error;
 	}
+}
+
+/*
+ * When an answer was here, which may have waited for this process to look.  The
+ * kernel knows it to a tick.
+ */
+static MonotonicUs
+find_answered_at(const HttpTransfer *transfer)
+{
+	struct tcp_info info;
+	socklen_t	len = sizeof(info);
+	MonotonicUs waited = 0;
+
+	if (transfer->socket >= 0 &&
+		getsockopt(transfer->socket, IPPROTO_TCP, TCP_INFO, &info, &len) == 0)
+		waited = info.tcpi_last_data_recv * US_PER_MS - KERNEL_TICK;
+	return monotonic_now() - Max(waited, 0);
 }
 
 /*

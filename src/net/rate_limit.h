@@ -45,7 +45,7 @@ extern int	rate_acquire(RateTable *table, RateKey key, int per_second,
 						 int wanted, MonotonicUs horizon,
 						 RatePermit *permits, MonotonicUs *retry_at);
 extern void rate_left(RatePermit *permit);
-extern void rate_answered(RatePermit *permit);
+extern void rate_answered(RatePermit *permit, MonotonicUs answered_at);
 extern void rate_release(RatePermit *permit);
 extern void rate_refused(RateTable *table, RateKey key);
 

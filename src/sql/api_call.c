@@ -216,7 +216,7 @@ try_once(const LiveServer *server, const Credentials *credentials,
 		stat_count(server->name, COUNT_CONNECTIONS, reply.connections);
 		if (reply.complete)
 		{
-			rate_answered(&call->permit);
+			rate_answered(&call->permit, reply.answered_at);
 			stat_latency(server->name, monotonic_now() - started_at);
 		}
 		call->action->read(&reply, answer);

@@ -239,7 +239,7 @@ end(Job *job, const HttpReply *reply)
 	HttpTransfer *transfer = job->transfer;
 
 	if (reply->complete)
-		rate_answered(&job->permit);
+		rate_answered(&job->permit, reply->answered_at);
 	if (reply->sent)
 		rate_left(&job->permit);
 	else

@@ -36,7 +36,7 @@
  * Permits are taken so much ahead of their time, so that the claim's commit is
  * over when it comes.
  */
-#define CLAIM_AHEAD			(20 * US_PER_MS)
+#define CLAIM_AHEAD			(40 * US_PER_MS)
 
 /*
  * So many requests of a lane in a row that a trigger does not let be claimed
