@@ -57,6 +57,7 @@ OBJS = \
 	src/table/request_table.o \
 	src/table/result.o \
 	src/table/statement.o \
+	src/table/status.o \
 	src/table/transaction.o \
 	src/table/upkeep.o \
 	src/util/legible.o \

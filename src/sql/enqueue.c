@@ -581,7 +581,9 @@ pending_status(Oid type)
 
 	if (last_type != type)
 	{
-		pending = OidInputFunctionCall(F_ENUM_IN, pstrdup("pending"), type, -1);
+		pending = OidInputFunctionCall(F_ENUM_IN,
+									   pstrdup(status_name(STATUS_PENDING)),
+									   type, -1);
 		last_type = type;
 	}
 	return pending;

@@ -51,7 +51,8 @@ typedef struct LockedRequest
 {
 	int64		id;
 	char	   *table;			/* qualified */
-	char	   *status;
+	RequestStatus status;
+	char	   *status_name;	/* of one that is not known here, too */
 	char	   *task_id;		/* NULL: none */
 	char	   *reference;		/* NULL: none */
 	char	   *server;
@@ -75,10 +76,17 @@ typedef struct LockedRequest
 #define CANCELLED_IN_DOUBT \
 	"was in doubt when it was cancelled: its task may exist"
 
-/* Requests that are held, by the caller's roles $2; $1 is this database's origin */
+/* The status as a text, which a name is compared with */
+#define STATUS		"status::pg_catalog.text OPERATOR(pg_catalog.=) "
+
+/* Is a request held?  $1 is this database's origin */
+#define IS_HELD \
+	STATUS "ANY (ARRAY[" SQL_UNFINISHED "]::pg_catalog.text[])" \
+	" AND origin OPERATOR(pg_catalog.<>) $1"
+
+/* Those of the caller's roles, $2 */
 #define HELD_OF_CALLER \
-	"status::pg_catalog.text OPERATOR(pg_catalog.=) ANY ('{pending,sending,in_doubt}'::pg_catalog.text[])" \
-	" AND origin OPERATOR(pg_catalog.<>) $1" \
+	IS_HELD \
 	" AND " REQUEST_ROLE " OPERATOR(pg_catalog.=) ANY ($2)"
 
 /* Has another request the reference of a held one, by its role or to be; or
@@ -111,11 +119,15 @@ static ArrayType *find_roles_with_held_requests(const char *table, Oid caller,
 												Oid owner);
 static void warn_of_taken_references(const char *table, Datum origin,
 									 Datum roles);
+static bool may_change(const LockedRequest *request, RequestStatus to,
+					   StatusChange by);
+static void change_status(const LockedRequest *request, RequestStatus to,
+						  StatusChange by, const char *assignments,
+						  const char *task_id);
 static void update_request(const LockedRequest *request,
 						   const char *assignments, const char *task_id);
 static char *write_stop(const LockedRequest *request, const char *task_id);
 static void finish(const Caller *caller);
-static bool is(const LockedRequest *request, const char *status);
 static void refuse_held(const LockedRequest *request, const char *verb);
 pg_noreturn static void refuse(const LockedRequest *request,
 							   const char *verb, const char *hint);
@@ -136,27 +148,22 @@ cancel_screenshot_task_request(PG_FUNCTION_ARGS)
 	bool		cancelled = false;
 
 	lock_request(fcinfo, &request, &caller);
-	if (is(&request, "pending"))
+	if (may_change(&request, STATUS_CANCELLED, BY_CANCEL))
 	{
-		update_request(&request,
-					   "status = 'cancelled', next_attempt_at = NULL,"
-					   " finished_at = pg_catalog.clock_timestamp()", NULL);
+		bool		was_pending = request.status == STATUS_PENDING;
+
+		if (!was_pending)
+			ereport(WARNING,
+					(errmsg("screenshot task request %lld was in doubt: its task may exist",
+							(long long) request.id)));
+		change_status(&request, STATUS_CANCELLED, BY_CANCEL,
+					  was_pending ? "next_attempt_at = NULL" :
+					  "next_attempt_at = NULL,"
+					  " error_message = '" CANCELLED_IN_DOUBT "'", NULL);
+		wake_at_commit(NEWS_NOWHERE);
 		cancelled = true;
 	}
-	else if (is(&request, "in_doubt") ||
-			 (is(&request, "sending") && request.is_held))
-	{
-		/* One that came in a dump while it was being sent is not any more. */
-		ereport(WARNING,
-				(errmsg("screenshot task request %lld was in doubt: its task may exist",
-						(long long) request.id)));
-		update_request(&request,
-					   "status = 'cancelled', next_attempt_at = NULL,"
-					   " finished_at = pg_catalog.clock_timestamp(),"
-					   " error_message = '" CANCELLED_IN_DOUBT "'", NULL);
-		cancelled = true;
-	}
-	else if (is(&request, "created"))
+	else if (request.status == STATUS_CREATED)
 		ereport(NOTICE,
 				(errmsg("the task of screenshot task request %lld is created already",
 						(long long) request.id),
@@ -165,17 +172,12 @@ cancel_screenshot_task_request(PG_FUNCTION_ARGS)
 									request.task_id != NULL ?
 									quote_literal_cstr(request.task_id) :
 									"task_id"))));
-	else if (is(&request, "sending"))
+	else if (request.status == STATUS_SENDING)
 		ereport(NOTICE,
 				(errmsg("screenshot task request %lld is being sent",
 						(long long) request.id),
 				 errhint("Wait until it is created, then end its task with %s.",
 						 write_stop(&request, "task_id"))));
-	if (cancelled)
-	{
-		notify_result(request.id, request.reference, "cancelled", NULL);
-		wake_at_commit(NEWS_NOWHERE);
-	}
 	finish(&caller);
 	PG_RETURN_BOOL(cancelled);
 }
@@ -201,26 +203,23 @@ retry_screenshot_task_request(PG_FUNCTION_ARGS)
 {
 	LockedRequest request;
 	Caller		caller;
+	RequestStatus to;
 
 	lock_request(fcinfo, &request, &caller);
 	refuse_held(&request, "retried");
-	if (is(&request, "in_doubt"))
-		update_request(&request,
-					   "next_attempt_at = pg_catalog.clock_timestamp(), misses = 0",
-					   NULL);
-	else if (is(&request, "created") || is(&request, "sending"))
+	to = request.status == STATUS_IN_DOUBT || request.was_in_doubt ?
+		STATUS_IN_DOUBT : STATUS_PENDING;
+	if (!may_change(&request, to, BY_RETRY))
 		refuse(&request, "retried", NULL);
-	else if (request.was_in_doubt)
-		update_request(&request,
-					   "status = 'in_doubt', finished_at = NULL,"
-					   " next_attempt_at = pg_catalog.clock_timestamp(), misses = 0",
-					   NULL);
+	if (to == STATUS_IN_DOUBT)
+		change_status(&request, to, BY_RETRY,
+					  "next_attempt_at = pg_catalog.clock_timestamp(), misses = 0",
+					  NULL);
 	else if (request.has_ended)
 		refuse(&request, "retried", "Its end_time has passed: insert another request.");
 	else
-		update_request(&request,
-					   "status = 'pending', finished_at = NULL,"
-					   " next_attempt_at = " TAKEN_AT, NULL);
+		change_status(&request, to, BY_RETRY, "next_attempt_at = " TAKEN_AT,
+					  NULL);
 	wake_at_commit(NEWS_NOWHERE);
 	finish(&caller);
 	PG_RETURN_VOID();
@@ -235,17 +234,19 @@ resolve_screenshot_task_request(PG_FUNCTION_ARGS)
 {
 	LockedRequest request;
 	Caller		caller;
+	RequestStatus to;
 
 	lock_request(fcinfo, &request, &caller);
 	refuse_held(&request, "resolved");
-	if (!is(&request, "in_doubt"))
+	to = PG_ARGISNULL(1) ? STATUS_PENDING : STATUS_CREATED;
+	if (!may_change(&request, to, BY_RESOLVE))
 		refuse(&request, "resolved",
 			   "Only requests in doubt are to be resolved.");
 	if (PG_ARGISNULL(1))
-		update_request(&request,
-					   "status = 'pending', next_attempt_at = NULL,"
-					   " error_message = 'was in doubt, and resolved: no task was created'",
-					   NULL);
+		change_status(&request, to, BY_RESOLVE,
+					  "next_attempt_at = NULL,"
+					  " error_message = 'was in doubt, and resolved: no task was created'",
+					  NULL);
 	else
 	{
 		char	   *task_id = text_to_cstring(PG_GETARG_TEXT_PP(1));
@@ -256,13 +257,10 @@ resolve_screenshot_task_request(PG_FUNCTION_ARGS)
 					 errmsg("task_id must not be empty"),
 					 errhint("NULL says that no task was created, and has the request sent again.")));
 		live_check_task_id(task_id);
-		update_request(&request,
-					   "status = 'created', next_attempt_at = NULL,"
-					   " finished_at = pg_catalog.clock_timestamp(),"
-					   " error_code = NULL,"
-					   " error_message = 'was in doubt, and resolved', task_id = $3",
-					   task_id);
-		notify_result(request.id, request.reference, "created", task_id);
+		change_status(&request, to, BY_RESOLVE,
+					  "next_attempt_at = NULL, error_code = NULL,"
+					  " error_message = 'was in doubt, and resolved', task_id = $3",
+					  task_id);
 	}
 	if (PG_ARGISNULL(1))
 		wake_at_commit(NEWS_ANYWHERE);
@@ -294,14 +292,14 @@ adopt_screenshot_task_requests(PG_FUNCTION_ARGS)
 															owner));
 	args[2] = Int64GetDatum(request_stamp(GetTopFullTransactionId()));
 	SPI_execute_with_args(psprintf("UPDATE %1$s AS held SET stamp = $3, role = " REQUEST_ROLE ","
-								   " status = CASE WHEN status::pg_catalog.text OPERATOR(pg_catalog.=) 'sending'"
-								   "  THEN 'in_doubt' ELSE status END,"
+								   " status = CASE WHEN " STATUS SQL_SENDING
+								   "  THEN " SQL_IN_DOUBT " ELSE status END,"
 								   " next_attempt_at = CASE"
-								   "  WHEN status::pg_catalog.text OPERATOR(pg_catalog.=) 'pending' THEN " TAKEN_AT
-								   "  WHEN status::pg_catalog.text OPERATOR(pg_catalog.=) 'sending'"
+								   "  WHEN " STATUS SQL_PENDING " THEN " TAKEN_AT
+								   "  WHEN " STATUS SQL_SENDING
 								   "  THEN pg_catalog.clock_timestamp()"
 								   "  ELSE next_attempt_at END,"
-								   " error_message = CASE WHEN status::pg_catalog.text OPERATOR(pg_catalog.=) 'sending'"
+								   " error_message = CASE WHEN " STATUS SQL_SENDING
 								   "  THEN 'was being sent when it was copied from elsewhere; whether a task was created is to be found out'"
 								   "  ELSE error_message END"
 								   " WHERE " HELD_OF_CALLER " AND NOT " REFERENCE_IS_TAKEN,
@@ -346,8 +344,7 @@ find_roles_with_held_requests(const char *table, Oid caller, Oid owner)
 	int			n = 0;
 
 	SPI_execute_with_args(psprintf("SELECT DISTINCT " REQUEST_ROLE " FROM %s"
-								   " WHERE status::pg_catalog.text OPERATOR(pg_catalog.=) ANY ('{pending,sending,in_doubt}'::pg_catalog.text[])"
-								   " AND origin OPERATOR(pg_catalog.<>) $1",
+								   " WHERE " IS_HELD,
 								   table),
 						  lengthof(args), argtypes, args, NULL, false, 0);
 	roles = palloc((SPI_processed + 1) * sizeof(Datum));
@@ -419,7 +416,7 @@ find_request(LockedRequest *request, Oid caller, Oid owner, const char *lock)
 	SPI_execute_with_args(psprintf("SELECT status, task_id, " REQUEST_ROLE ","
 								   " end_time OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp(),"
 								   " origin OPERATOR(pg_catalog.<>) $2,"
-								   " status::pg_catalog.text OPERATOR(pg_catalog.=) 'cancelled'"
+								   " " STATUS SQL_CANCELLED
 								   "  AND error_message OPERATOR(pg_catalog.=) '" CANCELLED_IN_DOUBT "',"
 								   " reference, server"
 								   " FROM %s WHERE id OPERATOR(pg_catalog.=) $1 %s",
@@ -429,7 +426,8 @@ find_request(LockedRequest *request, Oid caller, Oid owner, const char *lock)
 		return false;
 	if (!may_steer(caller, owner, spi_oid(0, 3)))
 		return false;
-	request->status = spi_text(0, 1);
+	request->status_name = spi_text(0, 1);
+	request->status = status_of_name(request->status_name);
 	request->task_id = spi_text(0, 2);
 	request->has_ended = spi_bool(0, 4);
 	request->is_held = spi_bool(0, 5);
@@ -535,6 +533,38 @@ may_steer(Oid caller, Oid owner, Oid role)
 }
 
 /*
+ * May the request have this status next, by a function?
+ */
+static bool
+may_change(const LockedRequest *request, RequestStatus to, StatusChange by)
+{
+	const Transition *transition = find_transition(request->status, to, by);
+
+	return transition != NULL && (request->is_held || !transition->only_held);
+}
+
+/*
+ * Give the request another status, which may_change() allows, and what goes with
+ * that; assignments are what else changes, see update_request().
+ */
+static void
+change_status(const LockedRequest *request, RequestStatus to, StatusChange by,
+			  const char *assignments, const char *task_id)
+{
+	bool		is_finished = status_is_finished(to);
+
+	Assert(may_change(request, to, by));
+	(void) by;
+	update_request(request,
+				   psprintf("status = '%s', finished_at = %s, %s",
+							status_name(to),
+							is_finished ? "pg_catalog.clock_timestamp()" : "NULL",
+							assignments), task_id);
+	if (is_finished)
+		notify_result(request->id, request->reference, to, task_id);
+}
+
+/*
  * Change the request, provided that it is as it was found.  The assignments
  * may use task_id as $3, unless it is NULL.
  */
@@ -545,7 +575,7 @@ update_request(const LockedRequest *request, const char *assignments,
 	Oid			argtypes[3] = {INT8OID, TEXTOID, TEXTOID};
 	Datum		args[3] = {
 		Int64GetDatum(request->id),
-		CStringGetTextDatum(request->status),
+		CStringGetTextDatum(request->status_name),
 		task_id != NULL ? CStringGetTextDatum(task_id) : (Datum) 0
 	};
 
@@ -571,12 +601,6 @@ finish(const Caller *caller)
 	SetUserIdAndSecContext(caller->user, caller->security_context);
 }
 
-static bool
-is(const LockedRequest *request, const char *status)
-{
-	return strcmp(request->status, status) == 0;
-}
-
 /*
  * Raise an error if a request was made elsewhere: nothing here would act on
  * what is said of it.
@@ -598,6 +622,6 @@ refuse(const LockedRequest *request, const char *verb, const char *hint)
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("screenshot task request %lld cannot be %s: it is %s",
-					(long long) request->id, verb, request->status),
+					(long long) request->id, verb, request->status_name),
 			 hint != NULL ? errhint("%s", hint) : 0));
 }

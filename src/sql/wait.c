@@ -211,7 +211,7 @@ read_sight(HeapTuple tuple, TupleDesc desc, Sight *sight)
 	bool		has_next_attempt;
 	int64		origin;
 	Datum		value;
-	const char *status;
+	RequestStatus status;
 
 	if (DatumGetPointer(sight->row) != NULL)
 		pfree(DatumGetPointer(sight->row));
@@ -220,14 +220,11 @@ read_sight(HeapTuple tuple, TupleDesc desc, Sight *sight)
 	(void) heap_getattr(tuple, Anum_request_next_attempt_at, desc, &isnull);
 	has_next_attempt = !isnull;
 	value = heap_getattr(tuple, Anum_request_status, desc, &isnull);
-	status = isnull ? "" :
-		DatumGetCString(DirectFunctionCall1(enum_out, value));
+	status = status_of_name(isnull ? NULL :
+							DatumGetCString(DirectFunctionCall1(enum_out, value)));
 	/* One in doubt that is left to a person has no next attempt. */
-	if (strcmp(status, "in_doubt") == 0)
-		sight->is_over = !has_next_attempt;
-	else
-		sight->is_over = strcmp(status, "pending") != 0 &&
-			strcmp(status, "sending") != 0;
+	sight->is_over = !status_is_unfinished(status) ||
+		(status == STATUS_IN_DOUBT && !has_next_attempt);
 	sight->is_mine =
 		TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
 

@@ -243,5 +243,6 @@ notify_of_row(int row, int column)
 {
 	if (notices_are_wanted())
 		notify_result(spi_int8(row, 1), spi_text(row, column),
-					  spi_text(row, column + 1), spi_text(row, column + 2));
+					  status_of_name(spi_text(row, column + 1)),
+					  spi_text(row, column + 2));
 }

@@ -37,13 +37,15 @@
 static const Statement lanes_statement = {
 	"WITH RECURSIVE lane AS ("
 	" (SELECT " READY_ORDER ", end_time <= $3, false FROM %1$s"
-	"  WHERE origin = $1 AND status = 'pending' AND next_attempt_at IS NULL"
+	"  WHERE origin = $1 AND status = " SQL_PENDING
+	"  AND next_attempt_at IS NULL"
 	"  AND server IS NOT NULL AND id <> ALL ($2)"
 	"  ORDER BY " READY_ORDER " LIMIT 1)"
 	" UNION ALL"
 	" SELECT next.* FROM lane, LATERAL"
 	" (SELECT " READY_ORDER ", end_time <= $3, false FROM %1$s AS t"
-	"  WHERE origin = $1 AND status = 'pending' AND next_attempt_at IS NULL"
+	"  WHERE origin = $1 AND status = " SQL_PENDING
+	"  AND next_attempt_at IS NULL"
 	"  AND server IS NOT NULL AND id <> ALL ($2)"
 	"  AND (t.server, t.role) > (lane.server, lane.role)"
 	"  ORDER BY " READY_ORDER " LIMIT 1) AS next)"
@@ -59,7 +61,7 @@ static const Statement lanes_statement = {
  */
 #define HEAD_AMONG(condition) \
 	"LATERAL (SELECT " READY_ORDER ", end_time <= $11 FROM %1$s AS t" \
-	" WHERE t.origin = $1 AND t.status = 'pending' AND t.id <> ALL ($2)" \
+	" WHERE t.origin = $1 AND t.status = " SQL_PENDING " AND t.id <> ALL ($2)" \
 	" AND t.next_attempt_at IS NULL AND " condition \
 	" ORDER BY " READY_ORDER " LIMIT 1) AS head"
 
@@ -104,7 +106,7 @@ static const Statement choose_ready = {
 	"  AS lane(server, role, most, after_start, after_id, ceiling),"
 	" LATERAL (SELECT t.id, COALESCE(t.start_time, t.requested_at) AS starts"
 	"  FROM %1$s AS t"
-	"  WHERE t.origin = $1 AND t.status = 'pending' AND t.id <> ALL ($2)"
+	"  WHERE t.origin = $1 AND t.status = " SQL_PENDING " AND t.id <> ALL ($2)"
 	"  AND t.next_attempt_at IS NULL"
 	"  AND t.server = lane.server AND t.role = lane.role"
 	"  AND (COALESCE(t.start_time, t.requested_at), t.id)"
@@ -123,7 +125,7 @@ static const Statement choose_ready = {
 static const Statement claim_statement = {
 	"UPDATE %1$s SET" STAMP("$5")
 	" status = CASE WHEN end_time <= $4"
-	"  THEN 'expired'::%2$s ELSE 'sending'::%2$s END,"
+	"  THEN " SQL_EXPIRED "::%2$s ELSE " SQL_SENDING "::%2$s END,"
 	" finished_at = CASE WHEN end_time <= $4 THEN $3 END,"
 	" error_message = CASE WHEN end_time <= $4 THEN $2 ELSE error_message END,"
 	" attempts = attempts + CASE WHEN end_time <= $4 THEN 0 ELSE 1 END,"
@@ -131,9 +133,9 @@ static const Statement claim_statement = {
 	" trace_id = CASE WHEN end_time <= $4 THEN trace_id"
 	"  ELSE pg_catalog.gen_random_uuid() END,"
 	" misses = 0"
-	BY_ID("pending")
-	" RETURNING id, " KEPT("status IN ('sending', 'expired')") ","
-	" attempts, status = 'expired', server, role,"
+	BY_ID(SQL_PENDING)
+	" RETURNING id, " KEPT("status IN (" SQL_SENDING ", " SQL_EXPIRED ")") ","
+	" attempts, status = " SQL_EXPIRED ", server, role,"
 	" stream_name, domain_name, app_name, end_time, template_id, start_time,"
 	" stream_type, extension, trace_id::pg_catalog.text, requested_at,"
 	" reference, status, task_id",

@@ -25,7 +25,7 @@
 
 #define DOUBTFUL_COLUMNS \
 	"id, attempts, server, role, stream_name, domain_name, app_name," \
-	" template_id, start_time, end_time, sent_at, status = 'sending'," \
+	" template_id, start_time, end_time, sent_at, status = " SQL_SENDING "," \
 	" next_attempt_at <= pg_catalog.clock_timestamp(), requested_at, misses"
 
 /*
@@ -35,12 +35,12 @@
 #define DOUBTFUL_LANES \
 	"WITH RECURSIVE lane AS (" \
 	" (SELECT server, role FROM %1$s" \
-	"  WHERE origin = $1 AND status = 'in_doubt'" \
+	"  WHERE origin = $1 AND status = " SQL_IN_DOUBT \
 	"  ORDER BY server, role LIMIT 1)" \
 	" UNION ALL" \
 	" SELECT next.* FROM lane, LATERAL" \
 	" (SELECT server, role FROM %1$s AS t" \
-	"  WHERE origin = $1 AND status = 'in_doubt'" \
+	"  WHERE origin = $1 AND status = " SQL_IN_DOUBT \
 	"  AND (t.server, t.role) > (lane.server, lane.role)" \
 	"  ORDER BY server, role LIMIT 1) AS next)," \
 	" lane_to_ask AS (SELECT server, role FROM lane WHERE NOT EXISTS" \
@@ -52,7 +52,7 @@ static const Statement doubtful_statement = {
 	DOUBTFUL_LANES
 	" SELECT due.* FROM lane_to_ask AS lane, LATERAL"
 	" (SELECT " DOUBTFUL_COLUMNS " FROM %1$s AS t"
-	"  WHERE origin = $1 AND status = 'in_doubt' AND id <> ALL ($2)"
+	"  WHERE origin = $1 AND status = " SQL_IN_DOUBT " AND id <> ALL ($2)"
 	"  AND t.server = lane.server AND t.role = lane.role"
 	"  AND next_attempt_at <= " NOW
 	"  ORDER BY next_attempt_at LIMIT $5"
@@ -64,7 +64,7 @@ static const Statement next_doubtful_statement = {
 	DOUBTFUL_LANES
 	" SELECT next.next_attempt_at FROM lane_to_ask AS lane, LATERAL"
 	" (SELECT next_attempt_at FROM %1$s AS t"
-	"  WHERE origin = $1 AND status = 'in_doubt' AND id <> ALL ($2)"
+	"  WHERE origin = $1 AND status = " SQL_IN_DOUBT " AND id <> ALL ($2)"
 	"  AND t.server = lane.server AND t.role = lane.role"
 	"  AND next_attempt_at IS NOT NULL"
 	"  ORDER BY next_attempt_at LIMIT 1) AS next"
@@ -74,16 +74,16 @@ static const Statement next_doubtful_statement = {
 
 static const Statement alike_statement = {
 	"SELECT " DOUBTFUL_COLUMNS " FROM %1$s"
-	" WHERE origin = $1 AND status = 'sending' AND stream_name = $2"
+	" WHERE origin = $1 AND status = " SQL_SENDING " AND stream_name = $2"
 	" UNION ALL"
 	" SELECT " DOUBTFUL_COLUMNS " FROM %1$s"
-	" WHERE origin = $1 AND status = 'in_doubt' AND stream_name = $2",
+	" WHERE origin = $1 AND status = " SQL_IN_DOUBT " AND stream_name = $2",
 	2, {INT8OID, TEXTOID}, false
 };
 
 static const Statement claimed_statement = {
 	"SELECT task_id, server, role FROM %1$s"
-	" WHERE finished_at IS NOT NULL AND status = 'created'"
+	" WHERE finished_at IS NOT NULL AND status = " SQL_CREATED
 	" AND " OVER_AT " > $2 - interval '1 second'"
 	" AND " OVER_AT " < $2 + interval '1 second'"
 	" AND task_id = ANY ($1)",
@@ -94,19 +94,20 @@ static const Statement choose_in_doubt = {
 	"SELECT id FROM %1$s"
 	" WHERE origin = $1 AND id <> ALL ($2)"
 	" AND id = $3 AND attempts = $4 AND requested_at = $5"
-	" AND pg_catalog.enum_eq(status, 'in_doubt'::%2$s)"
+	" AND pg_catalog.enum_eq(status, " SQL_IN_DOUBT "::%2$s)"
 	" FOR NO KEY UPDATE SKIP LOCKED",
 	5, {INT8OID, INT8ARRAYOID, INT8OID, INT4OID, TIMESTAMPTZOID}, false
 };
 
 static const Statement leave_doubt_statement = {
 	"UPDATE %1$s SET status = $2::%2$s, next_attempt_at = $3,"
-	" finished_at = CASE WHEN $2 = 'created'"
+	" finished_at = CASE WHEN $2 IN (" SQL_FINISHED ")"
 	"  THEN pg_catalog.clock_timestamp() END,"
 	" task_id = $4, error_message = COALESCE($5, error_message),"
-	" error_code = CASE WHEN $2 = 'created' THEN NULL ELSE error_code END,"
+	" error_code = CASE WHEN $2 = " SQL_CREATED
+	"  THEN NULL ELSE error_code END,"
 	" misses = misses + $6"
-	BY_ID("in_doubt")
+	BY_ID(SQL_IN_DOUBT)
 	" RETURNING id, "
 	KEPT("status = $2::%2$s AND task_id IS NOT DISTINCT FROM $4") ","
 	" reference, status, task_id",
@@ -118,7 +119,7 @@ static void make_lane_arrays(List *names, Datum *servers, Datum *roles);
 static bool are_alike(const DoubtfulRequest *a, const DoubtfulRequest *b);
 static char *value_or_empty(int row, int column);
 static List *read_doubtful(int n);
-static bool leave_doubt(const DoubtfulRequest *request, const char *status,
+static bool leave_doubt(const DoubtfulRequest *request, RequestStatus status,
 						TimestampTz next_attempt_at, const char *task_id,
 						const char *message, int misses);
 static void take_out_of_doubt(int n, void *arg);
@@ -312,7 +313,7 @@ queue_find_claims(const DoubtfulRequest *request, List *tasks)
 bool
 queue_adopt_task(const DoubtfulRequest *request, const char *task_id)
 {
-	return leave_doubt(request, "created", 0, task_id,
+	return leave_doubt(request, STATUS_CREATED, 0, task_id,
 					   "was in doubt, and found by DescribeScreenshotTask", 0);
 }
 
@@ -323,7 +324,7 @@ queue_adopt_task(const DoubtfulRequest *request, const char *task_id)
 bool
 queue_send_again(const DoubtfulRequest *request, const char *message)
 {
-	return leave_doubt(request, "pending", 0, NULL, message, 0);
+	return leave_doubt(request, STATUS_PENDING, 0, NULL, message, 0);
 }
 
 /*
@@ -334,7 +335,7 @@ void
 queue_ask_later(const DoubtfulRequest *request, TimestampTz at,
 				const char *message)
 {
-	leave_doubt(request, "in_doubt", at, NULL, message, 0);
+	leave_doubt(request, STATUS_IN_DOUBT, at, NULL, message, 0);
 }
 
 /*
@@ -344,7 +345,7 @@ queue_ask_later(const DoubtfulRequest *request, TimestampTz at,
 void
 queue_count_miss(const DoubtfulRequest *request, TimestampTz at)
 {
-	leave_doubt(request, "in_doubt", at, NULL,
+	leave_doubt(request, STATUS_IN_DOUBT, at, NULL,
 				"in doubt: DescribeScreenshotTask does not list the task, and will be asked once more",
 				1);
 }
@@ -356,11 +357,11 @@ queue_count_miss(const DoubtfulRequest *request, TimestampTz at)
 bool
 queue_leave_to_person(const DoubtfulRequest *request, const char *message)
 {
-	return leave_doubt(request, "in_doubt", 0, NULL, message, 0);
+	return leave_doubt(request, STATUS_IN_DOUBT, 0, NULL, message, 0);
 }
 
 static bool
-leave_doubt(const DoubtfulRequest *request, const char *status,
+leave_doubt(const DoubtfulRequest *request, RequestStatus status,
 			TimestampTz next_attempt_at, const char *task_id,
 			const char *message, int misses)
 {
@@ -371,12 +372,15 @@ leave_doubt(const DoubtfulRequest *request, const char *status,
 	int64	   *ids;
 	int			n_changed = 0;
 
+	if (find_transition(STATUS_IN_DOUBT, status, BY_WORKER) == NULL)
+		elog(ERROR, "request " INT64_FORMAT " cannot be %s after it was in doubt",
+			 request->id, status_name(status));
 	args[2] = Int64GetDatum(request->id);
 	args[3] = Int32GetDatum(request->attempt);
 	args[4] = TimestampTzGetDatum(request->requested_at);
 	ids = choose_rows(&choose_in_doubt, args, &n);
 
-	args[1] = CStringGetTextDatum(status);
+	args[1] = CStringGetTextDatum(status_name(status));
 	args[2] = TimestampTzGetDatum(next_attempt_at);
 	if (next_attempt_at == 0)
 		nulls[2] = 'n';

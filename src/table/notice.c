@@ -32,9 +32,8 @@
 /* PostgreSQL's own limit is a page less a name and some bytes */
 #define MAX_PAYLOAD			(BLCKSZ - NAMEDATALEN - 128 - 1)
 
-static bool is_final(const char *status);
 static bool queue_has_room(void);
-static char *make_payload(int64 id, const char *reference, const char *status,
+static char *make_payload(int64 id, const char *reference, RequestStatus status,
 						  const char *task_id);
 static void append_member(StringInfo json, const char *key,
 						  const char *value);
@@ -53,12 +52,12 @@ notices_are_wanted(void)
  * reference and task_id may be NULL.
  */
 void
-notify_result(int64 id, const char *reference, const char *status,
+notify_result(int64 id, const char *reference, RequestStatus status,
 			  const char *task_id)
 {
 	char	   *payload;
 
-	if (!notices_are_wanted() || !is_final(status) ||
+	if (!notices_are_wanted() || !status_is_finished(status) ||
 		!queue_has_room())
 		return;
 	payload = make_payload(id, reference, status, task_id);
@@ -66,13 +65,6 @@ notify_result(int64 id, const char *reference, const char *status,
 	if (strlen(payload) > MAX_PAYLOAD)
 		payload = make_payload(id, NULL, status, NULL);
 	Async_Notify(screenshot_task_notify_channel, payload);
-}
-
-static bool
-is_final(const char *status)
-{
-	return strcmp(status, "created") == 0 || strcmp(status, "failed") == 0 ||
-		strcmp(status, "expired") == 0 || strcmp(status, "cancelled") == 0;
 }
 
 /*
@@ -99,7 +91,7 @@ queue_has_room(void)
 }
 
 static char *
-make_payload(int64 id, const char *reference, const char *status,
+make_payload(int64 id, const char *reference, RequestStatus status,
 			 const char *task_id)
 {
 	StringInfoData json;
@@ -107,7 +99,7 @@ make_payload(int64 id, const char *reference, const char *status,
 	initStringInfo(&json);
 	appendStringInfo(&json, "{\"id\": %lld", (long long) id);
 	append_member(&json, "reference", reference);
-	append_member(&json, "status", status);
+	append_member(&json, "status", status_name(status));
 	append_member(&json, "task_id", task_id);
 	appendStringInfoChar(&json, '}');
 	return json.data;

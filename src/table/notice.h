@@ -8,8 +8,10 @@
 #ifndef SCREENSHOT_TASK_NOTICE_H
 #define SCREENSHOT_TASK_NOTICE_H
 
+#include "table/status.h"
+
 extern bool notices_are_wanted(void);
-extern void notify_result(int64 id, const char *reference, const char *status,
+extern void notify_result(int64 id, const char *reference, RequestStatus status,
 						  const char *task_id);
 
 #endif							/* SCREENSHOT_TASK_NOTICE_H */

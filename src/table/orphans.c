@@ -24,19 +24,19 @@
 
 static const Statement choose_orphans = {
 	"SELECT id FROM %1$s"
-	" WHERE origin = $1 AND status = 'sending' AND id <> ALL ($2)",
+	" WHERE origin = $1 AND status = " SQL_SENDING " AND id <> ALL ($2)",
 	2, {INT8OID, INT8ARRAYOID}, false
 };
 
 /* Never waits: a role could make the others wait with it. */
 static const Statement lock_sending = {
 	"SELECT id FROM %1$s"
-	BY_ID("sending") " FOR NO KEY UPDATE SKIP LOCKED",
+	BY_ID(SQL_SENDING) " FOR NO KEY UPDATE SKIP LOCKED",
 	1, {INT8ARRAYOID}, false
 };
 
 static const Statement find_sending = {
-	"SELECT id FROM %1$s" BY_ID("sending"),
+	"SELECT id FROM %1$s" BY_ID(SQL_SENDING),
 	1, {INT8ARRAYOID}, false
 };
 
@@ -45,11 +45,11 @@ static const Statement find_sending = {
  * that (see HOLD_TIME), or not at all.
  */
 static const Statement orphans_statement = {
-	"UPDATE %1$s SET status = 'in_doubt', next_attempt_at = $3,"
+	"UPDATE %1$s SET status = " SQL_IN_DOUBT ", next_attempt_at = $3,"
 	" sent_at = LEAST(sent_at + interval '7 s', pg_catalog.clock_timestamp()),"
 	" error_code = NULL, error_message = $2"
-	BY_ID("sending")
-	" RETURNING id, " KEPT("status = 'in_doubt'") ", server",
+	BY_ID(SQL_SENDING)
+	" RETURNING id, " KEPT("status = " SQL_IN_DOUBT) ", server",
 	3, {INT8ARRAYOID, TEXTOID, TIMESTAMPTZOID}, false
 };
 

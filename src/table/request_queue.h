@@ -19,6 +19,7 @@
 #include "nodes/pg_list.h"
 
 #include "table/news.h"
+#include "table/status.h"
 #include "util/monotonic.h"
 
 /* The requests of one role for one server, which share their credentials */
@@ -107,7 +108,7 @@ typedef struct FinishedRequest
 	int64		id;
 	int32		attempt;
 	TimestampTz requested_at;
-	const char *status;
+	RequestStatus status;
 	bool		free_of_charge; /* the attempt does not count */
 	TimestampTz sent_at;		/* 0: it was not sent */
 	TimestampTz next_attempt_at;	/* 0: none */

@@ -34,7 +34,7 @@ typedef struct Statement
  */
 #define BY_ID(status) \
 	" WHERE id = ANY ($1) AND origin = %3$s" \
-	" AND pg_catalog.enum_eq(status, '" status "'::%2$s)"
+	" AND pg_catalog.enum_eq(status, " status "::%2$s)"
 
 /*
  * The arrays are in the order of the ids, so that width_bucket() finds the
@@ -66,8 +66,8 @@ typedef struct Statement
 
 /* As the index screenshot_task_request_finished has it */
 #define OVER_AT \
-	"CASE WHEN status = 'created' THEN end_time ELSE finished_at END"
-#define FINISHED "status IN ('created', 'failed', 'expired', 'cancelled')"
+	"CASE WHEN status = " SQL_CREATED " THEN end_time ELSE finished_at END"
+#define FINISHED "status IN (" SQL_FINISHED ")"
 
 /* The transaction that queue_begin() has begun */
 typedef struct QueueTransaction

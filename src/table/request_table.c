@@ -39,6 +39,7 @@
 
 #include "compat.h"
 #include "table/request_table.h"
+#include "table/status.h"
 
 #define EXTENSION_NAME	"screenshot_task"
 
@@ -81,11 +82,6 @@ static const Column columns[] = {
 
 StaticAssertDecl(lengthof(columns) == Natts_request,
 				 "each column of the request table has its entry");
-
-static const char *const statuses[] = {
-	"pending", "sending", "created", "failed", "in_doubt", "expired",
-	"cancelled"
-};
 
 static Oid	checked_table = InvalidOid; /* and not changed since */
 static uint64 n_changes = 0;	/* of that table, or of any enum */
@@ -318,13 +314,13 @@ check_status_type(Relation relation, Oid extension)
 					  psprintf("It has type %s instead of screenshot_task_status.",
 							   format_type_be(type)),
 					  "Give it back its type with ALTER TABLE ... ALTER COLUMN ... TYPE.");
-	for (int i = 0; i < (int) lengthof(statuses); i++)
+	for (int i = 0; i < N_STATUSES; i++)
 	{
 		if (!SearchSysCacheExists2(ENUMTYPOIDNAME, ObjectIdGetDatum(type),
-								   CStringGetDatum(statuses[i])))
+								   CStringGetDatum(status_name(i))))
 			refuse_column(relation, name,
 						  psprintf("Its type %s has no value \"%s\".",
-								   format_type_be(type), statuses[i]),
+								   format_type_be(type), status_name(i)),
 						  "Rename the value back with ALTER TYPE ... RENAME VALUE.");
 	}
 }

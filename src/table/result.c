@@ -28,7 +28,7 @@
  * one that had its id.
  */
 #define BY_ATTEMPT(attempts, requested_at) \
-	BY_ID("sending") " AND attempts = " OF_ROW(attempts) \
+	BY_ID(SQL_SENDING) " AND attempts = " OF_ROW(attempts) \
 	" AND requested_at = " OF_ROW(requested_at)
 
 /* Requests that this worker has sent.  Never waits. */
@@ -48,13 +48,13 @@ static const Statement finish_statement = {
 	" status = " OF_ROW("$4") "::%2$s,"
 	" attempts = attempts - " OF_ROW("$3") ","
 	" sent_at = " OF_ROW("$5") ", next_attempt_at = " OF_ROW("$6") ","
-	" finished_at = CASE WHEN " OF_ROW("$4") " IN ('created', 'failed')"
+	" finished_at = CASE WHEN " OF_ROW("$4") " IN (" SQL_FINISHED ")"
 	"  THEN pg_catalog.clock_timestamp() END,"
 	" task_id = " OF_ROW("$7") ", request_id = " OF_ROW("$8") ","
 	" error_code = " OF_ROW("$9") ", error_message = " OF_ROW("$10")
 	BY_ATTEMPT("$2", "$11")
 	" RETURNING id, "
-	KEPT("status <> 'sending' AND task_id IS NOT DISTINCT FROM " OF_ROW("$7"))
+	KEPT("status <> " SQL_SENDING " AND task_id IS NOT DISTINCT FROM " OF_ROW("$7"))
 	", reference, status, task_id",
 	12, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID,
 		TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
@@ -180,7 +180,10 @@ write_finished(FinishedRequest **finished, int n_finished)
 		values[ID][i] = Int64GetDatum(request->id);
 		values[ATTEMPT][i] = Int32GetDatum(request->attempt);
 		values[REFUND][i] = Int32GetDatum(request->free_of_charge ? 1 : 0);
-		values[STATUS][i] = CStringGetTextDatum(request->status);
+		if (find_transition(STATUS_SENDING, request->status, BY_WORKER) == NULL)
+			elog(ERROR, "request " INT64_FORMAT " cannot be %s after it was sent",
+				 request->id, status_name(request->status));
+		values[STATUS][i] = CStringGetTextDatum(status_name(request->status));
 		values[SENT_AT][i] = TimestampTzGetDatum(request->sent_at);
 		nulls[SENT_AT][i] = request->sent_at == 0;
 		values[NEXT_ATTEMPT_AT][i] =

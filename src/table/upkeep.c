@@ -24,7 +24,7 @@
 
 static const Statement choose_waiting = {
 	"SELECT id FROM %1$s"
-	" WHERE origin = $1 AND status = 'pending' AND id <> ALL ($2)"
+	" WHERE origin = $1 AND status = " SQL_PENDING " AND id <> ALL ($2)"
 	" AND next_attempt_at <= " NOW
 	" ORDER BY next_attempt_at LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED",
 	3, {INT8OID, INT8ARRAYOID, INT4OID}, false
@@ -32,7 +32,7 @@ static const Statement choose_waiting = {
 
 static const Statement wake_statement = {
 	"UPDATE %1$s SET next_attempt_at = NULL"
-	BY_ID("pending")
+	BY_ID(SQL_PENDING)
 	" RETURNING id, " KEPT("next_attempt_at IS NULL") ","
 	" server, role, COALESCE(start_time, requested_at)",
 	1, {INT8ARRAYOID}, false
@@ -40,7 +40,7 @@ static const Statement wake_statement = {
 
 static const Statement next_due_statement = {
 	"SELECT next_attempt_at FROM %1$s"
-	" WHERE origin = $1 AND status = 'pending' AND id <> ALL ($2)"
+	" WHERE origin = $1 AND status = " SQL_PENDING " AND id <> ALL ($2)"
 	" AND next_attempt_at IS NOT NULL"
 	" ORDER BY next_attempt_at LIMIT 1",
 	2, {INT8OID, INT8ARRAYOID}, false
@@ -50,7 +50,7 @@ static const Statement walk_statement = {
 	"SELECT id, server, role, COALESCE(start_time, requested_at),"
 	" end_time <= $6"
 	" FROM %1$s"
-	" WHERE origin = $1 AND status = 'pending' AND next_attempt_at IS NULL"
+	" WHERE origin = $1 AND status = " SQL_PENDING " AND next_attempt_at IS NULL"
 	" AND server IS NOT NULL"
 	" AND (" READY_ORDER ") > ($2, $3, $4, $5)"
 	" ORDER BY " READY_ORDER " LIMIT $7",
@@ -61,17 +61,17 @@ static const Statement walk_statement = {
 static const Statement choose_expired = {
 	"SELECT id FROM %1$s"
 	" WHERE origin = $1 AND id <> ALL ($2) AND id = ANY ($3)"
-	" AND pg_catalog.enum_eq(status, 'pending'::%2$s)"
+	" AND pg_catalog.enum_eq(status, " SQL_PENDING "::%2$s)"
 	" AND next_attempt_at IS NULL AND end_time <= $4"
 	" FOR NO KEY UPDATE SKIP LOCKED",
 	4, {INT8OID, INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZOID}, false
 };
 
 static const Statement expire_statement = {
-	"UPDATE %1$s SET status = 'expired',"
+	"UPDATE %1$s SET status = " SQL_EXPIRED ","
 	" finished_at = pg_catalog.clock_timestamp(), error_message = $2"
-	BY_ID("pending")
-	" RETURNING id, " KEPT("status = 'expired'") ", server,"
+	BY_ID(SQL_PENDING)
+	" RETURNING id, " KEPT("status = " SQL_EXPIRED) ", server,"
 	" reference, status, task_id",
 	2, {INT8ARRAYOID, TEXTOID}, false
 };
@@ -104,22 +104,22 @@ static const Statement remove_statement = {
 
 static const Statement held_statement = {
 	"SELECT pg_catalog.count(*) FROM ("
-	HELD("status = 'pending' AND next_attempt_at IS NULL") " UNION ALL "
-	HELD("status = 'pending' AND next_attempt_at IS NOT NULL") " UNION ALL "
-	HELD("status = 'sending'") " UNION ALL "
-	HELD("status = 'in_doubt'") ") AS held",
+	HELD("status = " SQL_PENDING " AND next_attempt_at IS NULL") " UNION ALL "
+	HELD("status = " SQL_PENDING " AND next_attempt_at IS NOT NULL") " UNION ALL "
+	HELD("status = " SQL_SENDING) " UNION ALL "
+	HELD("status = " SQL_IN_DOUBT) ") AS held",
 	1, {INT8OID}, false
 };
 
 static const Statement count_statement = {
 	"SELECT pg_catalog.count(*), pg_catalog.min(requested_at),"
 	" (SELECT pg_catalog.count(*) FROM %1$s"
-	"  WHERE origin = $1 AND status = 'pending'"
+	"  WHERE origin = $1 AND status = " SQL_PENDING
 	"  AND next_attempt_at IS NOT NULL),"
 	" (SELECT pg_catalog.count(*) FROM %1$s"
-	"  WHERE origin = $1 AND status = 'in_doubt')"
+	"  WHERE origin = $1 AND status = " SQL_IN_DOUBT ")"
 	" FROM %1$s"
-	" WHERE origin = $1 AND status = 'pending' AND next_attempt_at IS NULL",
+	" WHERE origin = $1 AND status = " SQL_PENDING " AND next_attempt_at IS NULL",
 	1, {INT8OID}, false
 };
 

@@ -29,7 +29,7 @@
 
 typedef struct Kind
 {
-	Fault		fault;
+	const Transition *transition;
 	char		server[NAMEDATALEN];
 	char		error_code[64];
 	uint64		message;		/* digest of it, without digits */
@@ -42,20 +42,19 @@ typedef struct Kind
 static Kind kinds[MAX_KINDS];
 static int	n_kinds = 0;
 
-static Kind *find_kind(Fault fault, const char *server,
+static Kind *find_kind(const Transition *transition, const char *server,
 					   const char *error_code, uint64 message);
 static uint64 digest(const char *message);
-static const char *name_of(Fault fault);
 static const char *or_empty(const char *text);
 
 /*
  * Log what has become of a request.  Texts may be NULL, except for the server.
  */
 void
-fault_log(Fault fault, const char *server, int64 id, const char *error_code,
-		  const char *message, const char *request_id)
+fault_log(const Transition *transition, const char *server, int64 id,
+		  const char *error_code, const char *message, const char *request_id)
 {
-	Kind	   *kind = find_kind(fault, server, or_empty(error_code),
+	Kind	   *kind = find_kind(transition, server, or_empty(error_code),
 								 digest(or_empty(message)));
 	char	   *detail = psprintf("%s%s%s%s%s", or_empty(error_code),
 								  error_code != NULL && message != NULL ? ": " : "",
@@ -63,7 +62,7 @@ fault_log(Fault fault, const char *server, int64 id, const char *error_code,
 								  request_id != NULL ? ", RequestId " : "",
 								  or_empty(request_id));
 	char	   *summary = psprintf("request %lld %s: %s", (long long) id,
-								   name_of(fault), detail);
+								   transition->logged, detail);
 	bool		is_storm = kind != NULL && kind->n >= MAX_LINES;
 
 	activity_note_error(summary);
@@ -76,7 +75,7 @@ fault_log(Fault fault, const char *server, int64 id, const char *error_code,
 	if (!is_storm)
 		ereport(LOG,
 				(errmsg("screenshot task request %lld %s", (long long) id,
-						name_of(fault)),
+						transition->logged),
 				 errdetail_internal("%s", detail)));
 	pfree(summary);
 	pfree(detail);
@@ -87,8 +86,8 @@ fault_log(Fault fault, const char *server, int64 id, const char *error_code,
  * many.
  */
 static Kind *
-find_kind(Fault fault, const char *server, const char *error_code,
-		  uint64 message)
+find_kind(const Transition *transition, const char *server,
+		  const char *error_code, uint64 message)
 {
 	Kind	   *kind;
 
@@ -96,7 +95,7 @@ find_kind(Fault fault, const char *server, const char *error_code,
 	for (int i = 0; i < n_kinds; i++)
 	{
 		kind = &kinds[i];
-		if (kind->fault == fault && kind->message == message &&
+		if (kind->transition == transition && kind->message == message &&
 			strcmp(kind->server, server) == 0 &&
 			strncmp(kind->error_code, error_code,
 					sizeof(kind->error_code) - 1) == 0)
@@ -106,7 +105,7 @@ find_kind(Fault fault, const char *server, const char *error_code,
 		return NULL;
 	kind = &kinds[n_kinds++];
 	memset(kind, 0, sizeof(Kind));
-	kind->fault = fault;
+	kind->transition = transition;
 	kind->message = message;
 	strlcpy(kind->server, server, sizeof(kind->server));
 	strlcpy(kind->error_code, error_code, sizeof(kind->error_code));
@@ -168,7 +167,9 @@ fault_log_storms(bool all)
 		ereport(LOG,
 				(errmsg_plural("%d more screenshot task request for server \"%s\" %s",
 							   "%d more screenshot task requests for server \"%s\" %s",
-							   more, more, kind->server, name_of(kind->fault)),
+							   more, more, kind->server,
+							   more == 1 ? kind->transition->logged :
+							   kind->transition->logged_more),
 				 errdetail_internal("The last was request %lld: %s",
 									(long long) kind->last_id,
 									kind->last_detail)));
@@ -178,21 +179,6 @@ fault_log_storms(bool all)
 		kinds[n_left++] = *kind;
 	}
 	n_kinds = n_left;
-}
-
-static const char *
-name_of(Fault fault)
-{
-	switch (fault)
-	{
-		case FAULT_FAILED:
-			return "failed";
-		case FAULT_IN_DOUBT:
-			return "is in doubt";
-		case FAULT_EXPIRED:
-			return "has expired";
-	}
-	return NULL;
 }
 
 static const char *

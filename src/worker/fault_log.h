@@ -8,18 +8,11 @@
 #ifndef SCREENSHOT_TASK_FAULT_LOG_H
 #define SCREENSHOT_TASK_FAULT_LOG_H
 
+#include "table/status.h"
 #include "util/monotonic.h"
 
-/* What has become of a request, apart from "created" */
-typedef enum Fault
-{
-	FAULT_FAILED,
-	FAULT_IN_DOUBT,
-	FAULT_EXPIRED
-} Fault;
-
-extern void fault_log(Fault fault, const char *server, int64 id,
-					  const char *error_code, const char *message,
+extern void fault_log(const Transition *transition, const char *server,
+					  int64 id, const char *error_code, const char *message,
 					  const char *request_id);
 extern MonotonicUs fault_log_next_event(void);
 extern void fault_log_storms(bool all);

@@ -48,12 +48,12 @@
 #include "config/server.h"
 #include "shmem/activity.h"
 #include "shmem/shared_state.h"
-#include "shmem/statistics.h"
 #include "table/request_queue.h"
 #include "util/crash_point.h"
 #include "util/legible.h"
 #include "worker/dispatch.h"
 #include "worker/reconcile.h"
+#include "worker/submission.h"
 
 /* The most inquiries at a time: of one server, lest it answers late, and of all */
 #define MAX_SERVER_INQUIRIES	4
@@ -144,6 +144,8 @@ static MonotonicUs due_at = 0;	/* the next request to be asked about */
 
 static void note(const DoubtfulRequest *request, ConclusionKind kind,
 				 const char *message);
+static void count_left_doubt(const Conclusion *conclusion,
+							 RequestStatus status);
 static void tell(const Conclusion *conclusion);
 static void start_inquiries(void);
 static List *in_turns(List *requests);
@@ -263,28 +265,35 @@ note(const DoubtfulRequest *request, ConclusionKind kind, const char *message)
 }
 
 static void
+count_left_doubt(const Conclusion *conclusion, RequestStatus status)
+{
+	submission_changed(find_transition(STATUS_IN_DOUBT, status, BY_WORKER),
+					   NameStr(conclusion->server), conclusion->id, NULL, NULL,
+					   NULL);
+}
+
+static void
 tell(const Conclusion *conclusion)
 {
 	long long	id = (long long) conclusion->id;
-	const char *server = NameStr(conclusion->server);
 
 	activity_note_news();
 	switch (conclusion->kind)
 	{
 		case FOUND:
-			stat_count(server, COUNT_FOUND, 1);
+			count_left_doubt(conclusion, STATUS_CREATED);
 			ereport(LOG,
 					(errmsg("screenshot task request %lld was in doubt, and has been found to be created",
 							id)));
 			break;
 		case NOT_FOUND:
-			stat_count(server, COUNT_RESENT, 1);
+			count_left_doubt(conclusion, STATUS_PENDING);
 			ereport(LOG,
 					(errmsg("screenshot task request %lld was in doubt, was not found twice, and is sent again",
 							id)));
 			break;
 		case SENT_AGAIN:
-			stat_count(server, COUNT_RESENT, 1);
+			count_left_doubt(conclusion, STATUS_PENDING);
 			break;
 		case REFUSED:
 			ereport(LOG,

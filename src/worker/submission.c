@@ -366,7 +366,7 @@ submission_claimed(List *claimed)
 			put_back(request, true);
 		else
 			sign_request(request, row);
-		if (request->outcome.status != NULL)
+		if (request->outcome.status != STATUS_SENDING)
 		{
 			finish(request);
 			continue;
@@ -430,6 +430,7 @@ make_request(const ClaimedRequest *claimed, Lane *lane)
 	if (lane->options != NULL)
 		request->request_timeout = lane->options->request_timeout;
 	request->outcome.id = claimed->id;
+	request->outcome.status = STATUS_SENDING;	/* until it is known */
 	request->outcome.attempt = claimed->attempt;
 	request->outcome.requested_at = claimed->requested_at;
 	return request;
@@ -449,7 +450,7 @@ sign_request(Request *request, const ClaimedRequest *claimed)
 	{
 		request->outcome.error_message = pstrdup(claimed->problem);
 		request->outcome.free_of_charge = true;
-		request->outcome.status = "failed";
+		request->outcome.status = STATUS_FAILED;
 	}
 	else
 	{
@@ -497,10 +498,10 @@ judge(Request *request, const HttpReply *reply, const LiveAnswer *answer)
 	switch (answer->outcome)
 	{
 		case LIVE_DONE:
-			outcome->status = "created";
+			outcome->status = STATUS_CREATED;
 			break;
 		case LIVE_REFUSED:
-			outcome->status = "failed";
+			outcome->status = STATUS_FAILED;
 			break;
 		case LIVE_UNKNOWN:
 			put_in_doubt(request, answer->message);
@@ -534,7 +535,7 @@ put_in_doubt(Request *request, const char *message)
 {
 	FinishedRequest *outcome = &request->outcome;
 
-	outcome->status = "in_doubt";
+	outcome->status = STATUS_IN_DOUBT;
 	outcome->error_message =
 		psprintf("%s; whether a task was created is to be found out",
 				 message ? message : "no conclusive answer");
@@ -553,7 +554,7 @@ put_back(Request *request, bool free_of_charge)
 {
 	FinishedRequest *outcome = &request->outcome;
 
-	outcome->status = "pending";
+	outcome->status = STATUS_PENDING;
 	outcome->free_of_charge = free_of_charge;
 	if (!free_of_charge)
 		outcome->next_attempt_at =
@@ -587,8 +588,7 @@ finish(Request *request)
 }
 
 /*
- * An outcome is on disk, or its row is gone: count it, and tell of what a
- * person may want to look at.
+ * An outcome is on disk, or its row is gone.
  */
 void
 submission_written(const Request *request)
@@ -596,33 +596,42 @@ submission_written(const Request *request)
 	const FinishedRequest *outcome = &request->outcome;
 	const char *server = NameStr(request->job.lane->server->name);
 
-	if (strcmp(outcome->status, "created") == 0)
+	switch (outcome->status)
 	{
-		stat_count(server, COUNT_CREATED, 1);
-		activity_note_answered();
-	}
-	else if (strcmp(outcome->status, "pending") == 0)
-	{
-		stat_count(server, COUNT_POSTPONED, 1);
-		activity_note_put_back(outcome->next_attempt_at != 0);
-		/* It may have been locked when a claim last found all there was. */
-		if (outcome->next_attempt_at == 0)
-			lane_has_work_from(request->job.lane, request->start, outcome->id);
-	}
-	else
-	{
-		bool		failed = strcmp(outcome->status, "failed") == 0;
-
-		if (failed)
+		case STATUS_CREATED:
+		case STATUS_FAILED:
 			activity_note_answered();
-		else
+			break;
+		case STATUS_PENDING:
+			activity_note_put_back(outcome->next_attempt_at != 0);
+			/* It may have been locked when a claim last found all there was. */
+			if (outcome->next_attempt_at == 0)
+				lane_has_work_from(request->job.lane, request->start,
+								   outcome->id);
+			break;
+		default:
 			activity_note_news();
-
-		stat_count(server, failed ? COUNT_FAILED : COUNT_IN_DOUBT, 1);
-		fault_log(failed ? FAULT_FAILED : FAULT_IN_DOUBT, server, outcome->id,
-				  outcome->error_code, outcome->error_message,
-				  outcome->request_id);
+			break;
 	}
+	submission_changed(find_transition(STATUS_SENDING, outcome->status,
+									   BY_WORKER),
+					   server, outcome->id, outcome->error_code,
+					   outcome->error_message, outcome->request_id);
+}
+
+/*
+ * A status has changed, and stands so on disk: count it, and tell of what a
+ * person may want to look at.  Texts may be NULL, except for the server.
+ */
+void
+submission_changed(const Transition *transition, const char *server, int64 id,
+				   const char *error_code, const char *message,
+				   const char *request_id)
+{
+	if (transition->counted != N_SERVER_COUNTERS)
+		stat_count(server, transition->counted, 1);
+	if (transition->logged != NULL)
+		fault_log(transition, server, id, error_code, message, request_id);
 }
 
 /*
@@ -631,11 +640,10 @@ submission_written(const Request *request)
 void
 submission_expired(const ChangedRequest *request)
 {
-	const char *server = NameStr(request->server);
-
-	stat_count(server, COUNT_EXPIRED, 1);
-	fault_log(FAULT_EXPIRED, server, request->id, NULL,
-			  QUEUE_EXPIRED_MESSAGE, NULL);
+	submission_changed(find_transition(STATUS_PENDING, STATUS_EXPIRED,
+									   BY_WORKER),
+					   NameStr(request->server), request->id, NULL,
+					   QUEUE_EXPIRED_MESSAGE, NULL);
 }
 
 /*

@@ -967,7 +967,8 @@ log_unwritten(const FinishedRequest *outcome)
 	else
 		ereport(LOG,
 				(errmsg("screenshot task request %lld is gone; it would be %s",
-						(long long) outcome->id, outcome->status)));
+						(long long) outcome->id,
+						status_name(outcome->status))));
 }
 
 /*
@@ -1232,9 +1233,10 @@ tell_of_changed(void)
 	{
 		ChangedRequest *request = lfirst(cell);
 
-		stat_count(NameStr(request->server), COUNT_IN_DOUBT, 1);
-		fault_log(FAULT_IN_DOUBT, NameStr(request->server), request->id, NULL,
-				  QUEUE_ORPHAN_MESSAGE, NULL);
+		submission_changed(find_transition(STATUS_SENDING, STATUS_IN_DOUBT,
+										   BY_WORKER),
+						   NameStr(request->server), request->id, NULL,
+						   QUEUE_ORPHAN_MESSAGE, NULL);
 	}
 	doubtful = NIL;
 }
