@@ -25,7 +25,7 @@
 #define MARGIN_LIFE			400.0
 
 /* Shares grow by so much each second, and faster each second without a refusal. */
-#define SHARE_REGAINED		0.012
+#define SHARE_REGAINED		0.004
 #define SHARE_REGAINED_MORE	0.003
 
 /* A refusal takes half a permit of the share, but no more than this part. */
