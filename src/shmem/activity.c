@@ -40,14 +40,18 @@
 #define RATE_SPAN			10.0
 #define MIN_RATE_SPAN		1.0
 
-static Activity mine;			/* this worker's */
-static Activity published;
-static MonotonicUs next_count_at = 0;
-static MonotonicUs last_count_took = 0;
+/* What this worker keeps of itself */
+static struct
+{
+	Activity	activity;
+	Activity	published;		/* as it last was */
+	MonotonicUs next_count_at;
+	MonotonicUs last_count_took;
 
-static double answers = 0;		/* of late, the later the more they count */
-static double weight = 0;		/* of the time in which they came */
-static MonotonicUs answers_at = 0;	/* when these two were last brought up */
+	double		answers;		/* of late, the later the more they count */
+	double		weight;			/* of the time in which they came */
+	MonotonicUs answers_at;		/* when these two were last brought up; 0: never */
+}			my;
 
 static void age_answers(MonotonicUs now);
 static bool is_blocked(const DatabaseStatus *status,
@@ -64,8 +68,8 @@ PG_FUNCTION_INFO_V1(screenshot_task_worker);
 void
 activity_note_error(const char *text)
 {
-	clip_text(mine.last_error, text, ACTIVITY_TEXT);
-	mine.last_error_at = GetCurrentTimestamp();
+	clip_text(my.activity.last_error, text, ACTIVITY_TEXT);
+	my.activity.last_error_at = GetCurrentTimestamp();
 }
 
 /*
@@ -77,9 +81,10 @@ activity_start(int place)
 {
 	DatabaseStatus status;
 
-	read_activity(place, &status, &published);
-	memcpy(mine.last_error, published.last_error, sizeof(mine.last_error));
-	mine.last_error_at = published.last_error_at;
+	read_activity(place, &status, &my.published);
+	memcpy(my.activity.last_error, my.published.last_error,
+		   sizeof(my.activity.last_error));
+	my.activity.last_error_at = my.published.last_error_at;
 }
 
 /*
@@ -89,13 +94,13 @@ activity_start(int place)
 void
 activity_set_blocked(bool blocked)
 {
-	mine.blocked = blocked;
+	my.activity.blocked = blocked;
 }
 
 bool
 activity_is_blocked(void)
 {
-	return mine.blocked;
+	return my.activity.blocked;
 }
 
 /*
@@ -104,7 +109,7 @@ activity_is_blocked(void)
 void
 activity_note_claimed(int n)
 {
-	mine.ready = Max(mine.ready - n, 0);
+	my.activity.ready = Max(my.activity.ready - n, 0);
 }
 
 /*
@@ -114,9 +119,9 @@ void
 activity_note_put_back(bool waits)
 {
 	if (waits)
-		mine.waiting++;
+		my.activity.waiting++;
 	else
-		mine.ready++;
+		my.activity.ready++;
 }
 
 /*
@@ -125,12 +130,12 @@ activity_note_put_back(bool waits)
 void
 activity_note_answered(void)
 {
-	bool		is_first = answers_at == 0;
+	bool		is_first = my.answers_at == 0;
 
 	age_answers(monotonic_now());
 	/* The time in which they come begins with the first. */
 	if (!is_first)
-		answers++;
+		my.answers++;
 }
 
 /*
@@ -139,15 +144,15 @@ activity_note_answered(void)
 static void
 age_answers(MonotonicUs now)
 {
-	if (answers_at != 0)
+	if (my.answers_at != 0)
 	{
-		double		seconds = (double) (now - answers_at) / US_PER_SECOND;
+		double		seconds = (double) (now - my.answers_at) / US_PER_SECOND;
 		double		fade = exp(-seconds / RATE_SPAN);
 
-		answers *= fade;
-		weight = weight * fade + RATE_SPAN * (1 - fade);
+		my.answers *= fade;
+		my.weight = my.weight * fade + RATE_SPAN * (1 - fade);
 	}
-	answers_at = now;
+	my.answers_at = now;
 }
 
 /*
@@ -156,13 +161,13 @@ age_answers(MonotonicUs now)
 void
 activity_note_news(void)
 {
-	mine.uncounted = true;
+	my.activity.uncounted = true;
 }
 
 bool
 activity_is_uncounted(void)
 {
-	return mine.uncounted;
+	return my.activity.uncounted;
 }
 
 /*
@@ -171,7 +176,8 @@ activity_is_uncounted(void)
 bool
 activity_count_is_cheap(void)
 {
-	return last_count_took <= CHEAP_COUNT && next_count_at <= monotonic_now();
+	return my.last_count_took <= CHEAP_COUNT &&
+		my.next_count_at <= monotonic_now();
 }
 
 /*
@@ -180,7 +186,7 @@ activity_count_is_cheap(void)
 MonotonicUs
 activity_count_at(void)
 {
-	return next_count_at;
+	return my.next_count_at;
 }
 
 /*
@@ -190,13 +196,13 @@ void
 activity_set_counts(int64 ready, int64 waiting, int64 in_doubt,
 					TimestampTz oldest, int64 took)
 {
-	mine.uncounted = false;
-	mine.ready = ready;
-	mine.waiting = waiting;
-	mine.in_doubt = in_doubt;
-	mine.oldest = oldest;
-	last_count_took = took;
-	next_count_at = monotonic_now() + took * COUNT_REST;
+	my.activity.uncounted = false;
+	my.activity.ready = ready;
+	my.activity.waiting = waiting;
+	my.activity.in_doubt = in_doubt;
+	my.activity.oldest = oldest;
+	my.last_count_took = took;
+	my.next_count_at = monotonic_now() + took * COUNT_REST;
 }
 
 /*
@@ -205,11 +211,11 @@ activity_set_counts(int64 ready, int64 waiting, int64 in_doubt,
 void
 activity_set_work(bool has_work)
 {
-	mine.has_work = has_work;
+	my.activity.has_work = has_work;
 	if (has_work)
 		return;
-	mine.ready = 0;
-	mine.oldest = 0;
+	my.activity.ready = 0;
+	my.activity.oldest = 0;
 }
 
 /*
@@ -219,8 +225,8 @@ activity_set_work(bool has_work)
 void
 activity_set_pauses(int n, const char *lines)
 {
-	mine.n_paused = n;
-	clip_text(mine.paused, lines, ACTIVITY_TEXT);
+	my.activity.n_paused = n;
+	clip_text(my.activity.paused, lines, ACTIVITY_TEXT);
 }
 
 /*
@@ -229,21 +235,23 @@ activity_set_pauses(int n, const char *lines)
 void
 activity_publish(int place, bool busy, int in_flight)
 {
-	mine.busy = busy;
-	mine.disabled = !screenshot_task_enabled;
-	mine.in_flight = in_flight;
-	if (mine.ready == 0)
+	my.activity.busy = busy;
+	my.activity.disabled = !screenshot_task_enabled;
+	my.activity.in_flight = in_flight;
+	if (my.activity.ready == 0)
 	{
-		answers = weight = 0;
-		answers_at = 0;
+		my.answers = my.weight = 0;
+		my.answers_at = 0;
 	}
-	else if (answers_at != 0 && monotonic_now() > answers_at + US_PER_SECOND)
+	else if (my.answers_at != 0 &&
+			 monotonic_now() > my.answers_at + US_PER_SECOND)
 		age_answers(monotonic_now());
-	mine.per_second = weight >= MIN_RATE_SPAN ? answers / weight : 0;
-	if (memcmp(&mine, &published, sizeof(Activity)) == 0)
+	my.activity.per_second = my.weight >= MIN_RATE_SPAN ?
+		my.answers / my.weight : 0;
+	if (memcmp(&my.activity, &my.published, sizeof(Activity)) == 0)
 		return;
-	publish_activity(place, &mine);
-	published = mine;
+	publish_activity(place, &my.activity);
+	my.published = my.activity;
 }
 
 /*

@@ -39,15 +39,19 @@
 static object_access_hook_type previous_object_access = NULL;
 static ProcessUtility_hook_type previous_utility = NULL;
 
-static int	marked_level = 0;	/* 0: this transaction is not marked */
-static int	marked_place = -1;	/* of this database, in shared memory */
-static News marked_news;		/* what may have become ready */
-static int	news_place = -1;	/* the same, if requests were changed */
-static bool committed = false;	/* has the transaction that was marked? */
+/* What the current transaction has done that others are told of */
+static struct
+{
+	int			marked_level;	/* 0: it is not marked */
+	int			marked_place;	/* of this database, in shared memory; or -1 */
+	News		marked_news;	/* what may have become ready */
+	int			news_place;		/* as marked_place, if requests were changed */
+	bool		committed;		/* has it, having been marked? */
 
-/* of databases that it made or altered */
-static bool altered[MAX_DATABASES];
-static bool any_altered = false;
+	/* the databases that it made or altered, by their place */
+	bool		altered[MAX_DATABASES];
+	bool		any_altered;
+}			done = {.marked_place = -1, .news_place = -1};
 
 static void at_transaction_end(XactEvent event, void *arg);
 static void at_release(ResourceReleasePhase phase, bool is_commit,
@@ -95,17 +99,17 @@ wake_at_commit(LaneKey lane, TimestampTz from, TimestampTz to)
 
 	if (!shared_state_available())
 		return;
-	if (marked_level == 0)
+	if (done.marked_level == 0)
 	{
-		marked_place = database_place(MyDatabaseId);
-		if (marked_place < 0)
+		done.marked_place = database_place(MyDatabaseId);
+		if (done.marked_place < 0)
 			return;
-		marked_level = level;
-		marked_news.n = 0;
+		done.marked_level = level;
+		done.marked_news.n = 0;
 	}
 	else
-		marked_level = Min(marked_level, level);
-	news_add(&marked_news, lane, from, to);
+		done.marked_level = Min(done.marked_level, level);
+	news_add(&done.marked_news, lane, from, to);
 }
 
 /*
@@ -117,28 +121,28 @@ void
 tell_news_at_commit(void)
 {
 	if (shared_state_available())
-		news_place = find_place(MyDatabaseId);
+		done.news_place = find_place(MyDatabaseId);
 }
 
 static void
 at_transaction_end(XactEvent event, void *arg)
 {
 	(void) arg;
-	if (marked_level == 0 && !any_altered && news_place < 0)
+	if (done.marked_level == 0 && !done.any_altered && done.news_place < 0)
 		return;
 	switch (event)
 	{
 		case XACT_EVENT_COMMIT:
-			committed = true;
-			if (marked_level == 0)
-				marked_place = -1;
-			marked_level = 0;
+			done.committed = true;
+			if (done.marked_level == 0)
+				done.marked_place = -1;
+			done.marked_level = 0;
 			break;
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
-			marked_level = 0;
+			done.marked_level = 0;
 			forget_databases();
-			news_place = -1;
+			done.news_place = -1;
 			break;
 		default:
 			break;
@@ -155,28 +159,28 @@ at_release(ResourceReleasePhase phase, bool is_commit, bool is_top_level,
 	(void) is_commit;
 	(void) is_top_level;
 	(void) arg;
-	if (!committed || phase != RESOURCE_RELEASE_AFTER_LOCKS)
+	if (!done.committed || phase != RESOURCE_RELEASE_AFTER_LOCKS)
 		return;
-	committed = false;
-	if (marked_place >= 0 && !MUTANT("not-woken"))
-		wake_database(marked_place, &marked_news);
-	for (int i = 0; any_altered && i < MAX_DATABASES; i++)
+	done.committed = false;
+	if (done.marked_place >= 0 && !MUTANT("not-woken"))
+		wake_database(done.marked_place, &done.marked_news);
+	for (int i = 0; done.any_altered && i < MAX_DATABASES; i++)
 	{
-		if (altered[i])
+		if (done.altered[i])
 			wake_for_altered_database(i);
 	}
-	if (news_place >= 0)
-		tell_news(news_place);
+	if (done.news_place >= 0)
+		tell_news(done.news_place);
 	forget_databases();
-	news_place = -1;
+	done.news_place = -1;
 }
 
 static void
 forget_databases(void)
 {
-	if (any_altered)
-		memset(altered, 0, sizeof(altered));
-	any_altered = false;
+	if (done.any_altered)
+		memset(done.altered, 0, sizeof(done.altered));
+	done.any_altered = false;
 }
 
 static void
@@ -188,12 +192,12 @@ at_subtransaction_end(SubXactEvent event, SubTransactionId mine,
 	(void) mine;
 	(void) parent;
 	(void) arg;
-	if (marked_level < level)
+	if (done.marked_level < level)
 		return;
 	if (event == SUBXACT_EVENT_COMMIT_SUB)
-		marked_level = level - 1;
+		done.marked_level = level - 1;
 	else if (event == SUBXACT_EVENT_ABORT_SUB)
-		marked_level = 0;
+		done.marked_level = 0;
 }
 
 /*
@@ -239,8 +243,8 @@ note_database(const char *name)
 
 	if (place < 0)
 		return;
-	altered[place] = true;
-	any_altered = true;
+	done.altered[place] = true;
+	done.any_altered = true;
 }
 
 static void
