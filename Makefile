@@ -20,6 +20,8 @@ OBJS = \
 	src/api/tc3.o \
 	src/config/credentials.o \
 	src/config/machine_role.o \
+	src/config/option_setters.o \
+	src/config/options.o \
 	src/config/server.o \
 	src/config/trust.o \
 	src/config/wrapper.o \

@@ -36,6 +36,7 @@
 
 #include "compat.h"
 #include "config/credentials.h"
+#include "util/legible.h"
 
 #define ID_VARIABLE		"TENCENTCLOUD_SECRET_ID"
 #define KEY_VARIABLE	"TENCENTCLOUD_SECRET_KEY"
@@ -299,7 +300,7 @@ take_options(Datum datum, Credentials *credentials)
 
 	PG_TRY();
 	{
-		apply_user_mapping_options(credentials, array);
+		apply_options(credentials, UserMappingRelationId, array);
 	}
 	PG_FINALLY();
 	{

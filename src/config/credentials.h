@@ -9,7 +9,7 @@
 #define SCREENSHOT_TASK_CREDENTIALS_H
 
 #include "config/machine_role.h"
-#include "config/server.h"
+#include "config/options.h"
 
 extern Credentials *credentials_get(const LiveServer *server, Oid role,
 									MonotonicUs newer_than);

@@ -28,6 +28,7 @@
 #include "compat.h"
 #include "api/task.h"
 #include "config/machine_role.h"
+#include "util/legible.h"
 
 #define METADATA_PATH	"latest/meta-data/cam/security-credentials/"
 

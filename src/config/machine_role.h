@@ -9,7 +9,8 @@
 #define SCREENSHOT_TASK_MACHINE_ROLE_H
 
 #include "api/role_answer.h"
-#include "config/server.h"
+#include "config/options.h"
+#include "net/http.h"
 
 /* How long a fetch may take, in milliseconds */
 #define ROLE_FETCH_TIMEOUT	2000

@@ -8,7 +8,7 @@
 #ifndef SCREENSHOT_TASK_TRUST_H
 #define SCREENSHOT_TASK_TRUST_H
 
-#include "config/server.h"
+#include "config/options.h"
 
 extern void check_trust_in_setter(const LiveServer *server);
 extern void check_trust_in_owner(const LiveServer *server);

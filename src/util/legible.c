@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * legible.c
- *	  Texts that are read elsewhere, or where there is less room
+ *	  Texts that are read elsewhere, or where there is less room, or by nobody
+ *	  any more
  *
  * What shared memory has of a database is in that database's encoding, and
  * may be no text at all in another's.  To convert it may fail, for a row that
@@ -100,4 +101,14 @@ closest_name(const char *name, const char *const *names, int n)
 		closest = names[i];
 	}
 	return closest;
+}
+
+/*
+ * Wipe a secret from memory.  NULL is allowed.
+ */
+void
+wipe_text(char *secret)
+{
+	if (secret != NULL)
+		explicit_bzero(secret, strlen(secret));
 }

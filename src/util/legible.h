@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * legible.h
- *	  Texts that are read elsewhere, or where there is less room
+ *	  Texts that are read elsewhere, or where there is less room, or by nobody
+ *	  any more
  *
  *-------------------------------------------------------------------------
  */
@@ -12,5 +13,6 @@ extern void make_legible(char *text, Oid database);
 extern void clip_text(char *to, const char *from, Size size);
 extern const char *closest_name(const char *name, const char *const *names,
 								int n);
+extern void wipe_text(char *secret);
 
 #endif							/* SCREENSHOT_TASK_LEGIBLE_H */

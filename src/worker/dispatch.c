@@ -15,6 +15,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "api/sign.h"
 #include "shmem/statistics.h"
 #include "util/crash_point.h"
 #include "worker/dispatch.h"

@@ -33,6 +33,7 @@
 
 #include "compat.h"
 #include "api/task.h"
+#include "config/server.h"
 #include "shmem/activity.h"
 #include "shmem/shared_state.h"
 #include "shmem/statistics.h"

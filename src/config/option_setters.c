@@ -1,0 +1,347 @@
+/*-------------------------------------------------------------------------
+ *
+ * option_setters.c
+ *	  The values that options may have
+ *
+ * A function for each option of the table in options.c: it checks a value, and
+ * puts it where it belongs.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <arpa/inet.h>
+
+#include "utils/guc.h"
+
+#include "config/options.h"
+#include "net/rate_limit.h"
+
+#define DEFAULT_ENDPOINT	"https://live.tencentcloudapi.com"
+#define DEFAULT_REGION		"ap-guangzhou"
+#define DEFAULT_LANGUAGE	"en-US"
+#define DEFAULT_METADATA	"http://metadata.tencentyun.com"
+
+#define MAX_CONNECT_TIMEOUT	(60 * 1000)		/* ms */
+#define MAX_REQUEST_TIMEOUT	(5 * 60 * 1000)	/* ms */
+#define MAX_PERMIT_TIMEOUT	(60 * 60 * 1000)	/* ms */
+
+/* Half of what a worker can have under way: a server that does not answer
+ * leaves room for others. */
+#define MAX_IN_FLIGHT		125
+
+#define MAX_REGION		63
+
+#define IN_QUOTES	"It is in quotes, which would be part of it."
+
+/* by CredentialsSource */
+static const char *const credentials_sources[] = {
+	"user_mapping", "environment", "file", "role"
+};
+
+static bool is_loopback(const char *host);
+static bool is_visible_ascii(const char *value);
+static bool set_time(int *milliseconds, const char *value, int most);
+static const char *set_count(int *count, const char *value, int most);
+
+/*
+ * The options of a server that has none.  URLs are taken apart once.
+ */
+void
+set_server_defaults(LiveServer *server)
+{
+	static LiveServer defaults;
+	static bool are_set = false;
+
+	if (!are_set)
+	{
+		memset(&defaults, 0, sizeof(defaults));
+		(void) set_endpoint(&defaults, DEFAULT_ENDPOINT);
+		defaults.region = DEFAULT_REGION;
+		defaults.language = DEFAULT_LANGUAGE;
+		defaults.requests_per_second = 20;
+		defaults.connect_timeout = 5 * 1000;
+		defaults.request_timeout = 30 * 1000;
+		defaults.max_in_flight = 32;
+		defaults.in_doubt = IN_DOUBT_RECONCILE;
+		defaults.credentials = FROM_USER_MAPPING;
+		(void) set_metadata_endpoint(&defaults, DEFAULT_METADATA);
+		defaults.has_metadata = false;
+		are_set = true;
+	}
+	*server = defaults;
+}
+
+/*
+ * Is a value that should be an id, key or token in quotes?  The programs that
+ * read these from files and the environment do not agree on whether the quotes
+ * belong to it, and no real one has any.
+ */
+bool
+is_in_quotes(const char *value)
+{
+	size_t		len = strlen(value);
+
+	return len >= 2 && (value[0] == '"' || value[0] == '\'') &&
+		value[len - 1] == value[0];
+}
+
+/*
+ * A source of credentials, as the option has it.
+ */
+const char *
+credentials_source_name(CredentialsSource source)
+{
+	return credentials_sources[source];
+}
+
+/* ------------------------------------------------------------------ options
+ * of a server
+ */
+
+const char *
+set_endpoint(void *object, const char *value)
+{
+	LiveServer *server = object;
+	const char *problem = http_parse_endpoint(value, &server->endpoint);
+
+	if (problem != NULL)
+		return psprintf("It %s. An endpoint is a URL of a scheme and a host, such as \"%s\".",
+						problem, DEFAULT_ENDPOINT);
+	if (strcmp(server->endpoint.scheme, "https") == 0 ||
+		(strcmp(server->endpoint.scheme, "http") == 0 &&
+		 is_loopback(server->endpoint.host)))
+		return NULL;
+	return "Its scheme must be https; http is accepted for loopback addresses alone.";
+}
+
+/*
+ * Is a host, as it stands in a URL, this machine?  Names other than
+ * "localhost" may be anywhere.
+ */
+static bool
+is_loopback(const char *host)
+{
+	struct in_addr address;
+
+	return strcmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0 ||
+		(strncmp(host, "127.", 4) == 0 &&
+		 inet_pton(AF_INET, host, &address) == 1);
+}
+
+const char *
+set_region(void *object, const char *value)
+{
+	if (value[0] == '\0' || strlen(value) > MAX_REGION ||
+		strspn(value, "abcdefghijklmnopqrstuvwxyz0123456789-") != strlen(value))
+		return "A region consists of 1 to 63 lower-case letters, digits and hyphens, such as \"ap-guangzhou\".";
+	((LiveServer *) object)->region = pstrdup(value);
+	return NULL;
+}
+
+const char *
+set_language(void *object, const char *value)
+{
+	if (strcmp(value, "en-US") != 0 && strcmp(value, "zh-CN") != 0)
+		return "Valid values are \"en-US\" and \"zh-CN\".";
+	((LiveServer *) object)->language = pstrdup(value);
+	return NULL;
+}
+
+const char *
+set_requests_per_second(void *object, const char *value)
+{
+	return set_count(&((LiveServer *) object)->requests_per_second, value,
+					 RATE_MAX);
+}
+
+const char *
+set_connect_timeout(void *object, const char *value)
+{
+	if (set_time(&((LiveServer *) object)->connect_timeout, value,
+				 MAX_CONNECT_TIMEOUT))
+		return NULL;
+	return "It must be a time from 1ms to 60s, with one of the units \"ms\", \"s\", \"min\" and \"h\"; milliseconds without one.";
+}
+
+const char *
+set_request_timeout(void *object, const char *value)
+{
+	if (set_time(&((LiveServer *) object)->request_timeout, value,
+				 MAX_REQUEST_TIMEOUT))
+		return NULL;
+	return "It must be a time from 1ms to 5min, with one of the units \"ms\", \"s\", \"min\" and \"h\"; milliseconds without one.";
+}
+
+const char *
+set_permit_timeout(void *object, const char *value)
+{
+	if (set_time(&((LiveServer *) object)->permit_timeout, value,
+				 MAX_PERMIT_TIMEOUT))
+		return NULL;
+	return "It must be a time from 1ms to 1h, with one of the units \"ms\", \"s\", \"min\" and \"h\"; milliseconds without one.";
+}
+
+const char *
+set_ca_file(void *object, const char *value)
+{
+	if (!is_absolute_path(value) || strlen(value) >= MAXPGPATH)
+		return CA_FILE_ALLOWED;
+	((LiveServer *) object)->ca_file = pstrdup(value);
+	return NULL;
+}
+
+const char *
+set_proxy(void *object, const char *value)
+{
+	HttpEndpoint endpoint;
+	const char *problem = http_parse_endpoint(value, &endpoint);
+
+	if (problem != NULL)
+		return psprintf("It %s. A proxy is a URL of a scheme, a host and a port.",
+						problem);
+	if (strcmp(endpoint.scheme, "http") != 0 &&
+		strcmp(endpoint.scheme, "https") != 0)
+		return "Its scheme must be http or https.";
+	((LiveServer *) object)->proxy = pstrdup(value);
+	return NULL;
+}
+
+const char *
+set_max_in_flight(void *object, const char *value)
+{
+	return set_count(&((LiveServer *) object)->max_in_flight, value, MAX_IN_FLIGHT);
+}
+
+const char *
+set_in_doubt(void *object, const char *value)
+{
+	LiveServer *server = object;
+
+	if (strcmp(value, "reconcile") == 0)
+		server->in_doubt = IN_DOUBT_RECONCILE;
+	else if (strcmp(value, "hold") == 0)
+		server->in_doubt = IN_DOUBT_HOLD;
+	else if (strcmp(value, "resend") == 0)
+		server->in_doubt = IN_DOUBT_RESEND;
+	else
+		return "Valid values are \"reconcile\", \"hold\" and \"resend\".";
+	return NULL;
+}
+
+const char *
+set_credentials(void *object, const char *value)
+{
+	for (int i = 0; i < (int) lengthof(credentials_sources); i++)
+	{
+		if (strcmp(value, credentials_sources[i]) == 0)
+		{
+			((LiveServer *) object)->credentials = (CredentialsSource) i;
+			return NULL;
+		}
+	}
+	return "Valid values are \"user_mapping\", \"environment\", \"file\" and \"role\".";
+}
+
+const char *
+set_metadata_endpoint(void *object, const char *value)
+{
+	LiveServer *server = object;
+	const char *problem = http_parse_endpoint(value, &server->metadata);
+
+	if (problem != NULL)
+		return psprintf("It %s. An endpoint is a URL of a scheme and a host, such as \"%s\".",
+						problem, DEFAULT_METADATA);
+	/* The service has no TLS.  It is near, and superusers say where. */
+	if (strcmp(server->metadata.scheme, "http") != 0 &&
+		strcmp(server->metadata.scheme, "https") != 0)
+		return "Its scheme must be http or https.";
+	server->has_metadata = true;
+	return NULL;
+}
+
+/* of a user mapping */
+
+const char *
+set_secret_id(void *object, const char *value)
+{
+	if (is_in_quotes(value))
+		return IN_QUOTES;
+	/* It stands in a header, between an equals sign and a slash. */
+	if (!is_visible_ascii(value) || strpbrk(value, ",/") != NULL)
+		return "It must consist of 1 to 255 visible ASCII characters other than comma and slash.";
+	((Credentials *) object)->secret_id = pstrdup(value);
+	return NULL;
+}
+
+const char *
+set_secret_key(void *object, const char *value)
+{
+	if (is_in_quotes(value))
+		return IN_QUOTES;
+	if (!is_visible_ascii(value))
+		return "It must consist of 1 to 255 visible ASCII characters.";
+	((Credentials *) object)->secret_key = pstrdup(value);
+	return NULL;
+}
+
+const char *
+set_token(void *object, const char *value)
+{
+	if (is_in_quotes(value))
+		return IN_QUOTES;
+	/* Tokens are long, but a header has its limits too. */
+	if (value[0] == '\0' || strlen(value) > 8192 ||
+		strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.~+/=:%") != strlen(value))
+		return "A token consists of 1 to 8192 letters, digits and the characters -_.~+/=:%.";
+	((Credentials *) object)->token = pstrdup(value);
+	return NULL;
+}
+
+static bool
+is_visible_ascii(const char *value)
+{
+	size_t		len = strlen(value);
+
+	for (const char *c = value; *c != '\0'; c++)
+	{
+		if (*c <= ' ' || *c >= 0x7f)
+			return false;
+	}
+	return len >= 1 && len <= 255;
+}
+
+/*
+ * Read a time of at most so many milliseconds.  Returns false if it is none.
+ */
+static bool
+set_time(int *milliseconds, const char *value, int most)
+{
+	int			parsed;
+	const char *hint = NULL;
+
+	if (!parse_int(value, &parsed, GUC_UNIT_MS, &hint) ||
+		parsed <= 0 || parsed > most)
+		return false;
+	*milliseconds = parsed;
+	return true;
+}
+
+static const char *
+set_count(int *count, const char *value, int most)
+{
+	size_t		len = strlen(value);
+	int			parsed;
+
+	/* parse_int() takes a leading zero for octal. */
+	if (len > 0 && len < 10 && strspn(value, "0123456789") == len)
+	{
+		parsed = (int) strtol(value, NULL, 10);
+		if (parsed >= 1 && parsed <= most)
+		{
+			*count = parsed;
+			return NULL;
+		}
+	}
+	return psprintf("It must be a whole number from 1 to %d.", most);
+}
