@@ -19,6 +19,9 @@ OBJS = \
 	src/api/task.o \
 	src/api/tc3.o \
 	src/config/credentials.o \
+	src/config/credentials_environment.o \
+	src/config/credentials_file.o \
+	src/config/credentials_mapping.o \
 	src/config/machine_role.o \
 	src/config/option_setters.o \
 	src/config/options.o \

@@ -1,0 +1,73 @@
+/*-------------------------------------------------------------------------
+ *
+ * credentials_environment.c
+ *	  Credentials from the environment that the server was started in
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "compat.h"
+#include "config/credentials_source.h"
+
+#define ID_VARIABLE		"TENCENTCLOUD_SECRET_ID"
+#define KEY_VARIABLE	"TENCENTCLOUD_SECRET_KEY"
+
+/* The names that the vendor's SDK for Node.js, its command-line client, and
+ * Terraform have for the token.  The first that is set is taken. */
+static const char *const token_variables[] = {
+	"TENCENTCLOUD_SESSION_TOKEN",
+	"TENCENTCLOUD_TOKEN",
+	"TENCENTCLOUD_SECURITY_TOKEN"
+};
+
+static bool take_variable(Credentials *credentials, const char *name,
+						  const char *variable);
+pg_noreturn static void raise_unset(const char *variable);
+
+void
+read_environment(Credentials *credentials)
+{
+	if (!take_variable(credentials, "secret_id", ID_VARIABLE))
+		raise_unset(ID_VARIABLE);
+	if (!take_variable(credentials, "secret_key", KEY_VARIABLE))
+		raise_unset(KEY_VARIABLE);
+	for (int i = 0; i < (int) lengthof(token_variables); i++)
+	{
+		if (take_variable(credentials, "token", token_variables[i]))
+			break;
+	}
+}
+
+/*
+ * Take a part of credentials from a variable, unless that is not set, or
+ * empty.  Returns whether it did.  Raises an error if the value is not valid.
+ */
+static bool
+take_variable(Credentials *credentials, const char *name, const char *variable)
+{
+	const char *value = getenv(variable);
+	const char *allowed;
+
+	if (value == NULL || value[0] == '\0')
+		return false;
+	allowed = set_credential(credentials, name, value);
+	if (allowed != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("the environment variable %s has no valid value",
+						variable),
+				 errdetail_internal("%s", allowed),
+				 is_in_quotes(value) ? errhint(QUOTES_HINT) : 0));
+	return true;
+}
+
+static void
+raise_unset(const char *variable)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+			 errmsg("the environment variable %s is not set", variable),
+			 errdetail("The credentials are taken from the environment that the PostgreSQL server was started in."),
+			 errhint("Set it there, and restart the PostgreSQL server.")));
+}

@@ -1,0 +1,338 @@
+/*-------------------------------------------------------------------------
+ *
+ * credentials_file.c
+ *	  Credentials from a file
+ *
+ * It is the file of the vendor's tools, shared with other programs: one section
+ * of it is read, and its owner and permissions are checked first.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "storage/fd.h"
+
+#include "config/credentials_source.h"
+
+#define FILE_VARIABLE	"TENCENTCLOUD_CREDENTIALS_FILE"
+
+#define HOME_FILE		".tencentcloud/credentials"
+#define SYSTEM_FILE		"/etc/tencentcloud/credentials"
+#define FILE_SECTION	"default"
+
+/* Which section of a credentials file a line is in */
+typedef enum Section
+{
+	NO_SECTION,					/* none has begun */
+	OUR_SECTION,
+	OTHER_SECTION				/* of which nothing is read */
+} Section;
+
+/* The longest credentials file, in bytes */
+#define MAX_FILE		(64 * 1024)
+
+/* How often to read a file that is changed meanwhile */
+#define MAX_READS		5
+
+static char *find_file(void);
+static bool file_exists(const char *path);
+static char *read_whole_file(const char *path, size_t *len);
+static void check_file(const char *path, const struct stat *status);
+static bool is_same_file(const struct stat *one, const struct stat *other);
+static void parse_file(const char *path, char *text, size_t len,
+					   Credentials *credentials);
+static const char *parse_line(char *line, Section *section,
+							  Credentials *credentials, bool *in_quotes);
+static char *trim(char *text);
+
+void
+read_file(Credentials *credentials)
+{
+	char	   *path = find_file();
+	size_t		len;
+	char	   *text = read_whole_file(path, &len);
+
+	PG_TRY();
+	{
+		parse_file(path, text, len, credentials);
+	}
+	PG_FINALLY();
+	{
+		explicit_bzero(text, len);
+		pfree(text);
+	}
+	PG_END_TRY();
+
+	/*
+	 * A token is of credentials that end, and are replaced by others of the
+	 * same account.
+	 */
+	if (credentials->token != NULL)
+		credentials->source_name = psprintf("file %s", path);
+}
+
+/*
+ * The path of the credentials file, palloc'd.
+ */
+static char *
+find_file(void)
+{
+	const char *named = getenv(FILE_VARIABLE);
+	char		home[MAXPGPATH];
+	char		path[MAXPGPATH + sizeof(HOME_FILE)] = "";
+
+	if (named != NULL && named[0] != '\0')
+	{
+		if (!is_absolute_path(named))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+					 /* what is no path may be a key */
+					 errmsg("the environment variable %s is not an absolute path",
+							FILE_VARIABLE),
+					 errhint("Set it in the environment that the server is started in, and restart.")));
+		return pstrdup(named);
+	}
+
+	if (get_home_path(home))
+		snprintf(path, sizeof(path), "%s/%s", home, HOME_FILE);
+	if (path[0] != '\0' && file_exists(path))
+		return pstrdup(path);
+	if (file_exists(SYSTEM_FILE))
+		return pstrdup(SYSTEM_FILE);
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+			 errmsg("there is no credentials file"),
+			 path[0] != '\0' ?
+			 errdetail("Neither \"%s\" nor \"%s\" exists.", path, SYSTEM_FILE) :
+			 errdetail("\"%s\" does not exist.", SYSTEM_FILE),
+			 errhint("Make one of them, or start the PostgreSQL server with the environment variable %s.",
+					 FILE_VARIABLE)));
+}
+
+/*
+ * Is there a file, be it one that cannot be read?
+ */
+static bool
+file_exists(const char *path)
+{
+	struct stat status;
+
+	return stat(path, &status) == 0 || (errno != ENOENT && errno != ENOTDIR);
+}
+
+/*
+ * Read a file that only its owner can read, as it is at one moment.
+ *
+ * Returns its text, palloc'd, for the caller to wipe.
+ */
+static char *
+read_whole_file(const char *path, size_t *len)
+{
+	char	   *text = palloc(MAX_FILE + 1);
+	struct stat before;
+	struct stat after;
+	ssize_t		n_read = 0;
+	int			n_reads = 0;
+	int			fd;
+
+	/* Opening a pipe must not wait for its other end. */
+	fd = OpenTransientFile(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &before) != 0)
+	{
+		bool		denied = errno == EACCES;
+
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("could not open credentials file \"%s\": %m", path),
+				 denied ?
+				 errhint("The user that the PostgreSQL server runs as must be able to read it.") : 0));
+	}
+	check_file(path, &before);
+	for (;;)
+	{
+		n_read = pg_pread(fd, text, MAX_FILE + 1, 0);
+		if (n_read < 0 || fstat(fd, &after) != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+					 errmsg("could not read credentials file \"%s\": %m",
+							path)));
+		if (is_same_file(&before, &after) && n_read == after.st_size)
+			break;
+		explicit_bzero(text, MAX_FILE + 1);
+		if (++n_reads == MAX_READS || n_read > MAX_FILE)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+					 errmsg("credentials file \"%s\" changes while it is read",
+							path),
+					 errhint("Replace it by renaming another file instead of writing to it.")));
+		before = after;
+		check_file(path, &before);
+	}
+	CloseTransientFile(fd);
+	text[n_read] = '\0';
+	*len = n_read;
+	return text;
+}
+
+/*
+ * Check that a file is one that nobody else can read or write.  The rules are
+ * those for the server's own private key (ssl_key_file).
+ */
+static void
+check_file(const char *path, const struct stat *status)
+{
+	if (!S_ISREG(status->st_mode))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("credentials file \"%s\" is not a regular file", path)));
+	if (status->st_uid != geteuid() && status->st_uid != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("credentials file \"%s\" must be owned by the database user or root",
+						path),
+				 errhint("Change its owner with chown.")));
+	if ((status->st_uid == geteuid() &&
+		 (status->st_mode & (S_IRWXG | S_IRWXO)) != 0) ||
+		(status->st_uid == 0 &&
+		 (status->st_mode & (S_IWGRP | S_IXGRP | S_IRWXO)) != 0))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("credentials file \"%s\" can be read or written by others than its owner",
+						path),
+				 errdetail("It must have permissions u=rw (0600) or less if it is owned by the database user, or permissions u=rw,g=r (0640) or less if it is owned by root."),
+				 errhint("Use chmod 0600, and replace the keys if others may have read them.")));
+	if (status->st_size > MAX_FILE)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("credentials file \"%s\" is too large", path),
+				 errdetail("It must not be larger than %d kB.",
+						   MAX_FILE / 1024)));
+}
+
+/*
+ * Is a file unchanged?
+ */
+static bool
+is_same_file(const struct stat *one, const struct stat *other)
+{
+	return one->st_size == other->st_size &&
+		one->st_mtim.tv_sec == other->st_mtim.tv_sec &&
+		one->st_mtim.tv_nsec == other->st_mtim.tv_nsec &&
+		one->st_ctim.tv_sec == other->st_ctim.tv_sec &&
+		one->st_ctim.tv_nsec == other->st_ctim.tv_nsec;
+}
+
+/*
+ * Take credentials from the text of a file, which is changed.
+ */
+static void
+parse_file(const char *path, char *text, size_t len, Credentials *credentials)
+{
+	Section		section = NO_SECTION;
+	bool		in_quotes = false;
+	int			number = 0;
+	char	   *line = text;
+	const char *problem = NULL;
+
+	if (strlen(text) != len)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("credentials file \"%s\" is not a text file", path)));
+	while (line != NULL && problem == NULL)
+	{
+		char	   *next = strchr(line, '\n');
+
+		if (next != NULL)
+			*next++ = '\0';
+		number++;
+		problem = parse_line(trim(line), &section, credentials, &in_quotes);
+		line = next;
+	}
+	if (problem != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("line %d of credentials file \"%s\" is not valid",
+						number, path),
+				 errdetail_internal("%s", problem),
+				 in_quotes ? errhint(QUOTES_HINT) : 0));
+
+	if (credentials->secret_id == NULL || credentials->secret_key == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("credentials file \"%s\" has no %s in its section [%s]",
+						path, credentials->secret_id == NULL ?
+						"secret_id" : "secret_key", FILE_SECTION)));
+}
+
+/*
+ * Take over what a line says.  Returns NULL, or what is wrong with it, as a
+ * sentence without anything of the line; *in_quotes: is it the quotes around
+ * the value?
+ *
+ * The file is shared with other programs.  What other sections say is theirs,
+ * in whatever form.
+ */
+static const char *
+parse_line(char *line, Section *section, Credentials *credentials,
+		   bool *in_quotes)
+{
+	size_t		len = strlen(line);
+	char	   *equals;
+	char	   *name;
+	char	   *value;
+	char	  **part;
+
+	if (len == 0 || line[0] == '#' || line[0] == ';')
+		return NULL;
+	if (line[0] == '[' && line[len - 1] == ']')
+	{
+		line[len - 1] = '\0';
+		*section = strcmp(trim(line + 1), FILE_SECTION) == 0 ?
+			OUR_SECTION : OTHER_SECTION;
+		return NULL;
+	}
+	if (*section == OTHER_SECTION)
+		return NULL;
+	if (line[0] == '[')
+		return "A section's name has no closing bracket.";
+	equals = strchr(line, '=');
+	if (equals == NULL)
+		return "It is none of a section in brackets, a key with an equals sign and a value, and a comment.";
+	if (*section == NO_SECTION)
+		return NULL;
+
+	*equals = '\0';
+	name = trim(line);
+	value = trim(equals + 1);
+	if (strcmp(name, "secret_id") == 0)
+		part = &credentials->secret_id;
+	else if (strcmp(name, "secret_key") == 0)
+		part = &credentials->secret_key;
+	else if (strcmp(name, "token") == 0)
+		part = &credentials->token;
+	else
+		return NULL;
+	if (*part != NULL)
+		return psprintf("It is the second line with %s.", name);
+	if (value[0] == '\0' && part == &credentials->token)
+		return NULL;
+	*in_quotes = is_in_quotes(value);
+	return set_credential(credentials, name, value);
+}
+
+/*
+ * A text without the white space around it, where it lies.
+ */
+static char *
+trim(char *text)
+{
+	char	   *end = text + strlen(text);
+
+	while (end > text && strchr(" \t\r", end[-1]) != NULL)
+		*--end = '\0';
+	return text + strspn(text, " \t");
+}
