@@ -9,11 +9,12 @@ use lib "$FindBin::RealBin/../perl";
 use ScreenshotTaskTest;
 use Test::More;
 
-my %secrets = (key => 'aSecretKeyNobodyMaySee', token => 'aTokenNobodyMaySee', wrong => 'aWrongKeyNobodyMaySee');
+my %secrets = (key => 'aSecretKeyNobodyMaySee', token => 'aTokenNobodyMaySee', wrong => 'aWrongKeyNobodyMaySee', other => 'anotherKeyNobodyMaySee');
 my $secret  = join '|', values %secrets, 'Signature=', 'TC3-HMAC-SHA256';
 my @account = ('AKIDTOKEN', @secrets{qw(key token)});
 my @wrong   = ('AKIDTOKEN', @secrets{qw(wrong token)});
-my $api     = LiveApi->new('--account', join ':', @account);
+my @other   = ('AKIDOTHER', @secrets{qw(other token)});
+my $api     = LiveApi->new(map { ('--account', join ':', @$_) } \@account, \@other);
 my $closed  = LiveApi->new;
 
 $closed->stop;
@@ -26,7 +27,7 @@ my $node = ScreenshotTaskTest->start_new('main',
 	debug_print_parse   => 'on',
 	debug_print_plan    => 'on');
 
-# A server for each kind of end, so that none of them is in another's way
+# A server for each kind of end, and an account for what is throttled, so that none of them is in another's way
 my @faults = map { "fault:$_" } qw(half close reset hang huge not-json bad-utf8 status=500 error=InternalError
   error=AuthFailure.SignatureFailure error=InvalidParameter error=LimitExceeded.MaximumRunningTask error=RequestLimitExceeded);
 my %servers = (wrong => 'good', closed => 'good', untrusted => 'good', good => 'good', map { ("s$_" => $faults[$_]) } 0 .. $#faults);
@@ -39,9 +40,9 @@ my %servers = (wrong => 'good', closed => 'good', untrusted => 'good', good => '
 	for my $name (sort keys %servers)
 	{
 		$node->add_server($name, $name eq 'closed' ? $closed : $api,
-			account => $name eq 'wrong' ? \@wrong : \@account,
+			account => $name eq 'wrong' ? \@wrong : $servers{$name} =~ /RequestLimitExceeded/ ? \@other : \@account,
 			ca_file => $name eq 'untrusted' ? $closed->ca_file : $api->ca_file_copy,
-			request_timeout => '2s');
+			request_timeout => $servers{$name} eq 'fault:hang' ? '2s' : '30s');
 	}
 	my $session = $node->begin("ALTER USER MAPPING FOR PUBLIC SERVER wrong OPTIONS (SET token '$secrets{token} ')");
 	is($session->end->{error}{sqlstate}, '22023', 'a token that cannot be one is refused');
@@ -49,7 +50,9 @@ my %servers = (wrong => 'good', closed => 'good', untrusted => 'good', good => '
 }
 
 $node->safe_psql('postgres', join '', map { insert_sql(server => $_, stream_name => $servers{$_}) } sort keys %servers);
-my %sessions = map { ($_ => $node->begin('SET client_min_messages = debug5;' . call_sql(server => $_, stream_name => $servers{$_}))) } keys %servers;
+# A call that the rate limit refuses is sent again until its own time is over.
+my %sessions = map { ($_ => $node->begin('SET client_min_messages = debug5;' . ($servers{$_} =~ /RequestLimitExceeded/ ? "SET statement_timeout = '5s';" : '')
+		  . call_sql(server => $_, stream_name => $servers{$_}))) } keys %servers;
 
 # While they are under way, one of them for two seconds
 my $seen = '';
@@ -57,7 +60,7 @@ ok(wait_until(sub { $seen .= $node->safe_psql('postgres', 'SELECT * FROM pg_stat
 	'calls are under way');
 ok($node->wait_for_table("status NOT IN ('pending', 'sending') OR error_message IS NOT NULL"), 'all requests have come to something');
 my %states = map { ($_ => $sessions{$_}->end->{error}{sqlstate} // 'none') } keys %sessions;
-is_deeply([ @states{qw(good wrong closed untrusted s0 s1 s10)} ], [qw(none 28000 08001 08001 08007 08007 22023)], 'so have the calls');
+is_deeply([ @states{qw(good wrong closed untrusted s0 s1 s10 s12)} ], [qw(none 28000 08001 08001 08007 08007 22023 57014)], 'so have the calls');
 
 # The secrets were there to be seen.
 my @good = $api->requests(outcome => 'TaskId');
