@@ -45,6 +45,7 @@ OBJS = \
 	src/sql/api_call.o \
 	src/sql/call.o \
 	src/sql/enqueue.o \
+	src/sql/row_triggers.o \
 	src/sql/steer.o \
 	src/sql/step_aside.o \
 	src/sql/tc3_sql.o \

@@ -27,7 +27,7 @@
 #include "utils/rel.h"
 
 #include "compat.h"
-#include "sql/enqueue.h"
+#include "sql/row_triggers.h"
 #include "sql/steer.h"
 #include "table/request_table.h"
 

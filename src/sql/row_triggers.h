@@ -1,15 +1,15 @@
 /*-------------------------------------------------------------------------
  *
- * enqueue.h
- *	  A new row of screenshot_task_request
+ * row_triggers.h
+ *	  The extension's triggers on screenshot_task_request
  *
  *-------------------------------------------------------------------------
  */
-#ifndef SCREENSHOT_TASK_ENQUEUE_H
-#define SCREENSHOT_TASK_ENQUEUE_H
+#ifndef SCREENSHOT_TASK_ROW_TRIGGERS_H
+#define SCREENSHOT_TASK_ROW_TRIGGERS_H
 
 #include "executor/spi.h"
 
 extern void insert_request(SPIPlanPtr plan, Datum *args, const char *nulls);
 
-#endif							/* SCREENSHOT_TASK_ENQUEUE_H */
+#endif							/* SCREENSHOT_TASK_ROW_TRIGGERS_H */
