@@ -34,7 +34,7 @@ OBJS = \
 	src/net/http_run.o \
 	src/net/http_socket.o \
 	src/net/http_transfer.o \
-	src/net/rate_limit.o \
+	src/net/rate_table.o \
 	src/net/rate_window.o \
 	src/screenshot_task.o \
 	src/settings.o \

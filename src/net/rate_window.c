@@ -3,7 +3,7 @@
  * rate_window.c
  *	  One rate limit: a calendar of its permits, a queue, and what was learned
  *
- * See rate_limit.c.  Whoever calls these holds the window's mutex; nothing in
+ * See rate_table.c.  Whoever calls these holds the window's mutex; nothing in
  * here can fail.
  *
  *-------------------------------------------------------------------------

@@ -3,7 +3,7 @@
  * rate_window.h
  *	  One rate limit: a calendar of its permits, a queue, and what was learned
  *
- * For rate_limit.c alone.
+ * For rate_table.c alone.
  *
  *-------------------------------------------------------------------------
  */

@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * rate_limit.c
+ * rate_table.c
  *	  At most so many requests in any second, over all processes
  *
  * The API allows N requests in any second, for each account and action, and
