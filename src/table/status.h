@@ -8,7 +8,7 @@
 #ifndef SCREENSHOT_TASK_STATUS_H
 #define SCREENSHOT_TASK_STATUS_H
 
-#include "shmem/statistics.h"
+#include "shmem/counter.h"
 
 /* As the type screenshot_task_status has them */
 typedef enum RequestStatus
