@@ -78,6 +78,7 @@ OBJS = \
 	src/worker/reconcile.o \
 	src/worker/removal.o \
 	src/worker/renewal.o \
+	src/worker/status_change.o \
 	src/worker/submission.o \
 	src/worker/worker.o
 

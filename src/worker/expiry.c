@@ -18,7 +18,7 @@
 #include "shmem/activity.h"
 #include "table/request_queue.h"
 #include "worker/expiry.h"
-#include "worker/submission.h"
+#include "worker/status_change.h"
 
 /* The most rows that are looked at in one go, and how long others come first */
 #define MAX_ROWS			1000
@@ -101,7 +101,7 @@ expiry_run(void)
 	PG_END_TRY();
 
 	foreach(cell, expired)
-		submission_expired((ChangedRequest *) lfirst(cell));
+		request_expired((ChangedRequest *) lfirst(cell));
 	if (failed)
 	{
 		place = before;

@@ -53,7 +53,7 @@
 #include "util/legible.h"
 #include "worker/dispatch.h"
 #include "worker/reconcile.h"
-#include "worker/submission.h"
+#include "worker/status_change.h"
 
 /* The most inquiries at a time: of one server, lest it answers late, and of all */
 #define MAX_SERVER_INQUIRIES	4
@@ -267,9 +267,9 @@ note(const DoubtfulRequest *request, ConclusionKind kind, const char *message)
 static void
 count_left_doubt(const Conclusion *conclusion, RequestStatus status)
 {
-	submission_changed(find_transition(STATUS_IN_DOUBT, status, BY_WORKER),
-					   NameStr(conclusion->server), conclusion->id, NULL, NULL,
-					   NULL);
+	status_changed(find_transition(STATUS_IN_DOUBT, status, BY_WORKER),
+				   NameStr(conclusion->server), conclusion->id, NULL, NULL,
+				   NULL);
 }
 
 static void

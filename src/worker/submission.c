@@ -24,6 +24,7 @@
 #include "shmem/shared_state.h"
 #include "shmem/statistics.h"
 #include "worker/fault_log.h"
+#include "worker/status_change.h"
 #include "worker/submission.h"
 
 /* The most requests that one transaction claims */
@@ -357,7 +358,7 @@ submission_claimed(List *claimed)
 		{
 			ChangedRequest expired = {row->id, row->lane.server};
 
-			submission_expired(&expired);
+			request_expired(&expired);
 			continue;
 		}
 		request = make_request(row, lane);
@@ -613,37 +614,10 @@ submission_written(const Request *request)
 			activity_note_news();
 			break;
 	}
-	submission_changed(find_transition(STATUS_SENDING, outcome->status,
-									   BY_WORKER),
-					   server, outcome->id, outcome->error_code,
-					   outcome->error_message, outcome->request_id);
-}
-
-/*
- * A status has changed, and stands so on disk: count it, and tell of what a
- * person may want to look at.  Texts may be NULL, except for the server.
- */
-void
-submission_changed(const Transition *transition, const char *server, int64 id,
-				   const char *error_code, const char *message,
-				   const char *request_id)
-{
-	if (transition->counted != N_SERVER_COUNTERS)
-		stat_count(server, transition->counted, 1);
-	if (transition->logged != NULL)
-		fault_log(transition, server, id, error_code, message, request_id);
-}
-
-/*
- * A request has expired, and stands so on disk.
- */
-void
-submission_expired(const ChangedRequest *request)
-{
-	submission_changed(find_transition(STATUS_PENDING, STATUS_EXPIRED,
-									   BY_WORKER),
-					   NameStr(request->server), request->id, NULL,
-					   QUEUE_EXPIRED_MESSAGE, NULL);
+	status_changed(find_transition(STATUS_SENDING, outcome->status,
+								   BY_WORKER),
+				   server, outcome->id, outcome->error_code,
+				   outcome->error_message, outcome->request_id);
 }
 
 /*

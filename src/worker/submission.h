@@ -33,11 +33,6 @@ extern MonotonicUs submission_look_by(void);
 extern void submission_looked(void);
 extern void submission_end_claim(void);
 extern void submission_written(const Request *request);
-extern void submission_changed(const Transition *transition,
-							   const char *server, int64 id,
-							   const char *error_code, const char *message,
-							   const char *request_id);
-extern void submission_expired(const ChangedRequest *request);
 extern MonotonicUs submission_backoff(int n);
 
 #endif							/* SCREENSHOT_TASK_SUBMISSION_H */

@@ -55,6 +55,7 @@
 #include "worker/reconcile.h"
 #include "worker/removal.h"
 #include "worker/renewal.h"
+#include "worker/status_change.h"
 #include "worker/submission.h"
 
 /* The most requests under way, over all servers */
@@ -1233,10 +1234,10 @@ tell_of_changed(void)
 	{
 		ChangedRequest *request = lfirst(cell);
 
-		submission_changed(find_transition(STATUS_SENDING, STATUS_IN_DOUBT,
-										   BY_WORKER),
-						   NameStr(request->server), request->id, NULL,
-						   QUEUE_ORPHAN_MESSAGE, NULL);
+		status_changed(find_transition(STATUS_SENDING, STATUS_IN_DOUBT,
+									   BY_WORKER),
+					   NameStr(request->server), request->id, NULL,
+					   QUEUE_ORPHAN_MESSAGE, NULL);
 	}
 	doubtful = NIL;
 }

@@ -1,0 +1,39 @@
+/*-------------------------------------------------------------------------
+ *
+ * status_change.c
+ *	  What is counted and logged when a status has changed
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "shmem/statistics.h"
+#include "worker/fault_log.h"
+#include "worker/status_change.h"
+
+/*
+ * A status has changed, and stands so on disk: count it, and tell of what a
+ * person may want to look at.  Texts may be NULL, except for the server.
+ */
+void
+status_changed(const Transition *transition, const char *server, int64 id,
+			   const char *error_code, const char *message,
+			   const char *request_id)
+{
+	if (transition->counted != N_SERVER_COUNTERS)
+		stat_count(server, transition->counted, 1);
+	if (transition->logged != NULL)
+		fault_log(transition, server, id, error_code, message, request_id);
+}
+
+/*
+ * A request has expired, and stands so on disk.
+ */
+void
+request_expired(const ChangedRequest *request)
+{
+	status_changed(find_transition(STATUS_PENDING, STATUS_EXPIRED,
+								   BY_WORKER),
+				   NameStr(request->server), request->id, NULL,
+				   QUEUE_EXPIRED_MESSAGE, NULL);
+}
