@@ -20,7 +20,7 @@
 #include "util/crash_point.h"
 #include "worker/dispatch.h"
 
-/* What part of the jobs is kept for servers that have few */
+/* What part of the jobs is kept for roles that have few */
 #define RESERVED_PART	5
 
 /*
@@ -61,12 +61,17 @@ dispatch_room(void)
 }
 
 /*
- * How many of them one server may have: the rest is for servers that have few.
+ * The same, with how many of them are reserved.
  */
-int
-dispatch_spare(void)
+TransferRoom
+dispatch_transfer_room(void)
 {
-	return dispatch_room() - http_max_transfers(client) / RESERVED_PART;
+	TransferRoom room = {
+		.free = dispatch_room(),
+		.reserved = http_max_transfers(client) / RESERVED_PART
+	};
+
+	return room;
 }
 
 /*
@@ -87,12 +92,13 @@ dispatch_add(Job *job)
 	Assert(dispatch_room() > 0);
 	job->transfer = NULL;
 	job->left_at = 0;
-	job->signed_at = monotonic_now();
 	job->http.leave_by = job->permit.leave_by;
 	job->http.owner = job;
 	if (job->lane != NULL)
 	{
-		job->lane->server->in_flight++;
+		lane_begin(job->lane, &job->attempt);
+		/* What a connection did that was there may be what the matter is. */
+		job->http.fresh = !breaker_is_closed(&job->lane->server->breaker);
 		n_lane_jobs++;
 	}
 	n_jobs++;
@@ -248,7 +254,7 @@ end(Job *job, const HttpReply *reply)
 	job->transfer = NULL;
 	if (job->lane != NULL)
 	{
-		job->lane->server->in_flight--;
+		lane_end(job->lane, &job->attempt);
 		if (job->left_at != 0)
 			job->lane->server->n_left--;
 		n_lane_jobs--;
