@@ -64,6 +64,7 @@ my $old = $node->begin('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1; SELECT 
 $node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND backend_xmin IS NOT NULL)");
 fly('result');
 fill();
+$api->tell('told of result');
 ok(wait_until(sub { $node->log_text =~ /\[$worker\] ERROR:  could not .*: No space left on device/ || $node->log_text =~ /PANIC:  .*No space left on device/ }), 'the worker runs out of space');
 make_room();
 attempt("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'");
@@ -75,6 +76,7 @@ is($node->safe_psql('postgres', "SELECT max(attempts) FROM screenshot_task_reque
 # A log that cannot be written: the server panics, and does not come up again until there is room.
 fly('panic');
 fill();
+$api->tell('told of panic');
 attempt('SELECT pg_switch_wal()', 'CREATE TABLE t AS SELECT i FROM generate_series(1, 1000000) AS i') for 1 .. 8;
 attempt("SELECT pg_logical_emit_message(false, '', repeat('x', 1000000))") for 1 .. 20;
 ok(wait_until(sub { $node->log_text =~ /PANIC:  could not .*: No space left on device/ }), 'the server panics');
@@ -94,12 +96,12 @@ sub attempt
 		'>', \my $out, '2>', \my $err);
 }
 
-# Send requests, half of which take a while to be answered
+# Send requests, which are answered once the stand-in is told to.
 sub fly
 {
 	my ($what) = @_;
 
-	$api->order(fault => 'delay=1.5', stream => "$what *", times => ROWS);
+	$api->order(fault => "until=told of $what", stream => "$what *", times => ROWS);
 	$node->safe_psql('postgres', insert_sql(stream_name => \"'$what ' || i", extension => \"repeat('x', 1500)", rows => ROWS));
 	wait_until(sub { grep({ ($_->{stream_name} // '') =~ /^$what / } $api->requests) >= ROWS }) or die "$what did not fly";
 	return;

@@ -27,7 +27,8 @@ my %losses = (
 		mend   => "CREATE USER MAPPING FOR app SERVER mapping $mapping"
 	},
 	key => {
-		drop   => 'ALTER USER MAPPING FOR app SERVER key OPTIONS (DROP secret_key)',
+		# which no statement but this allows
+		drop   => "UPDATE pg_user_mapping SET umoptions = ARRAY['secret_id=$LiveApi::account[0]'] WHERE umserver = (SELECT oid FROM pg_foreign_server WHERE srvname = 'key')",
 		reason => 'the user mapping of role app for server "key" has no secret_key',
 		mend   => "ALTER USER MAPPING FOR app SERVER key OPTIONS (ADD secret_key '$LiveApi::account[1]')"
 	},

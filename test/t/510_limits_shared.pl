@@ -44,7 +44,7 @@ is(@turns, 50, 'taking turns: once');
 shift @turns while $turns[0] eq $turns[1];
 pop @turns while $turns[-1] eq $turns[-2];
 my @runs = sort { $b <=> $a } map { length } join('', map { /other/ ? 'o' : 'p' } @turns) =~ /(o+|p+)/g;
-cmp_ok($runs[0], '<', 9, 'taking turns: neither has the limit for itself for long');
+cmp_ok($runs[0], '<', 4, 'taking turns: neither has the limit for itself for long');
 
 # A limit of five
 $node->add_server('five', $api, account => $accounts{FIVE}, requests_per_second => 5);
