@@ -157,14 +157,34 @@ sub trace_ids { my ($self, %wanted) = @_; return map { $_->{headers}{'x-tc-trace
 sub matching
 {
 	my ($path, %wanted) = @_;
-	my $json  = JSON::PP->new->utf8;
-	my @lines = split /(?<=\n)/, -e $path ? PostgreSQL::Test::Utils::slurp_file($path) : '';
-	my @records = map { $json->decode($_) } grep { /\n\z/ } @lines;
 
 	return grep {
 		my $record = $_;
 		!grep { ($record->{$_} // '') ne $wanted{$_} } keys %wanted
-	} @records;
+	} @{ records($path) };
+}
+
+# All records of a file, which only grows.  Each is read once: of many, that takes longer than what a test measures.
+my %read;
+
+sub records
+{
+	my ($path) = @_;
+	my $read = $read{$path} //= { offset => 0, records => [] };
+
+	if (-e $path && -s _ > $read->{offset})
+	{
+		my ($lines) = PostgreSQL::Test::Utils::slurp_file($path, $read->{offset}) =~ /\A(.*\n)/s;
+
+		if (defined $lines)
+		{
+			my $json = JSON::PP->new->utf8;
+
+			push @{ $read->{records} }, map { $json->decode($_) } split /\n/, $lines;
+			$read->{offset} += length $lines;
+		}
+	}
+	return $read->{records};
 }
 
 # Wait until so many of the requests that arrived have the given values.

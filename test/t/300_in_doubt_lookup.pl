@@ -179,12 +179,15 @@ ok($node->wait_for_table("status = 'created'", where => "server = 'refused'"), '
 one_task_each($_, 1) for map { ("no $_", "no $_, none made") } @codes;
 
 # However many of a server cannot be asked about, those of others can.
-$node->add_server($_, $api, request_timeout => TIMEOUT . 's') for qw(stopped running);
+# They are asked about once all are in doubt.
+$node->add_server('running', $api, request_timeout => TIMEOUT . 's');
+$node->add_server('stopped', $api, request_timeout => '5min');
 $api->order(fault => 'error=InternalError', action => 'CreateScreenshotTask', stream => 'stopped', times => 40);
 $api->order(fault => 'error=AuthFailure.SecretIdNotFound', action => 'DescribeScreenshotTask', stream => 'stopped', times => 0);
 $node->safe_psql('postgres', insert_sql(server => 'stopped', stream_name => 'stopped', rows => 40,
 	start_time => \"date_trunc('second', now()) + interval '1 h' + i * interval '1 s'", end_time => \"date_trunc('second', now()) + interval '2 h'"));
 ok($node->wait_for_table("status = 'in_doubt'", where => "server = 'stopped'"), 'stopped: in doubt');
+$node->safe_psql('postgres', 'ALTER SERVER stopped OPTIONS (SET request_timeout \'' . TIMEOUT . "s'); SELECT retry_screenshot_task_request(id) FROM screenshot_task_request WHERE server = 'stopped'");
 ok($node->wait_for_log(qr/for server "stopped" are paused/), 'stopped: paused');
 $node->safe_psql('postgres', insert_sql(server => 'running', stream_name => 'fault:error=InternalError,times=1#running'));
 ok($node->wait_for_table("status = 'created'", where => "server = 'running'"), 'running: not kept waiting by them');

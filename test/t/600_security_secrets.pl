@@ -42,6 +42,7 @@ my %servers = (wrong => 'good', closed => 'good', untrusted => 'good', good => '
 		$node->add_server($name, $name eq 'closed' ? $closed : $api,
 			account => $name eq 'wrong' ? \@wrong : $servers{$name} =~ /RequestLimitExceeded/ ? \@other : \@account,
 			ca_file => $name eq 'untrusted' ? $closed->ca_file : $api->ca_file_copy,
+			connect_timeout => '60s',
 			request_timeout => $servers{$name} eq 'fault:hang' ? '2s' : '30s');
 	}
 	my $session = $node->begin("ALTER USER MAPPING FOR PUBLIC SERVER wrong OPTIONS (SET token '$secrets{token} ')");
