@@ -67,7 +67,7 @@ OBJS = \
 	src/table/transaction.o \
 	src/table/upkeep.o \
 	src/util/legible.o \
-	src/util/spi_row.o \
+	src/util/statement.o \
 	src/worker/background_worker.o \
 	src/worker/database.o \
 	src/worker/breaker.o \

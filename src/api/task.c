@@ -14,8 +14,6 @@
 
 #include "api/task.h"
 
-static void check_text(const char *parameter, const char *value, size_t least,
-					   size_t most);
 static int	detail_of_times(const char *other_name, TimestampTz other,
 							TimestampTz wrong);
 
@@ -62,42 +60,13 @@ void
 live_check_task(const ScreenshotTask *task, TimestampTz start,
 				TimestampTz end, TimestampTz now)
 {
-	check_text("stream_name", task->stream_name, 1, LIVE_MAX_NAME);
-	check_text("domain_name", task->domain_name, 1, LIVE_MAX_NAME);
-	check_text("app_name", task->app_name, 1, LIVE_MAX_NAME);
-	if (task->extension != NULL)
-		check_text("extension", task->extension, 0, LIVE_MAX_EXTENSION);
-
-	if (task->template_id < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("template_id must not be negative"),
-				 errdetail("It is %lld.", (long long) task->template_id)));
-	if (task->stream_type != 0 && task->stream_type != 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("stream_type must be 0 or 1"),
-				 errdetail("It is %d.", task->stream_type),
-				 errhint("0 is a live stream, 1 a mixed one.")));
+	live_check_parameters(task);
 	if (end <= now)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("end_time must be in the future"),
 				 detail_of_times("now", now, end)));
-	if (task->has_start && end <= start)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("end_time must be later than start_time"),
-				 detail_of_times("start_time", start, end)));
-	if (end - start > LIVE_MAX_LENGTH * USECS_PER_SEC)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 task->has_start ?
-				 errmsg("end_time must be at most 24 hours after start_time") :
-				 errmsg("end_time must be at most 24 hours from now where there is no start_time"),
-				 detail_of_times(task->has_start ? "start_time" : "now", start,
-								 end),
-				 errhint("Create a task for each part of a longer event.")));
+	live_check_times(task->has_start, start, end);
 	if (task->start_time - live_seconds(now) > LIVE_MAX_START)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -113,13 +82,61 @@ live_check_task(const ScreenshotTask *task, TimestampTz start,
 }
 
 /*
+ * The same of the texts and numbers of a task, whenever it is to be created.
+ */
+void
+live_check_parameters(const ScreenshotTask *task)
+{
+	live_check_text("stream_name", task->stream_name, 1, LIVE_MAX_NAME);
+	live_check_text("domain_name", task->domain_name, 1, LIVE_MAX_NAME);
+	live_check_text("app_name", task->app_name, 1, LIVE_MAX_NAME);
+	if (task->extension != NULL)
+		live_check_text("extension", task->extension, 0, LIVE_MAX_EXTENSION);
+
+	if (task->template_id < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("template_id must not be negative"),
+				 errdetail("It is %lld.", (long long) task->template_id)));
+	if (task->stream_type != 0 && task->stream_type != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("stream_type must be 0 or 1"),
+				 errdetail("It is %d.", task->stream_type),
+				 errhint("0 is a live stream, 1 a mixed one.")));
+}
+
+/*
+ * The same of its times: when it begins, which is its start or else now, and
+ * when it ends.
+ */
+void
+live_check_times(bool has_start, TimestampTz start, TimestampTz end)
+{
+	if (has_start && end <= start)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("end_time must be later than start_time"),
+				 detail_of_times("start_time", start, end)));
+	if (end - start > LIVE_MAX_LENGTH * USECS_PER_SEC)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 has_start ?
+				 errmsg("end_time must be at most 24 hours after start_time") :
+				 errmsg("end_time must be at most 24 hours from now where there is no start_time"),
+				 detail_of_times(has_start ? "start_time" : "now", start,
+								 end),
+				 errhint("Create a task for each part of a longer event.")));
+}
+
+/*
  * Check a TaskId that is sent, or taken for one.  Raises an error that says
  * what is allowed.
  */
 void
 live_check_task_id(const char *task_id)
 {
-	check_text("task_id", task_id, 1, LIVE_MAX_TASK_ID);
+	live_check_text("task_id", task_id, 1, LIVE_MAX_TASK_ID);
 }
 
 /*
@@ -130,11 +147,16 @@ void
 live_check_filter(const char *parameter, const char *value)
 {
 	if (value != NULL)
-		check_text(parameter, value, 1, LIVE_MAX_NAME);
+		live_check_text(parameter, value, 1, LIVE_MAX_NAME);
 }
 
-static void
-check_text(const char *parameter, const char *value, size_t least, size_t most)
+/*
+ * Check the length of a text, in bytes.  Raises an error that names the
+ * parameter.
+ */
+void
+live_check_text(const char *parameter, const char *value, size_t least,
+				size_t most)
 {
 	size_t		len = strlen(value);
 

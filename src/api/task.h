@@ -41,6 +41,11 @@ typedef struct ScreenshotTask
 extern int64 live_seconds(TimestampTz time);
 extern void live_set_times(ScreenshotTask *task, TimestampTz start,
 						   TimestampTz end);
+extern void live_check_text(const char *parameter, const char *value,
+							size_t least, size_t most);
+extern void live_check_parameters(const ScreenshotTask *task);
+extern void live_check_times(bool has_start, TimestampTz start,
+							 TimestampTz end);
 extern void live_check_task(const ScreenshotTask *task, TimestampTz start,
 							TimestampTz end, TimestampTz now);
 

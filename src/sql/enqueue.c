@@ -20,11 +20,13 @@
 #include "sql/row_triggers.h"
 #include "sql/steer.h"
 #include "table/request_table.h"
-#include "util/spi_row.h"
+#include "table/status.h"
+#include "util/statement.h"
 
 /* How often a reference may be found to be taken, by a row that then is gone */
 #define MAX_TURNS			10
 
+static void notice_if_expired(void);
 static void refuse_held(const char *table, Oid owner, Datum reference);
 static SPIPlanPtr prepare(SPIPlanPtr *plan, char **plan_table,
 						  const char *table, const char *text, int nargs,
@@ -86,11 +88,14 @@ enqueue_screenshot_task(PG_FUNCTION_ARGS)
 					   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 					   " ON CONFLICT (role, reference)"
 					   " WHERE reference IS NOT NULL DO NOTHING"
-					   " RETURNING id",
+					   " RETURNING id, status",
 					   N_ARGS, argtypes);
 		insert_request(plan, args, nulls);
 		if (SPI_processed > 0)
+		{
+			notice_if_expired();
 			break;
+		}
 		if (!PG_ARGISNULL(ARG_REFERENCE) && turn == MAX_TURNS)
 			refuse_held(table, owner, args[ARG_REFERENCE]);
 		if (PG_ARGISNULL(ARG_REFERENCE) || turn == MAX_TURNS)
@@ -106,7 +111,7 @@ enqueue_screenshot_task(PG_FUNCTION_ARGS)
 					   " WHERE role OPERATOR(pg_catalog.=) $1"
 					   " AND reference OPERATOR(pg_catalog.=) $2",
 					   lengthof(find_args), find_argtypes);
-		SPI_execute_plan(plan, find_args, NULL, false, 0);
+		spi_execute(plan, find_args, NULL);
 		if (SPI_processed > 0)
 			break;
 		CHECK_FOR_INTERRUPTS();
@@ -114,6 +119,21 @@ enqueue_screenshot_task(PG_FUNCTION_ARGS)
 	id = spi_int8(0, 1);
 	SPI_finish();
 	PG_RETURN_INT64(id);
+}
+
+/*
+ * Say so if the request that was inserted is not going to be sent.
+ */
+static void
+notice_if_expired(void)
+{
+	const char *status = spi_text(0, 2);
+
+	if (status != NULL && status_of_name(status) == STATUS_EXPIRED)
+		ereport(NOTICE,
+				(errmsg("screenshot task request %lld has expired: its end_time has passed",
+						(long long) spi_int8(0, 1)),
+				 errdetail("It is kept, and not sent.")));
 }
 
 /*
@@ -171,10 +191,7 @@ prepare(SPIPlanPtr *plan, char **plan_table, const char *table,
 		*plan = NULL;
 		pfree(*plan_table);
 	}
-	made = SPI_prepare(psprintf(text, table), nargs, argtypes);
-	if (made == NULL)
-		elog(ERROR, "could not prepare \"%s\": %s", text,
-			 SPI_result_code_string(SPI_result));
+	made = spi_prepare(psprintf(text, table), nargs, argtypes);
 	name = MemoryContextStrdup(TopMemoryContext, table);
 	(void) SPI_keepplan(made);
 	*plan_table = name;

@@ -28,6 +28,7 @@
 #include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/dependency.h"
+#include "catalog/pg_enum.h"
 #include "catalog/pg_trigger.h"
 #include "commands/sequence.h"
 #include "commands/trigger.h"
@@ -42,6 +43,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/resowner.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
@@ -49,8 +51,10 @@
 #include "config/server.h"
 #include "sql/row_triggers.h"
 #include "sql/wake.h"
+#include "table/notice.h"
 #include "table/request_queue.h"
 #include "table/request_table.h"
+#include "util/statement.h"
 #include "worker/background_worker.h"
 
 /*
@@ -79,8 +83,13 @@ static void set_drawn_id(Relation relation, Row *row);
 static bool is_last_drawn(Relation relation, Oid sequence, int64 id);
 static int64 last_drawn(Relation relation, Oid sequence);
 static void check_server_once(const char *server, Oid role);
+static void check_row(const Row *row);
+static Datum require_column(const Row *row, int column, const char *name);
+static void require_finite(const char *name, TimestampTz time);
 static void check_texts(const Row *row);
-static Datum pending_status(Oid type);
+static Datum status_value(TupleDesc desc, RequestStatus status);
+static bool has_ended(const Row *row);
+static void expire(TupleDesc desc, Row *row);
 static bool first_attempt_at(const Row *row, TimestampTz *at);
 
 /* Is a request being inserted here, by a function of the extension's? */
@@ -231,7 +240,7 @@ has_moved(TupleTableSlot *old, TupleTableSlot *new)
 	bool		isnull;
 
 	if (slot_getattr(new, Anum_request_status, &isnull) !=
-		pending_status(TupleDescAttr(desc, Anum_request_status - 1)->atttypid))
+		status_value(desc, STATUS_PENDING))
 		return false;
 	for (int i = 0; i < (int) lengthof(columns); i++)
 	{
@@ -322,17 +331,15 @@ new_row(Relation relation, HeapTuple tuple)
 	Oid			role = GetUserId();
 	Row			row;
 	NameData	role_name;
-	const Datum *server;
 	TimestampTz at;
 
 	row.values = palloc(desc->natts * sizeof(Datum));
 	row.nulls = palloc(desc->natts * sizeof(bool));
 	heap_deform_tuple(tuple, desc, row.values, row.nulls);
 
-	/* A row without a server breaks a constraint: that says it better. */
-	server = get_column(&row, Anum_request_server);
-	if (server != NULL)
-		check_server_once(NameStr(*DatumGetName(*server)), role);
+	check_row(&row);
+	check_server_once(NameStr(*DatumGetName(*get_column(&row, Anum_request_server))),
+					  role);
 	if (GetDatabaseEncoding() != PG_UTF8)
 		check_texts(&row);
 
@@ -344,7 +351,7 @@ new_row(Relation relation, HeapTuple tuple)
 	set_column(&row, Anum_request_requested_at,
 			   TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
 	set_column(&row, Anum_request_status,
-			   pending_status(TupleDescAttr(desc, Anum_request_status - 1)->atttypid));
+			   status_value(desc, STATUS_PENDING));
 	set_column(&row, Anum_request_attempts, Int32GetDatum(0));
 	set_column(&row, Anum_request_misses, Int32GetDatum(0));
 	set_column(&row, Anum_request_role, ObjectIdGetDatum(role));
@@ -352,9 +359,15 @@ new_row(Relation relation, HeapTuple tuple)
 			   Int64GetDatum(request_stamp(GetTopFullTransactionId())));
 	for (int i = 0; i < (int) lengthof(empty); i++)
 		row.nulls[empty[i] - 1] = true;
-	if (first_attempt_at(&row, &at))
-		set_column(&row, Anum_request_next_attempt_at, TimestampTzGetDatum(at));
-	wake_for_row(relation, TRIGGER_TYPE_INSERT, &row);
+	if (has_ended(&row))
+		expire(desc, &row);
+	else
+	{
+		if (first_attempt_at(&row, &at))
+			set_column(&row, Anum_request_next_attempt_at,
+					   TimestampTzGetDatum(at));
+		wake_for_row(relation, TRIGGER_TYPE_INSERT, &row);
+	}
 	return heap_form_tuple(desc, row.values, row.nulls);
 }
 
@@ -534,6 +547,67 @@ check_server_once(const char *server, Oid role)
 }
 
 /*
+ * Check the parameters of a request, as a call does.  The constraints would
+ * refuse the same, but say less.
+ */
+static void
+check_row(const Row *row)
+{
+	ScreenshotTask task = {0};
+	const Datum *start = get_column(row, Anum_request_start_time);
+	const Datum *extension = get_column(row, Anum_request_extension);
+	const Datum *reference = get_column(row, Anum_request_reference);
+	TimestampTz begins = GetCurrentTransactionStartTimestamp();
+	TimestampTz ends;
+
+	task.stream_name = TextDatumGetCString(require_column(row, Anum_request_stream_name, "stream_name"));
+	task.domain_name = TextDatumGetCString(require_column(row, Anum_request_domain_name, "domain_name"));
+	task.app_name = TextDatumGetCString(require_column(row, Anum_request_app_name, "app_name"));
+	ends = DatumGetTimestampTz(require_column(row, Anum_request_end_time, "end_time"));
+	if (start != NULL)
+		begins = DatumGetTimestampTz(*start);
+	task.template_id = DatumGetInt64(require_column(row, Anum_request_template_id, "template_id"));
+	if (row->nulls[Anum_request_stream_type - 1])
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("stream_type must not be null"),
+				 errhint("0 is a live stream, 1 a mixed one.")));
+	task.stream_type = DatumGetInt32(*get_column(row, Anum_request_stream_type));
+	if (extension != NULL)
+		task.extension = TextDatumGetCString(*extension);
+	(void) require_column(row, Anum_request_server, "server");
+
+	require_finite("end_time", ends);
+	require_finite("start_time", begins);
+	live_check_parameters(&task);
+	live_check_times(start != NULL, begins, ends);
+	if (reference != NULL)
+		live_check_text("reference", TextDatumGetCString(*reference), 0,
+						LIVE_MAX_NAME);
+}
+
+static Datum
+require_column(const Row *row, int column, const char *name)
+{
+	const Datum *value = get_column(row, column);
+
+	if (value == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null", name)));
+	return *value;
+}
+
+static void
+require_finite(const char *name, TimestampTz time)
+{
+	if (TIMESTAMP_NOT_FINITE(time))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must be finite", name)));
+}
+
+/*
  * Check that the texts exist in UTF-8, which the API takes.
  */
 static void
@@ -558,22 +632,45 @@ check_texts(const Row *row)
 }
 
 /*
- * The value 'pending' of the type of statuses.
+ * A value of the type of statuses.
  */
 static Datum
-pending_status(Oid type)
+status_value(TupleDesc desc, RequestStatus status)
 {
-	static Oid	last_type = InvalidOid;
-	static Datum pending;
+	Oid			type = TupleDescAttr(desc, Anum_request_status - 1)->atttypid;
 
-	if (last_type != type)
-	{
-		pending = OidInputFunctionCall(F_ENUM_IN,
-									   pstrdup(status_name(STATUS_PENDING)),
-									   type, -1);
-		last_type = type;
-	}
-	return pending;
+	return ObjectIdGetDatum(GetSysCacheOid2(ENUMTYPOIDNAME, Anum_pg_enum_oid,
+											ObjectIdGetDatum(type),
+											CStringGetDatum(status_name(status))));
+}
+
+/*
+ * Has the end of a request passed as it is made?
+ */
+static bool
+has_ended(const Row *row)
+{
+	return DatumGetTimestampTz(*get_column(row, Anum_request_end_time)) <=
+		GetCurrentTimestamp();
+}
+
+/*
+ * Such a one is finished as it is made: what it asks for is over.
+ */
+static void
+expire(TupleDesc desc, Row *row)
+{
+	const Datum *reference = get_column(row, Anum_request_reference);
+
+	set_column(row, Anum_request_status, status_value(desc, STATUS_EXPIRED));
+	set_column(row, Anum_request_finished_at,
+			   TimestampTzGetDatum(GetCurrentTimestamp()));
+	set_column(row, Anum_request_error_message,
+			   CStringGetTextDatum("end_time had passed when the request was made"));
+	if (notices_are_wanted())
+		notify_result(DatumGetInt64(*get_column(row, Anum_request_id)),
+					  reference == NULL ? NULL :
+					  TextDatumGetCString(*reference), STATUS_EXPIRED, NULL);
 }
 
 /*
@@ -611,7 +708,7 @@ insert_request(SPIPlanPtr plan, Datum *args, const char *nulls)
 	inserting_request = true;
 	PG_TRY();
 	{
-		SPI_execute_plan(plan, args, nulls, false, 0);
+		spi_execute(plan, args, nulls);
 	}
 	PG_FINALLY();
 	{

@@ -44,7 +44,7 @@
 #include "table/notice.h"
 #include "table/request_queue.h"
 #include "table/request_table.h"
-#include "util/spi_row.h"
+#include "util/statement.h"
 
 /* A request that is locked, in a context that SPI_finish() ends */
 typedef struct LockedRequest

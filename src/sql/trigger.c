@@ -30,6 +30,7 @@
 #include "sql/row_triggers.h"
 #include "sql/steer.h"
 #include "table/request_table.h"
+#include "util/statement.h"
 
 /* The parameters of a request */
 typedef struct Parameter
@@ -425,7 +426,6 @@ prepare_insert(const InsertKey *key)
 	Oid			argtypes[N_PARAMETERS];
 	int			nargs = 0;
 	char	   *text;
-	SPIPlanPtr	plan;
 
 	initStringInfo(&names);
 	initStringInfo(&values);
@@ -445,9 +445,5 @@ prepare_insert(const InsertKey *key)
 					quote_qualified_identifier(NameStr(key->schema),
 											   NameStr(key->table)),
 					names.data, values.data);
-	plan = SPI_prepare(text, nargs, argtypes);
-	if (plan == NULL)
-		elog(ERROR, "could not prepare \"%s\": %s", text,
-			 SPI_result_code_string(SPI_result));
-	return plan;
+	return spi_prepare(text, nargs, argtypes);
 }

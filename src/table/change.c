@@ -25,7 +25,7 @@
 #include "table/refusal.h"
 #include "table/request_queue.h"
 #include "table/request_queue_private.h"
-#include "util/spi_row.h"
+#include "util/statement.h"
 
 /* The most rows in a row that cannot be changed, in one transaction */
 #define MOST_REFUSED		100

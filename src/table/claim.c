@@ -28,7 +28,7 @@
 #include "table/refusal.h"
 #include "table/request_queue.h"
 #include "table/request_queue_private.h"
-#include "util/spi_row.h"
+#include "util/statement.h"
 
 /*
  * The soonest request of each lane.  One step of an index for each, however

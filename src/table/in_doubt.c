@@ -21,7 +21,7 @@
 #include "table/refusal.h"
 #include "table/request_queue.h"
 #include "table/request_queue_private.h"
-#include "util/spi_row.h"
+#include "util/statement.h"
 
 #define DOUBTFUL_COLUMNS \
 	"id, attempts, server, role, stream_name, domain_name, app_name," \

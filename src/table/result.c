@@ -20,7 +20,7 @@
 #include "compat.h"
 #include "table/request_queue.h"
 #include "table/request_queue_private.h"
-#include "util/spi_row.h"
+#include "util/statement.h"
 
 /*
  * Rows of ids that are being sent, each in its attempt.  A sequence may begin

@@ -28,7 +28,7 @@
 #include "compat.h"
 #include "table/request_queue.h"
 #include "table/request_queue_private.h"
-#include "util/spi_row.h"
+#include "util/statement.h"
 
 /* Plans, for what the table and the type of a status are called */
 #define MAX_PLANS	32

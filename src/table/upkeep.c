@@ -20,7 +20,7 @@
 #include "table/refusal.h"
 #include "table/request_queue.h"
 #include "table/request_queue_private.h"
-#include "util/spi_row.h"
+#include "util/statement.h"
 
 static const Statement choose_waiting = {
 	"SELECT id FROM %1$s"

@@ -48,9 +48,9 @@ is(scalar(grep { $_ eq 'opens' } @sent), 1, 'one that had to wait was sent when 
 is($api->requests(outcome => 'TaskId'), $api->requests, 'the API took all that it was sent');
 
 is_deeply(
-	[ map { [ @$_{qw(stream_name status attempts sent_at error_message)} ] } $node->table("status = 'expired'") ],
-	[   map { [ $_, 'expired', 0, undef, 'end_time passed before the request could be sent' ] }
-		  'over 1', 'over 2', 'over 3', 'brief', 'short'
+	[ map { [ @$_{qw(stream_name status attempts sent_at error_message)} ] } $node->table("status = 'expired' AND stream_name <> 'brief'") ],
+	[   (map { [ $_, 'expired', 0, undef, 'end_time had passed when the request was made' ] } 'over 1', 'over 2', 'over 3'),
+		[ 'short', 'expired', 0, undef, 'end_time passed before the request could be sent' ]
 	],
 	'what ended before it could be sent is expired, and was not sent');
 is($node->safe_psql('postgres', q{SELECT count(finished_at) FROM screenshot_task_request WHERE status = 'expired'}),

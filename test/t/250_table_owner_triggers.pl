@@ -73,7 +73,8 @@ is_deeply([ map { $_->{status} } $node->table("stream_name ~ '^orphan'") ], [ ('
 ends_well('orphan', 2);
 
 # A row without a server
-$node->safe_psql('postgres', 'ALTER TABLE screenshot_task_request ALTER server DROP NOT NULL; ' . insert_sql(server => undef, stream_name => 'nowhere'));
+$node->safe_psql('postgres', 'ALTER TABLE screenshot_task_request ALTER server DROP NOT NULL; BEGIN;' . insert_sql(stream_name => 'nowhere')
+	  . "UPDATE screenshot_task_request SET server = NULL WHERE stream_name = 'nowhere'; COMMIT");
 goes_on('nowhere');
 is_deeply([ map { $_->{status} } $node->table("stream_name = 'nowhere'") ], ['pending'], 'nowhere: the row is as it was');
 is($node->worker_pid, $worker, 'it is the same worker');

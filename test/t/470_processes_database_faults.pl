@@ -262,8 +262,9 @@ $node->safe_psql('postgres', "DROP TRIGGER move ON screenshot_task_request; DELE
 is($node->worker_pid, $worker, 'it is the same worker');
 
 # A parameter is missing, since a constraint is.
-$node->safe_psql('postgres', 'ALTER TABLE screenshot_task_request ALTER stream_name DROP NOT NULL, ALTER template_id DROP NOT NULL;'
-	  . insert_sql(reference => 'no stream', stream_name => undef) . insert_sql(reference => 'no template', template_id => undef));
+$node->safe_psql('postgres', 'ALTER TABLE screenshot_task_request ALTER stream_name DROP NOT NULL, ALTER template_id DROP NOT NULL; BEGIN;'
+	  . insert_sql(reference => 'no stream') . insert_sql(reference => 'no template')
+	  . "UPDATE screenshot_task_request SET stream_name = NULL WHERE reference = 'no stream'; UPDATE screenshot_task_request SET template_id = NULL WHERE reference = 'no template'; COMMIT");
 ok($node->wait_for_table("status = 'failed'", where => "reference LIKE 'no %'"), 'a request that lacks a parameter fails');
 is($node->safe_psql('postgres', "SELECT DISTINCT error_message FROM screenshot_task_request WHERE reference LIKE 'no %'"),
 	'a parameter that must not be null is', 'and says why');

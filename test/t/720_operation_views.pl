@@ -63,7 +63,8 @@ $api->order(fault => 'error=RequestLimitExceeded', stream => 'throttled *', time
 $api->order(fault => 'error=LimitExceeded.MaximumRunningTask', stream => 'quota *', times => 2);
 $node->safe_psql('postgres', join '', (map { insert_sql(rows => 2, stream_name => \"'$_ ' || i") } qw(wrong throttled quota)),
 	map { insert_sql(stream_name => "$_ 1", server => 'lossy') } qw(lost never));
-$node->safe_psql('postgres', insert_sql(stream_name => 'over', end_time => \q{now() - interval '1 h'}));
+$node->safe_psql('postgres', insert_sql(stream_name => 'over at once', end_time => \q{now() - interval '1 h'}) . 'BEGIN;' . insert_sql(stream_name => 'over')
+	  . q{UPDATE screenshot_task_request SET end_time = now() - interval '1 h' WHERE stream_name = 'over'; COMMIT});
 ok($node->wait_for_table(q{status IN ('created', 'failed', 'expired')}), 'all end');
 ok(wait_until(sub { stat_of('tencent_live', 'postgres')->{created} == 62 + 4 && stat_of('lossy')->{created} + stat_of('lossy')->{found} == 2 }), 'each is counted once');
 $stat = stat_of('tencent_live', 'postgres');
