@@ -133,7 +133,9 @@ SELECT enqueue_screenshot_task('late', 'd', 'a', now() + interval '30 days 1 hou
 RESET ROLE;
 SELECT adopt_screenshot_task_requests();
 :held;
-DELETE FROM screenshot_task_request WHERE stream_name = 'late' OR id = (SELECT min(id) FROM screenshot_task_request WHERE stream_name = 'of twin');
+DELETE FROM screenshot_task_request WHERE id = (SELECT min(id) FROM screenshot_task_request WHERE stream_name = 'of twin');
+SELECT adopt_screenshot_task_requests();
+DELETE FROM screenshot_task_request WHERE stream_name = 'late';
 SELECT adopt_screenshot_task_requests();
 REVOKE ALL ON screenshot_task_request FROM regress_screenshot_late;
 REVOKE ALL ON FOREIGN SERVER tencent_live FROM regress_screenshot_late;

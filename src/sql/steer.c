@@ -327,8 +327,10 @@ warn_of_taken_references(const char *table, Datum origin, Datum roles)
 						  lengthof(args), argtypes, args, NULL, false, 0);
 	if (SPI_processed > 0)
 		ereport(WARNING,
-				(errmsg("%llu screenshot task requests stay held: other requests have their references",
-						(unsigned long long) SPI_processed),
+				(errmsg_plural("%llu screenshot task request stays held: another request has its reference",
+							   "%llu screenshot task requests stay held: other requests have their references",
+							   (unsigned long) SPI_processed,
+							   (unsigned long long) SPI_processed),
 				 errhint("Delete those that are not wanted, and adopt again.")));
 }
 

@@ -61,6 +61,9 @@
 /* The most requests under way, over all servers */
 #define MAX_TRANSFERS		250
 
+/* Held requests are counted no further, of a kind */
+#define MOST_HELD			1000
+
 /* The most rows that one statement makes ready */
 #define MAX_ROWS			1000
 
@@ -1248,12 +1251,21 @@ tell_of_changed(void)
 static void
 tell_of_held_requests(int n)
 {
-	if (note_held_requests(place, n) == 0 && n > 0)
-		ereport(WARNING,
-				(errmsg("%d screenshot task requests%s are held: they came in a dump or a copy of a database",
-						n, n >= 1000 ? " or more" : ""),
-				 errdetail("They are not sent: what they ask for may have been done where they were made, or here since."),
-				 errhint("adopt_screenshot_task_requests() has them sent from here.")));
+	if (note_held_requests(place, n) > 0 || n == 0)
+		return;
+	ereport(WARNING,
+			(n >= MOST_HELD ?
+			 errmsg("%d or more screenshot task requests are held: they came in a dump or a copy of a database",
+					n) :
+			 errmsg_plural("%d screenshot task request is held: it came in a dump or a copy of a database",
+						   "%d screenshot task requests are held: they came in a dump or a copy of a database",
+						   n, n),
+			 errdetail_plural("It is not sent: what it asks for may have been done where it was made, or here since.",
+							  "They are not sent: what they ask for may have been done where they were made, or here since.",
+							  n),
+			 errhint_plural("adopt_screenshot_task_requests() has it sent from here.",
+							"adopt_screenshot_task_requests() has them sent from here.",
+							n)));
 }
 
 /*
