@@ -479,8 +479,10 @@ read_claimed(const Datum *values, const bool *nulls)
 /*
  * Make the body of a request.
  *
- * A text that does not exist in UTF-8, or is too long, is that request's fault
- * alone, and the conversion leaves nothing behind but its error.
+ * A value that the API cannot be sent is that request's fault alone.  Rows were
+ * checked as they were inserted, but the table's owner may have changed them,
+ * without the constraints.  A check and a conversion leave nothing behind but
+ * their error.
  */
 static void
 read_body(ClaimedRequest *request, const Datum *values, const bool *nulls)
@@ -513,6 +515,7 @@ read_body(ClaimedRequest *request, const Datum *values, const bool *nulls)
 
 	PG_TRY();
 	{
+		live_check_parameters(&task);
 		request->body = live_create_body(&task);
 	}
 	PG_CATCH();
@@ -522,6 +525,7 @@ read_body(ClaimedRequest *request, const Datum *values, const bool *nulls)
 
 		if (code != ERRCODE_UNTRANSLATABLE_CHARACTER &&
 			code != ERRCODE_CHARACTER_NOT_IN_REPERTOIRE &&
+			code != ERRCODE_INVALID_PARAMETER_VALUE &&
 			code != ERRCODE_PROGRAM_LIMIT_EXCEEDED)
 			PG_RE_THROW();
 		MemoryContextSwitchTo(context);
