@@ -18,6 +18,7 @@
 #include "shmem/segment.h"
 #include "sql/step_aside.h"
 #include "sql/wake.h"
+#include "table/request_table.h"
 #include "worker/launcher.h"
 
 PG_MODULE_MAGIC;
@@ -28,6 +29,7 @@ void
 _PG_init(void)
 {
 	settings_init();
+	request_table_init();
 
 	if (!process_shared_preload_libraries_in_progress)
 		return;

@@ -154,7 +154,7 @@ refuse_held(const char *table, Oid owner, Datum reference)
 						   SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_RESTRICTED_OPERATION |
 						   SECURITY_NOFORCE_RLS);
-	SPI_execute_with_args(psprintf("SELECT requested_by FROM %s"
+	SPI_execute_with_args(psprintf(REQUEST_STATEMENT "SELECT requested_by FROM %s"
 								   " WHERE role OPERATOR(pg_catalog.=) $1"
 								   " AND reference OPERATOR(pg_catalog.=) $2"
 								   " AND origin OPERATOR(pg_catalog.=) 0::pg_catalog.int8",

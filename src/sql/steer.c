@@ -291,7 +291,7 @@ adopt_screenshot_task_requests(PG_FUNCTION_ARGS)
 	args[1] = PointerGetDatum(find_roles_with_held_requests(table, caller.user,
 															owner));
 	args[2] = Int64GetDatum(request_stamp(GetTopFullTransactionId()));
-	SPI_execute_with_args(psprintf("UPDATE %1$s AS held SET stamp = $3, role = " REQUEST_ROLE ","
+	SPI_execute_with_args(psprintf(REQUEST_STATEMENT "UPDATE %1$s AS held SET stamp = $3, role = " REQUEST_ROLE ","
 								   " status = CASE WHEN " STATUS SQL_SENDING
 								   "  THEN " SQL_IN_DOUBT " ELSE status END,"
 								   " next_attempt_at = CASE"
@@ -321,7 +321,7 @@ warn_of_taken_references(const char *table, Datum origin, Datum roles)
 	Oid			argtypes[2] = {INT8OID, OIDARRAYOID};
 	Datum		args[2] = {origin, roles};
 
-	SPI_execute_with_args(psprintf("SELECT FROM %1$s AS held"
+	SPI_execute_with_args(psprintf(REQUEST_STATEMENT "SELECT FROM %1$s AS held"
 								   " WHERE " HELD_OF_CALLER " AND " REFERENCE_IS_TAKEN,
 								   table),
 						  lengthof(args), argtypes, args, NULL, false, 0);
@@ -345,7 +345,7 @@ find_roles_with_held_requests(const char *table, Oid caller, Oid owner)
 	Datum	   *roles;
 	int			n = 0;
 
-	SPI_execute_with_args(psprintf("SELECT DISTINCT " REQUEST_ROLE " FROM %s"
+	SPI_execute_with_args(psprintf(REQUEST_STATEMENT "SELECT DISTINCT " REQUEST_ROLE " FROM %s"
 								   " WHERE " IS_HELD,
 								   table),
 						  lengthof(args), argtypes, args, NULL, false, 0);
@@ -415,7 +415,7 @@ find_request(LockedRequest *request, Oid caller, Oid owner, const char *lock)
 		Int64GetDatum(request_origin())
 	};
 
-	SPI_execute_with_args(psprintf("SELECT status, task_id, " REQUEST_ROLE ","
+	SPI_execute_with_args(psprintf(REQUEST_STATEMENT "SELECT status, task_id, " REQUEST_ROLE ","
 								   " end_time OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp(),"
 								   " origin OPERATOR(pg_catalog.<>) $2,"
 								   " " STATUS SQL_CANCELLED
@@ -581,7 +581,7 @@ update_request(const LockedRequest *request, const char *assignments,
 		task_id != NULL ? CStringGetTextDatum(task_id) : (Datum) 0
 	};
 
-	SPI_execute_with_args(psprintf("UPDATE %s SET %s"
+	SPI_execute_with_args(psprintf(REQUEST_STATEMENT "UPDATE %s SET %s"
 								   " WHERE id OPERATOR(pg_catalog.=) $1"
 								   " AND status::pg_catalog.text OPERATOR(pg_catalog.=) $2",
 								   request->table, assignments),

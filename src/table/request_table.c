@@ -14,6 +14,12 @@
  * A check holds until the table, or the type, is changed: triggers check with
  * each row.
  *
+ * Statements have to name the table, and no lock on it keeps its schema from
+ * being renamed, and another made in its place.  Whoever may do that, such as
+ * the owner of the database, would have the table's owner run what they put
+ * there.  So each statement that is executed as the owner is checked, whenever
+ * PostgreSQL has looked up its names, to have come to this table.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -21,6 +27,7 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/transam.h"
 #include "catalog/dependency.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_attribute.h"
@@ -30,6 +37,8 @@
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/analyze.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
@@ -86,6 +95,13 @@ StaticAssertDecl(lengthof(columns) == Natts_request,
 static Oid	checked_table = InvalidOid; /* and not changed since */
 static uint64 n_changes = 0;	/* of that table, or of any enum */
 
+/* What statements may refer to, besides what PostgreSQL is made with: the
+ * table that was checked last, and the type of its status */
+static Oid	named_table = InvalidOid;
+static Oid	named_type = InvalidOid;
+
+static post_parse_analyze_hook_type previous_post_parse_analyze = NULL;
+
 static void watch_changes(void);
 static void on_table_change(Datum arg, Oid relation);
 static void on_enum_change(Datum arg, int cache, uint32 hash);
@@ -94,6 +110,20 @@ static void check_column(Relation relation, const Column *column,
 pg_noreturn static void refuse_column(Relation relation, const char *column,
 									  char *detail, const char *hint);
 static void check_status_type(Relation relation, Oid extension);
+static void check_statement(ParseState *pstate, Query *query,
+							JumbleState *jumble);
+static bool refers_elsewhere(Node *node, void *context);
+static bool is_other_type(Oid type);
+
+/*
+ * Have statements that begin with REQUEST_STATEMENT be checked, from now on.
+ */
+void
+request_table_init(void)
+{
+	previous_post_parse_analyze = post_parse_analyze_hook;
+	post_parse_analyze_hook = check_statement;
+}
 
 /*
  * The extension's table, by its OID; InvalidOid if the extension is not in this
@@ -215,6 +245,8 @@ request_table_check(Relation relation)
 		check_column(relation, &columns[i], TupleDescAttr(desc, i));
 	check_status_type(relation, extension);
 
+	named_table = table;
+	named_type = TupleDescAttr(desc, Anum_request_status - 1)->atttypid;
 	if (n_changes == before)
 		checked_table = table;
 }
@@ -323,6 +355,78 @@ check_status_type(Relation relation, Oid extension)
 								   format_type_be(type), status_name(i)),
 						  "Rename the value back with ALTER TYPE ... RENAME VALUE.");
 	}
+}
+
+/*
+ * Check what the names in a statement of the extension's have turned out to be.
+ * Called whenever a statement has been analyzed, be it anew for a plan that was
+ * kept.
+ */
+static void
+check_statement(ParseState *pstate, Query *query, JumbleState *jumble)
+{
+	if (previous_post_parse_analyze)
+		previous_post_parse_analyze(pstate, query, jumble);
+	if (pstate->p_sourcetext != NULL &&
+		strncmp(pstate->p_sourcetext, REQUEST_STATEMENT,
+				strlen(REQUEST_STATEMENT)) == 0 &&
+		refers_elsewhere((Node *) query, NULL))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the request table of extension \"%s\" is not where it was",
+						EXTENSION_NAME),
+				 errdetail("Its schema was renamed just now."),
+				 errhint("Try again.")));
+}
+
+/*
+ * Does a query, or a part of one, refer to a table or a type that is neither
+ * the extension's nor PostgreSQL's own?
+ */
+static bool
+refers_elsewhere(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	switch (nodeTag(node))
+	{
+		case T_Query:
+			{
+				Query	   *query = (Query *) node;
+				ListCell   *cell;
+
+				foreach(cell, query->rtable)
+				{
+					RangeTblEntry *entry = lfirst_node(RangeTblEntry, cell);
+
+					if (entry->rtekind == RTE_RELATION &&
+						entry->relid >= FirstNormalObjectId &&
+						entry->relid != named_table)
+						return true;
+				}
+				return query_tree_walker(query, refers_elsewhere, context, 0);
+			}
+		case T_Const:
+		case T_Param:
+		case T_FuncExpr:
+		case T_RelabelType:
+		case T_CoerceViaIO:
+		case T_ArrayCoerceExpr:
+		case T_CoerceToDomain:
+			if (is_other_type(exprType(node)))
+				return true;
+			break;
+		default:
+			break;
+	}
+	return expression_tree_walker(node, refers_elsewhere, context);
+}
+
+static bool
+is_other_type(Oid type)
+{
+	return type >= FirstNormalObjectId && type != named_type &&
+		type != get_array_type(named_type);
 }
 
 /*

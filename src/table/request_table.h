@@ -44,6 +44,14 @@ enum
 	Natts_request = Anum_request_origin
 };
 
+/*
+ * What a statement begins with that names the table, or the type of a status,
+ * and is executed as the table's owner: it is checked to mean those that were
+ * checked last, and raises an error otherwise.
+ */
+#define REQUEST_STATEMENT	"/* screenshot_task */ "
+
+extern void request_table_init(void);
 extern Oid	request_table_find(void);
 extern Relation request_table_open(LOCKMODE mode);
 extern void request_table_check(Relation relation);

@@ -28,6 +28,7 @@
 #include "compat.h"
 #include "table/request_queue.h"
 #include "table/request_queue_private.h"
+#include "table/request_table.h"
 #include "util/statement.h"
 
 /* Plans, for what the table and the type of a status are called */
@@ -98,8 +99,8 @@ prepare_statement(const Statement *statement)
 	origin = psprintf("'" INT64_FORMAT "'::pg_catalog.int8", request_origin());
 	text = psprintf(statement->text, prepared.table, prepared.status_type,
 					origin);
-	plan = SPI_prepare(text, statement->nargs,
-					   (Oid *) statement->argtypes);
+	plan = SPI_prepare(psprintf(REQUEST_STATEMENT "%s", text),
+					   statement->nargs, (Oid *) statement->argtypes);
 	if (plan == NULL || SPI_keepplan(plan) != 0)
 		elog(ERROR, "could not prepare \"%s\": %s", text,
 			 SPI_result_code_string(SPI_result));

@@ -206,7 +206,7 @@ be_impatient(void)
 /*
  * Find the table, lock it, check that it is what the statements expect, and have
  * these prepared for what it is called.  Its schema may be renamed all the same:
- * what a statement returns is read by its types.
+ * see REQUEST_STATEMENT.
  */
 static QueueState
 find_table(Oid *owner)
