@@ -55,7 +55,7 @@ typedef struct LockedRequest
 	char	   *status_name;	/* of one that is not known here, too */
 	char	   *task_id;		/* NULL: none */
 	char	   *reference;		/* NULL: none */
-	char	   *server;
+	char	   *server;			/* NULL: none */
 	bool		has_ended;		/* has its end_time passed? */
 	bool		is_held;		/* was it made elsewhere, and not adopted? */
 	bool		was_in_doubt;	/* when it was cancelled? */
@@ -188,7 +188,8 @@ cancel_screenshot_task_request(PG_FUNCTION_ARGS)
 static char *
 write_stop(const LockedRequest *request, const char *task_id)
 {
-	if (strcmp(request->server, DEFAULT_SERVER) == 0)
+	if (request->server == NULL ||
+		strcmp(request->server, DEFAULT_SERVER) == 0)
 		return psprintf("stop_screenshot_task(%s)", task_id);
 	return psprintf("stop_screenshot_task(%s, %s)", task_id,
 					quote_literal_cstr(request->server));
@@ -429,6 +430,9 @@ find_request(LockedRequest *request, Oid caller, Oid owner, const char *lock)
 	if (!may_steer(caller, owner, spi_oid(0, 3)))
 		return false;
 	request->status_name = spi_text(0, 1);
+	/* The owner of the table may have dropped NOT NULL. */
+	if (request->status_name == NULL)
+		request->status_name = pstrdup("of no status");
 	request->status = status_of_name(request->status_name);
 	request->task_id = spi_text(0, 2);
 	request->has_ended = spi_bool(0, 4);

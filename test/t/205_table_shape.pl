@@ -73,6 +73,16 @@ for my $case (@cases)
 as_owner('ALTER TABLE screenshot_task_request ADD mine text, ADD gone int; ALTER TABLE screenshot_task_request DROP gone, ADD more numeric DEFAULT 1.5');
 goes_on('added columns');
 is($node->try("SELECT (wait_for_screenshot_task($id, '0 s')).more", user => 'owner')->{rows}[0][0], '1.5', 'added columns: are returned');
+
+# Without NOT NULL, what is null is none of any.
+as_owner('ALTER TABLE screenshot_task_request ALTER server DROP NOT NULL, ALTER status DROP NOT NULL');
+goes_on('null');
+as_owner("UPDATE screenshot_task_request SET server = NULL WHERE stream_name = 'null'");
+is($node->try("SELECT cancel_screenshot_task_request(id) FROM screenshot_task_request WHERE stream_name = 'null'", user => 'owner')->{rows}[0][0], 'f', 'null: a task without a server is not cancelled');
+as_owner("UPDATE screenshot_task_request SET status = NULL WHERE stream_name = 'null'");
+is($node->try("SELECT cancel_screenshot_task_request(id) FROM screenshot_task_request WHERE stream_name = 'null'", user => 'owner')->{rows}[0][0], 'f', 'null: nor is what has no status');
+is($node->try("SELECT resolve_screenshot_task_request(id, NULL) FROM screenshot_task_request WHERE stream_name = 'null'", user => 'owner')->{error}{sqlstate}, '55000', 'null: or resolved');
+as_owner("DELETE FROM screenshot_task_request WHERE stream_name = 'null'; ALTER TABLE screenshot_task_request ALTER server SET NOT NULL, ALTER status SET NOT NULL");
 as_owner('ALTER TABLE screenshot_task_request DROP CONSTRAINT screenshot_task_request_pkey');
 goes_on('no primary key');
 is($node->try("SELECT stream_name FROM wait_for_screenshot_task($id, '0 s')", user => 'owner')->{rows}[0][0], '1', 'no primary key: a request is found');
