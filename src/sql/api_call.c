@@ -276,8 +276,10 @@ wait_for_permit(const LiveServer *server, RateKey key, Call *call)
 			ereport(NOTICE,
 					(errmsg("still waiting for the rate limit of server \"%s\"",
 							server->name),
-					 errdetail("It allows %d requests a second, of all sessions and workers together.",
-							   server->requests_per_second)));
+					 errdetail_plural("It allows %d request a second, of all sessions and workers together.",
+									  "It allows %d requests a second, of all sessions and workers together.",
+									  server->requests_per_second,
+									  server->requests_per_second)));
 		}
 		rate_wait(rate_table(), key, retry_at, wait_event);
 	}

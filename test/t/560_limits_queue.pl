@@ -52,7 +52,7 @@ cmp_ok($seconds // 0, '>=', 1, 'permit_timeout: and says how long it would have 
 # A call that waits for long says so.
 my $notices = '';
 is($node->psql('postgres', call_sql(server => 'slow', stream_name => 'noticed'), stderr => \$notices), 0, 'a call that waits for long succeeds');
-is($notices =~ s/^psql:<stdin>:\d+: //gmr, qq(NOTICE:  still waiting for the rate limit of server "slow"\nDETAIL:  It allows 1 requests a second, of all sessions and workers together.), 'and says that it waits');
+is($notices =~ s/^psql:<stdin>:\d+: //gmr, qq(NOTICE:  still waiting for the rate limit of server "slow"\nDETAIL:  It allows 1 request a second, of all sessions and workers together.), 'and says that it waits');
 
 my @results = map { $_->end } @sessions;
 is($results[18]{error}{sqlstate}, '57014', 'a call that waits can be cancelled');
