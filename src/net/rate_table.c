@@ -146,8 +146,9 @@ rate_key(uint64 account, const char *action)
  * Take up to "wanted" permits that may leave within "horizon" microseconds.
  *
  * Returns how many there were.  If there were fewer, this process is in the
- * queue from then on, and keeps its place if it asks again at *retry_at.  While
- * others wait behind it, it gets one permit at its turn.
+ * queue from then on, and keeps its place if it asks again at *retry_at: not
+ * before half of the horizon is over, so that there is more than one to take.
+ * While others wait behind it, it gets one permit at its turn.
  *
  * Each permit is ended by rate_answered() or rate_release(), or by itself.
  */
@@ -192,7 +193,8 @@ rate_acquire(RateTable *table, RateKey key, int per_second, int wanted,
 			place = rate_window_join(window, now);
 			next = due(table, window, capacity, place);
 			if (next != NO_TIME)
-				*retry_at = Max(next * US_PER_MS - horizon, now + US_PER_MS);
+				*retry_at = Max(next * US_PER_MS - horizon,
+								now + Max(horizon / 2, US_PER_MS));
 			*retry_at = Min(*retry_at, now + WAITER_RETRY);
 			if (place < MAX_WAITERS)
 				window->waiters[place].back_by = *retry_at + WAITER_GRACE;

@@ -75,7 +75,7 @@
  * How much ahead of its time a permit is taken, as for the requests that are
  * claimed beside: lookups have their share of the workers' permits.
  */
-#define ASK_AHEAD			(40 * US_PER_MS)
+#define ASK_AHEAD			(20 * US_PER_MS)
 
 /* How long to wait for an equal request that is under way */
 #define EQUAL_WAIT			(1 * USECS_PER_SEC)

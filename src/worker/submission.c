@@ -34,10 +34,11 @@
 #define LONG_CLAIM			(5 * US_PER_MS)
 
 /*
- * Permits are taken so much ahead of their time, so that the claim's commit is
- * over when it comes.
+ * Permits are taken ahead of their time, so that the claim's commit is over when
+ * it comes; but no more than needed, as those who call wait for what is left.
  */
-#define CLAIM_AHEAD			(40 * US_PER_MS)
+#define MIN_CLAIM_AHEAD		(6 * US_PER_MS)
+#define MAX_CLAIM_AHEAD		(40 * US_PER_MS)
 
 /*
  * So many requests of a lane in a row that a trigger does not let be claimed
@@ -54,6 +55,9 @@ dlist_head	outcomes = DLIST_STATIC_INIT(outcomes);
 static RatePermit claim_permits[MAX_CLAIM];
 static int	n_claim_permits = 0;
 
+static MonotonicUs claim_began; /* the last one */
+static MonotonicUs claim_time = 0;	/* how long claims take, at the most, lately */
+
 static MonotonicUs look_by = MONOTONIC_NEVER;	/* see submission_look_by() */
 
 static void share_room(MonotonicUs now);
@@ -62,6 +66,7 @@ static List *claim_for_account(Lane *first, MonotonicUs *look_again_at);
 static void note_claimed(List *claimed, const LaneDemand *demands,
 						 int n_demands, MonotonicUs began,
 						 MonotonicUs *look_again_at);
+static MonotonicUs claim_ahead(void);
 static bool take_permit(Job *job);
 static MonotonicUs worth_sending_until(const ClaimedRequest *claimed);
 static Request *make_request(const ClaimedRequest *claimed, Lane *lane);
@@ -121,6 +126,7 @@ submission_claim(MonotonicUs *look_again_at)
 		if (lane_may_claim(lane, now, dispatch_transfer_room()))
 			(void) lane_resolve(lane);
 	}
+	claim_began = now;
 	lanes_sort();
 	share_room(now);
 	dlist_foreach(iter, &lanes)
@@ -233,7 +239,7 @@ claim_for_account(Lane *first, MonotonicUs *look_again_at)
 	if (wanted <= 0)
 		return NIL;
 	n = rate_acquire(shared_rate_table(), first->key, per_second, wanted,
-					 CLAIM_AHEAD, &claim_permits[n_claim_permits], &retry_at);
+					 claim_ahead(), &claim_permits[n_claim_permits], &retry_at);
 	n_claim_permits += n;
 	began = monotonic_now();
 	if (n > 0)
@@ -349,6 +355,9 @@ submission_claimed(List *claimed)
 {
 	ListCell   *cell;
 
+	if (claimed != NIL)
+		claim_time = Max(monotonic_now() - claim_began,
+						 claim_time - claim_time / 16);
 	foreach(cell, claimed)
 	{
 		ClaimedRequest *row = lfirst(cell);
@@ -391,6 +400,16 @@ submission_claimed(List *claimed)
 			finish(request);
 		}
 	}
+}
+
+/*
+ * How far ahead of their time to take permits: another claim has the first half
+ * of it, and its commit the second.
+ */
+static MonotonicUs
+claim_ahead(void)
+{
+	return Min(Max(2 * claim_time, MIN_CLAIM_AHEAD), MAX_CLAIM_AHEAD);
 }
 
 /*
