@@ -70,12 +70,10 @@ OBJS = \
 	src/util/statement.o \
 	src/worker/background_worker.o \
 	src/worker/database.o \
-	src/worker/breaker.o \
 	src/worker/dispatch.o \
 	src/worker/expiry.o \
 	src/worker/fault_log.o \
 	src/worker/lane.o \
-	src/worker/lane_fault.o \
 	src/worker/launcher.o \
 	src/worker/reconcile.o \
 	src/worker/removal.o \

@@ -608,7 +608,7 @@ COMMENT ON COLUMN @extschema@.screenshot_task_worker.in_doubt IS 'requests that 
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.held IS 'requests that came in a dump or a copy of a database, and are not sent; more than 1,000 of a kind are not counted';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.oldest_age IS 'age of the oldest request that may be sent';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.drain_time IS 'how long it takes to send what may be sent, at the rate of the last ten seconds; null: not known';
-COMMENT ON COLUMN @extschema@.screenshot_task_worker.pauses IS 'how many servers, roles on servers, and domains of these are paused';
+COMMENT ON COLUMN @extschema@.screenshot_task_worker.pauses IS 'how many servers, and roles on servers, are paused';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.paused IS 'which, until when, and why, a line each';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.last_error IS 'what last went wrong';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.last_error_at IS 'when it did';

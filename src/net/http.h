@@ -31,7 +31,6 @@ typedef struct HttpRequest
 	int			request_timeout;	/* ms, for everything */
 	const char *ca_file;		/* NULL: libcurl's own */
 	const char *proxy;			/* its URL; NULL: none */
-	bool		fresh;			/* on no connection that there is already? */
 	MonotonicUs leave_by;		/* a request not written by then is not sent */
 	void	   *owner;			/* the caller's, for http_owner() */
 } HttpRequest;
@@ -48,7 +47,6 @@ typedef struct HttpReply
 {
 	bool		sent;			/* may a byte of it have reached the peer? */
 	bool		lapsed;			/* not sent: leave_by had passed */
-	bool		delayed;		/* was the process busy with others meanwhile? */
 	bool		timed_out;		/* ended by connect_timeout or, if it was sent,
 								 * by request_timeout */
 	bool		complete;		/* is there an answer, in full? */

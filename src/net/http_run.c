@@ -94,7 +94,6 @@ http_start(HttpClient *client, const HttpRequest *request,
 				 errmsg("could not create a libcurl multi handle")));
 	if (client->n_transfers == 0)
 		client->served_at = monotonic_now();
-	(*transfer)->lost_before = client->lost;
 	result = enter_pool(*transfer, pool, 0);
 	if (result != CURLM_OK)
 		ereport(ERROR,
@@ -156,8 +155,6 @@ leave_pool(HttpTransfer *transfer)
 void
 http_begin(HttpClient *client)
 {
-	/* libcurl has time-outs of its own. */
-	note_gap(client, monotonic_now());
 	give_up_closed_sockets(client);
 	act_on_timers(client);
 	uncork_sockets(client);
@@ -254,10 +251,8 @@ deadline(const HttpTransfer *transfer)
 static void
 note_gap(HttpClient *client, MonotonicUs now)
 {
-	if (now - client->served_at <= MIN_LOSS)
-		return;
-	client->lost += now - client->served_at;
-	client->served_at = now;
+	if (now - client->served_at > MIN_LOSS)
+		client->lost += now - client->served_at;
 }
 
 /*
@@ -547,7 +542,6 @@ http_reply(HttpTransfer *transfer, HttpReply *reply)
 	reply->sent = transfer->sent;
 	reply->lapsed = transfer->lapsed;
 	reply->timed_out = transfer->timed_out;
-	reply->delayed = transfer->client->lost > transfer->lost_before;
 	reply->complete = transfer->result == CURLE_OK;
 	curl_easy_getinfo(transfer->easy, CURLINFO_NUM_CONNECTS,
 					  &reply->connections);

@@ -113,15 +113,12 @@ static const Statement choose_ready = {
 	"   > (lane.after_start, lane.after_id)"
 	"  AND COALESCE(t.start_time, t.requested_at) <= lane.ceiling"
 	"  AND t.end_time > $9"
-	"  AND (t.server, t.role, t.domain_name) NOT IN (SELECT *"
-	"   FROM ROWS FROM (pg_catalog.unnest($11), pg_catalog.unnest($12),"
-	"    pg_catalog.unnest($13)) AS refused(server, role, domain_name))"
 	"  ORDER BY COALESCE(t.start_time, t.requested_at), t.id"
 	"  LIMIT lane.most FOR NO KEY UPDATE SKIP LOCKED) AS ready"
 	" ORDER BY ready.starts, ready.id LIMIT $6",
-	13, {INT8OID, INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID, INT4ARRAYOID,
+	10, {INT8OID, INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID, INT4ARRAYOID,
 		INT4OID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, TIMESTAMPTZOID,
-		TIMESTAMPTZARRAYOID, NAMEARRAYOID, OIDARRAYOID, TEXTARRAYOID}, true
+	TIMESTAMPTZARRAYOID}, true
 };
 
 /* $3 is the time, and $4 what it must be before an end for a request to be sent */
@@ -165,8 +162,6 @@ static const Oid claimed_types[N_CLAIMED_COLUMNS] = {
 
 static int	compare_lanes(const void *a, const void *b);
 static List *read_heads(int n);
-static void make_refused_arrays(const LaneDemand *demands, int n_demands,
-								Datum *arrays);
 static LaneName *read_lanes(int n);
 static void take_claimed(int n, void *arg);
 static ClaimedRequest *read_claimed(const Datum *values, const bool *nulls);
@@ -326,7 +321,7 @@ queue_claim(const LaneDemand *demands, int n_demands, int most, int *n_chosen,
 	Datum	   *starts = palloc(n_demands * sizeof(Datum));
 	int64	   *after_ids = palloc(n_demands * sizeof(int64));
 	Datum	   *ceilings = palloc(n_demands * sizeof(Datum));
-	Datum		args[13];
+	Datum		args[10];
 	List	   *claimed = NIL;
 	TimestampTz now;
 	int64	   *ids;
@@ -350,7 +345,6 @@ queue_claim(const LaneDemand *demands, int n_demands, int most, int *n_chosen,
 	args[7] = make_id_array(after_ids, n_demands);
 	args[8] = TimestampTzGetDatum(ended_by());
 	args[9] = make_array(TIMESTAMPTZOID, ceilings, n_demands);
-	make_refused_arrays(demands, n_demands, &args[10]);
 	ids = choose_rows(&choose_ready, args, &n);
 	lanes = read_lanes(n);
 
@@ -375,40 +369,6 @@ queue_claim(const LaneDemand *demands, int n_demands, int most, int *n_chosen,
 		MemoryContextSwitchTo(old);
 	}
 	return claimed;
-}
-
-/*
- * The domains that are not to be claimed for, as arrays of servers, roles and
- * names.
- */
-static void
-make_refused_arrays(const LaneDemand *demands, int n_demands, Datum *arrays)
-{
-	Datum	   *servers;
-	Datum	   *roles;
-	Datum	   *names;
-	int			n = 0;
-
-	for (int i = 0; i < n_demands; i++)
-		n += list_length(demands[i].refused_domains);
-	servers = palloc((n + 1) * sizeof(Datum));
-	roles = palloc((n + 1) * sizeof(Datum));
-	names = palloc((n + 1) * sizeof(Datum));
-	n = 0;
-	for (int i = 0; i < n_demands; i++)
-	{
-		ListCell   *cell;
-
-		foreach(cell, demands[i].refused_domains)
-		{
-			servers[n] = NameGetDatum(&demands[i].name.server);
-			roles[n] = ObjectIdGetDatum(demands[i].name.role);
-			names[n++] = CStringGetTextDatum(lfirst(cell));
-		}
-	}
-	arrays[0] = make_array(NAMEOID, servers, n);
-	arrays[1] = make_array(OIDOID, roles, n);
-	arrays[2] = make_array(TEXTOID, names, n);
 }
 
 /*
@@ -505,7 +465,6 @@ read_body(ClaimedRequest *request, const Datum *values, const bool *nulls)
 	task.stream_name = TextDatumGetCString(values[CLAIMED_STREAM_NAME]);
 	task.domain_name = TextDatumGetCString(values[CLAIMED_DOMAIN_NAME]);
 	task.app_name = TextDatumGetCString(values[CLAIMED_APP_NAME]);
-	request->domain_name = pstrdup(task.domain_name);
 	task.template_id = DatumGetInt64(values[CLAIMED_TEMPLATE_ID]);
 	task.has_start = !nulls[CLAIMED_START_TIME];
 	live_set_times(&task, request->start, request->end_time);

@@ -38,7 +38,6 @@ typedef struct LaneDemand
 	TimestampTz after_start;	/* that come after this one */
 	int64		after_id;
 	TimestampTz ceiling;		/* and start no later than that */
-	List	   *refused_domains;	/* of char *: and are of none of these */
 } LaneDemand;
 
 /* A place among the ready requests, lane by lane */
@@ -99,7 +98,6 @@ typedef struct ClaimedRequest
 	TimestampTz start;			/* its place among the ready ones, with id */
 	TimestampTz end_time;
 	char	   *trace_id;		/* of this attempt */
-	char	   *domain_name;	/* NULL: see problem */
 	char	   *body;			/* of CreateScreenshotTask; NULL: see problem */
 	const char *problem;		/* why there is no body */
 } ClaimedRequest;

@@ -20,7 +20,7 @@
 #include "util/crash_point.h"
 #include "worker/dispatch.h"
 
-/* What part of the jobs is kept for roles that have few */
+/* What part of the jobs is kept for servers that have few */
 #define RESERVED_PART	5
 
 /*
@@ -61,17 +61,12 @@ dispatch_room(void)
 }
 
 /*
- * The same, with how many of them are reserved.
+ * How many of them one server may have: the rest is for servers that have few.
  */
-TransferRoom
-dispatch_transfer_room(void)
+int
+dispatch_spare(void)
 {
-	TransferRoom room = {
-		.free = dispatch_room(),
-		.reserved = http_max_transfers(client) / RESERVED_PART
-	};
-
-	return room;
+	return dispatch_room() - http_max_transfers(client) / RESERVED_PART;
 }
 
 /*
@@ -92,13 +87,12 @@ dispatch_add(Job *job)
 	Assert(dispatch_room() > 0);
 	job->transfer = NULL;
 	job->left_at = 0;
+	job->signed_at = monotonic_now();
 	job->http.leave_by = job->permit.leave_by;
 	job->http.owner = job;
 	if (job->lane != NULL)
 	{
-		lane_begin(job->lane, &job->attempt);
-		/* What a connection did that was there may be what the matter is. */
-		job->http.fresh = !breaker_is_closed(&job->lane->server->breaker);
+		job->lane->server->in_flight++;
 		n_lane_jobs++;
 	}
 	n_jobs++;
@@ -254,7 +248,7 @@ end(Job *job, const HttpReply *reply)
 	job->transfer = NULL;
 	if (job->lane != NULL)
 	{
-		lane_end(job->lane, &job->attempt);
+		job->lane->server->in_flight--;
 		if (job->left_at != 0)
 			job->lane->server->n_left--;
 		n_lane_jobs--;

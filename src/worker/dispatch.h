@@ -22,7 +22,7 @@ typedef struct Job Job;
 struct Job
 {
 	Lane	   *lane;			/* NULL: none, and no limit either */
-	Attempt		attempt;
+	RateKey		key;
 	RatePermit	permit;
 	HttpRequest http;
 
@@ -33,6 +33,7 @@ struct Job
 	void		(*ended) (Job *job, const HttpReply *reply);
 
 	/* ---------------- */
+	MonotonicUs signed_at;		/* when it was added, just signed */
 	MonotonicUs started_at;
 	TimestampTz left_at;		/* when it left, or 0 */
 	dlist_node	node;
@@ -41,7 +42,7 @@ struct Job
 
 extern void dispatch_init(int max_jobs);
 extern int	dispatch_room(void);
-extern TransferRoom dispatch_transfer_room(void);
+extern int	dispatch_spare(void);
 extern int	dispatch_jobs(void);
 extern void dispatch_add(Job *job);
 extern void dispatch_start(void);

@@ -1,14 +1,19 @@
 /*-------------------------------------------------------------------------
  *
  * lane.c
- *	  Who sends to where: the worker's lanes and servers, and their room
+ *	  Who sends to where: the worker's lanes and servers, and their pauses
+ *
+ * A fault that is not the request's own is no reason to try the next request
+ * at once.  Faults of the credentials or the account pause the lane, faults
+ * of the network or the endpoint the server with all its lanes; other servers
+ * go on.  Each pause in a row is twice as long as the one before.  All end
+ * when a server, a user mapping or a role is changed, or the settings are
+ * reloaded.
  *
  * Of a server that was not heard of for a while one request is sent first,
  * and the others once a connection stands: else as many connections would be
- * opened at once as there are requests, and their permits held meanwhile.
- *
- * A role may have no more transfers than it leaves free, however many servers
- * it uses, and the last ones are for roles that have few.
+ * opened at once as there are requests, and their permits held meanwhile.  A
+ * server that left a request unanswered must answer one first.
  *
  * A lane that sends with the machine's role may want credentials that must be
  * fetched.  It is noted here; renewal.c fetches them, while the lane waits.
@@ -29,6 +34,9 @@
 #include "compat.h"
 #include "api/task.h"
 #include "config/server.h"
+#include "shmem/activity.h"
+#include "shmem/shared_state.h"
+#include "shmem/statistics.h"
 #include "util/legible.h"
 #include "worker/lane.h"
 
@@ -44,19 +52,23 @@
  */
 #define START_OVER_AFTER	US_PER_SECOND
 
-/* As many requests a role may have under way while others, which may not be
+#define MIN_PAUSE			(5 * US_PER_SECOND)
+#define MAX_PAUSE			(300 * US_PER_SECOND)
+
+/* As many requests a server may have under way while others, which may not be
  * answered, have all that is not reserved.  It has its 20 a second with them if
- * the server answers within 200 ms. */
+ * it answers within 200 ms. */
 #define FEW_IN_FLIGHT		4
 
 /* longer than credentials take to be fetched, or not */
 #define WAIT_FOR_SET		((ROLE_FETCH_TIMEOUT + 3000) * US_PER_MS)
 
 dlist_head	lanes = DLIST_STATIC_INIT(lanes);
-dlist_head	servers = DLIST_STATIC_INIT(servers);
+
+static dlist_head servers = DLIST_STATIC_INIT(servers);
 static dlist_head requesters = DLIST_STATIC_INIT(requesters);
 
-/* Lanes, to be found by their names */
+/* The same, to be found by their names */
 typedef struct LaneEntry
 {
 	LaneName	name;
@@ -72,7 +84,16 @@ static int	compare_heads(const void *a, const void *b);
 static Server *find_server(const Name name);
 static Requester *find_requester(Oid role);
 static void want_set(Lane *lane, const RoleWish *wish, bool waits);
+static bool is_first_refusal(Lane *lane, MonotonicUs signed_at,
+							 const LiveAnswer *answer);
+static void pause_server(Server *server, const char *reason);
+static void note_unanswered(Server *server, MonotonicUs started_at,
+							const char *reason);
 static MonotonicUs not_before(const Lane *lane);
+static MonotonicUs start_pause(Pause *pause, const char *reason);
+static void describe_pause(const Pause *pause, StringInfo text);
+static const char *describe_clocks(const LiveAnswer *answer,
+								   const char *reason);
 
 /*
  * The lane of a name, made if there is none.
@@ -101,8 +122,6 @@ lane_find(const LaneName *name)
 	snprintf(NameStr(lane->role_name), NAMEDATALEN, "%u", name->role);
 	lane->server = find_server(&lane->name.server);
 	lane->requester = find_requester(name->role);
-	dlist_init(&lane->domains);
-	lane->domain_due_at = MONOTONIC_NEVER;
 	lane->news_key = lane_key(NameStr(key.server), key.role);
 	lane_set_bounds(lane, DT_NOBEGIN, 0, DT_NOEND);
 	entry = hash_search(lane_table, &key, HASH_ENTER, NULL);
@@ -361,6 +380,95 @@ lane_sign(Lane *lane, LiveActionId action, const char *body,
 }
 
 /*
+ * Draw from the answer to a request what it says of the account, the lane and
+ * the server.  signed_at and started_at are the request's.
+ */
+void
+lane_note_answer(Lane *lane, RateKey key, MonotonicUs signed_at,
+				 MonotonicUs started_at, const HttpReply *reply, const LiveAnswer *answer)
+{
+	const char *reason = answer->message ? answer->message : "no message";
+
+	if (answer->error_code != NULL)
+		reason = psprintf("%s: %s", answer->error_code, reason);
+	if (answer->error_code != NULL || answer->outcome == LIVE_DONE)
+		lane->server->suspect = false;
+	switch (answer->outcome)
+	{
+		case LIVE_DONE:
+			lane->pause.n = 0;
+			lane->server->pause.n = 0;
+			if (signed_at > lane->refused_at)
+				lane->refused_at = 0;
+			break;
+		case LIVE_NOT_SENT:
+			/* One that no connection was made for in time is its network's. */
+			if (!reply->lapsed || reply->connections > 0)
+				pause_server(lane->server, reason);
+			break;
+		case LIVE_UNKNOWN:
+			/* What answers without a code is not the API. */
+			if (answer->error_code == NULL)
+				note_unanswered(lane->server, started_at, reason);
+			break;
+		case LIVE_THROTTLED:
+			stat_count(NameStr(lane->server->name), COUNT_THROTTLED, 1);
+			rate_refused(shared_rate_table(), key);
+			break;
+		case LIVE_CREDENTIALS:
+			if (!live_clocks_disagree(answer) &&
+				!is_first_refusal(lane, signed_at, answer))
+				lane_pause(lane, reason,
+						   live_credentials_hint(answer->error_code));
+			break;
+		case LIVE_PERMISSION:
+		case LIVE_SERVICE_STATE:
+			lane_pause(lane, reason, NULL);
+			break;
+		case LIVE_ENVIRONMENT:
+			pause_server(lane->server, reason);
+			break;
+		case LIVE_QUOTA:
+		case LIVE_REFUSED:
+			break;
+	}
+	if (live_clocks_disagree(answer))
+		pause_server(lane->server, describe_clocks(answer, reason));
+}
+
+/*
+ * Why requests are not worth signing: the clocks, and how far apart they are.
+ */
+static const char *
+describe_clocks(const LiveAnswer *answer, const char *reason)
+{
+	if (answer->error_code == NULL)
+		reason = "signatures hold for five minutes either way";
+	if (answer->ahead == 0)
+		return psprintf("the clocks of the API and of this machine disagree (%s)",
+						reason);
+	return psprintf("the API's clock is %lld s %s this machine's (%s)",
+					llabs((long long) answer->ahead),
+					answer->ahead > 0 ? "ahead of" : "behind", reason);
+}
+
+/*
+ * Is this the refusal of a token after which the credentials are read anew,
+ * and the requests sent once more; or of one that was signed before that?
+ */
+static bool
+is_first_refusal(Lane *lane, MonotonicUs signed_at, const LiveAnswer *answer)
+{
+	if (answer->error_code == NULL ||
+		strcmp(answer->error_code, LIVE_TOKEN_FAILURE) != 0)
+		return false;
+	lane->newer_than = Max(lane->newer_than, signed_at);
+	if (lane->refused_at == 0)
+		lane->refused_at = monotonic_now();
+	return signed_at <= lane->refused_at;
+}
+
+/*
  * A lane has requests that may be claimed, and that may go before others.
  */
 void
@@ -457,10 +565,10 @@ lane_claimed(Lane *lane, TimestampTz start, int64 id)
  * May requests of a lane be claimed now?
  */
 bool
-lane_may_claim(const Lane *lane, MonotonicUs now, TransferRoom transfers)
+lane_may_claim(const Lane *lane, MonotonicUs now, int spare)
 {
-	return (lane->has_work || lane->domain_due_at <= now) &&
-		not_before(lane) <= now && lane_room(lane, now, transfers) > 0;
+	return lane->has_work && not_before(lane) <= now &&
+		lane_room(lane, now, spare) > 0;
 }
 
 /*
@@ -494,63 +602,129 @@ not_before(const Lane *lane)
 MonotonicUs
 lane_paused_until(const Lane *lane)
 {
-	return Max(Max(lane->breaker.open_until, lane->waits_until),
-			   lane->server->breaker.open_until);
+	return Max(Max(lane->pause.until, lane->waits_until),
+			   lane->server->pause.until);
 }
 
 /*
- * How many more requests of a lane may be under way, beside those that are
- * planned.
+ * How many more requests of a lane may be under way.
  *
- * A role may have as many transfers as it leaves to others, without those that
- * are reserved; or a few, of these too.  A server that is tried need not wait
- * for what it has not answered before.
+ * "spare" is how many more of all servers may be, but for those of servers that
+ * have few.  It is negative if some of these have made use of that.
  */
 int
-lane_room(const Lane *lane, MonotonicUs now, TransferRoom transfers)
+lane_room(const Lane *lane, MonotonicUs now, int spare)
 {
 	const Server *server = lane->server;
-	const Requester *requester = lane->requester;
-	int			own = requester->in_flight + requester->planned;
-	int			most = Min((transfers.free + own) / 2,
-						   transfers.free - transfers.reserved + own);
-	int			room = Min(Max(most, FEW_IN_FLIGHT) - own, transfers.free);
+	int			most = server->max_in_flight;
 
-	if (!breaker_is_closed(&server->breaker))
-		room = Min(room, Min(breaker_room(&server->breaker),
-							 server->max_in_flight - server->breaker.in_flight));
+	if (server->suspect)
+		most = 1;
 	else if (server->known_until < now)
-		room = Min(room, server->n_left + 1 - server->in_flight);
-	else
-		room = Min(room, server->max_in_flight - server->in_flight);
-	room = Min(room - server->planned - server->n_stuck,
-			   breaker_room(&lane->breaker));
-	return Max(room, 0);
+		most = server->n_left + 1;
+	most = Min(most, Max(server->in_flight + spare, FEW_IN_FLIGHT));
+	return Max(most - server->in_flight - server->n_stuck, 0);
 }
 
 /*
- * How many lookups may be begun for a lane.  Where one request goes first, it is
- * a lookup if there is one: it can be repeated.  But once the API answers these,
- * and has not made tasks before, it is one that makes a task.
+ * Pause a lane, unless it is paused, and say so in the log.  The hint, which
+ * says what mends it in whole sentences, may be NULL.
+ */
+void
+lane_pause(Lane *lane, const char *reason, const char *hint)
+{
+	MonotonicUs now = monotonic_now();
+	MonotonicUs pause;
+
+	lane->wants_set = false;
+	lane->waits_until = 0;
+	if (lane->pause.until > now)
+		return;
+	pause = start_pause(&lane->pause, reason);
+	ereport(LOG,
+			(errmsg("screenshot tasks of role %s for server \"%s\" are paused for %d s",
+					quote_identifier(NameStr(lane->role_name)),
+					NameStr(lane->name.server), (int) (pause / US_PER_SECOND)),
+			 errdetail_internal("%s", reason),
+			 errhint("%s%sThe pause ends at any change of the server, of the user mapping or of the role, and at a reload.",
+					 hint ? hint : "", hint ? " " : "")));
+}
+
+static void
+pause_server(Server *server, const char *reason)
+{
+	MonotonicUs now = monotonic_now();
+	MonotonicUs pause;
+
+	server->known_until = 0;
+	if (server->pause.until > now)
+		return;
+	pause = start_pause(&server->pause, reason);
+	ereport(LOG,
+			(errmsg("screenshot tasks for server \"%s\" are paused for %d s",
+					NameStr(server->name), (int) (pause / US_PER_SECOND)),
+			 errdetail_internal("%s", reason),
+			 errhint("The pause ends at any change of the server, of a user mapping or of a role, and at a reload.")));
+}
+
+/*
+ * Start a pause, and return how long it is.
+ */
+static MonotonicUs
+start_pause(Pause *pause, const char *reason)
+{
+	MonotonicUs length = Min(MIN_PAUSE << Min(pause->n, 6), MAX_PAUSE);
+
+	pause->n++;
+	pause->until = monotonic_now() + length;
+	pause->ends_at = GetCurrentTimestamp() + length;
+	clip_text(pause->reason, reason, sizeof(pause->reason));
+	activity_note_error(pause->reason);
+	return length;
+}
+
+/*
+ * Say which servers, and which roles on servers, are paused, until when and
+ * why, a line each.  Returns how many there are.
  */
 int
-lane_lookup_room(const Lane *lane, MonotonicUs now)
+lanes_describe_pauses(MonotonicUs now, StringInfo lines)
 {
+	int			n = 0;
 	dlist_iter	iter;
 
-	if (lane->server->create_next && !breaker_is_closed(&lane->server->breaker))
+	dlist_foreach(iter, &servers)
 	{
-		dlist_foreach(iter, &lanes)
-		{
-			const Lane *other = dlist_container(Lane, node, iter.cur);
+		Server	   *server = dlist_container(Server, node, iter.cur);
 
-			if (other->server == lane->server && other->has_work &&
-				not_before(other) <= now)
-				return 0;
-		}
+		if (server->pause.until <= now)
+			continue;
+		appendStringInfo(lines, "%sserver \"%s\"", n > 0 ? "\n" : "",
+						 NameStr(server->name));
+		describe_pause(&server->pause, lines);
+		n++;
 	}
-	return Min(breaker_room(&lane->server->breaker),
-			   breaker_room(&lane->breaker));
+	dlist_foreach(iter, &lanes)
+	{
+		Lane	   *lane = dlist_container(Lane, node, iter.cur);
+
+		if (lane->pause.until <= now)
+			continue;
+		appendStringInfo(lines, "%srole %s on server \"%s\"",
+						 n > 0 ? "\n" : "",
+						 quote_identifier(NameStr(lane->role_name)),
+						 NameStr(lane->name.server));
+		describe_pause(&lane->pause, lines);
+		n++;
+	}
+	return n;
+}
+
+static void
+describe_pause(const Pause *pause, StringInfo text)
+{
+	appendStringInfo(text, " until %s: %s", timestamptz_to_str(pause->ends_at),
+					 pause->reason);
 }
 
 /*
@@ -563,11 +737,54 @@ server_reached(Server *server)
 }
 
 /*
+ * A request that was started at the given time has left, and the API has not
+ * answered it.  That may be bad luck, of all that were under way with it; but
+ * not if there was reason already to suspect the server.
+ */
+static void
+note_unanswered(Server *server, MonotonicUs started_at, const char *reason)
+{
+	if (server->suspect && started_at > server->suspect_since)
+		pause_server(server, reason);
+	else if (!server->suspect)
+	{
+		server->suspect = true;
+		server->suspect_since = monotonic_now();
+	}
+}
+
+/*
+ * End all pauses: what they were for may have changed.  Returns whether there
+ * were any.
+ */
+bool
+lanes_end_pauses(void)
+{
+	MonotonicUs now = monotonic_now();
+	bool		any = false;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &lanes)
+	{
+		Lane	   *lane = dlist_container(Lane, node, iter.cur);
+
+		any |= lane_paused_until(lane) > now;
+		lane->pause.until = 0;
+		lane->pause.n = 0;
+		lane->refused_at = 0;
+		lane->server->pause.until = 0;
+		lane->server->pause.n = 0;
+		lane->server->suspect = false;
+	}
+	return any;
+}
+
+/*
  * When the next lane may claim, which may be now.  One that lacks room is
  * told by the end of a request.
  */
 MonotonicUs
-lanes_next_chance(MonotonicUs now, TransferRoom transfers)
+lanes_next_chance(MonotonicUs now, int spare)
 {
 	MonotonicUs next = MONOTONIC_NEVER;
 	dlist_iter	iter;
@@ -576,12 +793,8 @@ lanes_next_chance(MonotonicUs now, TransferRoom transfers)
 	{
 		Lane	   *lane = dlist_container(Lane, node, iter.cur);
 
-		if (lane_room(lane, now, transfers) == 0)
-			continue;
-		if (lane->has_work)
+		if (lane->has_work && lane_room(lane, now, spare) > 0)
 			next = Min(next, not_before(lane));
-		else if (lane->domain_due_at != MONOTONIC_NEVER)
-			next = Min(next, Max(not_before(lane), lane->domain_due_at));
 	}
 	return next;
 }

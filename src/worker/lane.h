@@ -16,7 +16,15 @@
 #include "net/rate_limit.h"
 #include "table/news.h"
 #include "table/request_queue.h"
-#include "worker/breaker.h"
+
+/* A time in which nothing is sent */
+typedef struct Pause
+{
+	MonotonicUs until;			/* 0: there is none */
+	TimestampTz ends_at;		/* the same, for people */
+	int			n;				/* in a row, with this one */
+	char		reason[256];	/* clipped */
+} Pause;
 
 /* A foreign server, as the worker has come to know it */
 typedef struct Server
@@ -28,26 +36,14 @@ typedef struct Server
 	int			n_stuck;		/* ended, with outcomes that wait to be written */
 	int			max_in_flight;
 	MonotonicUs known_until;	/* when it must be got to know again */
-	Breaker		breaker;		/* for faults of the network and the endpoint */
-
-	/* answers that leave it open whether a task was made; see in_outage() */
-	int			ambiguous;		/* in a row */
-	uint32		last_answers;	/* a bit each, the last one's lowest: set if it
-								 * was ambiguous */
-	int			n_last_answers;
-	bool		create_next;	/* has a lookup been answered meanwhile? */
+	bool		suspect;		/* was a request not answered by the API? */
+	MonotonicUs suspect_since;
+	Pause		pause;
 
 	/* for the length of one claim */
-	int			planned;		/* requests asked for */
-	int			sharers;		/* lanes that may still ask for some */
+	int			room;			/* for requests, not yet given to a lane */
+	int			sharers;		/* lanes that it was not given to yet */
 } Server;
-
-/* How many more transfers there may be */
-typedef struct TransferRoom
-{
-	int			free;			/* for all roles together */
-	int			reserved;		/* of these, for roles that have few */
-} TransferRoom;
 
 /* A role that makes requests, for whichever servers */
 typedef struct Requester
@@ -55,7 +51,6 @@ typedef struct Requester
 	dlist_node	node;
 	Oid			role;
 	int			in_flight;		/* jobs that have not ended */
-	int			planned;		/* requests asked for, in one claim */
 	int			n_lookups;		/* about its requests, that have not ended */
 	MonotonicUs looked_up_at;	/* when the last of them began */
 } Requester;
@@ -84,12 +79,7 @@ typedef struct Lane
 	MonotonicUs rest_until;		/* locked requests were walked over for long */
 	int			n_passed_over;	/* requests that triggers have not let be claimed,
 								 * with none claimed since */
-	Breaker		breaker;		/* for faults of the credentials and the account */
-
-	/* domains that the API refuses to the role */
-	dlist_head	domains;		/* of RefusedDomain.node; see lane_fault.c */
-	int			n_refused;		/* different ones, since a request was done */
-	MonotonicUs domain_due_at;	/* when the next pause of one ends, or never */
+	Pause		pause;
 
 	/* credentials of the machine's role, and tokens that were refused */
 	bool		wants_set;		/* is a set to be fetched? */
@@ -107,30 +97,16 @@ typedef struct Lane
 	int			claimed;		/* requests given */
 } Lane;
 
-/*
- * What a request counts for until it has ended, and what its answer says
- * something of.  The part above the line is filled in by whoever sends it.
- */
-typedef struct Attempt
-{
-	RateKey		key;
-	const char *domain;			/* of a request that makes a task; else NULL */
-
-	/* ---------------- */
-	MonotonicUs signed_at;
-	uint32		server_generation;	/* see breaker.h */
-	uint32		lane_generation;
-	uint32		domain_generation;	/* 0: its domain is not refused */
-} Attempt;
-
 extern dlist_head lanes;		/* of Lane.node; see lanes_sort() */
-extern dlist_head servers;		/* of Server.node */
 
 extern Lane *lane_find(const LaneName *name);
 extern bool lane_resolve(Lane *lane);
 extern uint64 lane_account(Lane *lane);
 extern const char *lane_sign(Lane *lane, LiveActionId action, const char *body,
 							 const char *trace_id, HttpRequest *http);
+extern void lane_note_answer(Lane *lane, RateKey key, MonotonicUs signed_at,
+							 MonotonicUs started_at, const HttpReply *reply,
+							 const LiveAnswer *answer);
 extern void lanes_sort(void);
 extern void lanes_forget_options(void);
 
@@ -144,27 +120,15 @@ extern void lane_extend_bounds(Lane *lane, TimestampTz start, int64 id,
 extern bool lane_starts_over(const Lane *lane);
 extern void lane_start_over(Lane *lane);
 extern void lane_claimed(Lane *lane, TimestampTz start, int64 id);
-
-extern bool lane_may_claim(const Lane *lane, MonotonicUs now,
-						   TransferRoom transfers);
-extern int	lane_room(const Lane *lane, MonotonicUs now,
-					  TransferRoom transfers);
-extern int	lane_lookup_room(const Lane *lane, MonotonicUs now);
+extern bool lane_may_claim(const Lane *lane, MonotonicUs now, int spare);
+extern int	lane_room(const Lane *lane, MonotonicUs now, int spare);
 extern MonotonicUs lane_paused_until(const Lane *lane);
-extern MonotonicUs lanes_next_chance(MonotonicUs now,
-									 TransferRoom transfers);
+extern void lane_pause(Lane *lane, const char *reason, const char *hint);
+
 extern void server_reached(Server *server);
 
-/* lane_fault.c */
-extern void lane_begin(Lane *lane, Attempt *attempt);
-extern void lane_end(Lane *lane, const Attempt *attempt);
-extern void lane_note_answer(Lane *lane, const Attempt *attempt,
-							 const HttpReply *reply, const LiveAnswer *answer);
-extern void lane_pause(Lane *lane, const char *reason, const char *hint);
-extern bool lane_takes_domain(const Lane *lane, const char *domain);
-extern List *lane_refused_domains(const Lane *lane, MonotonicUs now);
-extern void lane_try_domains(Lane *lane, MonotonicUs now);
 extern bool lanes_end_pauses(void);
 extern int	lanes_describe_pauses(MonotonicUs now, StringInfo lines);
+extern MonotonicUs lanes_next_chance(MonotonicUs now, int spare);
 
 #endif							/* SCREENSHOT_TASK_LANE_H */

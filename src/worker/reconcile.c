@@ -198,11 +198,7 @@ reconcile_next_event(MonotonicUs now)
 		Inquiry    *inquiry = dlist_container(Inquiry, node, iter.cur);
 
 		if (inquiry->state == INQUIRY_TO_ASK)
-		{
-			/* The end of the request that goes first tells. */
-			if (lane_lookup_room(inquiry->job.lane, now) > 0)
-				next = Min(next, inquiry->permit_at);
-		}
+			next = Min(next, inquiry->permit_at);
 		else if (inquiry->state != INQUIRY_ASKING)
 			next = Min(next, now);
 	}
@@ -617,12 +613,10 @@ ask(Inquiry *inquiry)
 		inquiry->state = INQUIRY_GIVEN_UP;
 		return;
 	}
-	if (lane_lookup_room(lane, now) == 0)
-		return;
-	inquiry->job.attempt.key = rate_key(lane->account,
-										live_actions[LIVE_DESCRIBE].name);
+	inquiry->job.key = rate_key(lane->account,
+									 live_actions[LIVE_DESCRIBE].name);
 	if (dispatch_room() == 0 ||
-		rate_acquire(shared_rate_table(), inquiry->job.attempt.key,
+		rate_acquire(shared_rate_table(), inquiry->job.key,
 					 lane->options->requests_per_second, 1, ASK_AHEAD,
 					 &inquiry->job.permit, &retry_at) == 0)
 	{
@@ -661,11 +655,7 @@ on_reply(Job *job, const HttpReply *reply)
 
 	live_actions[LIVE_DESCRIBE].read(reply, &answer);
 	if (answer.outcome == LIVE_DONE)
-	{
-		lane_note_answer(inquiry->job.lane, &inquiry->job.attempt, reply,
-						 &answer);
 		take_page(inquiry, answer.tasks, answer.scroll_token);
-	}
 	else
 		take_failure(inquiry, reply, &answer);
 	MemoryContextSwitchTo(old);
@@ -747,7 +737,9 @@ take_failure(Inquiry *inquiry, const HttpReply *reply,
 		inquiry->state = INQUIRY_REFUSED;
 		return;
 	}
-	lane_note_answer(inquiry->job.lane, &inquiry->job.attempt, reply, answer);
+	lane_note_answer(inquiry->job.lane, inquiry->job.key,
+					 inquiry->job.signed_at, inquiry->job.started_at, reply,
+					 answer);
 	switch (answer->outcome)
 	{
 		case LIVE_THROTTLED:

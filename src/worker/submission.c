@@ -92,7 +92,7 @@ submission_may_claim(MonotonicUs now)
 	dlist_foreach(iter, &lanes)
 	{
 		if (lane_may_claim(dlist_container(Lane, node, iter.cur), now,
-						   dispatch_transfer_room()))
+						   dispatch_spare()))
 			return true;
 	}
 	return false;
@@ -122,8 +122,7 @@ submission_claim(MonotonicUs *look_again_at)
 	{
 		Lane	   *lane = dlist_container(Lane, node, iter.cur);
 
-		lane_try_domains(lane, now);
-		if (lane_may_claim(lane, now, dispatch_transfer_room()))
+		if (lane_may_claim(lane, now, dispatch_spare()))
 			(void) lane_resolve(lane);
 	}
 	claim_began = now;
@@ -143,46 +142,47 @@ submission_claim(MonotonicUs *look_again_at)
 }
 
 /*
- * Set the demand of each lane: roles share the transfers that are free, and lanes
- * of one server its room.  Where there is not enough for all, those come first
- * whose requests do.
+ * Set the demand of each lane: servers share what is to spare, and lanes of one
+ * server its room.  Where there is not enough for all, those come first whose
+ * requests do.
  */
 static void
 share_room(MonotonicUs now)
 {
-	TransferRoom transfers = dispatch_transfer_room();
+	int			spare = dispatch_spare();
 	dlist_iter	iter;
 
 	dlist_foreach(iter, &lanes)
 	{
 		Lane	   *lane = dlist_container(Lane, node, iter.cur);
 
-		lane->demand = 0;
-		if (lane_may_claim(lane, now, transfers))
-			lane->server->sharers++;
+		lane->server->room = 0;
+		lane->server->sharers = 0;
+	}
+	dlist_foreach(iter, &lanes)
+	{
+		Lane	   *lane = dlist_container(Lane, node, iter.cur);
+
+		if (!lane_may_claim(lane, now, dispatch_spare()))
+			continue;
+		if (lane->server->sharers++ == 0)
+		{
+			lane->server->room = lane_room(lane, now, spare);
+			spare -= lane->server->room;
+		}
 	}
 	dlist_foreach(iter, &lanes)
 	{
 		Lane	   *lane = dlist_container(Lane, node, iter.cur);
 		Server	   *server = lane->server;
 
-		if (server->sharers == 0 || !lane_may_claim(lane, now, transfers))
+		lane->demand = 0;
+		if (!lane_may_claim(lane, now, dispatch_spare()))
 			continue;
 		lane->demand = is_passed_over(lane) ? 1 :
-			(lane_room(lane, now, transfers) + server->sharers - 1) /
-			server->sharers;
-		server->planned += lane->demand;
-		lane->requester->planned += lane->demand;
-		transfers.free -= lane->demand;
+			(server->room + server->sharers - 1) / server->sharers;
+		server->room -= lane->demand;
 		server->sharers--;
-	}
-	dlist_foreach(iter, &lanes)
-	{
-		Lane	   *lane = dlist_container(Lane, node, iter.cur);
-
-		lane->server->planned = 0;
-		lane->server->sharers = 0;
-		lane->requester->planned = 0;
 	}
 }
 
@@ -227,8 +227,6 @@ claim_for_account(Lane *first, MonotonicUs *look_again_at)
 		demands[n_demands].after_start = lane->after_start;
 		demands[n_demands].after_id = lane->after_id;
 		demands[n_demands].ceiling = lane->ceiling;
-		demands[n_demands].refused_domains =
-			lane_refused_domains(lane, monotonic_now());
 		wanted += lane->demand;
 		n_demands++;
 		lane->demand = 0;
@@ -373,13 +371,8 @@ submission_claimed(List *claimed)
 			continue;
 		}
 		request = make_request(row, lane);
-		/*
-		 * A trigger has given it a server or a role that was not claimed for;
-		 * or it is one of several of a domain that one is to try.
-		 */
-		if (lane->options == NULL ||
-			(row->domain_name != NULL &&
-			 !lane_takes_domain(lane, row->domain_name)))
+		/* A trigger has given it a server or a role that was not claimed for. */
+		if (lane->options == NULL)
 			put_back(request, true);
 		else
 			sign_request(request, row);
@@ -421,7 +414,7 @@ take_permit(Job *job)
 {
 	for (int i = 0; i < n_claim_permits; i++)
 	{
-		if (claim_permits[i].window == NULL || claim_permits[i].key != job->attempt.key)
+		if (claim_permits[i].window == NULL || claim_permits[i].key != job->key)
 			continue;
 		job->permit = claim_permits[i];
 		claim_permits[i].window = NULL;
@@ -450,10 +443,7 @@ make_request(const ClaimedRequest *claimed, Lane *lane)
 
 	request->context = context;
 	request->job.lane = lane;
-	request->job.attempt.key = lane->key;
-	if (claimed->domain_name != NULL)
-		request->job.attempt.domain = MemoryContextStrdup(context,
-														  claimed->domain_name);
+	request->job.key = lane->key;
 	request->job.ended = on_reply;
 	request->start = claimed->start;
 	request->end_time = claimed->end_time;
@@ -522,7 +512,8 @@ judge(Request *request, const HttpReply *reply, const LiveAnswer *answer)
 	outcome->request_id = answer->request_id;
 	outcome->error_code = answer->error_code;
 	outcome->error_message = answer->message;
-	lane_note_answer(lane, &request->job.attempt, reply, answer);
+	lane_note_answer(lane, request->job.key, request->job.signed_at,
+					 request->job.started_at, reply, answer);
 
 	switch (answer->outcome)
 	{

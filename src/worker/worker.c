@@ -1291,7 +1291,7 @@ next_event(void)
 	{
 		next = Min(next, reconcile_next_event(now));
 		if (screenshot_task_enabled && dispatch_room() > 0)
-			next = Min(next, lanes_next_chance(now, dispatch_transfer_room()));
+			next = Min(next, lanes_next_chance(now, dispatch_spare()));
 	}
 	next = Max(next, not_before);
 	next = Min(next, count_at);
