@@ -46,8 +46,8 @@ OBJS = \
 	src/sql/call.o \
 	src/sql/enqueue.o \
 	src/sql/row_triggers.o \
-	src/sql/steer.o \
-	src/sql/step_aside.o \
+	src/sql/admin_functions.o \
+	src/sql/database_commands.o \
 	src/sql/tc3_sql.o \
 	src/sql/trigger.o \
 	src/sql/wait.o \
@@ -56,24 +56,24 @@ OBJS = \
 	src/table/claim.o \
 	src/table/in_doubt.o \
 	src/table/news.o \
-	src/table/notice.o \
+	src/table/notify.o \
 	src/table/origin.o \
 	src/table/orphans.o \
-	src/table/refusal.o \
+	src/table/skip_list.o \
 	src/table/request_table.o \
 	src/table/result.o \
 	src/table/statement.o \
 	src/table/status.o \
 	src/table/transaction.o \
 	src/table/upkeep.o \
-	src/util/legible.o \
+	src/util/text.o \
 	src/util/statement.o \
 	src/worker/background_worker.o \
 	src/worker/database.o \
 	src/worker/dispatch.o \
 	src/worker/expiry.o \
-	src/worker/fault_log.o \
-	src/worker/lane.o \
+	src/worker/log_throttling.o \
+	src/worker/channel.o \
 	src/worker/launcher.o \
 	src/worker/reconcile.o \
 	src/worker/removal.o \

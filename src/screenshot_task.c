@@ -16,7 +16,7 @@
 #include "compat.h"
 #include "settings.h"
 #include "shmem/segment.h"
-#include "sql/step_aside.h"
+#include "sql/database_commands.h"
 #include "sql/wake.h"
 #include "table/request_table.h"
 #include "worker/launcher.h"
@@ -36,6 +36,6 @@ _PG_init(void)
 
 	segment_init();
 	wake_init();
-	step_aside_init();
+	database_commands_init();
 	launcher_register();
 }

@@ -39,7 +39,7 @@ task_id_body(const void *parameters)
 	return live_task_id_body(parameters);
 }
 
-/* Parameters: a TaskInquiry */
+/* Parameters: a TaskQuery */
 static char *
 describe_body(const void *parameters)
 {

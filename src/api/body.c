@@ -64,21 +64,21 @@ live_task_id_body(const char *task_id)
  * The body of DescribeScreenshotTask, as above.
  */
 char *
-live_describe_body(const TaskInquiry *inquiry)
+live_describe_body(const TaskQuery *lookup)
 {
 	StringInfoData body;
 
 	initStringInfo(&body);
-	append_number(&body, "StartTime", inquiry->start_time);
-	append_number(&body, "EndTime", inquiry->end_time);
-	if (inquiry->stream_name != NULL)
-		append_text(&body, "StreamName", inquiry->stream_name);
-	if (inquiry->domain_name != NULL)
-		append_text(&body, "DomainName", inquiry->domain_name);
-	if (inquiry->app_name != NULL)
-		append_text(&body, "AppName", inquiry->app_name);
-	if (inquiry->scroll_token != NULL)
-		append_text(&body, "ScrollToken", inquiry->scroll_token);
+	append_number(&body, "StartTime", lookup->start_time);
+	append_number(&body, "EndTime", lookup->end_time);
+	if (lookup->stream_name != NULL)
+		append_text(&body, "StreamName", lookup->stream_name);
+	if (lookup->domain_name != NULL)
+		append_text(&body, "DomainName", lookup->domain_name);
+	if (lookup->app_name != NULL)
+		append_text(&body, "AppName", lookup->app_name);
+	if (lookup->scroll_token != NULL)
+		append_text(&body, "ScrollToken", lookup->scroll_token);
 	appendStringInfoChar(&body, '}');
 	return body.data;
 }

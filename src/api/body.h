@@ -11,7 +11,7 @@
 #include "api/task.h"
 
 /* Parameters of DescribeScreenshotTask; a text that is NULL is not given */
-typedef struct TaskInquiry
+typedef struct TaskQuery
 {
 	int64		start_time;		/* Unix seconds */
 	int64		end_time;		/* Unix seconds */
@@ -19,10 +19,10 @@ typedef struct TaskInquiry
 	const char *domain_name;
 	const char *app_name;
 	const char *scroll_token;	/* of the page before */
-} TaskInquiry;
+} TaskQuery;
 
 extern char *live_create_body(const ScreenshotTask *task);
 extern char *live_task_id_body(const char *task_id);
-extern char *live_describe_body(const TaskInquiry *inquiry);
+extern char *live_describe_body(const TaskQuery *lookup);
 
 #endif							/* SCREENSHOT_TASK_BODY_H */

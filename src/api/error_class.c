@@ -81,7 +81,7 @@ static const ErrorClass error_classes[] = {
 };
 
 /*
- * What the refusals of credentials mean, as hints.
+ * What the skipped of credentials mean, as hints.
  */
 static const struct
 {

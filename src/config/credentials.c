@@ -25,7 +25,7 @@
 #include "compat.h"
 #include "config/credentials.h"
 #include "config/credentials_source.h"
-#include "util/legible.h"
+#include "util/text.h"
 
 static uint64 digest_account(const LiveServer *server,
 							 const Credentials *credentials);

@@ -28,7 +28,7 @@
 #include "compat.h"
 #include "api/task.h"
 #include "config/machine_role.h"
-#include "util/legible.h"
+#include "util/text.h"
 
 #define METADATA_PATH	"latest/meta-data/cam/security-credentials/"
 
@@ -249,7 +249,7 @@ make_request(RoleFetch *fetch, HttpRequest *request)
 	request->connect_timeout = request->request_timeout;
 	if (fetch->wish.ca_file[0] != '\0')
 		request->ca_file = fetch->wish.ca_file;
-	request->leave_by = MONOTONIC_NEVER;
+	request->deadline = MONOTONIC_NEVER;
 }
 
 /*

@@ -17,7 +17,7 @@
 
 #include "compat.h"
 #include "config/options.h"
-#include "util/legible.h"
+#include "util/text.h"
 
 /*
  * Checks a value, and puts it into a LiveServer or Credentials.  Returns

@@ -26,7 +26,7 @@
 #include "config/server.h"
 #include "config/trust.h"
 #include "config/wrapper.h"
-#include "util/legible.h"
+#include "util/text.h"
 
 /* The most names in a HINT */
 #define MAX_NAMES			10
@@ -241,7 +241,7 @@ get_live_server(const char *name, Oid role)
  *
  * Everything in *http is palloc'd anew in the current memory context, but for
  * headers and body, which are the signed request's.  What is left to the
- * caller, such as leave_by, is zero.
+ * caller, such as deadline, is zero.
  */
 void
 server_http_request(const LiveServer *server, const LiveRequest *request,

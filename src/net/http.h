@@ -31,7 +31,7 @@ typedef struct HttpRequest
 	int			request_timeout;	/* ms, for everything */
 	const char *ca_file;		/* NULL: libcurl's own */
 	const char *proxy;			/* its URL; NULL: none */
-	MonotonicUs leave_by;		/* a request not written by then is not sent */
+	MonotonicUs deadline;		/* a request not written by then is not sent */
 	void	   *owner;			/* the caller's, for http_owner() */
 } HttpRequest;
 
@@ -39,14 +39,14 @@ typedef struct HttpRequest
  * What became of it.  The strings belong to the transfer.
  *
  * Without "sent" nothing has left, whatever else is said: the request may be
- * made again.  It was then ended by leave_by ("lapsed"), by connect_timeout
+ * made again.  It was then ended by deadline ("missed_deadline"), by connect_timeout
  * ("timed_out"), or because the connection failed.  "connections" is 0 if it
  * only waited for a connection that another request of its server was making.
  */
 typedef struct HttpReply
 {
 	bool		sent;			/* may a byte of it have reached the peer? */
-	bool		lapsed;			/* not sent: leave_by had passed */
+	bool		missed_deadline;			/* not sent: deadline had passed */
 	bool		timed_out;		/* ended by connect_timeout or, if it was sent,
 								 * by request_timeout */
 	bool		complete;		/* is there an answer, in full? */

@@ -118,11 +118,11 @@ struct HttpTransfer
 	MonotonicUs end_by;			/* likewise */
 	MonotonicUs loss_at_start;	/* of time, that others have caused its pool */
 
-	MonotonicUs leave_by;
+	MonotonicUs deadline;
 	bool		connected;		/* was there a connection, TLS aside? */
 	bool		sent;			/* was libcurl let through to write? */
 	bool		repeated;		/* did libcurl try to write once more? */
-	bool		lapsed;
+	bool		missed_deadline;
 	bool		timed_out;
 
 	CURLcode	result;			/* when done */

@@ -540,7 +540,7 @@ http_reply(HttpTransfer *transfer, HttpReply *reply)
 {
 	memset(reply, 0, sizeof(*reply));
 	reply->sent = transfer->sent;
-	reply->lapsed = transfer->lapsed;
+	reply->missed_deadline = transfer->missed_deadline;
 	reply->timed_out = transfer->timed_out;
 	reply->complete = transfer->result == CURLE_OK;
 	curl_easy_getinfo(transfer->easy, CURLINFO_NUM_CONNECTS,

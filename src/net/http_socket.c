@@ -23,7 +23,7 @@
 #include "net/http_private.h"
 
 /* As many requests to one socket leave together */
-#define GATHERED			16
+#define CORKED			16
 
 /* What the kernel may keep of what has arrived, in bytes: answers are short,
  * and what a peer sends without end is read up to here before its end is met. */
@@ -31,7 +31,7 @@
 
 static void give_up(int fd);
 static void bound_repeats(ClientSocket *socket, int request_timeout);
-static void gather(ClientSocket *socket);
+static void cork(ClientSocket *socket);
 static void set_cork(const ClientSocket *socket, int value);
 static ClientSocket *add_socket(HttpPool *pool, int fd, bool ours);
 static ClientSocket *find_socket_of_port(HttpClient *client, int local_port);
@@ -146,7 +146,7 @@ forget_sockets(const HttpPool *pool)
 }
 
 /*
- * Let the requests leave that gather() holds.
+ * Let the requests leave that cork() holds.
  */
 void
 uncork_sockets(HttpClient *client)
@@ -336,7 +336,7 @@ note_writing(HttpTransfer *transfer, int local_port)
 	if (socket != NULL)
 	{
 		bound_repeats(socket, transfer->request_timeout);
-		gather(socket);
+		cork(socket);
 	}
 	return socket;
 }
@@ -364,14 +364,14 @@ shut_sockets(const HttpPool *pool)
  * turn on, have several go together.
  */
 static void
-gather(ClientSocket *socket)
+cork(ClientSocket *socket)
 {
 	int			n;
 
 	if (!socket->is_http2)
 		return;
 	n = socket->n_written++;
-	if (n % GATHERED != 1)
+	if (n % CORKED != 1)
 		return;
 	if (n > 1)
 		set_cork(socket, 0);

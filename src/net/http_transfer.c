@@ -130,7 +130,7 @@ transfer_set_options(HttpTransfer *transfer, const HttpRequest *request)
 	MemoryContext old;
 
 	transfer->owner = request->owner;
-	transfer->leave_by = request->leave_by;
+	transfer->deadline = request->deadline;
 	transfer->connect_timeout = request->connect_timeout;
 	transfer->request_timeout = request->request_timeout;
 	transfer->body_len = request->body_len;
@@ -311,7 +311,7 @@ transfer_describe_failure(HttpTransfer *transfer)
 		at_proxy = connect_status / 100 != 2;
 	}
 
-	if (transfer->lapsed)
+	if (transfer->missed_deadline)
 		words = "the slot for the request had passed";
 	else if (transfer->too_long)
 		words = "it is longer than 64 kB";
@@ -357,7 +357,7 @@ failed_phase(const HttpTransfer *transfer, bool at_proxy, const char *words)
 	curl_off_t	looked_up = 0;
 
 	curl_easy_getinfo(transfer->easy, CURLINFO_NAMELOOKUP_TIME_T, &looked_up);
-	if (transfer->lapsed)
+	if (transfer->missed_deadline)
 		return "took too long to connect to";
 	if (transfer->too_long)
 		return "gave up an answer of";
@@ -460,9 +460,9 @@ before_writing(void *arg, char *remote_ip, char *local_ip, int remote_port,
 		transfer->repeated = true;
 		return CURL_PREREQFUNC_ABORT;
 	}
-	if (monotonic_now() > transfer->leave_by)
+	if (monotonic_now() > transfer->deadline)
 	{
-		transfer->lapsed = true;
+		transfer->missed_deadline = true;
 		return CURL_PREREQFUNC_ABORT;
 	}
 	transfer->sent = true;

@@ -28,7 +28,7 @@ typedef struct RatePermit
 	RateWindow *window;			/* NULL: no permit, or spent */
 	RateKey		key;
 	MonotonicUs go_at;			/* not to leave before */
-	MonotonicUs leave_by;		/* the deadline: worthless after */
+	MonotonicUs deadline;		/* the deadline: worthless after */
 	MonotonicUs left_at;		/* 0: it has not left */
 	int64		starts;			/* in use from this millisecond on, */
 	int64		returns;		/* back in this one, once it has left; in this

@@ -209,10 +209,10 @@ rate_window_take(RateWindow *window, int64 starts, RatePermit *permit)
 {
 	permit->starts = Max(starts, window->up_to);
 	permit->go_at = permit->starts * US_PER_MS;
-	permit->leave_by = permit->go_at + HOLD_TIME;
+	permit->deadline = permit->go_at + HOLD_TIME;
 	permit->left_at = 0;
 	/* until it has left: the second after which it is back by itself */
-	permit->returns = (permit->leave_by + 2 * US_PER_SECOND) / US_PER_SECOND;
+	permit->returns = (permit->deadline + 2 * US_PER_SECOND) / US_PER_SECOND;
 
 	if (permit->starts > window->up_to)
 		window->changes[permit->starts % CALENDAR_SIZE]++;

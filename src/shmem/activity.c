@@ -27,7 +27,7 @@
 #include "settings.h"
 #include "shmem/activity.h"
 #include "shmem/shared_state.h"
-#include "util/legible.h"
+#include "util/text.h"
 
 /* A count is followed by so many times its duration without one */
 #define COUNT_REST			500
@@ -73,15 +73,15 @@ activity_note_error(const char *text)
 }
 
 /*
- * Start to give an account of what is done at a place.  What went wrong for
+ * Start to give an account of what is done at a database slot.  What went wrong for
  * the worker before this one is worth knowing.
  */
 void
-activity_start(int place)
+activity_start(int slot)
 {
 	DatabaseStatus status;
 
-	read_activity(place, &status, &my.published);
+	read_activity(slot, &status, &my.published);
 	memcpy(my.activity.last_error, my.published.last_error,
 		   sizeof(my.activity.last_error));
 	my.activity.last_error_at = my.published.last_error_at;
@@ -233,7 +233,7 @@ activity_set_pauses(int n, const char *lines)
  * Publish what has changed.
  */
 void
-activity_publish(int place, bool busy, int in_flight)
+activity_publish(int slot, bool busy, int in_flight)
 {
 	my.activity.busy = busy;
 	my.activity.disabled = !screenshot_task_enabled;
@@ -250,7 +250,7 @@ activity_publish(int place, bool busy, int in_flight)
 		my.answers / my.weight : 0;
 	if (memcmp(&my.activity, &my.published, sizeof(Activity)) == 0)
 		return;
-	publish_activity(place, &my.activity);
+	publish_activity(slot, &my.activity);
 	my.published = my.activity;
 }
 
@@ -266,20 +266,20 @@ screenshot_task_worker(PG_FUNCTION_ARGS)
 
 	require_shared_state();
 	InitMaterializedSRF(fcinfo, 0);
-	for (int place = 0; place < MAX_DATABASES; place++)
+	for (int slot = 0; slot < MAX_DATABASES; slot++)
 	{
 		DatabaseStatus status;
 		Activity	activity;
 		Datum		values[14];
 		bool		nulls[lengthof(values)] = {false};
 
-		read_activity(place, &status, &activity);
-		if (!OidIsValid(status.database) || !status.confirmed)
+		read_activity(slot, &status, &activity);
+		if (!OidIsValid(status.database) || !status.has_extension)
 			continue;
 		if (activity.uncounted)
-			want_count(place);
-		make_legible(activity.paused, status.database);
-		make_legible(activity.last_error, status.database);
+			want_count(slot);
+		make_readable(activity.paused, status.database);
+		make_readable(activity.last_error, status.database);
 
 		values[0] = ObjectIdGetDatum(status.database);
 		values[1] = Int32GetDatum(status.worker_pid);
@@ -326,7 +326,7 @@ state_of(const DatabaseStatus *status, const Activity *activity)
 	if (status->held)
 		return "kept out";
 	if (status->worker_pid == 0)
-		return status->yielded ? "waiting for its turn" : "not running";
+		return status->preempted ? "waiting for its turn" : "not running";
 	if (activity->blocked)
 		return "blocked";
 	if (activity->in_flight > 0)

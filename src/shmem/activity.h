@@ -13,7 +13,7 @@
 #include "util/monotonic.h"
 
 extern void activity_note_error(const char *text);
-extern void activity_start(int place);
+extern void activity_start(int slot);
 extern void activity_set_blocked(bool blocked);
 extern bool activity_is_blocked(void);
 extern void activity_note_claimed(int n);
@@ -27,6 +27,6 @@ extern void activity_set_counts(int64 ready, int64 waiting, int64 in_doubt,
 								TimestampTz oldest, int64 took);
 extern void activity_set_work(bool has_work);
 extern void activity_set_pauses(int n, const char *lines);
-extern void activity_publish(int place, bool busy, int in_flight);
+extern void activity_publish(int slot, bool busy, int in_flight);
 
 #endif							/* SCREENSHOT_TASK_ACTIVITY_H */

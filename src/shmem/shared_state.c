@@ -4,8 +4,8 @@
  *	  What the processes of a cluster share: which databases have a worker,
  *	  what it is doing, and who is to be woken
  *
- * A database takes a place when the launcher starts, when the extension is
- * created in it, or with its first request.  A place whose worker found no
+ * A database takes a database slot when the launcher starts, when the extension is
+ * created in it, or with its first request.  A database slot whose worker found no
  * extension is marked so, and another database may have it when there is none
  * left that nobody ever had.  A process is woken through the latch of its
  * PGPROC, whose number is kept here.  PGPROCs live as long as the shared
@@ -37,9 +37,9 @@ typedef struct DatabasePlace
 {
 	Oid			database;		/* under the lock; InvalidOid: free */
 	pid_t		worker_pid;		/* under the lock */
-	bool		confirmed;		/* under the lock */
-	bool		unwanted;		/* under the lock: no extension was found */
-	bool		yielded;		/* under the lock */
+	bool		has_extension;		/* under the lock */
+	bool		no_extension;		/* under the lock: no extension was found */
+	bool		preempted;		/* under the lock */
 	MonotonicUs next_look;		/* under the lock */
 	pg_atomic_uint32 held_requests; /* that were made elsewhere */
 	pg_atomic_uint32 idle;		/* has the worker nothing to do? */
@@ -59,18 +59,18 @@ struct SharedState
 {
 	pg_atomic_uint32 launcher_proc; /* PGPROC number, or NOBODY */
 	ConditionVariable worker_left;	/* some worker has ended */
-	pg_atomic_uint32 refused;	/* has a database been refused a place? */
+	pg_atomic_uint32 refused;	/* has a database been refused a slot? */
 	DatabasePlace databases[MAX_DATABASES];
 };
 
 static SharedState *state = NULL;
-static LWLock *lock = NULL;		/* protects which place is whose */
+static LWLock *lock = NULL;		/* protects which slot is whose */
 static RateTable *rate_table = NULL;	/* what shared_rate_table() returns */
 
-static void withdraw_worker(int code, Datum place);
+static void withdraw_worker(int code, Datum slot);
 static void withdraw_launcher(int code, Datum arg);
-static int	take_place(Oid database);
-static bool is_free(DatabasePlace *place);
+static int	take_database_slot(Oid database);
+static bool is_free(DatabasePlace *slot);
 static void wake_worker_or_launcher(DatabasePlace *database);
 static void wake_process(pg_atomic_uint32 *proc);
 static void read_status(DatabasePlace *database, DatabaseStatus *status);
@@ -107,7 +107,7 @@ shared_state_setup(SharedState *shared)
 
 /*
  * Have this process use this part of the segment, the lock that protects which
- * place is whose, and the rate limits.
+ * database slot is whose, and the rate limits.
  */
 void
 shared_state_attach(SharedState *shared, LWLock *places_lock,
@@ -150,31 +150,31 @@ require_shared_state(void)
 }
 
 /*
- * The place of a database; -1 if it has none.
+ * The database slot of a database; -1 if it has none.
  */
 int
-find_place(Oid database)
+find_database_slot(Oid database)
 {
-	int			place = -1;
+	int 		slot = -1;
 
 	LWLockAcquire(lock, LW_SHARED);
-	for (int i = 0; i < MAX_DATABASES && place < 0; i++)
+	for (int i = 0; i < MAX_DATABASES && slot < 0; i++)
 	{
 		if (state->databases[i].database == database)
-			place = i;
+			slot = i;
 	}
 	LWLockRelease(lock);
-	return place;
+	return slot;
 }
 
 /*
- * What is broadcast when requests of the database at a place have changed
+ * What is broadcast when requests of the database at a database slot have changed
  * their status.
  */
 ConditionVariable *
-news_of(int place)
+news_of(int slot)
 {
-	return &state->databases[place].news;
+	return &state->databases[slot].news;
 }
 
 /*
@@ -183,135 +183,135 @@ news_of(int place)
  * May be called while a transaction commits: cannot fail.
  */
 void
-tell_news(int place)
+tell_news(int slot)
 {
-	ConditionVariableBroadcast(&state->databases[place].news);
+	ConditionVariableBroadcast(&state->databases[slot].news);
 }
 
 /*
- * Have the worker at a place count its requests, if there is one.
+ * Have the worker at a database slot count its requests, if there is one.
  */
 void
-want_count(int place)
+want_count(int slot)
 {
-	if (pg_atomic_exchange_u32(&state->databases[place].want_count, 1) == 0)
-		wake_process(&state->databases[place].worker_proc);
+	if (pg_atomic_exchange_u32(&state->databases[slot].want_count, 1) == 0)
+		wake_process(&state->databases[slot].worker_proc);
 }
 
 /*
- * Is the worker at a place to, since this was last asked?
+ * Is the worker at a database slot to, since this was last asked?
  */
 bool
-take_wanted_count(int place)
+take_wanted_count(int slot)
 {
-	return pg_atomic_read_u32(&state->databases[place].want_count) != 0 &&
-		pg_atomic_exchange_u32(&state->databases[place].want_count, 0) != 0;
+	return pg_atomic_read_u32(&state->databases[slot].want_count) != 0 &&
+		pg_atomic_exchange_u32(&state->databases[slot].want_count, 0) != 0;
 }
 
 /*
- * Tell others what the worker at a place is doing.
+ * Tell others what the worker at a database slot is doing.
  */
 void
-publish_activity(int place, const Activity *activity)
+publish_activity(int slot, const Activity *activity)
 {
 	LWLockAcquire(lock, LW_EXCLUSIVE);
-	state->databases[place].activity = *activity;
+	state->databases[slot].activity = *activity;
 	LWLockRelease(lock);
 }
 
 /*
- * What the worker at a place, or the last that was there, was doing, and what
- * else is known of the place.
+ * What the worker at a database slot, or the last that was there, was doing, and what
+ * else is known of the database slot.
  */
 void
-read_activity(int place, DatabaseStatus *status, Activity *activity)
+read_activity(int slot, DatabaseStatus *status, Activity *activity)
 {
 	LWLockAcquire(lock, LW_SHARED);
-	read_status(&state->databases[place], status);
-	*activity = state->databases[place].activity;
+	read_status(&state->databases[slot], status);
+	*activity = state->databases[slot].activity;
 	LWLockRelease(lock);
 }
 
 /*
- * The place of a database, taken for it if it has none.
+ * The database slot of a database, taken for it if it has none.
  *
- * Returns -1 if all places are taken, and says so in the log, once until
- * forget_refused_places().
+ * Returns -1 if all database slots are taken, and says so in the log, once until
+ * forget_refused_database_slots().
  */
 int
-database_place(Oid database)
+find_or_make_database_slot(Oid database)
 {
-	int			place = take_place(database);
+	int 		slot = take_database_slot(database);
 
-	if (place < 0 && pg_atomic_exchange_u32(&state->refused, 1) == 0)
-		log_lack_of_places();
-	return place;
+	if (slot < 0 && pg_atomic_exchange_u32(&state->refused, 1) == 0)
+		log_lack_of_database_slots();
+	return slot;
 }
 
 /*
  * The same, without a word.  For the launcher, which may be asking for one that
- * needs none: returns whether there is a place.
+ * needs none: returns whether there is a database slot.
  */
 bool
-give_place(Oid database)
+give_database_slot(Oid database)
 {
-	return take_place(database) >= 0;
+	return take_database_slot(database) >= 0;
 }
 
 static int
-take_place(Oid database)
+take_database_slot(Oid database)
 {
-	int			place = -1;
+	int 		slot = -1;
 	int			unused = -1;
-	int			unwanted = -1;
+	int 		no_extension = -1;
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
-	for (int i = 0; i < MAX_DATABASES && place < 0; i++)
+	for (int i = 0; i < MAX_DATABASES && slot < 0; i++)
 	{
 		if (state->databases[i].database == database)
-			place = i;
+			slot = i;
 		else if (unused < 0 && !OidIsValid(state->databases[i].database))
 			unused = i;
-		else if (unwanted < 0 && is_free(&state->databases[i]))
-			unwanted = i;
+		else if (no_extension < 0 && is_free(&state->databases[i]))
+			no_extension = i;
 	}
 	if (unused < 0)
-		unused = unwanted;
-	if (place < 0 && unused >= 0)
+		unused = no_extension;
+	if (slot < 0 && unused >= 0)
 	{
-		place = unused;
-		state->databases[place].database = database;
-		state->databases[place].worker_pid = 0;
-		state->databases[place].confirmed = false;
-		state->databases[place].unwanted = false;
-		state->databases[place].yielded = false;
-		memset(&state->databases[place].activity, 0, sizeof(Activity));
-		pg_atomic_write_u32(&state->databases[place].held_requests, 0);
-		pg_atomic_write_u32(&state->databases[place].wake, 0);
-		pg_atomic_write_u32(&state->databases[place].worker_proc, NOBODY);
+		slot = unused;
+		state->databases[slot].database = database;
+		state->databases[slot].worker_pid = 0;
+		state->databases[slot].has_extension = false;
+		state->databases[slot].no_extension = false;
+		state->databases[slot].preempted = false;
+		memset(&state->databases[slot].activity, 0, sizeof(Activity));
+		pg_atomic_write_u32(&state->databases[slot].held_requests, 0);
+		pg_atomic_write_u32(&state->databases[slot].wake, 0);
+		pg_atomic_write_u32(&state->databases[slot].worker_proc, NOBODY);
 	}
 	LWLockRelease(lock);
-	return place;
+	return slot;
 }
 
 /*
- * May another database have a place?  Under the lock.
+ * May another database have a database slot?  Under the lock.
  */
 static bool
-is_free(DatabasePlace *place)
+is_free(DatabasePlace *slot)
 {
-	return !OidIsValid(place->database) ||
-		(place->unwanted && place->worker_pid == 0 &&
-		 (pg_atomic_read_u32(&place->wake) & WAKE_NEWS) == 0 &&
-		 pg_atomic_read_u32(&place->holds) == 0);
+	return !OidIsValid(slot->database) ||
+		(slot->no_extension && slot->worker_pid == 0 &&
+		 (pg_atomic_read_u32(&slot->wake) & WAKE_NEWS) == 0 &&
+		 pg_atomic_read_u32(&slot->holds) == 0);
 }
 
 /*
- * How many places there are for other databases, and how many are of databases
+ * How many database slots there are for other databases, and how many are of databases
  * of which it is not known whether they have the extension.
  */
 void
-count_places(int *n_free, int *n_unknown)
+count_database_slots(int *n_free, int *n_unknown)
 {
 	*n_free = *n_unknown = 0;
 	LWLockAcquire(lock, LW_SHARED);
@@ -319,14 +319,14 @@ count_places(int *n_free, int *n_unknown)
 	{
 		if (is_free(&state->databases[i]))
 			(*n_free)++;
-		else if (!state->databases[i].confirmed)
+		else if (!state->databases[i].has_extension)
 			(*n_unknown)++;
 	}
 	LWLockRelease(lock);
 }
 
 void
-log_lack_of_places(void)
+log_lack_of_database_slots(void)
 {
 	ereport(LOG,
 			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
@@ -336,10 +336,10 @@ log_lack_of_places(void)
 }
 
 /*
- * Was there no place for the database of some session?
+ * Was there no database slot for the database of some session?
  */
 bool
-place_was_refused(void)
+database_slot_was_refused(void)
 {
 	return pg_atomic_read_u32(&state->refused) != 0;
 }
@@ -348,13 +348,13 @@ place_was_refused(void)
  * The launcher is going to look for databases that have none.
  */
 void
-forget_refused_places(void)
+forget_refused_database_slots(void)
 {
 	pg_atomic_write_u32(&state->refused, 0);
 }
 
 /*
- * Tell the worker at a place that there is something new; the launcher, if
+ * Tell the worker at a database slot that there is something new; the launcher, if
  * it has no worker.  What is told before the worker has taken it costs no
  * wake-up more, nor does what it is about to look for by itself: a signal that
  * wakes a process costs more than to insert a row.  So the launcher is woken by
@@ -365,9 +365,9 @@ forget_refused_places(void)
  * but a spinlock.
  */
 void
-wake_database(int place, const News *news)
+wake_database(int slot, const News *news)
 {
-	DatabasePlace *database = &state->databases[place];
+	DatabasePlace *database = &state->databases[slot];
 
 	SpinLockAcquire(&database->news_mutex);
 	news_add_all(&database->news_items, news);
@@ -377,18 +377,18 @@ wake_database(int place, const News *news)
 }
 
 /*
- * The database at a place was made, or altered so that it may be served now, or
+ * The database at a database slot was made, or altered so that it may be served now, or
  * not any more: whoever has to see to that is woken, whatever was told before.
  *
  * May be called while a transaction commits, as above.
  */
 void
-wake_for_altered_database(int place)
+wake_for_altered_database(int slot)
 {
 	static const News anywhere = {1, {{NEWS_ANYWHERE}}};
 
-	wake_database(place, &anywhere);
-	wake_worker_or_launcher(&state->databases[place]);
+	wake_database(slot, &anywhere);
+	wake_worker_or_launcher(&state->databases[slot]);
 }
 
 static void
@@ -413,25 +413,25 @@ wake_process(pg_atomic_uint32 *proc)
  * Have the worker of a database leave, and none come, until
  * release_database().
  *
- * Returns the database's place; -1, with nothing to release, if it has none.
+ * Returns the database's database slot; -1, with nothing to release, if it has none.
  */
 int
 hold_database(Oid database)
 {
-	int			place = -1;
+	int 		slot = -1;
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
-	for (int i = 0; i < MAX_DATABASES && place < 0; i++)
+	for (int i = 0; i < MAX_DATABASES && slot < 0; i++)
 	{
 		if (state->databases[i].database == database)
-			place = i;
+			slot = i;
 	}
-	if (place >= 0)
-		pg_atomic_fetch_add_u32(&state->databases[place].holds, 1);
+	if (slot >= 0)
+		pg_atomic_fetch_add_u32(&state->databases[slot].holds, 1);
 	LWLockRelease(lock);
-	if (place >= 0)
-		wake_process(&state->databases[place].worker_proc);
-	return place;
+	if (slot >= 0)
+		wake_process(&state->databases[slot].worker_proc);
+	return slot;
 }
 
 /*
@@ -439,7 +439,7 @@ hold_database(Oid database)
  * long to is terminated.  Interrupts are served.
  */
 void
-wait_for_worker_to_leave(int place, uint32 wait_event_info)
+wait_for_worker_to_leave(int slot, uint32 wait_event_info)
 {
 	ConditionVariablePrepareToSleep(&state->worker_left);
 	for (;;)
@@ -447,7 +447,7 @@ wait_for_worker_to_leave(int place, uint32 wait_event_info)
 		pid_t		pid;
 
 		LWLockAcquire(lock, LW_SHARED);
-		pid = state->databases[place].worker_pid;
+		pid = state->databases[slot].worker_pid;
 		LWLockRelease(lock);
 		if (pid == 0)
 			break;
@@ -465,9 +465,9 @@ wait_for_worker_to_leave(int place, uint32 wait_event_info)
  * May be called while a transaction commits: cannot fail, takes no lock.
  */
 void
-release_database(int place)
+release_database(int slot)
 {
-	pg_atomic_fetch_sub_u32(&state->databases[place].holds, 1);
+	pg_atomic_fetch_sub_u32(&state->databases[slot].holds, 1);
 	wake_process(&state->launcher_proc);
 }
 
@@ -490,13 +490,13 @@ withdraw_launcher(int code, Datum arg)
 }
 
 /*
- * Read what the launcher wants to know of a place.
+ * Read what the launcher wants to know of a database slot.
  */
 void
-read_database(int place, DatabaseStatus *status)
+read_database(int slot, DatabaseStatus *status)
 {
 	LWLockAcquire(lock, LW_SHARED);
-	read_status(&state->databases[place], status);
+	read_status(&state->databases[slot], status);
 	LWLockRelease(lock);
 }
 
@@ -508,66 +508,66 @@ read_status(DatabasePlace *database, DatabaseStatus *status)
 {
 	status->database = database->database;
 	status->worker_pid = database->worker_pid;
-	status->confirmed = database->confirmed;
-	status->unwanted = database->unwanted;
+	status->has_extension = database->has_extension;
+	status->no_extension = database->no_extension;
 	status->held = pg_atomic_read_u32(&database->holds) != 0;
 	status->woken = (pg_atomic_read_u32(&database->wake) & WAKE_NEWS) != 0;
 	status->idle = pg_atomic_read_u32(&database->idle) != 0;
 	status->asked = pg_atomic_read_u32(&database->yield) != 0;
-	status->yielded = database->yielded;
+	status->preempted = database->preempted;
 	status->next_look = database->next_look;
 	status->n_held = (int) pg_atomic_read_u32(&database->held_requests);
 }
 
 /*
- * The database at a place has no extension, or is itself gone: it needs no
+ * The database at a database slot has no extension, or is itself gone: it needs no
  * worker until something wakes it.
  */
 void
-set_unwanted(int place)
+set_no_extension(int slot)
 {
 	LWLockAcquire(lock, LW_EXCLUSIVE);
-	state->databases[place].confirmed = false;
-	state->databases[place].unwanted = true;
+	state->databases[slot].has_extension = false;
+	state->databases[slot].no_extension = true;
 	LWLockRelease(lock);
 }
 
 /*
- * Ask the worker at a place to give up its slot to another one's.
+ * Ask the worker at a database slot to give up its slot to another one's.
  */
 void
-ask_to_yield(int place)
+request_preemption(int slot)
 {
-	pg_atomic_write_u32(&state->databases[place].yield, 1);
+	pg_atomic_write_u32(&state->databases[slot].yield, 1);
 	pg_memory_barrier();
-	wake_process(&state->databases[place].worker_proc);
+	wake_process(&state->databases[slot].worker_proc);
 }
 
 /*
  * Let sessions know this process as the worker of a database, until it
  * exits.
  *
- * Returns the database's place; -1 if it has a worker already, if workers
- * are kept out, or if there is no place.
+ * Returns the database's database slot; -1 if it has a worker already, if workers
+ * are kept out, or if there is no database slot.
  */
 int
 announce_worker(Oid database)
 {
-	int			place = database_place(database);
+	int 		slot = find_or_make_database_slot(database);
 	bool		taken = false;
 
-	if (place < 0)
+	if (slot < 0)
 		return -1;
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
-	if (state->databases[place].worker_pid == 0 &&
-		pg_atomic_read_u32(&state->databases[place].holds) == 0)
+	if (state->databases[slot].worker_pid == 0 &&
+		pg_atomic_read_u32(&state->databases[slot].holds) == 0)
 	{
-		state->databases[place].worker_pid = MyProcPid;
-		state->databases[place].yielded = false;
-		pg_atomic_write_u32(&state->databases[place].idle, 0);
-		pg_atomic_write_u32(&state->databases[place].yield, 0);
-		pg_atomic_write_u32(&state->databases[place].worker_proc,
+		state->databases[slot].worker_pid = MyProcPid;
+		state->databases[slot].preempted = false;
+		pg_atomic_write_u32(&state->databases[slot].idle, 0);
+		pg_atomic_write_u32(&state->databases[slot].yield, 0);
+		pg_atomic_write_u32(&state->databases[slot].worker_proc,
 							GetNumberFromPGProc(MyProc));
 		taken = true;
 	}
@@ -575,14 +575,14 @@ announce_worker(Oid database)
 
 	if (!taken)
 		return -1;
-	before_shmem_exit(withdraw_worker, Int32GetDatum(place));
-	return place;
+	before_shmem_exit(withdraw_worker, Int32GetDatum(slot));
+	return slot;
 }
 
 static void
-withdraw_worker(int code, Datum place)
+withdraw_worker(int code, Datum slot)
 {
-	DatabasePlace *database = &state->databases[DatumGetInt32(place)];
+	DatabasePlace *database = &state->databases[DatumGetInt32(slot)];
 
 	(void) code;
 	/* Nobody will look by itself now. */
@@ -599,26 +599,26 @@ withdraw_worker(int code, Datum place)
 }
 
 /*
- * The worker at a place has found the extension in its database.
+ * The worker at a database slot has found the extension in its database.
  */
 void
-confirm_extension(int place)
+confirm_extension(int slot)
 {
 	LWLockAcquire(lock, LW_EXCLUSIVE);
-	state->databases[place].confirmed = true;
-	state->databases[place].unwanted = false;
+	state->databases[slot].has_extension = true;
+	state->databases[slot].no_extension = false;
 	LWLockRelease(lock);
 	wake_process(&state->launcher_proc);
 }
 
 /*
- * Was there something new at a place since this was last asked?  Adds to *news
+ * Was there something new at a database slot since this was last asked?  Adds to *news
  * where, even if it is only about to be told of.
  */
 bool
-take_wake(int place, News *news)
+take_wake(int slot, News *news)
 {
-	DatabasePlace *database = &state->databases[place];
+	DatabasePlace *database = &state->databases[slot];
 	bool		is_new = (pg_atomic_exchange_u32(&database->wake, 0) &
 						  WAKE_NEWS) != 0;
 
@@ -630,31 +630,31 @@ take_wake(int place, News *news)
 }
 
 /*
- * Nobody needs to wake the worker at a place before it next takes its wake; or,
+ * Nobody needs to wake the worker at a database slot before it next takes its wake; or,
  * as the launcher has it, before the database is altered.
  */
 void
-put_off_wake(int place)
+put_off_wake(int slot)
 {
-	pg_atomic_fetch_or_u32(&state->databases[place].wake, WAKE_LATER);
+	pg_atomic_fetch_or_u32(&state->databases[slot].wake, WAKE_LATER);
 }
 
 /*
  * Is its wake to be taken, be it for news or to be woken again?
  */
 bool
-has_wake(int place)
+has_wake(int slot)
 {
-	return pg_atomic_read_u32(&state->databases[place].wake) != 0;
+	return pg_atomic_read_u32(&state->databases[slot].wake) != 0;
 }
 
 /*
- * Is the worker at a place in the way of a command?
+ * Is the worker at a database slot in the way of a command?
  */
 bool
-worker_must_leave(int place)
+worker_must_leave(int slot)
 {
-	return pg_atomic_read_u32(&state->databases[place].holds) != 0;
+	return pg_atomic_read_u32(&state->databases[slot].holds) != 0;
 }
 
 /*
@@ -662,39 +662,39 @@ worker_must_leave(int place)
  * many there were before.
  */
 int
-note_held_requests(int place, int n)
+note_held_requests(int slot, int n)
 {
-	return (int) pg_atomic_exchange_u32(&state->databases[place].held_requests,
+	return (int) pg_atomic_exchange_u32(&state->databases[slot].held_requests,
 										(uint32) n);
 }
 
 /*
- * Note whether the worker at a place has something to do.
+ * Note whether the worker at a database slot has something to do.
  */
 void
-set_idle(int place, bool idle)
+set_idle(int slot, bool idle)
 {
-	pg_atomic_write_u32(&state->databases[place].idle, idle ? 1 : 0);
+	pg_atomic_write_u32(&state->databases[slot].idle, idle ? 1 : 0);
 }
 
 /*
- * Does the worker of another database need the slot of the one at a place?
+ * Does the worker of another database need the slot of the one at a database slot?
  */
 bool
-worker_is_asked_to_yield(int place)
+worker_preemption_requested(int slot)
 {
-	return pg_atomic_read_u32(&state->databases[place].yield) != 0;
+	return pg_atomic_read_u32(&state->databases[slot].yield) != 0;
 }
 
 /*
- * The worker at a place is about to give up its slot.  Its database needs
+ * The worker at a database slot is about to give up its slot.  Its database needs
  * another one when something wakes it, or at the given time.
  */
 void
-yield_slot(int place, MonotonicUs next_look)
+give_up_slot(int slot, MonotonicUs next_look)
 {
 	LWLockAcquire(lock, LW_EXCLUSIVE);
-	state->databases[place].yielded = true;
-	state->databases[place].next_look = next_look;
+	state->databases[slot].preempted = true;
+	state->databases[slot].next_look = next_look;
 	LWLockRelease(lock);
 }

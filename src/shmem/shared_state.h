@@ -48,19 +48,19 @@ typedef struct Activity
 
 typedef struct SharedState SharedState;
 
-/* A database's place in shared memory, as far as the launcher looks at it */
+/* A database's database slot in shared memory, as far as the launcher looks at it */
 typedef struct DatabaseStatus
 {
-	Oid			database;		/* InvalidOid: a free place */
+	Oid 		database;		/* InvalidOid: a free slot */
 	pid_t		worker_pid;		/* 0: none is running */
-	bool		confirmed;		/* has its worker found the extension? */
-	bool		unwanted;		/* has its worker found no extension? */
+	bool		has_extension;		/* has its worker found the extension? */
+	bool		no_extension;		/* has its worker found no extension? */
 	bool		woken;			/* is there something new? */
 	bool		held;			/* is a command keeping workers out? */
 	bool		idle;			/* has its worker nothing to do? */
 	bool		asked;			/* is its worker to give up its slot? */
-	bool		yielded;		/* has its last worker done so? */
-	MonotonicUs next_look;		/* if yielded: when another is needed */
+	bool		preempted;		/* has its last worker done so? */
+	MonotonicUs next_look;		/* if preempted: when another is needed */
 	int			n_held;			/* requests that were made elsewhere */
 } DatabaseStatus;
 
@@ -73,44 +73,44 @@ extern RateTable *shared_rate_table(void);
 extern void require_shared_state(void);
 
 /* by sessions */
-extern int	database_place(Oid database);
-extern void wake_database(int place, const News *news);
-extern void wake_for_altered_database(int place);
+extern int	find_or_make_database_slot(Oid database);
+extern void wake_database(int slot, const News *news);
+extern void wake_for_altered_database(int slot);
 
 extern int	hold_database(Oid database);
-extern void wait_for_worker_to_leave(int place, uint32 wait_event_info);
-extern void release_database(int place);
+extern void wait_for_worker_to_leave(int slot, uint32 wait_event_info);
+extern void release_database(int slot);
 
-extern int	find_place(Oid database);
-extern ConditionVariable *news_of(int place);
-extern void read_activity(int place, DatabaseStatus *status,
+extern int	find_database_slot(Oid database);
+extern ConditionVariable *news_of(int slot);
+extern void read_activity(int slot, DatabaseStatus *status,
 						  Activity *activity);
-extern void want_count(int place);
+extern void want_count(int slot);
 
 /* by the launcher */
 extern void announce_launcher(void);
-extern void count_places(int *n_free, int *n_unknown);
-extern bool give_place(Oid database);
-extern void log_lack_of_places(void);
-extern bool place_was_refused(void);
-extern void forget_refused_places(void);
-extern void read_database(int place, DatabaseStatus *status);
-extern void set_unwanted(int place);
-extern void ask_to_yield(int place);
+extern void count_database_slots(int *n_free, int *n_unknown);
+extern bool give_database_slot(Oid database);
+extern void log_lack_of_database_slots(void);
+extern bool database_slot_was_refused(void);
+extern void forget_refused_database_slots(void);
+extern void read_database(int slot, DatabaseStatus *status);
+extern void set_no_extension(int slot);
+extern void request_preemption(int slot);
 
 /* by a worker */
 extern int	announce_worker(Oid database);
-extern void confirm_extension(int place);
-extern bool take_wake(int place, News *news);
-extern void put_off_wake(int place);
-extern bool has_wake(int place);
-extern bool worker_must_leave(int place);
-extern int	note_held_requests(int place, int n);
-extern void set_idle(int place, bool idle);
-extern bool worker_is_asked_to_yield(int place);
-extern void yield_slot(int place, MonotonicUs next_look);
-extern bool take_wanted_count(int place);
-extern void publish_activity(int place, const Activity *activity);
-extern void tell_news(int place);
+extern void confirm_extension(int slot);
+extern bool take_wake(int slot, News *news);
+extern void put_off_wake(int slot);
+extern bool has_wake(int slot);
+extern bool worker_must_leave(int slot);
+extern int	note_held_requests(int slot, int n);
+extern void set_idle(int slot, bool idle);
+extern bool worker_preemption_requested(int slot);
+extern void give_up_slot(int slot, MonotonicUs next_look);
+extern bool take_wanted_count(int slot);
+extern void publish_activity(int slot, const Activity *activity);
+extern void tell_news(int slot);
 
 #endif							/* SCREENSHOT_TASK_SHARED_STATE_H */

@@ -30,7 +30,7 @@
 #include "config/wrapper.h"
 #include "shmem/shared_state.h"
 #include "shmem/statistics.h"
-#include "util/legible.h"
+#include "util/text.h"
 
 /* The most servers of a cluster that are counted */
 #define MAX_SERVERS			512
@@ -386,7 +386,7 @@ screenshot_task_stat(PG_FUNCTION_ARGS)
 
 	for (int i = 0; i < n; i++)
 	{
-		make_legible(NameStr(rows[i].server),
+		make_readable(NameStr(rows[i].server),
 					 DatumGetObjectId(rows[i].values[0]));
 		tuplestore_putvalues(result->setResult, result->setDesc,
 							 rows[i].values, rows[i].nulls);

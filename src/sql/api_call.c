@@ -200,7 +200,7 @@ try_once(const LiveServer *server, const Credentials *credentials,
 	RateKey		key = rate_key(credentials->account, call->action->name);
 	LiveRequest request;
 	HttpReply	reply;
-	bool		lapsed = false;
+	bool		missed_deadline = false;
 	MonotonicUs started_at;
 
 	wait_for_permit(server, key, call);
@@ -220,7 +220,7 @@ try_once(const LiveServer *server, const Credentials *credentials,
 			stat_latency(server->name, monotonic_now() - started_at);
 		}
 		call->action->read(&reply, answer);
-		lapsed = reply.lapsed;
+		missed_deadline = reply.missed_deadline;
 	}
 	PG_FINALLY();
 	{
@@ -241,7 +241,7 @@ try_once(const LiveServer *server, const Credentials *credentials,
 		stat_count(server->name, COUNT_THROTTLED, 1);
 		rate_refused(rate_table(), key);
 	}
-	return !lapsed;
+	return !missed_deadline;
 }
 
 /*
@@ -346,7 +346,7 @@ send_and_wait(const LiveServer *server, const LiveRequest *request, Call *call)
 		wait_event = WaitEventExtensionNew("ScreenshotTaskCall");
 
 	server_http_request(server, request, &http_request);
-	http_request.leave_by = call->permit.leave_by;
+	http_request.deadline = call->permit.deadline;
 	http_start(client, &http_request, &call->transfer);
 	live_wipe_token(request->headers);
 	http_begin(client);

@@ -40,7 +40,7 @@ static char *read_server_name(FunctionCallInfo fcinfo, int arg);
 static text *require_text(FunctionCallInfo fcinfo, int arg, const char *name);
 static Datum call_for_task(FunctionCallInfo fcinfo, LiveActionId action);
 static void list_window(ReturnSetInfo *result, const char *server_name,
-						TaskInquiry *inquiry, HTAB *seen);
+						TaskQuery  *lookup, HTAB *seen);
 static void return_task(ReturnSetInfo *result, const ListedTask *task);
 
 /* The most pages of a list, lest one that never ends */
@@ -202,7 +202,7 @@ describe_screenshot_tasks(PG_FUNCTION_ARGS)
 	TimestampTz end = require_time(fcinfo, 1, "end_time");
 	TimestampTz now = GetCurrentTimestamp();
 	char	   *server_name = read_server_name(fcinfo, 5);
-	TaskInquiry inquiry = {0};
+	TaskQuery	lookup = {0};
 	ScreenshotTask window;
 	HASHCTL		control = {
 		.keysize = NAMEDATALEN * 4,
@@ -231,25 +231,25 @@ describe_screenshot_tasks(PG_FUNCTION_ARGS)
 	window.end_time = Min(window.end_time, live_seconds(now) + LIVE_MAX_END +
 						  SECS_PER_DAY);
 	if (!PG_ARGISNULL(2))
-		inquiry.stream_name = text_to_cstring(PG_GETARG_TEXT_PP(2));
+		lookup.stream_name = text_to_cstring(PG_GETARG_TEXT_PP(2));
 	if (!PG_ARGISNULL(3))
-		inquiry.domain_name = text_to_cstring(PG_GETARG_TEXT_PP(3));
+		lookup.domain_name = text_to_cstring(PG_GETARG_TEXT_PP(3));
 	if (!PG_ARGISNULL(4))
-		inquiry.app_name = text_to_cstring(PG_GETARG_TEXT_PP(4));
-	live_check_filter("stream_name", inquiry.stream_name);
-	live_check_filter("domain_name", inquiry.domain_name);
-	live_check_filter("app_name", inquiry.app_name);
+		lookup.app_name = text_to_cstring(PG_GETARG_TEXT_PP(4));
+	live_check_filter("stream_name", lookup.stream_name);
+	live_check_filter("domain_name", lookup.domain_name);
+	live_check_filter("app_name", lookup.app_name);
 
-	inquiry.start_time = window.start_time;
-	while (inquiry.start_time < window.end_time)
+	lookup.start_time = window.start_time;
+	while (lookup.start_time < window.end_time)
 	{
-		inquiry.end_time = Min(inquiry.start_time + LIVE_MAX_WINDOW,
+		lookup.end_time = Min(lookup.start_time + LIVE_MAX_WINDOW,
 							   window.end_time);
 		list_window((ReturnSetInfo *) fcinfo->resultinfo, server_name,
-					&inquiry, seen);
-		if (inquiry.end_time == window.end_time)
+					&lookup, seen);
+		if (lookup.end_time == window.end_time)
 			break;
-		inquiry.start_time = inquiry.end_time - LIVE_MAX_LENGTH;
+		lookup.start_time = lookup.end_time - LIVE_MAX_LENGTH;
 	}
 	return (Datum) 0;
 }
@@ -261,7 +261,7 @@ describe_screenshot_tasks(PG_FUNCTION_ARGS)
  */
 static void
 list_window(ReturnSetInfo *result, const char *server_name,
-			TaskInquiry *inquiry, HTAB *seen)
+			TaskQuery  *lookup, HTAB *seen)
 {
 	MemoryContext contexts[2];
 	MemoryContext old = CurrentMemoryContext;
@@ -271,7 +271,7 @@ list_window(ReturnSetInfo *result, const char *server_name,
 	for (int i = 0; i < 2; i++)
 		contexts[i] = AllocSetContextCreate(old, "screenshot_task page",
 											ALLOCSET_DEFAULT_SIZES);
-	inquiry->scroll_token = NULL;
+	lookup->scroll_token = NULL;
 	do
 	{
 		LiveAnswer	answer;
@@ -279,7 +279,7 @@ list_window(ReturnSetInfo *result, const char *server_name,
 
 		MemoryContextReset(contexts[n_pages % 2]);
 		MemoryContextSwitchTo(contexts[n_pages % 2]);
-		api_call(server_name, LIVE_DESCRIBE, inquiry, &answer);
+		api_call(server_name, LIVE_DESCRIBE, lookup, &answer);
 		foreach(cell, answer.tasks)
 		{
 			ListedTask *task = lfirst(cell);
@@ -290,16 +290,16 @@ list_window(ReturnSetInfo *result, const char *server_name,
 				return_task(result, task);
 		}
 		if (++n_pages == MAX_PAGES ||
-			(answer.scroll_token != NULL && inquiry->scroll_token != NULL &&
-			 strcmp(answer.scroll_token, inquiry->scroll_token) == 0))
+			(answer.scroll_token != NULL && lookup->scroll_token != NULL &&
+			 strcmp(answer.scroll_token, lookup->scroll_token) == 0))
 			ereport(ERROR,
 					(errcode(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN),
 					 errmsg("server \"%s\" lists no end of tasks",
 							server_name),
 					 errdetail("Page %d of %s has the ScrollToken of the page before, or is one too many.",
 							   n_pages, live_actions[LIVE_DESCRIBE].name)));
-		inquiry->scroll_token = answer.scroll_token;
-	} while (inquiry->scroll_token != NULL);
+		lookup->scroll_token = answer.scroll_token;
+	} while (lookup->scroll_token != NULL);
 
 	MemoryContextSwitchTo(old);
 	for (int i = 0; i < 2; i++)

@@ -18,7 +18,7 @@
 
 #include "compat.h"
 #include "sql/row_triggers.h"
-#include "sql/steer.h"
+#include "sql/admin_functions.h"
 #include "table/request_table.h"
 #include "table/status.h"
 #include "util/statement.h"

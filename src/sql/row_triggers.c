@@ -51,7 +51,7 @@
 #include "config/server.h"
 #include "sql/row_triggers.h"
 #include "sql/wake.h"
-#include "table/notice.h"
+#include "table/notify.h"
 #include "table/request_queue.h"
 #include "table/request_table.h"
 #include "util/statement.h"
@@ -389,7 +389,7 @@ wake_for_row(Relation relation, int16 event, const Row *row)
 			 has_other_trigger(relation, event))
 		wake_at_commit(NEWS_ANYWHERE);
 	else
-		wake_at_commit(lane_key(NameStr(*DatumGetName(*server)),
+		wake_at_commit(channel_key(NameStr(*DatumGetName(*server)),
 								DatumGetObjectId(*role)),
 					   DatumGetTimestampTz(*start),
 					   DatumGetTimestampTz(*start));
@@ -667,7 +667,7 @@ expire(TupleDesc desc, Row *row)
 			   TimestampTzGetDatum(GetCurrentTimestamp()));
 	set_column(row, Anum_request_error_message,
 			   CStringGetTextDatum("end_time had passed when the request was made"));
-	if (notices_are_wanted())
+	if (notifications_are_wanted())
 		notify_result(DatumGetInt64(*get_column(row, Anum_request_id)),
 					  reference == NULL ? NULL :
 					  TextDatumGetCString(*reference), STATUS_EXPIRED, NULL);

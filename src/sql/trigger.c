@@ -28,7 +28,7 @@
 
 #include "compat.h"
 #include "sql/row_triggers.h"
-#include "sql/steer.h"
+#include "sql/admin_functions.h"
 #include "table/request_table.h"
 #include "util/statement.h"
 

@@ -37,7 +37,7 @@
 
 #include "compat.h"
 #include "shmem/shared_state.h"
-#include "sql/steer.h"
+#include "sql/admin_functions.h"
 #include "sql/wake.h"
 #include "table/request_queue.h"
 #include "table/request_table.h"
@@ -72,7 +72,7 @@ wait_for_screenshot_task(PG_FUNCTION_ARGS)
 	static uint32 wait_event = 0;
 	MonotonicUs deadline;
 	int64		id;
-	int			place;
+	int 		slot;
 	Sight		sight = {0};
 
 	if (PG_ARGISNULL(0))
@@ -89,14 +89,14 @@ wait_for_screenshot_task(PG_FUNCTION_ARGS)
 				 errhint("Wait for it on the primary.")));
 	if (wait_event == 0)
 		wait_event = WaitEventExtensionNew("ScreenshotTaskResult");
-	place = database_place(MyDatabaseId);
-	if (place < 0)
+	slot = find_or_make_database_slot(MyDatabaseId);
+	if (slot < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("screenshot_task serves no more than %d databases of a cluster",
 						MAX_DATABASES)));
 
-	ConditionVariablePrepareToSleep(news_of(place));
+	ConditionVariablePrepareToSleep(news_of(slot));
 	for (;;)
 	{
 		MonotonicUs now;
@@ -109,7 +109,7 @@ wait_for_screenshot_task(PG_FUNCTION_ARGS)
 		now = monotonic_now();
 		if (now >= deadline)
 			break;
-		(void) ConditionVariableTimedSleep(news_of(place),
+		(void) ConditionVariableTimedSleep(news_of(slot),
 										   monotonic_wait_ms(now, deadline),
 										   wait_event);
 	}
@@ -179,7 +179,7 @@ look(int64 id, Sight *sight)
 	systable_endscan(scan);
 	UnregisterSnapshot(snapshot);
 	table_close(relation, AccessShareLock);
-	return found && may_steer(GetUserId(), owner, sight->role);
+	return found && may_administer(GetUserId(), owner, sight->role);
 }
 
 /*

@@ -43,15 +43,15 @@ static ProcessUtility_hook_type previous_utility = NULL;
 static struct
 {
 	int			marked_level;	/* 0: it is not marked */
-	int			marked_place;	/* of this database, in shared memory; or -1 */
+	int 		marked_slot;	/* of this database, in shared memory; or -1 */
 	News		marked_news;	/* what may have become ready */
-	int			news_place;		/* as marked_place, if requests were changed */
+	int 		news_slot;		/* as marked_slot, if requests were changed */
 	bool		committed;		/* has it, having been marked? */
 
-	/* the databases that it made or altered, by their place */
+	/* the databases that it made or altered, by their database slot */
 	bool		altered[MAX_DATABASES];
 	bool		any_altered;
-}			done = {.marked_place = -1, .news_place = -1};
+}			done = {.marked_slot = -1, .news_slot = -1};
 
 static void at_transaction_end(XactEvent event, void *arg);
 static void at_release(ResourceReleasePhase phase, bool is_commit,
@@ -89,11 +89,11 @@ wake_init(void)
  * subtransaction, did, if and when it commits.  Without shared memory there
  * is no worker, and nothing to do.
  *
- * From one time to another there may be a ready request of a lane, or of any of
- * ALL_LANES, that was not there before: NEWS_ANYWHERE, if it is not known where.
+ * From one time to another there may be a ready request of a channel, or of any of
+ * ALL_CHANNELS, that was not there before: NEWS_ANYWHERE, if it is not known where.
  */
 void
-wake_at_commit(LaneKey lane, TimestampTz from, TimestampTz to)
+wake_at_commit(ChannelKey channel, TimestampTz from, TimestampTz to)
 {
 	int			level = GetCurrentTransactionNestLevel();
 
@@ -101,15 +101,15 @@ wake_at_commit(LaneKey lane, TimestampTz from, TimestampTz to)
 		return;
 	if (done.marked_level == 0)
 	{
-		done.marked_place = database_place(MyDatabaseId);
-		if (done.marked_place < 0)
+		done.marked_slot = find_or_make_database_slot(MyDatabaseId);
+		if (done.marked_slot < 0)
 			return;
 		done.marked_level = level;
 		done.marked_news.n = 0;
 	}
 	else
 		done.marked_level = Min(done.marked_level, level);
-	news_add(&done.marked_news, lane, from, to);
+	news_add(&done.marked_news, channel, from, to);
 }
 
 /*
@@ -121,28 +121,28 @@ void
 tell_news_at_commit(void)
 {
 	if (shared_state_available())
-		done.news_place = find_place(MyDatabaseId);
+		done.news_slot = find_database_slot(MyDatabaseId);
 }
 
 static void
 at_transaction_end(XactEvent event, void *arg)
 {
 	(void) arg;
-	if (done.marked_level == 0 && !done.any_altered && done.news_place < 0)
+	if (done.marked_level == 0 && !done.any_altered && done.news_slot < 0)
 		return;
 	switch (event)
 	{
 		case XACT_EVENT_COMMIT:
 			done.committed = true;
 			if (done.marked_level == 0)
-				done.marked_place = -1;
+				done.marked_slot = -1;
 			done.marked_level = 0;
 			break;
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
 			done.marked_level = 0;
 			forget_databases();
-			done.news_place = -1;
+			done.news_slot = -1;
 			break;
 		default:
 			break;
@@ -162,17 +162,17 @@ at_release(ResourceReleasePhase phase, bool is_commit, bool is_top_level,
 	if (!done.committed || phase != RESOURCE_RELEASE_AFTER_LOCKS)
 		return;
 	done.committed = false;
-	if (done.marked_place >= 0 && !MUTANT("not-woken"))
-		wake_database(done.marked_place, &done.marked_news);
+	if (done.marked_slot >= 0 && !MUTANT("not-woken"))
+		wake_database(done.marked_slot, &done.marked_news);
 	for (int i = 0; done.any_altered && i < MAX_DATABASES; i++)
 	{
 		if (done.altered[i])
 			wake_for_altered_database(i);
 	}
-	if (done.news_place >= 0)
-		tell_news(done.news_place);
+	if (done.news_slot >= 0)
+		tell_news(done.news_slot);
 	forget_databases();
-	done.news_place = -1;
+	done.news_slot = -1;
 }
 
 static void
@@ -239,11 +239,11 @@ static void
 note_database(const char *name)
 {
 	Oid			database = get_database_oid(name, true);
-	int			place = OidIsValid(database) ? database_place(database) : -1;
+	int 		slot = OidIsValid(database) ? find_or_make_database_slot(database) : -1;
 
-	if (place < 0)
+	if (slot < 0)
 		return;
-	done.altered[place] = true;
+	done.altered[slot] = true;
 	done.any_altered = true;
 }
 

@@ -6,7 +6,7 @@
  * Most changes take two statements: one chooses rows and locks them, the other
  * changes them.  So it is known which row was to be changed if a trigger of
  * the owner raises an error, or leaves the row out.  Such a row is passed over
- * by choices for a while; see refusal.c.
+ * by choices for a while; see skip_list.c.
  *
  * Every change of a request's status names the status that it leaves.
  *
@@ -21,8 +21,8 @@
 #include "utils/resowner.h"
 
 #include "compat.h"
-#include "table/notice.h"
-#include "table/refusal.h"
+#include "table/notify.h"
+#include "table/skip_list.h"
 #include "table/request_queue.h"
 #include "table/request_queue_private.h"
 #include "util/statement.h"
@@ -62,11 +62,11 @@ choose_rows(const Statement *statement, Datum *args, int *n)
 	int64	   *ids;
 
 	*n = 0;
-	if (refusals_are_too_many() ||
-		(refusals_are_many() && !statement->sends))
+	if (skip_list_is_full() ||
+		(skip_list_is_long() && !statement->sends))
 		return NULL;
 	args[0] = Int64GetDatum(request_origin());
-	args[1] = refusals_array();
+	args[1] = skip_list_array();
 	*n = run_statement(statement, args, NULL);
 	ids = palloc((*n + 1) * sizeof(int64));
 	for (int i = 0; i < *n; i++)
@@ -92,7 +92,7 @@ change_rows(const Statement *statement, const int64 *ids, int n, Datum *args,
 
 	if (n == 0)
 		return;
-	if (!queue_transaction.row_by_row && !refusals_exist())
+	if (!queue_transaction.row_by_row && !skip_list_has_any())
 	{
 		take(change_at_once(statement, ids, n, args, nulls), arg);
 		return;
@@ -124,7 +124,7 @@ change_at_once(const Statement *statement, const int64 *ids, int n,
 	for (int i = 0; changed < n && i < n; i++)
 	{
 		if (!was_returned(ids[i], changed))
-			refusal_note(ids[i], "A trigger left it out of an UPDATE.");
+			skip_list_add(ids[i], "A trigger left it out of an UPDATE.");
 	}
 	return changed;
 }
@@ -169,7 +169,7 @@ change_alone(const Statement *statement, int64 id, Datum *args,
 			category == ERRCODE_OPERATOR_INTERVENTION ||
 			category == ERRCODE_SYSTEM_ERROR)
 			ReThrowError(error);
-		refusal_note(id, error->message);
+		skip_list_add(id, error->message);
 		FreeErrorData(error);
 	}
 	PG_END_TRY();
@@ -241,7 +241,7 @@ notify_of_rows(int n, int column)
 void
 notify_of_row(int row, int column)
 {
-	if (notices_are_wanted())
+	if (notifications_are_wanted())
 		notify_result(spi_int8(row, 1), spi_text(row, column),
 					  status_of_name(spi_text(row, column + 1)),
 					  spi_text(row, column + 2));

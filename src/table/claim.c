@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * claim.c
- *	  The ready requests of each lane, and claiming them
+ *	  The ready requests of each channel, and claiming them
  *
  * A request that may be sent has no next_attempt_at, and stands in the index
  * screenshot_task_request_ready in the order in which requests are sent.  One
@@ -25,37 +25,37 @@
 #include "compat.h"
 #include "api/body.h"
 #include "api/task.h"
-#include "table/refusal.h"
+#include "table/skip_list.h"
 #include "table/request_queue.h"
 #include "table/request_queue_private.h"
 #include "util/statement.h"
 
 /*
- * The soonest request of each lane.  One step of an index for each, however
- * many requests a lane has.
+ * The soonest request of each channel.  One step of an index for each, however
+ * many requests a channel has.
  */
-static const Statement lanes_statement = {
-	"WITH RECURSIVE lane AS ("
+static const Statement channels_statement = {
+	"WITH RECURSIVE channel AS ("
 	" (SELECT " READY_ORDER ", end_time <= $3, false FROM %1$s"
 	"  WHERE origin = $1 AND status = " SQL_PENDING
 	"  AND next_attempt_at IS NULL"
 	"  AND server IS NOT NULL AND id <> ALL ($2)"
 	"  ORDER BY " READY_ORDER " LIMIT 1)"
 	" UNION ALL"
-	" SELECT next.* FROM lane, LATERAL"
+	" SELECT next.* FROM channel, LATERAL"
 	" (SELECT " READY_ORDER ", end_time <= $3, false FROM %1$s AS t"
 	"  WHERE origin = $1 AND status = " SQL_PENDING
 	"  AND next_attempt_at IS NULL"
 	"  AND server IS NOT NULL AND id <> ALL ($2)"
-	"  AND (t.server, t.role) > (lane.server, lane.role)"
+	"  AND (t.server, t.role) > (channel.server, channel.role)"
 	"  ORDER BY " READY_ORDER " LIMIT 1) AS next)"
-	" SELECT * FROM lane",
+	" SELECT * FROM channel",
 	3, {INT8OID, INT8ARRAYOID, TIMESTAMPTZOID}, false
 };
 
 /*
- * The same of lanes that are known, $3 and $4, each from a place on; and the
- * first request of other lanes: of roles between others of a server, $7 to $9,
+ * The same of channels that are known, $3 and $4, each from a place on; and the
+ * first request of other channels: of roles between others of a server, $7 to $9,
  * and of servers between others, $10.  A comparison of rows would do for both,
  * but an index is not left at the end of one.
  */
@@ -69,11 +69,11 @@ static const Statement heads_statement = {
 	"SELECT head.*, false"
 	" FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4),"
 	"  pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($12))"
-	"  AS lane(server, role, after_start, after_id, ceiling), "
-	HEAD_AMONG("t.server = lane.server AND t.role = lane.role"
+	"  AS channel(server, role, after_start, after_id, ceiling), "
+	HEAD_AMONG("t.server = channel.server AND t.role = channel.role"
 			   " AND (COALESCE(t.start_time, t.requested_at), t.id)"
-			   "  > (lane.after_start, lane.after_id)"
-			   " AND COALESCE(t.start_time, t.requested_at) <= lane.ceiling")
+			   "  > (channel.after_start, channel.after_id)"
+			   " AND COALESCE(t.start_time, t.requested_at) <= channel.ceiling")
 	" UNION ALL "
 	"SELECT head.*, true"
 	" FROM ROWS FROM (pg_catalog.unnest($7), pg_catalog.unnest($8),"
@@ -91,30 +91,30 @@ static const Statement heads_statement = {
 };
 
 /*
- * The soonest requests of all the lanes, and no more of any than it takes.
- * Each lane's are a run of its index, from where it is told to begin: what
+ * The soonest requests of all the channels, and no more of any than it takes.
+ * Each channel's are a run of its index, from where it is told to begin: what
  * was claimed before may still be there, dead, as long as anybody might see it.
  *
  * Those whose end has passed are left to queue_expire().  Slots were taken for
  * what is claimed.
  */
 static const Statement choose_ready = {
-	"SELECT ready.id, lane.server, lane.role"
+	"SELECT ready.id, channel.server, channel.role"
 	" FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4),"
 	"  pg_catalog.unnest($5), pg_catalog.unnest($7), pg_catalog.unnest($8),"
 	"  pg_catalog.unnest($10))"
-	"  AS lane(server, role, most, after_start, after_id, ceiling),"
+	"  AS channel(server, role, most, after_start, after_id, ceiling),"
 	" LATERAL (SELECT t.id, COALESCE(t.start_time, t.requested_at) AS starts"
 	"  FROM %1$s AS t"
 	"  WHERE t.origin = $1 AND t.status = " SQL_PENDING " AND t.id <> ALL ($2)"
 	"  AND t.next_attempt_at IS NULL"
-	"  AND t.server = lane.server AND t.role = lane.role"
+	"  AND t.server = channel.server AND t.role = channel.role"
 	"  AND (COALESCE(t.start_time, t.requested_at), t.id)"
-	"   > (lane.after_start, lane.after_id)"
-	"  AND COALESCE(t.start_time, t.requested_at) <= lane.ceiling"
+	"   > (channel.after_start, channel.after_id)"
+	"  AND COALESCE(t.start_time, t.requested_at) <= channel.ceiling"
 	"  AND t.end_time > $9"
 	"  ORDER BY COALESCE(t.start_time, t.requested_at), t.id"
-	"  LIMIT lane.most FOR NO KEY UPDATE SKIP LOCKED) AS ready"
+	"  LIMIT channel.most FOR NO KEY UPDATE SKIP LOCKED) AS ready"
 	" ORDER BY ready.starts, ready.id LIMIT $6",
 	10, {INT8OID, INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID, INT4ARRAYOID,
 		INT4OID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, TIMESTAMPTZOID,
@@ -160,9 +160,9 @@ static const Oid claimed_types[N_CLAIMED_COLUMNS] = {
 	TEXTOID, TIMESTAMPTZOID, InvalidOid, InvalidOid, InvalidOid
 };
 
-static int	compare_lanes(const void *a, const void *b);
+static int	compare_channels(const void *a, const void *b);
 static List *read_heads(int n);
-static LaneName *read_lanes(int n);
+static ChannelName *read_channels(int n);
 static void take_claimed(int n, void *arg);
 static ClaimedRequest *read_claimed(const Datum *values, const bool *nulls);
 static void read_body(ClaimedRequest *request, const Datum *values,
@@ -178,31 +178,31 @@ ended_by(void)
 }
 
 /*
- * The soonest request of each lane that has any that may be sent: a list of
- * ReadyPlace.
+ * The soonest request of each channel that has any that may be sent: a list of
+ * ReadyPosition.
  */
 List *
-queue_find_lanes(void)
+queue_find_channels(void)
 {
 	Datum		args[3] = {
 		Int64GetDatum(request_origin()),
-		refusals_array(),
+		skip_list_array(),
 		TimestampTzGetDatum(ended_by())
 	};
 
-	return read_heads(run_statement(&lanes_statement, args, NULL));
+	return read_heads(run_statement(&channels_statement, args, NULL));
 }
 
 /*
- * The same, of each lane only behind a place and up to its ceiling, for so many
- * of them; they are put into their order.  Of other lanes that there are, some
+ * The same, of each channel only behind a place and up to its ceiling, for so many
+ * of them; they are put into their order.  Of other channels that there are, some
  * are found, and marked: at least one, if there are any.
  *
  * Requests that have been claimed stay in the index as long as some transaction
  * might see them, and are not walked over here.
  */
 List *
-queue_find_heads(ReadyPlace *after, int n)
+queue_find_heads(ReadyPosition *after, int n)
 {
 	Datum	   *servers = palloc(n * sizeof(Datum));
 	Datum	   *roles = palloc(n * sizeof(Datum));
@@ -220,18 +220,18 @@ queue_find_heads(ReadyPlace *after, int n)
 	Datum		args[12];
 
 	memset(NameStr(last_server), 0xff, NAMEDATALEN - 1);
-	qsort(after, n, sizeof(ReadyPlace), compare_lanes);
+	qsort(after, n, sizeof(ReadyPosition), compare_channels);
 	bounds[n_bounds++] = NameGetDatum(&first_server);
 	for (int i = 0; i < n; i++)
 	{
-		LaneName   *lane = &after[i].lane;
+		ChannelName *channel = &after[i].channel;
 		bool		is_first = i == 0 ||
-			namestrcmp(&lane->server, NameStr(after[i - 1].lane.server)) != 0;
+			namestrcmp(&channel->server, NameStr(after[i - 1].channel.server)) != 0;
 		bool		is_last = i == n - 1 ||
-			namestrcmp(&lane->server, NameStr(after[i + 1].lane.server)) != 0;
+			namestrcmp(&channel->server, NameStr(after[i + 1].channel.server)) != 0;
 
-		servers[i] = NameGetDatum(&lane->server);
-		roles[i] = ObjectIdGetDatum(lane->role);
+		servers[i] = NameGetDatum(&channel->server);
+		roles[i] = ObjectIdGetDatum(channel->role);
 		starts[i] = TimestampTzGetDatum(after[i].start);
 		ids[i] = after[i].id;
 		ceilings[i] = TimestampTzGetDatum(after[i].ceiling);
@@ -245,12 +245,12 @@ queue_find_heads(ReadyPlace *after, int n)
 		gap_servers[n_gaps] = servers[i];
 		after_roles[n_gaps] = roles[i];
 		to_roles[n_gaps++] = is_last ? ObjectIdGetDatum(OID_MAX) :
-			ObjectIdGetDatum(after[i + 1].lane.role);
+			ObjectIdGetDatum(after[i + 1].channel.role);
 	}
 	bounds[n_bounds++] = NameGetDatum(&last_server);
 
 	args[0] = Int64GetDatum(request_origin());
-	args[1] = refusals_array();
+	args[1] = skip_list_array();
 	args[2] = make_array(NAMEOID, servers, n);
 	args[3] = make_array(OIDOID, roles, n);
 	args[4] = make_array(TIMESTAMPTZOID, starts, n);
@@ -265,20 +265,20 @@ queue_find_heads(ReadyPlace *after, int n)
 }
 
 static int
-compare_lanes(const void *a, const void *b)
+compare_channels(const void *a, const void *b)
 {
-	const LaneName *lane_a = &((const ReadyPlace *) a)->lane;
-	const LaneName *lane_b = &((const ReadyPlace *) b)->lane;
-	int			order = strncmp(NameStr(lane_a->server),
-								NameStr(lane_b->server), NAMEDATALEN);
+	const ChannelName *channel_a = &((const ReadyPosition *) a)->channel;
+	const ChannelName *channel_b = &((const ReadyPosition *) b)->channel;
+	int 		order = strncmp(NameStr(channel_a->server),
+								NameStr(channel_b->server), NAMEDATALEN);
 
 	if (order != 0)
 		return order;
-	return (lane_a->role > lane_b->role) - (lane_a->role < lane_b->role);
+	return (channel_a->role > channel_b->role) - (channel_a->role < channel_b->role);
 }
 
 /*
- * What these statements gave: a list of ReadyPlace.
+ * What these statements gave: a list of ReadyPosition.
  */
 static List *
 read_heads(int n)
@@ -288,14 +288,14 @@ read_heads(int n)
 
 	for (int i = 0; i < n; i++)
 	{
-		ReadyPlace *head = palloc(sizeof(ReadyPlace));
+		ReadyPosition *head = palloc(sizeof(ReadyPosition));
 
-		head->lane.server = spi_name(i, 1);
-		head->lane.role = spi_oid(i, 2);
+		head->channel.server = spi_name(i, 1);
+		head->channel.role = spi_oid(i, 2);
 		head->start = spi_timestamptz(i, 3);
 		head->id = spi_int8(i, 4);
 		head->has_ended = spi_bool(i, 5);
-		head->is_of_new_lane = spi_bool(i, 6);
+		head->is_of_new_channel = spi_bool(i, 6);
 		heads = lappend(heads, head);
 	}
 	MemoryContextSwitchTo(old);
@@ -303,16 +303,16 @@ read_heads(int n)
 }
 
 /*
- * Claim requests: those that start soonest among the lanes, at most "most" of
- * them, and of each lane at most what it demands, from where it says.
+ * Claim requests: those that start soonest among the channels, at most "most" of
+ * them, and of each channel at most what it demands, from where it says.
  *
  * Returns a list of ClaimedRequest.  They are this worker's to send as soon
  * as the transaction has committed, and not before.  *n_chosen is how many
  * there were, those included that could not be changed; *passed_over is a
- * list of LaneName, of each of these.
+ * list of ChannelName, of each of these.
  */
 List *
-queue_claim(const LaneDemand *demands, int n_demands, int most, int *n_chosen,
+queue_claim(const ChannelDemand *demands, int n_demands, int most, int *n_chosen,
 			List **passed_over)
 {
 	Datum	   *servers = palloc(n_demands * sizeof(Datum));
@@ -325,7 +325,7 @@ queue_claim(const LaneDemand *demands, int n_demands, int most, int *n_chosen,
 	List	   *claimed = NIL;
 	TimestampTz now;
 	int64	   *ids;
-	LaneName   *lanes;
+	ChannelName *channels;
 	int			n;
 
 	for (int i = 0; i < n_demands; i++)
@@ -346,7 +346,7 @@ queue_claim(const LaneDemand *demands, int n_demands, int most, int *n_chosen,
 	args[8] = TimestampTzGetDatum(ended_by());
 	args[9] = make_array(TIMESTAMPTZOID, ceilings, n_demands);
 	ids = choose_rows(&choose_ready, args, &n);
-	lanes = read_lanes(n);
+	channels = read_channels(n);
 
 	now = GetCurrentTimestamp();
 	args[1] = CStringGetTextDatum(QUEUE_EXPIRED_MESSAGE);
@@ -360,12 +360,12 @@ queue_claim(const LaneDemand *demands, int n_demands, int most, int *n_chosen,
 	{
 		MemoryContext old;
 
-		if (!refusal_holds(ids[i]))
+		if (!skip_list_has(ids[i]))
 			continue;
 		old = MemoryContextSwitchTo(queue_transaction.caller_context);
 		*passed_over = lappend(*passed_over,
-							   memcpy(palloc(sizeof(LaneName)), &lanes[i],
-									  sizeof(LaneName)));
+							   memcpy(palloc(sizeof(ChannelName)), &channels[i],
+									  sizeof(ChannelName)));
 		MemoryContextSwitchTo(old);
 	}
 	return claimed;
@@ -375,17 +375,17 @@ queue_claim(const LaneDemand *demands, int n_demands, int most, int *n_chosen,
  * The server and the role in the second and third column of the rows, so many,
  * that a statement gave: palloc'd.
  */
-static LaneName *
-read_lanes(int n)
+static ChannelName *
+read_channels(int n)
 {
-	LaneName   *lanes = palloc((n + 1) * sizeof(LaneName));
+	ChannelName *channels = palloc((n + 1) * sizeof(ChannelName));
 
 	for (int i = 0; i < n; i++)
 	{
-		lanes[i].server = spi_name(i, 2);
-		lanes[i].role = spi_oid(i, 3);
+		channels[i].server = spi_name(i, 2);
+		channels[i].role = spi_oid(i, 3);
 	}
-	return lanes;
+	return channels;
 }
 
 /*
@@ -423,8 +423,8 @@ read_claimed(const Datum *values, const bool *nulls)
 	request->requested_at = DatumGetTimestampTz(values[CLAIMED_REQUESTED_AT]);
 	request->expired = DatumGetBool(values[CLAIMED_EXPIRED]);
 	if (!nulls[CLAIMED_SERVER])
-		request->lane.server = *DatumGetName(values[CLAIMED_SERVER]);
-	request->lane.role = DatumGetObjectId(values[CLAIMED_ROLE]);
+		request->channel.server = *DatumGetName(values[CLAIMED_SERVER]);
+	request->channel.role = DatumGetObjectId(values[CLAIMED_ROLE]);
 	request->end_time = DatumGetTimestampTz(values[CLAIMED_END_TIME]);
 	request->start = DatumGetTimestampTz(values[nulls[CLAIMED_START_TIME] ?
 												CLAIMED_REQUESTED_AT :

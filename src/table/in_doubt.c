@@ -18,7 +18,7 @@
 
 #include "compat.h"
 #include "api/task.h"
-#include "table/refusal.h"
+#include "table/skip_list.h"
 #include "table/request_queue.h"
 #include "table/request_queue_private.h"
 #include "util/statement.h"
@@ -29,31 +29,31 @@
 	" next_attempt_at <= pg_catalog.clock_timestamp(), requested_at, misses"
 
 /*
- * The lanes that have requests in doubt, but for some, $3 and $4: one step of
+ * The channels that have requests in doubt, but for some, $3 and $4: one step of
  * an index for each
  */
-#define DOUBTFUL_LANES \
-	"WITH RECURSIVE lane AS (" \
+#define DOUBTFUL_CHANNELS \
+	"WITH RECURSIVE channel AS (" \
 	" (SELECT server, role FROM %1$s" \
 	"  WHERE origin = $1 AND status = " SQL_IN_DOUBT \
 	"  ORDER BY server, role LIMIT 1)" \
 	" UNION ALL" \
-	" SELECT next.* FROM lane, LATERAL" \
+	" SELECT next.* FROM channel, LATERAL" \
 	" (SELECT server, role FROM %1$s AS t" \
 	"  WHERE origin = $1 AND status = " SQL_IN_DOUBT \
-	"  AND (t.server, t.role) > (lane.server, lane.role)" \
+	"  AND (t.server, t.role) > (channel.server, channel.role)" \
 	"  ORDER BY server, role LIMIT 1) AS next)," \
-	" lane_to_ask AS (SELECT server, role FROM lane WHERE NOT EXISTS" \
+	" channel_to_ask AS (SELECT server, role FROM channel WHERE NOT EXISTS" \
 	"  (SELECT FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4))" \
 	"   AS paused(server, role)" \
-	"   WHERE paused.server = lane.server AND paused.role = lane.role))"
+	"   WHERE paused.server = channel.server AND paused.role = channel.role))"
 
 static const Statement doubtful_statement = {
-	DOUBTFUL_LANES
-	" SELECT due.* FROM lane_to_ask AS lane, LATERAL"
+	DOUBTFUL_CHANNELS
+	" SELECT due.* FROM channel_to_ask AS channel, LATERAL"
 	" (SELECT " DOUBTFUL_COLUMNS " FROM %1$s AS t"
 	"  WHERE origin = $1 AND status = " SQL_IN_DOUBT " AND id <> ALL ($2)"
-	"  AND t.server = lane.server AND t.role = lane.role"
+	"  AND t.server = channel.server AND t.role = channel.role"
 	"  AND next_attempt_at <= " NOW
 	"  ORDER BY next_attempt_at LIMIT $5"
 	"  FOR NO KEY UPDATE SKIP LOCKED) AS due",
@@ -61,11 +61,11 @@ static const Statement doubtful_statement = {
 };
 
 static const Statement next_doubtful_statement = {
-	DOUBTFUL_LANES
-	" SELECT next.next_attempt_at FROM lane_to_ask AS lane, LATERAL"
+	DOUBTFUL_CHANNELS
+	" SELECT next.next_attempt_at FROM channel_to_ask AS channel, LATERAL"
 	" (SELECT next_attempt_at FROM %1$s AS t"
 	"  WHERE origin = $1 AND status = " SQL_IN_DOUBT " AND id <> ALL ($2)"
-	"  AND t.server = lane.server AND t.role = lane.role"
+	"  AND t.server = channel.server AND t.role = channel.role"
 	"  AND next_attempt_at IS NOT NULL"
 	"  ORDER BY next_attempt_at LIMIT 1) AS next"
 	" ORDER BY next_attempt_at LIMIT 1",
@@ -115,7 +115,7 @@ static const Statement leave_doubt_statement = {
 	false
 };
 
-static void make_lane_arrays(List *names, Datum *servers, Datum *roles);
+static void make_channel_arrays(List *names, Datum *servers, Datum *roles);
 static bool are_alike(const DoubtfulRequest *a, const DoubtfulRequest *b);
 static char *value_or_empty(int row, int column);
 static List *read_doubtful(int n);
@@ -126,7 +126,7 @@ static void take_out_of_doubt(int n, void *arg);
 
 /*
  * Requests in doubt that are due to be asked about, at most so many of each
- * lane, but for those lanes that are given, a list of LaneName; and without
+ * channel, but for those channels that are given, a list of ChannelName; and without
  * those requests that are locked: what is found out about these could not be
  * written.
  */
@@ -136,14 +136,14 @@ queue_find_doubtful(List *paused, int most)
 	Datum		args[5];
 
 	args[0] = Int64GetDatum(request_origin());
-	args[1] = refusals_array();
-	make_lane_arrays(paused, &args[2], &args[3]);
+	args[1] = skip_list_array();
+	make_channel_arrays(paused, &args[2], &args[3]);
 	args[4] = Int32GetDatum(most);
 	return read_doubtful(run_statement(&doubtful_statement, args, NULL));
 }
 
 /*
- * When the next request in doubt is due, but for those lanes; DT_NOEND if none
+ * When the next request in doubt is due, but for those channels; DT_NOEND if none
  * is waiting.
  */
 TimestampTz
@@ -152,13 +152,13 @@ queue_next_doubtful_due(List *paused)
 	Datum		args[4];
 
 	args[0] = Int64GetDatum(request_origin());
-	args[1] = refusals_array();
-	make_lane_arrays(paused, &args[2], &args[3]);
+	args[1] = skip_list_array();
+	make_channel_arrays(paused, &args[2], &args[3]);
 	return select_time(&next_doubtful_statement, args);
 }
 
 static void
-make_lane_arrays(List *names, Datum *servers, Datum *roles)
+make_channel_arrays(List *names, Datum *servers, Datum *roles)
 {
 	int			n = list_length(names);
 	Datum	   *server_datums = palloc((n + 1) * sizeof(Datum));
@@ -166,7 +166,7 @@ make_lane_arrays(List *names, Datum *servers, Datum *roles)
 
 	for (int i = 0; i < n; i++)
 	{
-		LaneName   *name = list_nth(names, i);
+		ChannelName *name = list_nth(names, i);
 
 		server_datums[i] = NameGetDatum(&name->server);
 		role_datums[i] = ObjectIdGetDatum(name->role);
@@ -247,8 +247,8 @@ read_doubtful(int n)
 
 		request->id = spi_int8(i, 1);
 		request->attempt = spi_int4(i, 2);
-		request->lane.server = spi_name(i, 3);
-		request->lane.role = spi_oid(i, 4);
+		request->channel.server = spi_name(i, 3);
+		request->channel.role = spi_oid(i, 4);
 		request->stream_name = value_or_empty(i, 5);
 		request->domain_name = value_or_empty(i, 6);
 		request->app_name = value_or_empty(i, 7);
@@ -299,8 +299,8 @@ queue_find_claims(const DoubtfulRequest *request, List *tasks)
 		TaskClaim  *claim = palloc(sizeof(TaskClaim));
 
 		claim->task_id = spi_text(i, 1);
-		claim->lane.server = spi_name(i, 2);
-		claim->lane.role = spi_oid(i, 3);
+		claim->channel.server = spi_name(i, 2);
+		claim->channel.role = spi_oid(i, 3);
 		claims = lappend(claims, claim);
 	}
 	return claims;

@@ -3,7 +3,7 @@
  * news.c
  *	  Where among the ready requests there may be new ones
  *
- * A commit tells the worker of which lanes it has made requests ready, and
+ * A commit tells the worker of which channels it has made requests ready, and
  * within which times.  So the worker need not walk over what is dead elsewhere
  * in their index.  What is told may be more than there is, and never less.
  *
@@ -16,25 +16,25 @@
 #include "table/news.h"
 
 /*
- * The key of a lane.
+ * The key of a channel.
  */
-LaneKey
-lane_key(const char *server, Oid role)
+ChannelKey
+channel_key(const char *server, Oid role)
 {
-	LaneKey		key = hash_bytes_extended((const unsigned char *) server,
+	ChannelKey	key = hash_bytes_extended((const unsigned char *) server,
 										  (int) strlen(server), role);
 
-	return key != ALL_LANES ? key : 1;
+	return key != ALL_CHANNELS ? key : 1;
 }
 
 /*
- * Add times of a lane, or of all lanes; none, if they end before they begin.
+ * Add times of a channel, or of all channels; none, if they end before they begin.
  * Raises nothing.
  *
- * If there are too many lanes, the times are told of all.
+ * If there are too many channels, the times are told of all.
  */
 void
-news_add(News *news, LaneKey lane, TimestampTz from, TimestampTz to)
+news_add(News *news, ChannelKey channel, TimestampTz from, TimestampTz to)
 {
 	NewsItem   *item = NULL;
 
@@ -42,13 +42,13 @@ news_add(News *news, LaneKey lane, TimestampTz from, TimestampTz to)
 		return;
 	for (int i = 0; i < news->n && item == NULL; i++)
 	{
-		if (news->items[i].lane == lane || news->items[i].lane == ALL_LANES)
+		if (news->items[i].channel == channel || news->items[i].channel == ALL_CHANNELS)
 			item = &news->items[i];
 	}
-	if (item == NULL && lane != ALL_LANES && news->n < MAX_NEWS)
+	if (item == NULL && channel != ALL_CHANNELS && news->n < MAX_NEWS)
 	{
 		item = &news->items[news->n++];
-		item->lane = lane;
+		item->channel = channel;
 		item->from = from;
 		item->to = to;
 		return;
@@ -66,7 +66,7 @@ news_add(News *news, LaneKey lane, TimestampTz from, TimestampTz to)
 			item->from = Min(item->from, news->items[i].from);
 			item->to = Max(item->to, news->items[i].to);
 		}
-		item->lane = ALL_LANES;
+		item->channel = ALL_CHANNELS;
 		news->n = 1;
 	}
 	item->from = Min(item->from, from);
@@ -80,7 +80,7 @@ void
 news_add_all(News *news, const News *more)
 {
 	for (int i = 0; i < more->n; i++)
-		news_add(news, more->items[i].lane, more->items[i].from,
+		news_add(news, more->items[i].channel, more->items[i].from,
 				 more->items[i].to);
 }
 
@@ -90,6 +90,6 @@ news_add_all(News *news, const News *more)
 bool
 news_may_be_anywhere(const News *news)
 {
-	return news->n > 0 && news->items[0].lane == ALL_LANES &&
+	return news->n > 0 && news->items[0].channel == ALL_CHANNELS &&
 		news->items[0].from == DT_NOBEGIN;
 }

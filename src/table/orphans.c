@@ -17,7 +17,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
-#include "table/refusal.h"
+#include "table/skip_list.h"
 #include "table/request_queue.h"
 #include "table/request_queue_private.h"
 #include "util/statement.h"
@@ -124,7 +124,7 @@ queue_left_orphans_to_doubt(TimestampTz ask_at, List **doubtful)
 
 	for (int i = 0; i < left.n; i++)
 	{
-		if (!refusal_holds(left.ids[i]))
+		if (!skip_list_has(left.ids[i]))
 			ids[n++] = left.ids[i];
 	}
 	if (n == 0)
@@ -136,7 +136,7 @@ queue_left_orphans_to_doubt(TimestampTz ask_at, List **doubtful)
 		if (was_returned(ids[i], n_found))
 			ids[n_locked++] = ids[i];
 		else
-			refusal_note_lock(ids[i], QUEUE_LOCKED_RETRY);
+			skip_list_add_locked(ids[i], QUEUE_LOCKED_RETRY);
 	}
 	change_rows(&orphans_statement, ids, n_locked, args, NULL, take_changed,
 				doubtful);
@@ -162,9 +162,9 @@ queue_left_orphans_to_doubt(TimestampTz ask_at, List **doubtful)
 bool
 queue_has_orphans(void)
 {
-	for (int i = 0; i < left.n_after && !refusals_are_too_many(); i++)
+	for (int i = 0; i < left.n_after && !skip_list_is_full(); i++)
 	{
-		if (!refusal_holds(left.ids[i]))
+		if (!skip_list_has(left.ids[i]))
 			return true;
 	}
 	return false;

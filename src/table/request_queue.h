@@ -23,33 +23,33 @@
 #include "util/monotonic.h"
 
 /* The requests of one role for one server, which share their credentials */
-typedef struct LaneName
+typedef struct ChannelName
 {
 	NameData	server;
 	Oid			role;
-} LaneName;
+} ChannelName;
 
-/* A lane to claim requests of */
-typedef struct LaneDemand
+/* A channel to claim requests of */
+typedef struct ChannelDemand
 {
-	LaneName	name;
-	int			most;			/* requests, of this lane */
+	ChannelName name;
+	int 		most;			/* requests, of this channel */
 	bool		starts_over;	/* the first that there are */
 	TimestampTz after_start;	/* that come after this one */
 	int64		after_id;
 	TimestampTz ceiling;		/* and start no later than that */
-} LaneDemand;
+} ChannelDemand;
 
-/* A place among the ready requests, lane by lane */
-typedef struct ReadyPlace
+/* A place among the ready requests, channel by channel */
+typedef struct ReadyPosition
 {
-	LaneName	lane;
+	ChannelName channel;
 	TimestampTz start;			/* of the request, or when it was made */
 	int64		id;
 	TimestampTz ceiling;		/* for queue_find_heads() */
 	bool		has_ended;		/* nothing to send: its end has passed */
-	bool		is_of_new_lane; /* see queue_find_heads() */
-} ReadyPlace;
+	bool		is_of_new_channel; /* see queue_find_heads() */
+} ReadyPosition;
 
 /* Nothing is sent later than this before its end, in microseconds */
 #define QUEUE_END_MARGIN	USECS_PER_SEC
@@ -94,7 +94,7 @@ typedef struct ClaimedRequest
 	int32		attempt;
 	TimestampTz requested_at;
 	bool		expired;		/* nothing to send: its end has passed */
-	LaneName	lane;
+	ChannelName channel;
 	TimestampTz start;			/* its place among the ready ones, with id */
 	TimestampTz end_time;
 	char	   *trace_id;		/* of this attempt */
@@ -132,7 +132,7 @@ typedef struct DoubtfulRequest
 	int64		id;
 	int32		attempt;
 	TimestampTz requested_at;
-	LaneName	lane;
+	ChannelName channel;
 	const char *stream_name;
 	const char *domain_name;
 	const char *app_name;
@@ -161,7 +161,7 @@ typedef struct FoundTask
 typedef struct TaskClaim
 {
 	const char *task_id;
-	LaneName	lane;			/* the row's */
+	ChannelName channel;			/* the row's */
 } TaskClaim;
 
 /* The origin of rows that came from a dump */
@@ -190,15 +190,15 @@ extern void queue_left_orphans_to_doubt(TimestampTz ask_at, List **doubtful);
 extern bool queue_has_orphans(void);
 extern int	queue_wake_waiting(int most, News *news);
 extern TimestampTz queue_next_due(void);
-extern int	queue_expire(ReadyPlace *after, int most, List **expired);
+extern int	queue_expire(ReadyPosition *after, int most, List **expired);
 extern int	queue_choose_old(int64 age, OldRequest *after, int most,
 							 int64 *ids);
 extern int	queue_remove(const int64 *ids, int n);
 extern void queue_count(QueueCounts *counts);
 extern int	queue_count_held(void);
-extern List *queue_find_lanes(void);
-extern List *queue_find_heads(ReadyPlace *after, int n);
-extern List *queue_claim(const LaneDemand *demands, int n_demands, int most,
+extern List *queue_find_channels(void);
+extern List *queue_find_heads(ReadyPosition *after, int n);
+extern List *queue_claim(const ChannelDemand *demands, int n_demands, int most,
 						 int *n_chosen, List **passed_over);
 extern List *queue_finish(FinishedRequest **finished, int n_finished);
 

@@ -5,7 +5,7 @@
  *
  * Whatever changes a status finds here whether it may, what is counted of it
  * for the request's server, and what the log says.  A request that becomes
- * finished is notified of as well, see notice.c.
+ * finished is notified of as well, see notify.c.
  *
  * Another status is a line of the first table here, its name in status.h, and
  * its transitions.

@@ -17,7 +17,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
-#include "table/refusal.h"
+#include "table/skip_list.h"
 #include "table/request_queue.h"
 #include "table/request_queue_private.h"
 #include "util/statement.h"
@@ -151,7 +151,7 @@ take_woken(int n, void *arg)
 		NameData	server = spi_name(i, 3);
 		TimestampTz start = spi_timestamptz(i, 5);
 
-		news_add(arg, lane_key(NameStr(server), spi_oid(i, 4)), start, start);
+		news_add(arg, channel_key(NameStr(server), spi_oid(i, 4)), start, start);
 	}
 }
 
@@ -163,7 +163,7 @@ queue_next_due(void)
 {
 	Datum		args[2] = {
 		Int64GetDatum(request_origin()),
-		refusals_array()
+		skip_list_array()
 	};
 
 	return select_time(&next_due_statement, args);
@@ -174,16 +174,16 @@ queue_next_due(void)
  * that of the last of them, and expire those whose end has passed.  Adds these
  * to *expired, a list of ChangedRequest.  Returns how many were looked at.
  *
- * Of a lane whose next request is yet to start, the others are left out.
+ * Of a channel whose next request is yet to start, the others are left out.
  */
 int
-queue_expire(ReadyPlace *after, int most, List **expired)
+queue_expire(ReadyPosition *after, int most, List **expired)
 {
 	TimestampTz by = ended_by();
 	Datum		args[7] = {
 		Int64GetDatum(request_origin()),
-		NameGetDatum(&after->lane.server),
-		ObjectIdGetDatum(after->lane.role),
+		NameGetDatum(&after->channel.server),
+		ObjectIdGetDatum(after->channel.role),
 		TimestampTzGetDatum(after->start),
 		Int64GetDatum(after->id),
 		TimestampTzGetDatum(by),
@@ -201,8 +201,8 @@ queue_expire(ReadyPlace *after, int most, List **expired)
 	if (n_rows > 0)
 	{
 		after->id = spi_int8(n_rows - 1, 1);
-		after->lane.server = spi_name(n_rows - 1, 2);
-		after->lane.role = spi_oid(n_rows - 1, 3);
+		after->channel.server = spi_name(n_rows - 1, 2);
+		after->channel.role = spi_oid(n_rows - 1, 3);
 		after->start = spi_timestamptz(n_rows - 1, 4);
 		if (after->start > by)
 			after->start = DT_NOEND;

@@ -32,7 +32,7 @@
 static HttpClient *client;
 static dlist_head to_start = DLIST_STATIC_INIT(to_start);
 static int	n_jobs = 0;
-static int	n_lane_jobs = 0;	/* those of them that have a lane */
+static int	n_channel_jobs = 0;	/* those of them that have a channel */
 
 static void let_leave(void);
 static void start(Job *job);
@@ -70,12 +70,12 @@ dispatch_spare(void)
 }
 
 /*
- * How many jobs for lanes have been added, and have not ended.
+ * How many jobs for channels have been added, and have not ended.
  */
 int
 dispatch_jobs(void)
 {
-	return n_lane_jobs;
+	return n_channel_jobs;
 }
 
 /*
@@ -88,12 +88,12 @@ dispatch_add(Job *job)
 	job->transfer = NULL;
 	job->left_at = 0;
 	job->signed_at = monotonic_now();
-	job->http.leave_by = job->permit.leave_by;
+	job->http.deadline = job->permit.deadline;
 	job->http.owner = job;
-	if (job->lane != NULL)
+	if (job->channel != NULL)
 	{
-		job->lane->server->in_flight++;
-		n_lane_jobs++;
+		job->channel->server->in_flight++;
+		n_channel_jobs++;
 	}
 	n_jobs++;
 	dlist_push_tail(&to_start, &job->node);
@@ -193,8 +193,8 @@ take_left_and_done(void)
 		rate_left(&job->permit);
 		note_left(job);
 		CRASH_POINT("after-send");
-		if (job->lane != NULL)
-			server_reached(job->lane->server);
+		if (job->channel != NULL)
+			server_reached(job->channel->server);
 	}
 	while ((transfer = http_next_done(client)) != NULL)
 	{
@@ -204,7 +204,7 @@ take_left_and_done(void)
 		http_reply(transfer, &reply);
 		if (reply.sent && job->left_at == 0)
 			note_left(job);
-		if (job->lane != NULL)
+		if (job->channel != NULL)
 			count(job, &reply);
 		end(job, &reply);
 	}
@@ -216,7 +216,7 @@ take_left_and_done(void)
 static void
 count(const Job *job, const HttpReply *reply)
 {
-	const Server *server = job->lane->server;
+	const Server *server = job->channel->server;
 
 	stat_count(NameStr(server->name), COUNT_CONNECTIONS, reply->connections);
 	if (reply->complete)
@@ -227,8 +227,8 @@ static void
 note_left(Job *job)
 {
 	job->left_at = GetCurrentTimestamp();
-	if (job->lane != NULL)
-		job->lane->server->n_left++;
+	if (job->channel != NULL)
+		job->channel->server->n_left++;
 }
 
 /*
@@ -246,12 +246,12 @@ end(Job *job, const HttpReply *reply)
 	else
 		rate_release(&job->permit);
 	job->transfer = NULL;
-	if (job->lane != NULL)
+	if (job->channel != NULL)
 	{
-		job->lane->server->in_flight--;
+		job->channel->server->in_flight--;
 		if (job->left_at != 0)
-			job->lane->server->n_left--;
-		n_lane_jobs--;
+			job->channel->server->n_left--;
+		n_channel_jobs--;
 	}
 	n_jobs--;
 	job->ended(job, reply);

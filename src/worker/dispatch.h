@@ -11,7 +11,7 @@
 #include "datatype/timestamp.h"
 #include "lib/ilist.h"
 
-#include "worker/lane.h"
+#include "worker/channel.h"
 
 typedef struct Job Job;
 
@@ -21,7 +21,7 @@ typedef struct Job Job;
  */
 struct Job
 {
-	Lane	   *lane;			/* NULL: none, and no limit either */
+	Channel    *channel;			/* NULL: none, and no limit either */
 	RateKey		key;
 	RatePermit	permit;
 	HttpRequest http;

@@ -32,7 +32,7 @@
 
 static MonotonicUs next_at = MONOTONIC_NEVER;
 static MonotonicUs ended_at = -LONG_REST;	/* the last pass */
-static ReadyPlace place;		/* of the last row that was looked at */
+static ReadyPosition place;		/* of the last row that was looked at */
 static bool one_by_one = false; /* has a transaction failed? */
 
 /*
@@ -68,7 +68,7 @@ expiry_next_event(void)
 void
 expiry_run(void)
 {
-	ReadyPlace	before = place;
+	ReadyPosition before = place;
 	List	   *volatile expired = NIL;
 	volatile int n = 0;
 	volatile bool failed = false;

@@ -11,7 +11,7 @@
  *
  * A worker that ends for another reason is started again, later and later.
  *
- * More databases than have places in shared memory are looked into little by
+ * More databases than have database slots in shared memory are looked into little by
  * little, as others are found to need none.
  *
  * Where there are more such databases than slots for background workers, they
@@ -57,7 +57,7 @@
 /* One that was asked to make room, and has not by then, is held up. */
 #define ASKED_FOR			(2 * US_PER_SECOND)
 
-/* What the launcher knows of a place in shared memory */
+/* What the launcher knows of a database slot in shared memory */
 typedef struct Attempt
 {
 	Oid			database;		/* that the following is about */
@@ -74,7 +74,7 @@ static Attempt attempts[MAX_DATABASES];
 static MonotonicUs full_until = 0;	/* no slot may be free before */
 static bool full_was_logged = false;
 
-/* Databases have been given places up to this one, by OID; none after it, if
+/* Databases have been given database slots up to this one, by OID; none after it, if
  * there are more */
 static Oid	last_found = InvalidOid;
 static bool all_are_found = false;
@@ -91,8 +91,8 @@ static MonotonicUs worker_wanted_at(const Attempt *attempt,
 static int	longest_waiting(bool one_is_looking);
 static MonotonicUs make_room(int needed);
 static void reap(Attempt *attempt, const DatabaseStatus *status);
-static bool start(int place, const DatabaseStatus *status);
-static void give_up(int place, Oid database);
+static bool start(int slot, const DatabaseStatus *status);
+static void give_up(int slot, Oid database);
 
 /*
  * Have the postmaster start the launcher.  To be called as the library is
@@ -158,7 +158,7 @@ screenshot_task_launcher_main(Datum arg)
 }
 
 /*
- * If there are databases without a place, and places are free now, look for
+ * If there are databases without a database slot, and database slots are free now, look for
  * them.
  */
 static void
@@ -167,21 +167,21 @@ find_more_databases(void)
 	int			n_free;
 	int			n_unknown;
 
-	if (all_are_found && !place_was_refused())
+	if (all_are_found && !database_slot_was_refused())
 		return;
-	count_places(&n_free, &n_unknown);
+	count_database_slots(&n_free, &n_unknown);
 	if (n_free > 0)
 		find_databases();
-	else if (n_unknown == 0 && !lack_was_logged && !place_was_refused())
+	else if (n_unknown == 0 && !lack_was_logged && !database_slot_was_refused())
 	{
-		log_lack_of_places();
+		log_lack_of_database_slots();
 		lack_was_logged = true;
 	}
 }
 
 /*
- * Give every database that may have the extension a place: all those that come
- * after the last one found, as long as there are places.
+ * Give every database that may have the extension a database slot: all those that come
+ * after the last one found, as long as there are database slots.
  */
 static void
 find_databases(void)
@@ -192,7 +192,7 @@ find_databases(void)
 
 	/* Who is refused from now on is looked for once these are through. */
 	if (last_found == InvalidOid)
-		forget_refused_places();
+		forget_refused_database_slots();
 	StartTransactionCommand();
 	databases = list_databases();
 	all_are_found = true;
@@ -200,7 +200,7 @@ find_databases(void)
 	{
 		if (lfirst_oid(cell) <= last_found)
 			continue;
-		all_are_found = give_place(lfirst_oid(cell));
+		all_are_found = give_database_slot(lfirst_oid(cell));
 		if (!all_are_found)
 			break;
 		last_found = lfirst_oid(cell);
@@ -260,18 +260,18 @@ keep_workers(void)
 	bool		one_is_looking = false;
 	int			n_waiting = 0;	/* that are known to have the extension */
 	bool		one_is_to_look = false;
-	int			place;
+	int 		slot;
 
-	for (place = 0; place < MAX_DATABASES; place++)
+	for (slot = 0; slot < MAX_DATABASES; slot++)
 	{
 		DatabaseStatus status;
-		Attempt    *attempt = &attempts[place];
+		Attempt    *attempt = &attempts[slot];
 		MonotonicUs wanted_at;
 
-		read_database(place, &status);
+		read_database(slot, &status);
 		attempt->was_held |= status.held && attempt->handle != NULL;
 		reap(attempt, &status);
-		if (attempt->handle != NULL && !status.confirmed)
+		if (attempt->handle != NULL && !status.has_extension)
 			one_is_looking = true;
 		if (attempt->database != status.database && attempt->handle == NULL)
 		{
@@ -288,22 +288,22 @@ keep_workers(void)
 		}
 		if (attempt->waiting_since == 0)
 			attempt->waiting_since = now;
-		if (status.confirmed)
+		if (status.has_extension)
 			n_waiting++;
 		else
 			one_is_to_look = true;
 	}
 
 	while (full_until <= now &&
-		   (place = longest_waiting(one_is_looking)) >= 0)
+		   (slot = longest_waiting(one_is_looking)) >= 0)
 	{
 		DatabaseStatus status;
 
-		read_database(place, &status);
-		if (!start(place, &status))
+		read_database(slot, &status);
+		if (!start(slot, &status))
 			continue;
-		attempts[place].waiting_since = 0;
-		if (status.confirmed)
+		attempts[slot].waiting_since = 0;
+		if (status.has_extension)
 			n_waiting--;
 		else
 			one_is_looking = true;
@@ -318,22 +318,22 @@ keep_workers(void)
 }
 
 /*
- * When a place needs a worker to be started; never, if it does not.
+ * When a database slot needs a worker to be started; never, if it does not.
  */
 static MonotonicUs
 worker_wanted_at(const Attempt *attempt, const DatabaseStatus *status)
 {
 	if (!OidIsValid(status->database) || status->worker_pid != 0 ||
 		attempt->handle != NULL || status->held ||
-		(status->unwanted && !status->woken))
+		(status->no_extension && !status->woken))
 		return MONOTONIC_NEVER;
-	if (status->yielded && !status->woken)
+	if (status->preempted && !status->woken)
 		return Max(attempt->not_before, status->next_look);
 	return attempt->not_before;
 }
 
 /*
- * The place that has been waiting longest for a worker that may be started
+ * The database slot that has been waiting longest for a worker that may be started
  * now; -1 if there is none.
  */
 static int
@@ -341,17 +341,17 @@ longest_waiting(bool one_is_looking)
 {
 	int			longest = -1;
 
-	for (int place = 0; place < MAX_DATABASES; place++)
+	for (int slot = 0; slot < MAX_DATABASES; slot++)
 	{
 		DatabaseStatus status;
 
-		if (attempts[place].waiting_since == 0 ||
-			(longest >= 0 && attempts[place].waiting_since >=
+		if (attempts[slot].waiting_since == 0 ||
+			(longest >= 0 && attempts[slot].waiting_since >=
 			 attempts[longest].waiting_since))
 			continue;
-		read_database(place, &status);
-		if (status.confirmed || !one_is_looking)
-			longest = place;
+		read_database(slot, &status);
+		if (status.has_extension || !one_is_looking)
+			longest = slot;
 	}
 	return longest;
 }
@@ -368,13 +368,13 @@ make_room(int needed)
 {
 	MonotonicUs now = monotonic_now();
 
-	for (int place = 0; place < MAX_DATABASES; place++)
+	for (int slot = 0; slot < MAX_DATABASES; slot++)
 	{
 		DatabaseStatus status;
 
-		read_database(place, &status);
+		read_database(slot, &status);
 		if (status.worker_pid != 0 && status.asked &&
-			attempts[place].asked_at + ASKED_FOR > now)
+			attempts[slot].asked_at + ASKED_FOR > now)
 			needed--;
 	}
 	for (; needed > 0; needed--)
@@ -382,34 +382,34 @@ make_room(int needed)
 		int			first = -1;
 		bool		first_is_idle = false;
 
-		for (int place = 0; place < MAX_DATABASES; place++)
+		for (int slot = 0; slot < MAX_DATABASES; slot++)
 		{
-			const Attempt *attempt = &attempts[place];
+			const Attempt *attempt = &attempts[slot];
 			DatabaseStatus status;
 
 			/* It may be one of a launcher before this one. */
-			read_database(place, &status);
-			if (status.worker_pid == 0 || !status.confirmed || status.asked ||
+			read_database(slot, &status);
+			if (status.worker_pid == 0 || !status.has_extension || status.asked ||
 				(!status.idle && attempt->started_at + TURN > now))
 				continue;
 			if (first < 0 || (status.idle && !first_is_idle) ||
 				(status.idle == first_is_idle &&
 				 attempt->started_at < attempts[first].started_at))
 			{
-				first = place;
+				first = slot;
 				first_is_idle = status.idle;
 			}
 		}
 		if (first < 0)
 			break;
-		ask_to_yield(first);
+		request_preemption(first);
 		attempts[first].asked_at = now;
 	}
 	return now + US_PER_SECOND;
 }
 
 /*
- * See whether the worker of a place has ended.
+ * See whether the worker of a database slot has ended.
  */
 static void
 reap(Attempt *attempt, const DatabaseStatus *status)
@@ -424,7 +424,7 @@ reap(Attempt *attempt, const DatabaseStatus *status)
 	pfree(attempt->handle);
 	attempt->handle = NULL;
 	full_until = 0;
-	if (status->unwanted || status->held || status->yielded ||
+	if (status->no_extension || status->held || status->preempted ||
 		attempt->was_held)
 	{
 		attempt->was_held = false;
@@ -443,14 +443,14 @@ reap(Attempt *attempt, const DatabaseStatus *status)
  * Start a worker.  Returns whether one is starting.
  */
 static bool
-start(int place, const DatabaseStatus *status)
+start(int slot, const DatabaseStatus *status)
 {
-	Attempt    *attempt = &attempts[place];
+	Attempt    *attempt = &attempts[slot];
 	MonotonicUs now = monotonic_now();
 
 	if (!database_may_be_served(status->database))
 	{
-		give_up(place, status->database);
+		give_up(slot, status->database);
 		attempt->waiting_since = 0;
 		return false;
 	}
@@ -475,16 +475,16 @@ start(int place, const DatabaseStatus *status)
  * in it, of those who are connected still, wake nobody before.
  */
 static void
-give_up(int place, Oid database)
+give_up(int slot, Oid database)
 {
 	News		news = {0};
 
-	(void) take_wake(place, &news);
-	put_off_wake(place);
-	set_unwanted(place);
+	(void) take_wake(slot, &news);
+	put_off_wake(slot);
+	set_no_extension(slot);
 	/* It may have been altered before its wake was taken. */
 	if (database_may_be_served(database))
-		wake_for_altered_database(place);
-	/* Another database may have its place. */
+		wake_for_altered_database(slot);
+	/* Another database may have its database slot. */
 	SetLatch(MyLatch);
 }

@@ -12,7 +12,7 @@
  *
  * Requests may be equal.  It does not matter then which of them has which
  * task, only that there are as many: so a task that a row has already is
- * nobody's, and nothing is concluded while an equal request is under way, to
+ * nobody's, and nothing is resolved while an equal request is under way, to
  * which the task that is listed may belong.  One without a start and one with
  * a start of about then may be taken for each other as well: what is listed
  * with just that start is left to the latter.
@@ -29,8 +29,8 @@
  * time-out after it was sent, beyond which not even the kernel repeats them,
  * and a grace for the API to take it in.
  *
- * An inquiry asks page after page, each a job with a permit of its own, and is
- * concluded in a transaction.
+ * A lookup asks page after page, each a job with a permit of its own, and is
+ * resolved in a transaction.
  *
  *-------------------------------------------------------------------------
  */
@@ -50,16 +50,16 @@
 #include "shmem/shared_state.h"
 #include "table/request_queue.h"
 #include "util/crash_point.h"
-#include "util/legible.h"
+#include "util/text.h"
 #include "worker/dispatch.h"
 #include "worker/reconcile.h"
 #include "worker/status_change.h"
 
-/* The most inquiries at a time: of one server, lest it answers late, and of all */
-#define MAX_SERVER_INQUIRIES	4
-#define MAX_INQUIRIES		32
+/* The most lookups at a time: of one server, lest it answers late, and of all */
+#define MAX_SERVER_LOOKUPS	4
+#define MAX_LOOKUPS		32
 
-/* The most pages that an inquiry asks for, lest a list that never ends */
+/* The most pages that a lookup asks for, lest a list that never ends */
 #define MAX_PAGES			500
 
 /* The most tasks that may match a request, for the same reason */
@@ -80,24 +80,24 @@
 /* How long to wait for an equal request that is under way */
 #define EQUAL_WAIT			(1 * USECS_PER_SEC)
 
-typedef enum InquiryState
+typedef enum LookupState
 {
-	INQUIRY_TO_ASK,				/* for the first or the next page */
-	INQUIRY_ASKING,				/* is a job */
-	INQUIRY_LISTED,				/* all pages are there */
-	INQUIRY_IN_VAIN,			/* was not answered: ask later */
-	INQUIRY_REFUSED,			/* cannot be asked: a person's turn */
-	INQUIRY_GIVEN_UP,			/* nothing to conclude */
-} InquiryState;
+	LOOKUP_TO_SEND,				/* for the first or the next page */
+	LOOKUP_SENT,				/* is a job */
+	LOOKUP_LISTED,				/* all pages are there */
+	LOOKUP_FAILED,			/* was not answered: ask later */
+	LOOKUP_REFUSED,			/* cannot be asked: a person's turn */
+	LOOKUP_ABANDONED,			/* nothing to resolve_doubt */
+} LookupState;
 
-typedef struct Inquiry
+typedef struct Lookup
 {
-	Job			job;			/* while INQUIRY_ASKING */
-	dlist_node	node;			/* in inquiries */
-	MemoryContext context;		/* has the inquiry and all it points to */
+	Job 		job;			/* while LOOKUP_SENT */
+	dlist_node	node;			/* in lookups */
+	MemoryContext context;		/* has the lookup and all it points to */
 	MemoryContext page_context; /* has what belongs to one page alone */
 	TimestampTz asked_at;		/* when it began to ask */
-	InquiryState state;
+	LookupState state;
 	MonotonicUs permit_at;		/* the next permit, if there was none */
 	DoubtfulRequest request;
 	uint64		account;		/* that is asked; 0: none yet */
@@ -109,8 +109,8 @@ typedef struct Inquiry
 	int			n_pages;
 	List	   *found;			/* the tasks that match, of FoundTask */
 	const char *message;		/* if in vain, or refused; of the page */
-	bool		concluded;		/* in the transaction under way */
-} Inquiry;
+	bool		resolved;		/* in the transaction under way */
+} Lookup;
 
 /* How many turns a role has had */
 typedef struct RoleTurns
@@ -120,59 +120,59 @@ typedef struct RoleTurns
 } RoleTurns;
 
 /* What became of a request in doubt, in the transaction under way */
-typedef enum ConclusionKind
+typedef enum ResolutionKind
 {
 	FOUND,
 	NOT_FOUND,					/* twice, and is sent again */
 	SENT_AGAIN,					/* by the server's option */
 	REFUSED,					/* cannot be asked: left to a person */
 	DISPUTED					/* may be another's task: left to a person */
-} ConclusionKind;
+} ResolutionKind;
 
-typedef struct Conclusion
+typedef struct Resolution
 {
-	ConclusionKind kind;
+	ResolutionKind kind;
 	int64		id;
 	NameData	server;
 	char		message[256];	/* clipped; may be empty */
-} Conclusion;
+} Resolution;
 
-static List *conclusions = NIL; /* of Conclusion */
-static dlist_head inquiries = DLIST_STATIC_INIT(inquiries);
-static int	n_inquiries = 0;
+static List *resolutions = NIL; /* of Resolution */
+static dlist_head lookups = DLIST_STATIC_INIT(lookups);
+static int	n_lookups = 0;
 static MonotonicUs due_at = 0;	/* the next request to be asked about */
 
-static void note(const DoubtfulRequest *request, ConclusionKind kind,
+static void note(const DoubtfulRequest *request, ResolutionKind kind,
 				 const char *message);
-static void count_left_doubt(const Conclusion *conclusion,
+static void count_left_doubt(const Resolution *resolution,
 							 RequestStatus status);
-static void tell(const Conclusion *conclusion);
-static void start_inquiries(void);
+static void tell(const Resolution *resolution);
+static void start_lookups(void);
 static List *in_turns(List *requests);
 static int	compare_turns(const ListCell *a, const ListCell *b);
-static bool has_turn(const Lane *lane);
-static int	inquiries_of_server(const Server *server);
+static bool has_turn(const Channel *channel);
+static int	lookups_of_server(const Server *server);
 static bool is_asked_about(const DoubtfulRequest *request);
 static bool apply_policy(const DoubtfulRequest *request,
 						 const LiveServer *options);
-static void start_inquiry(const DoubtfulRequest *request, Lane *lane);
-static void ask(Inquiry *inquiry);
+static void start_lookup(const DoubtfulRequest *request, Channel *channel);
+static void ask(Lookup *lookup);
 static void on_reply(Job *job, const HttpReply *reply);
-static void take_page(Inquiry *inquiry, List *tasks, const char *scroll_token);
-static bool matches(const Inquiry *inquiry, const ListedTask *task);
-static void take_failure(Inquiry *inquiry, const HttpReply *reply,
+static void take_page(Lookup *lookup, List *tasks, const char *scroll_token);
+static bool matches(const Lookup *lookup, const ListedTask *task);
+static void take_failure(Lookup *lookup, const HttpReply *reply,
 						 const LiveAnswer *answer);
 static bool means_no_such_action(const LiveAnswer *answer);
-static void conclude(Inquiry *inquiry);
-static void conclude_listed(Inquiry *inquiry);
-static List *drop_claimed(const Inquiry *inquiry, bool *disputed);
+static void resolve_doubt(Lookup *lookup);
+static void resolve_listed(Lookup *lookup);
+static List *drop_claimed(const Lookup *lookup, bool *disputed);
 static void leave_disputed(const DoubtfulRequest *request);
 static bool waits_for_another(const DoubtfulRequest *request, uint64 account,
 							  List *alike);
 static bool is_of_account(const DoubtfulRequest *request, uint64 account);
-static List *leave_to_others(const Inquiry *inquiry, List *tasks,
+static List *leave_to_others(const Lookup *lookup, List *tasks,
 							 List *alike);
-static void not_found(const Inquiry *inquiry, const DoubtfulRequest *request);
+static void not_found(const Lookup *lookup, const DoubtfulRequest *request);
 static TimestampTz may_be_asked_at(TimestampTz sent_at, int request_timeout);
 
 /*
@@ -190,16 +190,16 @@ reconcile_has_work(MonotonicUs now)
 MonotonicUs
 reconcile_next_event(MonotonicUs now)
 {
-	MonotonicUs next = n_inquiries < MAX_INQUIRIES ? due_at : MONOTONIC_NEVER;
+	MonotonicUs next = n_lookups < MAX_LOOKUPS ? due_at : MONOTONIC_NEVER;
 	dlist_iter	iter;
 
-	dlist_foreach(iter, &inquiries)
+	dlist_foreach(iter, &lookups)
 	{
-		Inquiry    *inquiry = dlist_container(Inquiry, node, iter.cur);
+		Lookup	   *lookup = dlist_container(Lookup, node, iter.cur);
 
-		if (inquiry->state == INQUIRY_TO_ASK)
-			next = Min(next, inquiry->permit_at);
-		else if (inquiry->state != INQUIRY_ASKING)
+		if (lookup->state == LOOKUP_TO_SEND)
+			next = Min(next, lookup->permit_at);
+		else if (lookup->state != LOOKUP_SENT)
 			next = Min(next, now);
 	}
 	return next;
@@ -209,7 +209,7 @@ reconcile_next_event(MonotonicUs now)
  * There may be news in the table.
  */
 void
-reconcile_look(void)
+reconcile_scan(void)
 {
 	due_at = 0;
 }
@@ -224,25 +224,25 @@ reconcile_work(void)
 {
 	dlist_iter	iter;
 
-	dlist_foreach(iter, &inquiries)
+	dlist_foreach(iter, &lookups)
 	{
-		Inquiry    *inquiry = dlist_container(Inquiry, node, iter.cur);
+		Lookup	   *lookup = dlist_container(Lookup, node, iter.cur);
 
-		if (inquiry->state == INQUIRY_TO_ASK || inquiry->state == INQUIRY_ASKING)
+		if (lookup->state == LOOKUP_TO_SEND || lookup->state == LOOKUP_SENT)
 			continue;
-		conclude(inquiry);
-		inquiry->concluded = true;
+		resolve_doubt(lookup);
+		lookup->resolved = true;
 		due_at = 0;
 	}
-	if (due_at <= monotonic_now() && n_inquiries < MAX_INQUIRIES)
-		start_inquiries();
+	if (due_at <= monotonic_now() && n_lookups < MAX_LOOKUPS)
+		start_lookups();
 
-	dlist_foreach(iter, &inquiries)
+	dlist_foreach(iter, &lookups)
 	{
-		Inquiry    *inquiry = dlist_container(Inquiry, node, iter.cur);
+		Lookup	   *lookup = dlist_container(Lookup, node, iter.cur);
 
-		if (inquiry->state == INQUIRY_TO_ASK)
-			ask(inquiry);
+		if (lookup->state == LOOKUP_TO_SEND)
+			ask(lookup);
 	}
 }
 
@@ -250,56 +250,56 @@ reconcile_work(void)
  * Note what became of a request, to be told of once it is on disk.
  */
 static void
-note(const DoubtfulRequest *request, ConclusionKind kind, const char *message)
+note(const DoubtfulRequest *request, ResolutionKind kind, const char *message)
 {
 	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-	Conclusion *conclusion = palloc0(sizeof(Conclusion));
+	Resolution *resolution = palloc0(sizeof(Resolution));
 
-	conclusion->kind = kind;
-	conclusion->id = request->id;
-	conclusion->server = request->lane.server;
+	resolution->kind = kind;
+	resolution->id = request->id;
+	resolution->server = request->channel.server;
 	if (message != NULL)
-		clip_text(conclusion->message, message, sizeof(conclusion->message));
-	conclusions = lappend(conclusions, conclusion);
+		clip_text(resolution->message, message, sizeof(resolution->message));
+	resolutions = lappend(resolutions, resolution);
 	MemoryContextSwitchTo(old);
 }
 
 static void
-count_left_doubt(const Conclusion *conclusion, RequestStatus status)
+count_left_doubt(const Resolution *resolution, RequestStatus status)
 {
 	status_changed(find_transition(STATUS_IN_DOUBT, status, BY_WORKER),
-				   NameStr(conclusion->server), conclusion->id, NULL, NULL,
+				   NameStr(resolution->server), resolution->id, NULL, NULL,
 				   NULL);
 }
 
 static void
-tell(const Conclusion *conclusion)
+tell(const Resolution *resolution)
 {
-	long long	id = (long long) conclusion->id;
+	long long	id = (long long) resolution->id;
 
 	activity_note_news();
-	switch (conclusion->kind)
+	switch (resolution->kind)
 	{
 		case FOUND:
-			count_left_doubt(conclusion, STATUS_CREATED);
+			count_left_doubt(resolution, STATUS_CREATED);
 			ereport(LOG,
 					(errmsg("screenshot task request %lld was in doubt, and has been found to be created",
 							id)));
 			break;
 		case NOT_FOUND:
-			count_left_doubt(conclusion, STATUS_PENDING);
+			count_left_doubt(resolution, STATUS_PENDING);
 			ereport(LOG,
 					(errmsg("screenshot task request %lld was in doubt, was not found twice, and is sent again",
 							id)));
 			break;
 		case SENT_AGAIN:
-			count_left_doubt(conclusion, STATUS_PENDING);
+			count_left_doubt(resolution, STATUS_PENDING);
 			break;
 		case REFUSED:
 			ereport(LOG,
 					(errmsg("screenshot task request %lld stays in doubt: DescribeScreenshotTask is refused",
 							id),
-					 errdetail_internal("%s", conclusion->message),
+					 errdetail_internal("%s", resolution->message),
 					 errhint("Look whether the task exists, then call resolve_screenshot_task_request().")));
 			break;
 		case DISPUTED:
@@ -313,7 +313,7 @@ tell(const Conclusion *conclusion)
 }
 
 /*
- * What was concluded is on disk.
+ * What was resolved is on disk.
  */
 void
 reconcile_committed(void)
@@ -321,44 +321,44 @@ reconcile_committed(void)
 	dlist_mutable_iter iter;
 	ListCell   *cell;
 
-	foreach(cell, conclusions)
+	foreach(cell, resolutions)
 		tell(lfirst(cell));
-	list_free_deep(conclusions);
-	conclusions = NIL;
+	list_free_deep(resolutions);
+	resolutions = NIL;
 
-	dlist_foreach_modify(iter, &inquiries)
+	dlist_foreach_modify(iter, &lookups)
 	{
-		Inquiry    *inquiry = dlist_container(Inquiry, node, iter.cur);
+		Lookup	   *lookup = dlist_container(Lookup, node, iter.cur);
 
-		if (!inquiry->concluded)
+		if (!lookup->resolved)
 			continue;
-		dlist_delete(&inquiry->node);
-		n_inquiries--;
-		inquiry->job.lane->requester->n_lookups--;
-		MemoryContextDelete(inquiry->context);
+		dlist_delete(&lookup->node);
+		n_lookups--;
+		lookup->job.channel->requester->n_lookups--;
+		MemoryContextDelete(lookup->context);
 	}
 }
 
 /*
- * Nothing was concluded.
+ * Nothing was resolved.
  */
 void
 reconcile_aborted(void)
 {
 	dlist_iter	iter;
 
-	dlist_foreach(iter, &inquiries)
-		dlist_container(Inquiry, node, iter.cur)->concluded = false;
-	list_free_deep(conclusions);
-	conclusions = NIL;
+	dlist_foreach(iter, &lookups)
+		dlist_container(Lookup, node, iter.cur)->resolved = false;
+	list_free_deep(resolutions);
+	resolutions = NIL;
 	due_at = 0;
 }
 
 /*
- * Start inquiries about requests that are due.
+ * Start lookups about requests that are due.
  */
 static void
-start_inquiries(void)
+start_lookups(void)
 {
 	MonotonicUs now = monotonic_now();
 	List	   *paused = NIL;
@@ -368,37 +368,37 @@ start_inquiries(void)
 	dlist_iter	iter;
 
 	due_at = MONOTONIC_NEVER;
-	dlist_foreach(iter, &lanes)
+	dlist_foreach(iter, &channels)
 	{
-		Lane	   *lane = dlist_container(Lane, node, iter.cur);
+		Channel    *channel = dlist_container(Channel, node, iter.cur);
 
-		if (lane_paused_until(lane) <= now)
+		if (channel_paused_until(channel) <= now)
 			continue;
-		paused = lappend(paused, &lane->name);
-		due_at = Min(due_at, lane_paused_until(lane));
+		paused = lappend(paused, &channel->name);
+		due_at = Min(due_at, channel_paused_until(channel));
 	}
-	requests = queue_find_doubtful(paused, 2 * MAX_SERVER_INQUIRIES);
+	requests = queue_find_doubtful(paused, 2 * MAX_SERVER_LOOKUPS);
 	foreach(cell, in_turns(requests))
 	{
 		DoubtfulRequest *request = lfirst(cell);
-		Lane	   *lane = lane_find(&request->lane);
+		Channel    *channel = channel_find(&request->channel);
 
-		if (is_asked_about(request) || !has_turn(lane))
+		if (is_asked_about(request) || !has_turn(channel))
 			continue;
-		if (n_inquiries == MAX_INQUIRIES)
+		if (n_lookups == MAX_LOOKUPS)
 		{
 			due_at = now;
 			return;
 		}
-		if (lane_paused_until(lane) > now || !lane_resolve(lane))
+		if (channel_paused_until(channel) > now || !channel_resolve(channel))
 		{
-			due_at = Min(due_at, lane_paused_until(lane));
+			due_at = Min(due_at, channel_paused_until(channel));
 			continue;
 		}
-		if (!apply_policy(request, lane->options) &&
-			!waits_for_another(request, lane->account,
+		if (!apply_policy(request, channel->options) &&
+			!waits_for_another(request, channel->account,
 							   queue_find_alike(request)))
-			start_inquiry(request, lane);
+			start_lookup(request, channel);
 	}
 
 	due = queue_next_doubtful_due(paused);
@@ -431,9 +431,9 @@ in_turns(List *requests)
 	foreach(cell, requests)
 	{
 		DoubtfulRequest *request = lfirst(cell);
-		const Requester *requester = lane_find(&request->lane)->requester;
+		const Requester *requester = channel_find(&request->channel)->requester;
 		bool		found;
-		RoleTurns  *entry = hash_search(turns, &request->lane.role, HASH_ENTER,
+		RoleTurns  *entry = hash_search(turns, &request->channel.role, HASH_ENTER,
 										&found);
 
 		if (!found)
@@ -460,50 +460,50 @@ compare_turns(const ListCell *a, const ListCell *b)
 }
 
 /*
- * May one more request of a lane be asked about?  Of the inquiries that there may
+ * May one more request of a channel be asked about?  Of the lookups that there may
  * be, no role takes more than it leaves to others; and some are of one server
  * alone.
  */
 static bool
-has_turn(const Lane *lane)
+has_turn(const Channel *channel)
 {
-	int			n = lane->requester->n_lookups + 1;
+	int 		n = channel->requester->n_lookups + 1;
 
-	return (n == 1 || n <= MAX_INQUIRIES - n_inquiries - 1) &&
-		inquiries_of_server(lane->server) < MAX_SERVER_INQUIRIES;
+	return (n == 1 || n <= MAX_LOOKUPS - n_lookups - 1) &&
+		lookups_of_server(channel->server) < MAX_SERVER_LOOKUPS;
 }
 
 static int
-inquiries_of_server(const Server *server)
+lookups_of_server(const Server *server)
 {
 	int			n = 0;
 	dlist_iter	iter;
 
-	dlist_foreach(iter, &inquiries)
+	dlist_foreach(iter, &lookups)
 	{
-		if (dlist_container(Inquiry, node, iter.cur)->job.lane->server == server)
+		if (dlist_container(Lookup, node, iter.cur)->job.channel->server == server)
 			n++;
 	}
 	return n;
 }
 
 /*
- * Is there an inquiry that speaks of this request, or of one equal to it of the
+ * Is there a lookup that speaks of this request, or of one equal to it of the
  * same role and server?
  */
 static bool
 is_asked_about(const DoubtfulRequest *request)
 {
-	const Lane *lane = lane_find(&request->lane);
+	const Channel *channel = channel_find(&request->channel);
 	dlist_iter	iter;
 
-	dlist_foreach(iter, &inquiries)
+	dlist_foreach(iter, &lookups)
 	{
-		const Inquiry *inquiry = dlist_container(Inquiry, node, iter.cur);
+		const Lookup *lookup = dlist_container(Lookup, node, iter.cur);
 
-		if (request->id == inquiry->request.id ||
-			(inquiry->job.lane == lane &&
-			 requests_are_equal(request, &inquiry->request)))
+		if (request->id == lookup->request.id ||
+			(lookup->job.channel == channel &&
+			 requests_are_equal(request, &lookup->request)))
 			return true;
 	}
 	return false;
@@ -536,7 +536,7 @@ apply_policy(const DoubtfulRequest *request, const LiveServer *options)
 	if (queue_send_again(request,
 						 "was in doubt, and sent again by the server's option in_doubt"))
 	{
-		lane_has_work_from(lane_find(&request->lane), DT_NOBEGIN, 0);
+		channel_has_work_from(channel_find(&request->channel), DT_NOBEGIN, 0);
 		note(request, SENT_AGAIN, NULL);
 	}
 	return true;
@@ -553,94 +553,94 @@ may_be_asked_at(TimestampTz sent_at, int request_timeout)
 }
 
 static void
-start_inquiry(const DoubtfulRequest *request, Lane *lane)
+start_lookup(const DoubtfulRequest *request, Channel *channel)
 {
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext,
-												  "screenshot_task inquiry",
+												  "screenshot_task lookup",
 												  ALLOCSET_SMALL_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
-	Inquiry    *inquiry = palloc0(sizeof(Inquiry));
+	Lookup	   *lookup = palloc0(sizeof(Lookup));
 
-	inquiry->context = context;
-	inquiry->page_context = AllocSetContextCreate(context,
+	lookup->context = context;
+	lookup->page_context = AllocSetContextCreate(context,
 												  "screenshot_task page",
 												  ALLOCSET_DEFAULT_SIZES);
-	inquiry->request = *request;
-	inquiry->account = lane->account;
-	inquiry->request.stream_name = pstrdup(request->stream_name);
-	inquiry->request.domain_name = pstrdup(request->domain_name);
-	inquiry->request.app_name = pstrdup(request->app_name);
-	inquiry->listed_stream_name = pstrdup(live_listed_text(request->stream_name));
-	inquiry->listed_domain_name = pstrdup(live_listed_text(request->domain_name));
-	inquiry->listed_app_name = pstrdup(live_listed_text(request->app_name));
-	inquiry->request_timeout = lane->options->request_timeout;
-	inquiry->job.lane = lane;
-	inquiry->job.ended = on_reply;
-	inquiry->state = INQUIRY_TO_ASK;
+	lookup->request = *request;
+	lookup->account = channel->account;
+	lookup->request.stream_name = pstrdup(request->stream_name);
+	lookup->request.domain_name = pstrdup(request->domain_name);
+	lookup->request.app_name = pstrdup(request->app_name);
+	lookup->listed_stream_name = pstrdup(live_listed_text(request->stream_name));
+	lookup->listed_domain_name = pstrdup(live_listed_text(request->domain_name));
+	lookup->listed_app_name = pstrdup(live_listed_text(request->app_name));
+	lookup->request_timeout = channel->options->request_timeout;
+	lookup->job.channel = channel;
+	lookup->job.ended = on_reply;
+	lookup->state = LOOKUP_TO_SEND;
 	MemoryContextSwitchTo(old);
-	dlist_push_tail(&inquiries, &inquiry->node);
-	n_inquiries++;
-	lane->requester->n_lookups++;
-	lane->requester->looked_up_at = monotonic_now();
+	dlist_push_tail(&lookups, &lookup->node);
+	n_lookups++;
+	channel->requester->n_lookups++;
+	channel->requester->looked_up_at = monotonic_now();
 }
 
 /*
  * Ask for a page, if there is a permit.
  */
 static void
-ask(Inquiry *inquiry)
+ask(Lookup *lookup)
 {
-	const DoubtfulRequest *request = &inquiry->request;
-	Lane	   *lane = inquiry->job.lane;
+	const DoubtfulRequest *request = &lookup->request;
+	Channel    *channel = lookup->job.channel;
 	MonotonicUs now = monotonic_now();
 	int64		sent = live_seconds(request->sent_at);
-	TaskInquiry to_ask = {
+	TaskQuery to_ask = {
 		.start_time = (request->has_start ? request->start_time :
 					   sent - START_TOLERANCE) - WINDOW_MARGIN,
 		.end_time = request->end_time + WINDOW_MARGIN,
 		.stream_name = request->stream_name,
 		.domain_name = request->domain_name,
 		.app_name = request->app_name,
-		.scroll_token = inquiry->scroll_token
+		.scroll_token = lookup->scroll_token
 	};
 	MonotonicUs retry_at;
 	MemoryContext old;
 
 	/* It would keep others from being asked about, or ask another account. */
-	if (lane_paused_until(lane) > now || !lane_resolve(lane) ||
-		lane->account != inquiry->account)
+	if (channel_paused_until(channel) > now || !channel_resolve(channel) ||
+		channel->account != lookup->account)
 	{
-		inquiry->state = INQUIRY_GIVEN_UP;
+		lookup->state = LOOKUP_ABANDONED;
 		return;
 	}
-	inquiry->job.key = rate_key(lane->account,
+	lookup->job.key = rate_key(channel->account,
 									 live_actions[LIVE_DESCRIBE].name);
 	if (dispatch_room() == 0 ||
-		rate_acquire(shared_rate_table(), inquiry->job.key,
-					 lane->options->requests_per_second, 1, ASK_AHEAD,
-					 &inquiry->job.permit, &retry_at) == 0)
+		rate_acquire(shared_rate_table(), lookup->job.key,
+					 channel->options->requests_per_second, 1, ASK_AHEAD,
+					 &lookup->job.permit, &retry_at) == 0)
 	{
-		inquiry->permit_at = dispatch_room() == 0 ? now + US_PER_SECOND :
+		lookup->permit_at = dispatch_room() == 0 ? now + US_PER_SECOND :
 			retry_at;
 		return;
 	}
 
-	MemoryContextReset(inquiry->page_context);
-	old = MemoryContextSwitchTo(inquiry->page_context);
-	inquiry->message = lane_sign(lane, LIVE_DESCRIBE,
+	MemoryContextReset(lookup->page_context);
+	old = MemoryContextSwitchTo(lookup->page_context);
+	lookup->message = channel_sign(channel, LIVE_DESCRIBE,
 								 live_actions[LIVE_DESCRIBE].body(&to_ask), NULL,
-								 &inquiry->job.http);
+								 &lookup->job.http);
 	MemoryContextSwitchTo(old);
-	if (inquiry->message != NULL)
+	if (lookup->message != NULL)
 	{
-		rate_release(&inquiry->job.permit);
-		inquiry->state = INQUIRY_IN_VAIN;
+		rate_release(&lookup->job.permit);
+		lookup->state = LOOKUP_FAILED;
 		return;
 	}
-	inquiry->state = INQUIRY_ASKING;
-	if (inquiry->asked_at == 0)
-		inquiry->asked_at = GetCurrentTimestamp();
-	dispatch_add(&inquiry->job);
+	lookup->state = LOOKUP_SENT;
+	if (lookup->asked_at == 0)
+		lookup->asked_at = GetCurrentTimestamp();
+	dispatch_add(&lookup->job);
 }
 
 /*
@@ -649,15 +649,15 @@ ask(Inquiry *inquiry)
 static void
 on_reply(Job *job, const HttpReply *reply)
 {
-	Inquiry    *inquiry = (Inquiry *) job;
-	MemoryContext old = MemoryContextSwitchTo(inquiry->page_context);
+	Lookup	   *lookup = (Lookup *) job;
+	MemoryContext old = MemoryContextSwitchTo(lookup->page_context);
 	LiveAnswer	answer;
 
 	live_actions[LIVE_DESCRIBE].read(reply, &answer);
 	if (answer.outcome == LIVE_DONE)
-		take_page(inquiry, answer.tasks, answer.scroll_token);
+		take_page(lookup, answer.tasks, answer.scroll_token);
 	else
-		take_failure(inquiry, reply, &answer);
+		take_failure(lookup, reply, &answer);
 	MemoryContextSwitchTo(old);
 }
 
@@ -665,12 +665,12 @@ on_reply(Job *job, const HttpReply *reply)
  * Keep what is needed of a page, which is gone when the next one is asked for.
  */
 static void
-take_page(Inquiry *inquiry, List *tasks, const char *scroll_token)
+take_page(Lookup *lookup, List *tasks, const char *scroll_token)
 {
-	MemoryContext old = MemoryContextSwitchTo(inquiry->context);
+	MemoryContext old = MemoryContextSwitchTo(lookup->context);
 	bool		repeated = scroll_token != NULL &&
-		inquiry->scroll_token != NULL &&
-		strcmp(scroll_token, inquiry->scroll_token) == 0;
+		lookup->scroll_token != NULL &&
+		strcmp(scroll_token, lookup->scroll_token) == 0;
 	ListCell   *cell;
 
 	foreach(cell, tasks)
@@ -678,72 +678,72 @@ take_page(Inquiry *inquiry, List *tasks, const char *scroll_token)
 		ListedTask *task = lfirst(cell);
 		FoundTask  *found;
 
-		if (!matches(inquiry, task) || list_length(inquiry->found) == MAX_FOUND)
+		if (!matches(lookup, task) || list_length(lookup->found) == MAX_FOUND)
 			continue;
 		found = palloc(sizeof(FoundTask));
 		found->task_id = pstrdup(task->task_id);
 		found->start_time = task->start_time;
-		inquiry->found = lappend(inquiry->found, found);
+		lookup->found = lappend(lookup->found, found);
 	}
-	if (inquiry->scroll_token != NULL)
-		pfree(inquiry->scroll_token);
-	inquiry->scroll_token = scroll_token ? pstrdup(scroll_token) : NULL;
+	if (lookup->scroll_token != NULL)
+		pfree(lookup->scroll_token);
+	lookup->scroll_token = scroll_token ? pstrdup(scroll_token) : NULL;
 	MemoryContextSwitchTo(old);
 
-	if (++inquiry->n_pages == MAX_PAGES || repeated ||
-		list_length(inquiry->found) == MAX_FOUND)
+	if (++lookup->n_pages == MAX_PAGES || repeated ||
+		list_length(lookup->found) == MAX_FOUND)
 	{
-		inquiry->state = INQUIRY_REFUSED;
-		inquiry->message = "it lists no end of tasks";
+		lookup->state = LOOKUP_REFUSED;
+		lookup->message = "it lists no end of tasks";
 	}
 	else
-		inquiry->state = scroll_token == NULL ? INQUIRY_LISTED : INQUIRY_TO_ASK;
+		lookup->state = scroll_token == NULL ? LOOKUP_LISTED : LOOKUP_TO_SEND;
 }
 
 /*
  * Is a task one that the request would have become?
  */
 static bool
-matches(const Inquiry *inquiry, const ListedTask *task)
+matches(const Lookup *lookup, const ListedTask *task)
 {
-	const DoubtfulRequest *request = &inquiry->request;
+	const DoubtfulRequest *request = &lookup->request;
 	int64		sent = live_seconds(request->sent_at);
 
 	if (task->end_time != request->end_time ||
 		task->template_id != request->template_id ||
-		strcmp(task->stream_name, inquiry->listed_stream_name) != 0 ||
-		strcmp(task->domain_name, inquiry->listed_domain_name) != 0 ||
-		strcmp(task->app_name, inquiry->listed_app_name) != 0)
+		strcmp(task->stream_name, lookup->listed_stream_name) != 0 ||
+		strcmp(task->domain_name, lookup->listed_domain_name) != 0 ||
+		strcmp(task->app_name, lookup->listed_app_name) != 0)
 		return false;
 	if (request->has_start)
 		return task->start_time == request->start_time;
 	return task->start_time >= sent - START_TOLERANCE &&
-		task->start_time <= sent + inquiry->request_timeout / 1000 +
+		task->start_time <= sent + lookup->request_timeout / 1000 +
 		START_TOLERANCE;
 }
 
 static void
-take_failure(Inquiry *inquiry, const HttpReply *reply,
+take_failure(Lookup *lookup, const HttpReply *reply,
 			 const LiveAnswer *answer)
 {
 	const char *message = answer->message ? answer->message : "no message";
 
-	inquiry->message = answer->error_code == NULL ? message :
+	lookup->message = answer->error_code == NULL ? message :
 		psprintf("%s: %s", answer->error_code, message);
 
 	/* That this action is not to be had says nothing of the others. */
 	if (means_no_such_action(answer) || answer->outcome == LIVE_REFUSED)
 	{
-		inquiry->state = INQUIRY_REFUSED;
+		lookup->state = LOOKUP_REFUSED;
 		return;
 	}
-	lane_note_answer(inquiry->job.lane, inquiry->job.key,
-					 inquiry->job.signed_at, inquiry->job.started_at, reply,
+	channel_note_answer(lookup->job.channel, lookup->job.key,
+					 lookup->job.signed_at, lookup->job.started_at, reply,
 					 answer);
 	switch (answer->outcome)
 	{
 		case LIVE_THROTTLED:
-			inquiry->state = INQUIRY_TO_ASK;
+			lookup->state = LOOKUP_TO_SEND;
 			break;
 		case LIVE_NOT_SENT:
 		case LIVE_CREDENTIALS:
@@ -751,10 +751,10 @@ take_failure(Inquiry *inquiry, const HttpReply *reply,
 		case LIVE_SERVICE_STATE:
 		case LIVE_ENVIRONMENT:
 			/* paused: the request stays due */
-			inquiry->state = INQUIRY_GIVEN_UP;
+			lookup->state = LOOKUP_ABANDONED;
 			break;
 		default:
-			inquiry->state = INQUIRY_IN_VAIN;
+			lookup->state = LOOKUP_FAILED;
 			break;
 	}
 }
@@ -772,31 +772,31 @@ means_no_such_action(const LiveAnswer *answer)
 }
 
 /*
- * Write down what an inquiry has found out.
+ * Write down what a lookup has found out.
  */
 static void
-conclude(Inquiry *inquiry)
+resolve_doubt(Lookup *lookup)
 {
-	const DoubtfulRequest *request = &inquiry->request;
+	const DoubtfulRequest *request = &lookup->request;
 
-	switch (inquiry->state)
+	switch (lookup->state)
 	{
-		case INQUIRY_LISTED:
-			conclude_listed(inquiry);
+		case LOOKUP_LISTED:
+			resolve_listed(lookup);
 			break;
-		case INQUIRY_IN_VAIN:
+		case LOOKUP_FAILED:
 			queue_ask_later(request,
 							GetCurrentTimestamp() +
 							screenshot_task_reconcile_spacing * INT64CONST(1000),
 							psprintf("in doubt, and DescribeScreenshotTask was asked in vain: %s",
-									 inquiry->message));
+									 lookup->message));
 			break;
-		case INQUIRY_REFUSED:
+		case LOOKUP_REFUSED:
 			if (queue_leave_to_person(request,
 									  psprintf("in doubt, and DescribeScreenshotTask is refused (%s): look whether the task exists, then call resolve_screenshot_task_request(%lld, its TaskId), or with NULL if there is none",
-											   inquiry->message,
+											   lookup->message,
 											   (long long) request->id)))
-				note(request, REFUSED, inquiry->message);
+				note(request, REFUSED, lookup->message);
 			break;
 		default:
 			break;
@@ -807,30 +807,30 @@ conclude(Inquiry *inquiry)
  * Share out the tasks that were found among the requests that are equal.
  */
 static void
-conclude_listed(Inquiry *inquiry)
+resolve_listed(Lookup *lookup)
 {
-	const DoubtfulRequest *request = &inquiry->request;
+	const DoubtfulRequest *request = &lookup->request;
 	List	   *alike = queue_find_alike(request);
 	List	   *unclaimed;
 	bool		disputed = false;
 	ListCell   *cell;
 
 	/* The list is another account's: it is asked anew. */
-	if (lane_account(inquiry->job.lane) != inquiry->account)
+	if (channel_account(lookup->job.channel) != lookup->account)
 		return;
-	if (waits_for_another(request, inquiry->account, alike))
+	if (waits_for_another(request, lookup->account, alike))
 		return;
-	unclaimed = drop_claimed(inquiry, &disputed);
+	unclaimed = drop_claimed(lookup, &disputed);
 	if (!request->has_start)
-		unclaimed = leave_to_others(inquiry, unclaimed, alike);
+		unclaimed = leave_to_others(lookup, unclaimed, alike);
 	foreach(cell, alike)
 	{
 		DoubtfulRequest *other = lfirst(cell);
 
 		if (!requests_are_equal(request, other) ||
-			lane_find(&other->lane) != inquiry->job.lane || !other->is_due ||
-			may_be_asked_at(other->sent_at, inquiry->request_timeout) >
-			inquiry->asked_at)
+			channel_find(&other->channel) != lookup->job.channel || !other->is_due ||
+			may_be_asked_at(other->sent_at, lookup->request_timeout) >
+			lookup->asked_at)
 			continue;
 		/* What was sent at another time has another list of tasks. */
 		if (!request->has_start && other->id != request->id)
@@ -838,7 +838,7 @@ conclude_listed(Inquiry *inquiry)
 		if (unclaimed == NIL && disputed)
 			leave_disputed(other);
 		else if (unclaimed == NIL)
-			not_found(inquiry, other);
+			not_found(lookup, other);
 		else
 		{
 			if (queue_adopt_task(other,
@@ -855,25 +855,25 @@ conclude_listed(Inquiry *inquiry)
  * not.
  */
 static List *
-drop_claimed(const Inquiry *inquiry, bool *disputed)
+drop_claimed(const Lookup *lookup, bool *disputed)
 {
 	List	   *taken = NIL;	/* of String, the TaskIds */
 	List	   *unclaimed = NIL;
 	ListCell   *cell;
 
-	foreach(cell, queue_find_claims(&inquiry->request, inquiry->found))
+	foreach(cell, queue_find_claims(&lookup->request, lookup->found))
 	{
 		const TaskClaim *claim = lfirst(cell);
-		Lane	   *lane = lane_find(&claim->lane);
-		uint64		account = lane == inquiry->job.lane ?
-			inquiry->account : lane_account(lane);
+		Channel    *channel = channel_find(&claim->channel);
+		uint64		account = channel == lookup->job.channel ?
+			lookup->account : channel_account(channel);
 
 		if (account == 0)
 			*disputed = true;
-		if (account == 0 || account == inquiry->account)
+		if (account == 0 || account == lookup->account)
 			taken = lappend(taken, makeString(unconstify(char *, claim->task_id)));
 	}
-	foreach(cell, inquiry->found)
+	foreach(cell, lookup->found)
 	{
 		FoundTask  *task = lfirst(cell);
 		String	   *id = makeString(unconstify(char *, task->task_id));
@@ -922,16 +922,16 @@ waits_for_another(const DoubtfulRequest *request, uint64 account, List *alike)
 
 /*
  * Is a request sent for a certain account?  One that is under way was signed
- * with what its lane had when this process last looked.
+ * with what its channel had when this process last looked.
  */
 static bool
 is_of_account(const DoubtfulRequest *request, uint64 account)
 {
-	Lane	   *lane = lane_find(&request->lane);
+	Channel    *channel = channel_find(&request->channel);
 
-	if (request->is_sending && lane->account != 0)
-		return lane->account == account;
-	return lane_account(lane) == account;
+	if (request->is_sending && channel->account != 0)
+		return channel->account == account;
+	return channel_account(channel) == account;
 }
 
 /*
@@ -939,7 +939,7 @@ is_of_account(const DoubtfulRequest *request, uint64 account)
  * left to a request in doubt that has just that start.
  */
 static List *
-leave_to_others(const Inquiry *inquiry, List *tasks, List *alike)
+leave_to_others(const Lookup *lookup, List *tasks, List *alike)
 {
 	ListCell   *other_cell;
 
@@ -948,7 +948,7 @@ leave_to_others(const Inquiry *inquiry, List *tasks, List *alike)
 		DoubtfulRequest *other = lfirst(other_cell);
 		ListCell   *cell;
 
-		if (!other->has_start || !is_of_account(other, inquiry->account))
+		if (!other->has_start || !is_of_account(other, lookup->account))
 			continue;
 		foreach(cell, tasks)
 		{
@@ -962,7 +962,7 @@ leave_to_others(const Inquiry *inquiry, List *tasks, List *alike)
 }
 
 static void
-not_found(const Inquiry *inquiry, const DoubtfulRequest *request)
+not_found(const Lookup *lookup, const DoubtfulRequest *request)
 {
 	if (request->misses == 0 && !MUTANT("sent-again-too-soon"))
 	{
@@ -974,6 +974,6 @@ not_found(const Inquiry *inquiry, const DoubtfulRequest *request)
 	if (!queue_send_again(request,
 						  "was in doubt: DescribeScreenshotTask did not list the task, asked twice"))
 		return;
-	lane_has_work_from(inquiry->job.lane, DT_NOBEGIN, 0);
+	channel_has_work_from(lookup->job.channel, DT_NOBEGIN, 0);
 	note(request, NOT_FOUND, NULL);
 }

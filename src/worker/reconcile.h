@@ -12,7 +12,7 @@
 
 extern bool reconcile_has_work(MonotonicUs now);
 extern MonotonicUs reconcile_next_event(MonotonicUs now);
-extern void reconcile_look(void);
+extern void reconcile_scan(void);
 extern void reconcile_work(void);
 extern void reconcile_committed(void);
 extern void reconcile_aborted(void);

@@ -29,7 +29,7 @@
 #include "settings.h"
 #include "shmem/activity.h"
 #include "table/request_queue.h"
-#include "util/legible.h"
+#include "util/text.h"
 #include "worker/removal.h"
 
 /* The most requests of a batch, and what it should take at the most */

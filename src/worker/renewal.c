@@ -3,10 +3,10 @@
  * renewal.c
  *	  The worker's fetches of credentials of the machine's role
  *
- * That a lane wants credentials is found out in a transaction.  They are
- * fetched outside of any, by jobs among the others, while the lane waits or
- * goes on with the old ones, and other lanes are not concerned.  Once the fetch
- * has ended, the lane finds out in its next transaction how.
+ * That a channel wants credentials is found out in a transaction.  They are
+ * fetched outside of any, by jobs among the others, while the channel waits or
+ * goes on with the old ones, and other channels are not concerned.  Once the fetch
+ * has ended, the channel finds out in its next transaction how.
  *
  *-------------------------------------------------------------------------
  */
@@ -30,7 +30,7 @@ static void begin(const RoleWish *wish);
 static void on_reply(Job *job, const HttpReply *reply);
 
 /*
- * Begin to fetch what lanes want, and let those go on whose wish has ended.
+ * Begin to fetch what channels want, and let those go on whose wish has ended.
  * Outside of transactions.
  */
 void
@@ -38,21 +38,21 @@ renew_credentials(void)
 {
 	dlist_iter	iter;
 
-	dlist_foreach(iter, &lanes)
+	dlist_foreach(iter, &channels)
 	{
-		Lane	   *lane = dlist_container(Lane, node, iter.cur);
+		Channel    *channel = dlist_container(Channel, node, iter.cur);
 		RoleState	state;
 
-		if (!lane->wants_set)
+		if (!channel->wants_set)
 			continue;
-		state = role_look(&lane->wish, NULL, NULL);
+		state = role_look(&channel->wish, NULL, NULL);
 		if ((state == ROLE_DUE || state == ROLE_UNKNOWN) &&
 			dispatch_room() > 0)
-			begin(&lane->wish);
+			begin(&channel->wish);
 		if (state == ROLE_KNOWN)
-			lane->wants_set = false;
+			channel->wants_set = false;
 		if (state == ROLE_KNOWN || state == ROLE_FAILED)
-			lane->waits_until = 0;
+			channel->waits_until = 0;
 	}
 }
 
@@ -68,7 +68,7 @@ begin(const RoleWish *wish)
 		return;
 	}
 	renewal->job.ended = on_reply;
-	renewal->job.permit.leave_by = MONOTONIC_NEVER;
+	renewal->job.permit.deadline = MONOTONIC_NEVER;
 	dispatch_add(&renewal->job);
 }
 

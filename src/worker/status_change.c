@@ -8,7 +8,7 @@
 #include "postgres.h"
 
 #include "shmem/statistics.h"
-#include "worker/fault_log.h"
+#include "worker/log_throttling.h"
 #include "worker/status_change.h"
 
 /*
@@ -23,7 +23,7 @@ status_changed(const Transition *transition, const char *server, int64 id,
 	if (transition->counted != N_SERVER_COUNTERS)
 		stat_count(server, transition->counted, 1);
 	if (transition->logged != NULL)
-		fault_log(transition, server, id, error_code, message, request_id);
+		log_fault(transition, server, id, error_code, message, request_id);
 }
 
 /*

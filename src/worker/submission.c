@@ -23,7 +23,7 @@
 #include "shmem/activity.h"
 #include "shmem/shared_state.h"
 #include "shmem/statistics.h"
-#include "worker/fault_log.h"
+#include "worker/log_throttling.h"
 #include "worker/status_change.h"
 #include "worker/submission.h"
 
@@ -41,7 +41,7 @@
 #define MAX_CLAIM_AHEAD		(40 * US_PER_MS)
 
 /*
- * So many requests of a lane in a row that a trigger does not let be claimed
+ * So many requests of a channel in a row that a trigger does not let be claimed
  * pause it: if too many are passed over, nothing is looked for, for anybody.
  */
 #define MAX_PASSED_OVER		20
@@ -58,21 +58,21 @@ static int	n_claim_permits = 0;
 static MonotonicUs claim_began; /* the last one */
 static MonotonicUs claim_time = 0;	/* how long claims take, at the most, lately */
 
-static MonotonicUs look_by = MONOTONIC_NEVER;	/* see submission_look_by() */
+static MonotonicUs scan_by = MONOTONIC_NEVER;	/* see submission_scan_by() */
 
 static void share_room(MonotonicUs now);
-static bool is_passed_over(const Lane *lane);
-static List *claim_for_account(Lane *first, MonotonicUs *look_again_at);
-static void note_claimed(List *claimed, const LaneDemand *demands,
+static bool is_passed_over(const Channel *channel);
+static List *claim_for_account(Channel *first, MonotonicUs *scan_again_at);
+static void note_claimed(List *claimed, const ChannelDemand *demands,
 						 int n_demands, MonotonicUs began,
-						 MonotonicUs *look_again_at);
+						 MonotonicUs *scan_again_at);
 static MonotonicUs claim_ahead(void);
 static bool take_permit(Job *job);
 static MonotonicUs worth_sending_until(const ClaimedRequest *claimed);
-static Request *make_request(const ClaimedRequest *claimed, Lane *lane);
+static Request *make_request(const ClaimedRequest *claimed, Channel *channel);
 static void sign_request(Request *request, const ClaimedRequest *claimed);
 static void on_reply(Job *job, const HttpReply *reply);
-static void judge(Request *request, const HttpReply *reply,
+static void classify(Request *request, const HttpReply *reply,
 				  const LiveAnswer *answer);
 static void put_in_doubt(Request *request, const char *message);
 static void put_back(Request *request, bool free_of_charge);
@@ -89,9 +89,9 @@ submission_may_claim(MonotonicUs now)
 
 	if (!screenshot_task_enabled || dispatch_room() == 0)
 		return false;
-	dlist_foreach(iter, &lanes)
+	dlist_foreach(iter, &channels)
 	{
-		if (lane_may_claim(dlist_container(Lane, node, iter.cur), now,
+		if (channel_may_claim(dlist_container(Channel, node, iter.cur), now,
 						   dispatch_spare()))
 			return true;
 	}
@@ -99,42 +99,42 @@ submission_may_claim(MonotonicUs now)
 }
 
 /*
- * Claim requests for all lanes that may send, within a transaction.
+ * Claim requests for all channels that may send, within a transaction.
  *
- * *look_again_at is when to look at the table again, if there are requests
+ * *scan_again_at is when to look at the table again, if there are requests
  * that somebody has locked; else never.
  *
  * Returns a list of ClaimedRequest.  Either way submission_end_claim() must
  * follow; if the transaction commits, submission_claimed() before it.
  */
 List *
-submission_claim(MonotonicUs *look_again_at)
+submission_claim(MonotonicUs *scan_again_at)
 {
 	MonotonicUs now = monotonic_now();
 	List	   *claimed = NIL;
 	List	   *more;
 	dlist_iter	iter;
 
-	*look_again_at = MONOTONIC_NEVER;
+	*scan_again_at = MONOTONIC_NEVER;
 	if (!submission_may_claim(now))
 		return NIL;
-	dlist_foreach(iter, &lanes)
+	dlist_foreach(iter, &channels)
 	{
-		Lane	   *lane = dlist_container(Lane, node, iter.cur);
+		Channel    *channel = dlist_container(Channel, node, iter.cur);
 
-		if (lane_may_claim(lane, now, dispatch_spare()))
-			(void) lane_resolve(lane);
+		if (channel_may_claim(channel, now, dispatch_spare()))
+			(void) channel_resolve(channel);
 	}
 	claim_began = now;
-	lanes_sort();
+	channels_sort();
 	share_room(now);
-	dlist_foreach(iter, &lanes)
+	dlist_foreach(iter, &channels)
 	{
-		Lane	   *lane = dlist_container(Lane, node, iter.cur);
+		Channel    *channel = dlist_container(Channel, node, iter.cur);
 
-		if (lane->demand == 0)
+		if (channel->demand == 0)
 			continue;
-		more = claim_for_account(lane, look_again_at);
+		more = claim_for_account(channel, scan_again_at);
 		/* The list outlives the transaction: not one of SPI's memory. */
 		claimed = claimed == NIL ? more : list_concat(claimed, more);
 	}
@@ -142,7 +142,7 @@ submission_claim(MonotonicUs *look_again_at)
 }
 
 /*
- * Set the demand of each lane: servers share what is to spare, and lanes of one
+ * Set the demand of each channel: servers share what is to spare, and channels of one
  * server its room.  Where there is not enough for all, those come first whose
  * requests do.
  */
@@ -152,53 +152,53 @@ share_room(MonotonicUs now)
 	int			spare = dispatch_spare();
 	dlist_iter	iter;
 
-	dlist_foreach(iter, &lanes)
+	dlist_foreach(iter, &channels)
 	{
-		Lane	   *lane = dlist_container(Lane, node, iter.cur);
+		Channel    *channel = dlist_container(Channel, node, iter.cur);
 
-		lane->server->room = 0;
-		lane->server->sharers = 0;
+		channel->server->room = 0;
+		channel->server->sharers = 0;
 	}
-	dlist_foreach(iter, &lanes)
+	dlist_foreach(iter, &channels)
 	{
-		Lane	   *lane = dlist_container(Lane, node, iter.cur);
+		Channel    *channel = dlist_container(Channel, node, iter.cur);
 
-		if (!lane_may_claim(lane, now, dispatch_spare()))
+		if (!channel_may_claim(channel, now, dispatch_spare()))
 			continue;
-		if (lane->server->sharers++ == 0)
+		if (channel->server->sharers++ == 0)
 		{
-			lane->server->room = lane_room(lane, now, spare);
-			spare -= lane->server->room;
+			channel->server->room = channel_room(channel, now, spare);
+			spare -= channel->server->room;
 		}
 	}
-	dlist_foreach(iter, &lanes)
+	dlist_foreach(iter, &channels)
 	{
-		Lane	   *lane = dlist_container(Lane, node, iter.cur);
-		Server	   *server = lane->server;
+		Channel    *channel = dlist_container(Channel, node, iter.cur);
+		Server	   *server = channel->server;
 
-		lane->demand = 0;
-		if (!lane_may_claim(lane, now, dispatch_spare()))
+		channel->demand = 0;
+		if (!channel_may_claim(channel, now, dispatch_spare()))
 			continue;
-		lane->demand = is_passed_over(lane) ? 1 :
+		channel->demand = is_passed_over(channel) ? 1 :
 			(server->room + server->sharers - 1) / server->sharers;
-		server->room -= lane->demand;
+		server->room -= channel->demand;
 		server->sharers--;
 	}
 }
 
 static bool
-is_passed_over(const Lane *lane)
+is_passed_over(const Channel *channel)
 {
-	return lane->n_passed_over >= MAX_PASSED_OVER;
+	return channel->n_passed_over >= MAX_PASSED_OVER;
 }
 
 /*
- * Claim for all lanes of one account and limit: the first one's.
+ * Claim for all channels of one account and limit: the first one's.
  */
 static List *
-claim_for_account(Lane *first, MonotonicUs *look_again_at)
+claim_for_account(Channel *first, MonotonicUs *scan_again_at)
 {
-	LaneDemand *demands = palloc(MAX_CLAIM * sizeof(LaneDemand));
+	ChannelDemand *demands = palloc(MAX_CLAIM * sizeof(ChannelDemand));
 	int			n_demands = 0;
 	int			wanted = 0;
 	int			per_second = first->options->requests_per_second;
@@ -211,25 +211,25 @@ claim_for_account(Lane *first, MonotonicUs *look_again_at)
 	ListCell   *cell;
 	dlist_iter	iter;
 
-	dlist_foreach(iter, &lanes)
+	dlist_foreach(iter, &channels)
 	{
-		Lane	   *lane = dlist_container(Lane, node, iter.cur);
+		Channel    *channel = dlist_container(Channel, node, iter.cur);
 
-		if (lane->demand == 0 || lane->key != first->key ||
-			lane->options->requests_per_second != per_second ||
+		if (channel->demand == 0 || channel->key != first->key ||
+			channel->options->requests_per_second != per_second ||
 			n_demands == MAX_CLAIM)
 			continue;
-		demands[n_demands].name = lane->name;
-		demands[n_demands].most = lane->demand;
-		if (lane->start_over_at <= monotonic_now())
-			lane_start_over(lane);
-		demands[n_demands].starts_over = lane_starts_over(lane);
-		demands[n_demands].after_start = lane->after_start;
-		demands[n_demands].after_id = lane->after_id;
-		demands[n_demands].ceiling = lane->ceiling;
-		wanted += lane->demand;
+		demands[n_demands].name = channel->name;
+		demands[n_demands].most = channel->demand;
+		if (channel->start_over_at <= monotonic_now())
+			channel_start_over(channel);
+		demands[n_demands].starts_over = channel_starts_over(channel);
+		demands[n_demands].after_start = channel->after_start;
+		demands[n_demands].after_id = channel->after_id;
+		demands[n_demands].ceiling = channel->ceiling;
+		wanted += channel->demand;
 		n_demands++;
-		lane->demand = 0;
+		channel->demand = 0;
 	}
 
 	wanted = Min(wanted, MAX_CLAIM - n_claim_permits);
@@ -243,93 +243,93 @@ claim_for_account(Lane *first, MonotonicUs *look_again_at)
 	if (n > 0)
 		claimed = queue_claim(demands, n_demands, n, &n_chosen, &passed_over);
 	foreach(cell, passed_over)
-		lane_find(lfirst(cell))->n_passed_over++;
+		channel_find(lfirst(cell))->n_passed_over++;
 	foreach(cell, claimed)
 	{
 		ClaimedRequest *row = lfirst(cell);
-		Lane	   *lane = lane_find(&row->lane);
+		Channel    *channel = channel_find(&row->channel);
 
 		if (!row->expired)
-			lane->was_seen = false;
-		lane->n_passed_over = 0;
+			channel->was_seen = false;
+		channel->n_passed_over = 0;
 	}
 	foreach(cell, passed_over)
 	{
-		Lane	   *lane = lane_find(lfirst(cell));
+		Channel    *channel = channel_find(lfirst(cell));
 
-		if (is_passed_over(lane))
-			lane_pause(lane, "triggers on screenshot_task_request keep its requests from being changed", NULL);
+		if (is_passed_over(channel))
+			channel_pause(channel, "triggers on screenshot_task_request keep its requests from being changed", NULL);
 	}
 	activity_note_claimed(list_length(claimed));
 	/* If some could not be changed, the next claim tells. */
 	if (n_chosen < n && list_length(claimed) == n_chosen)
-		note_claimed(claimed, demands, n_demands, began, look_again_at);
+		note_claimed(claimed, demands, n_demands, began, scan_again_at);
 	else if (n_chosen == n && n < wanted)
 	{
 		for (int i = 0; i < n_demands; i++)
-			lane_find(&demands[i].name)->permit_at = retry_at;
+			channel_find(&demands[i].name)->permit_at = retry_at;
 	}
 	return claimed;
 }
 
 /*
- * There were more permits than requests: note which lanes have no more.
+ * There were more permits than requests: note which channels have no more.
  */
 static void
-note_claimed(List *claimed, const LaneDemand *demands, int n_demands,
-			 MonotonicUs began, MonotonicUs *look_again_at)
+note_claimed(List *claimed, const ChannelDemand *demands, int n_demands,
+			 MonotonicUs began, MonotonicUs *scan_again_at)
 {
 	MonotonicUs now = monotonic_now();
 	ListCell   *cell;
 
 	for (int i = 0; i < n_demands; i++)
-		lane_find(&demands[i].name)->claimed = 0;
+		channel_find(&demands[i].name)->claimed = 0;
 	foreach(cell, claimed)
-		lane_find(&((ClaimedRequest *) lfirst(cell))->lane)->claimed++;
+		channel_find(&((ClaimedRequest *) lfirst(cell))->channel)->claimed++;
 	for (int i = 0; i < n_demands; i++)
 	{
-		Lane	   *lane = lane_find(&demands[i].name);
+		Channel    *channel = channel_find(&demands[i].name);
 
-		lane->has_work = lane->claimed == demands[i].most;
+		channel->has_work = channel->claimed == demands[i].most;
 		/* There may be some before those that were claimed. */
-		if (!lane->has_work && !demands[i].starts_over)
+		if (!channel->has_work && !demands[i].starts_over)
 		{
-			lane->has_work = true;
-			lane->start_over_at = 0;
+			channel->has_work = true;
+			channel->start_over_at = 0;
 			continue;
 		}
 		/* What was seen and cannot be claimed is locked. */
-		if (lane->was_seen)
+		if (channel->was_seen)
 		{
-			*look_again_at = now + QUEUE_LOCKED_RETRY;
+			*scan_again_at = now + QUEUE_LOCKED_RETRY;
 			/* Others should not wait for that each time. */
 			if (now - began > LONG_CLAIM)
-				lane->rest_until = now + QUEUE_LOCKED_RETRY;
+				channel->rest_until = now + QUEUE_LOCKED_RETRY;
 		}
 		else
-			look_by = now + QUEUE_LOCKED_RETRY;
-		lane->was_seen = false;
+			scan_by = now + QUEUE_LOCKED_RETRY;
+		channel->was_seen = false;
 	}
 }
 
 /*
- * A lane that was found to have no more requests may have some that are locked,
+ * A channel that was found to have no more requests may have some that are locked,
  * beside those that were claimed.  By when to look for them, in a transaction
  * that there is anyway before that, or in another; never, if there is no reason.
  */
 MonotonicUs
-submission_look_by(void)
+submission_scan_by(void)
 {
-	return look_by;
+	return scan_by;
 }
 
 /*
  * They were looked for.
  */
 void
-submission_looked(void)
+submission_scanned(void)
 {
-	look_by = MONOTONIC_NEVER;
+	scan_by = MONOTONIC_NEVER;
 }
 
 /*
@@ -342,7 +342,7 @@ submission_end_claim(void)
 	for (int i = 0; i < n_claim_permits; i++)
 		rate_release(&claim_permits[i]);
 	n_claim_permits = 0;
-	lanes_forget_options();
+	channels_forget_options();
 }
 
 /*
@@ -359,20 +359,20 @@ submission_claimed(List *claimed)
 	foreach(cell, claimed)
 	{
 		ClaimedRequest *row = lfirst(cell);
-		Lane	   *lane = lane_find(&row->lane);
+		Channel    *channel = channel_find(&row->channel);
 		Request    *request;
 
-		lane_claimed(lane, row->start, row->id);
+		channel_claimed(channel, row->start, row->id);
 		if (row->expired)
 		{
-			ChangedRequest expired = {row->id, row->lane.server};
+			ChangedRequest expired = {row->id, row->channel.server};
 
 			request_expired(&expired);
 			continue;
 		}
-		request = make_request(row, lane);
+		request = make_request(row, channel);
 		/* A trigger has given it a server or a role that was not claimed for. */
-		if (lane->options == NULL)
+		if (channel->options == NULL)
 			put_back(request, true);
 		else
 			sign_request(request, row);
@@ -383,8 +383,8 @@ submission_claimed(List *claimed)
 		}
 		if (take_permit(&request->job))
 		{
-			request->job.permit.leave_by =
-				Min(request->job.permit.leave_by, worth_sending_until(row));
+			request->job.permit.deadline =
+				Min(request->job.permit.deadline, worth_sending_until(row));
 			dispatch_add(&request->job);
 		}
 		else
@@ -434,7 +434,7 @@ worth_sending_until(const ClaimedRequest *claimed)
 }
 
 static Request *
-make_request(const ClaimedRequest *claimed, Lane *lane)
+make_request(const ClaimedRequest *claimed, Channel *channel)
 {
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext,
 												  "screenshot_task request",
@@ -442,13 +442,13 @@ make_request(const ClaimedRequest *claimed, Lane *lane)
 	Request    *request = MemoryContextAllocZero(context, sizeof(Request));
 
 	request->context = context;
-	request->job.lane = lane;
-	request->job.key = lane->key;
+	request->job.channel = channel;
+	request->job.key = channel->key;
 	request->job.ended = on_reply;
 	request->start = claimed->start;
 	request->end_time = claimed->end_time;
-	if (lane->options != NULL)
-		request->request_timeout = lane->options->request_timeout;
+	if (channel->options != NULL)
+		request->request_timeout = channel->options->request_timeout;
 	request->outcome.id = claimed->id;
 	request->outcome.status = STATUS_SENDING;	/* until it is known */
 	request->outcome.attempt = claimed->attempt;
@@ -457,7 +457,7 @@ make_request(const ClaimedRequest *claimed, Lane *lane)
 }
 
 /*
- * Sign a request with the lane's credentials.  Sets its outcome if that is not
+ * Sign a request with the channel's credentials.  Sets its outcome if that is not
  * possible.
  */
 static void
@@ -474,11 +474,11 @@ sign_request(Request *request, const ClaimedRequest *claimed)
 	}
 	else
 	{
-		problem = lane_sign(request->job.lane, LIVE_CREATE, claimed->body,
+		problem = channel_sign(request->job.channel, LIVE_CREATE, claimed->body,
 							claimed->trace_id, &request->job.http);
 		if (problem != NULL)
 		{
-			lane_pause(request->job.lane, problem, NULL);
+			channel_pause(request->job.channel, problem, NULL);
 			put_back(request, true);
 		}
 	}
@@ -496,23 +496,23 @@ on_reply(Job *job, const HttpReply *reply)
 	LiveAnswer	answer;
 
 	live_actions[LIVE_CREATE].read(reply, &answer);
-	judge(request, reply, &answer);
+	classify(request, reply, &answer);
 	MemoryContextSwitchTo(old);
 	finish(request);
 }
 
 static void
-judge(Request *request, const HttpReply *reply, const LiveAnswer *answer)
+classify(Request *request, const HttpReply *reply, const LiveAnswer *answer)
 {
 	FinishedRequest *outcome = &request->outcome;
-	Lane	   *lane = request->job.lane;
+	Channel    *channel = request->job.channel;
 
 	outcome->sent_at = request->job.left_at;
 	outcome->task_id = answer->task_id;
 	outcome->request_id = answer->request_id;
 	outcome->error_code = answer->error_code;
 	outcome->error_message = answer->message;
-	lane_note_answer(lane, request->job.key, request->job.signed_at,
+	channel_note_answer(channel, request->job.key, request->job.signed_at,
 					 request->job.started_at, reply, answer);
 
 	switch (answer->outcome)
@@ -532,7 +532,7 @@ judge(Request *request, const HttpReply *reply, const LiveAnswer *answer)
 				put_off(request, answer->retry_after * US_PER_SECOND);
 			break;
 		case LIVE_NOT_SENT:
-			if (reply->lapsed && reply->connections == 0)
+			if (reply->missed_deadline && reply->connections == 0)
 				outcome->error_message = NULL;
 			put_back(request, true);
 			break;
@@ -567,7 +567,7 @@ put_in_doubt(Request *request, const char *message)
 
 /*
  * A request goes back to pending.  One that is free of charge may go again as
- * soon as its lane and server may; another backs off.
+ * soon as its channel and server may; another backs off.
  */
 static void
 put_back(Request *request, bool free_of_charge)
@@ -580,7 +580,7 @@ put_back(Request *request, bool free_of_charge)
 		outcome->next_attempt_at =
 			Min(GetCurrentTimestamp() + submission_backoff(outcome->attempt),
 				request->end_time);
-	lane_has_work_from(request->job.lane, request->start, outcome->id);
+	channel_has_work_from(request->job.channel, request->start, outcome->id);
 }
 
 /*
@@ -614,7 +614,7 @@ void
 submission_written(const Request *request)
 {
 	const FinishedRequest *outcome = &request->outcome;
-	const char *server = NameStr(request->job.lane->server->name);
+	const char *server = NameStr(request->job.channel->server->name);
 
 	switch (outcome->status)
 	{
@@ -626,7 +626,7 @@ submission_written(const Request *request)
 			activity_note_put_back(outcome->next_attempt_at != 0);
 			/* It may have been locked when a claim last found all there was. */
 			if (outcome->next_attempt_at == 0)
-				lane_has_work_from(request->job.lane, request->start,
+				channel_has_work_from(request->job.channel, request->start,
 								   outcome->id);
 			break;
 		default:

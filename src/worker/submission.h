@@ -27,10 +27,10 @@ typedef struct Request
 extern dlist_head outcomes;		/* of Request.node: to be written down */
 
 extern bool submission_may_claim(MonotonicUs now);
-extern List *submission_claim(MonotonicUs *look_again_at);
+extern List *submission_claim(MonotonicUs *scan_again_at);
 extern void submission_claimed(List *claimed);
-extern MonotonicUs submission_look_by(void);
-extern void submission_looked(void);
+extern MonotonicUs submission_scan_by(void);
+extern void submission_scanned(void);
 extern void submission_end_claim(void);
 extern void submission_written(const Request *request);
 extern MonotonicUs submission_backoff(int n);

@@ -43,15 +43,15 @@
 #include "shmem/activity.h"
 #include "shmem/shared_state.h"
 #include "shmem/statistics.h"
-#include "table/refusal.h"
+#include "table/skip_list.h"
 #include "table/request_queue.h"
 #include "util/crash_point.h"
 #include "worker/background_worker.h"
 #include "worker/database.h"
 #include "worker/dispatch.h"
 #include "worker/expiry.h"
-#include "worker/fault_log.h"
-#include "worker/lane.h"
+#include "worker/log_throttling.h"
+#include "worker/channel.h"
 #include "worker/reconcile.h"
 #include "worker/removal.h"
 #include "worker/renewal.h"
@@ -68,9 +68,9 @@
 #define MAX_ROWS			1000
 
 /* The most outcomes that are set aside before nothing more is sent */
-#define MAX_STUCK			1000
+#define MAX_UNSAVED			1000
 
-#define STUCK_RETRY			(60 * US_PER_SECOND)
+#define SAVE_RETRY			(60 * US_PER_SECOND)
 #define BUSY_RETRY			(100 * US_PER_MS)	/* the table is locked */
 
 /* For how long it may be, before the worker is blocked; and when a worker that
@@ -79,22 +79,22 @@
 #define BLOCKED_RETRY		(10 * US_PER_SECOND)
 
 /* How long answers may have to wait while outcomes are written one by one */
-#define MAX_CAREFUL_TIME	(2 * US_PER_SECOND)
+#define MAX_ROW_BY_ROW_TIME	(2 * US_PER_SECOND)
 
 /*
  * Looks at the table that follow each other take at most one part in so many
  * of the time, up to a pause: commits may come faster than they can be looked
  * at, one by one.
  */
-#define LOOK_SHARE			40
-#define MAX_LOOK_PAUSE		(5 * US_PER_MS)
+#define SCAN_SHARE			40
+#define MAX_SCAN_PAUSE		(5 * US_PER_MS)
 
 /*
  * To find the first ready requests takes longer than this, and this for each
- * lane, if there are thousands of dead rows before them.
+ * channel, if there are thousands of dead rows before them.
  */
 #define LONG_WALK			(2 * US_PER_MS)
-#define LONG_WALK_OF_LANE	50
+#define LONG_WALK_OF_CHANNEL	50
 
 /*
  * How soon a change of a server, a mapping or a role ends pauses again: any
@@ -110,25 +110,25 @@
 
 PGDLLEXPORT void screenshot_task_worker_main(Datum database);
 
-static int	place;				/* of this database, in shared memory */
+static int	slot;				/* of this database, in shared memory */
 
-static dlist_head stuck = DLIST_STATIC_INIT(stuck); /* of Request.node */
-static int	n_stuck = 0;
+static dlist_head unsaved = DLIST_STATIC_INIT(unsaved); /* of Request.node */
+static int	n_unsaved = 0;
 
 static MemoryContext cycle_context; /* reset before each transaction */
 
-static bool yielding = false;	/* is this process to end soon? */
+static bool preempted = false;	/* is this process to end soon? */
 static MonotonicUs give_up_at = MONOTONIC_NEVER;	/* and gets it then */
 static bool look = true;		/* is there news in the table? */
 static News news = {1, {{NEWS_ANYWHERE}}};	/* and where? */
 static bool walk_is_long = false;	/* are many dead rows before the ready ones? */
-static MonotonicUs heed_wake_at = 0;	/* when to ask again whether there is */
+static MonotonicUs check_wakeup_at = 0;	/* when to ask again whether there is */
 static bool catalog_changed = false;	/* has something that may end pauses? */
 static bool servers_changed = false;	/* has one been made, or altered? */
-static MonotonicUs heed_change_at = 0;	/* the next time that it has */
+static MonotonicUs check_change_at = 0;	/* the next time that it has */
 static bool database_changed = true;	/* may it be served still? */
 static bool is_served = true;	/* it was, at last sight */
-static bool careful = false;	/* has a transaction failed? */
+static bool row_by_row = false;	/* has a transaction failed? */
 static bool table_gone = false; /* and the extension, as the last one saw */
 static int	failures = 0;		/* of transactions, in a row */
 static MonotonicUs busy_since = 0;	/* the table; 0: it is not */
@@ -139,8 +139,8 @@ static MonotonicUs count_at = MONOTONIC_NEVER;	/* the pending requests */
 
 /* In the transaction under way: left by the worker before this one */
 static List *doubtful = NIL;	/* of ChangedRequest */
-static MonotonicUs stuck_retry_at = MONOTONIC_NEVER;
-static MonotonicUs stuck_since = 0;	/* 0: nothing is */
+static MonotonicUs save_retry_at = MONOTONIC_NEVER;
+static MonotonicUs unsaved_since = 0;	/* 0: nothing is */
 
 /* What became of a transaction */
 typedef enum TransactionResult
@@ -165,30 +165,30 @@ static void do_what_can_wait(void);
 static void count_aside(void);
 static void count_requests(void);
 static void tell_activity(void);
-static void log_storms_at_exit(int code, Datum arg);
+static void log_bursts_at_exit(int code, Datum arg);
 static int	in_hand(void);
-static void heed_request_to_yield(void);
-static bool may_yield(void);
+static void check_preemption(void);
+static bool may_give_up_slot(void);
 static bool has_database_work(MonotonicUs now);
 static bool may_begin_more(void);
 static bool may_send(MonotonicUs now);
 static void work_on_database(void);
 static void note_transaction(TransactionResult result);
 static void end_block(void);
-static void write_carefully(void);
-static void set_aside(dlist_node *outcome, MonotonicUs how_long);
-static void retry_stuck(void);
+static void write_row_by_row(void);
+static void postpone_save(dlist_node *outcome, MonotonicUs how_long);
+static void retry_unsaved(void);
 static List *send_uncommitted(List *claimed);
 static TransactionResult run_transaction(dlist_head *finished, bool go_on);
 static void write_outcomes(dlist_head *finished);
 static void log_unwritten(const FinishedRequest *outcome);
 static void keep_locked(dlist_head *finished);
 static void forget_requests(dlist_head *finished);
-static void heed_catalog_change(void);
-static void heed_database_change(void);
-static void look_anew(void);
-static void look_at_table(void);
-static void find_lanes(void);
+static void check_catalog_change(void);
+static void check_database_change(void);
+static void scan_anew(void);
+static void scan_table(void);
+static void find_channels(void);
 static bool find_within_bounds(List **heads);
 static List *find_from_start(void);
 static void tell_of_changed(void);
@@ -213,8 +213,8 @@ screenshot_task_worker_main(Datum database)
 	pqsignal(SIGINT, SIG_IGN);
 	BackgroundWorkerUnblockSignals();
 
-	place = announce_worker(DatumGetObjectId(database));
-	if (place < 0)
+	slot = announce_worker(DatumGetObjectId(database));
+	if (slot < 0)
 		proc_exit(0);
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(database),
 											  InvalidOid, 0);
@@ -229,35 +229,35 @@ screenshot_task_worker_main(Datum database)
 										  ALLOCSET_DEFAULT_SIZES);
 	wait_event = WaitEventExtensionNew("ScreenshotTaskWorker");
 
-	before_shmem_exit(log_storms_at_exit, (Datum) 0);
-	activity_start(place);
-	(void) take_wake(place, &news);
+	before_shmem_exit(log_bursts_at_exit, (Datum) 0);
+	activity_start(slot);
+	(void) take_wake(slot, &news);
 	begin_work();
 	for (;;)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (worker_must_leave(place))
+		if (worker_must_leave(slot))
 			proc_exit(0);
 		if (ConfigReloadPending)
 			reload();
-		if (heed_wake_at <= monotonic_now() && take_wake(place, &news))
+		if (check_wakeup_at <= monotonic_now() && take_wake(slot, &news))
 			look = true;
-		if (take_wanted_count(place) && activity_is_uncounted())
+		if (take_wanted_count(slot) && activity_is_uncounted())
 			count_at = activity_count_at();
-		heed_catalog_change();
-		heed_database_change();
-		heed_request_to_yield();
+		check_catalog_change();
+		check_database_change();
+		check_preemption();
 		if (has_database_work(monotonic_now()))
 			work_on_database();
-		if (yielding && may_yield())
+		if (preempted && may_give_up_slot())
 		{
 			if (!is_served)
 				leave_database();
-			yielding = false;
-			if (take_wake(place, &news))
+			preempted = false;
+			if (take_wake(slot, &news))
 				look = true;
 			/* What is left unfinished is for the next worker, and soon. */
-			yield_slot(place, in_hand() == 0 ? next_event() : 0);
+			give_up_slot(slot, in_hand() == 0 ? next_event() : 0);
 			proc_exit(0);
 		}
 		renew_credentials();
@@ -266,9 +266,9 @@ screenshot_task_worker_main(Datum database)
 		CHECK_FOR_INTERRUPTS();
 		dispatch_start();
 		pgstat_report_stat(dispatch_jobs() == 0);
-		fault_log_storms(false);
+		log_throttling_flush(false);
 		tell_activity();
-		dispatch_wait(Min(next_event(), fault_log_next_event()), wait_event);
+		dispatch_wait(Min(next_event(), log_throttling_next_event()), wait_event);
 		do_what_can_wait();
 	}
 }
@@ -286,9 +286,9 @@ do_what_can_wait(void)
 	MemoryContextSwitchTo(cycle_context);
 	if (count_at <= now)
 		count_aside();
-	if (!yielding && expiry_next_event() <= now)
+	if (!preempted && expiry_next_event() <= now)
 		expiry_run();
-	if (!yielding && removal_next_event() <= now)
+	if (!preempted && removal_next_event() <= now)
 		removal_run();
 }
 
@@ -339,22 +339,22 @@ tell_activity(void)
 		next_event() > monotonic_now() + IDLE_AFTER;
 	StringInfoData pauses;
 
-	set_idle(place, idle);
+	set_idle(slot, idle);
 	MemoryContextSwitchTo(cycle_context);
 	initStringInfo(&pauses);
-	activity_set_pauses(lanes_describe_pauses(monotonic_now(), &pauses),
+	activity_set_pauses(channels_describe_pauses(monotonic_now(), &pauses),
 						pauses.data);
 	pfree(pauses.data);
-	activity_set_work(look || lanes_have_work());
-	activity_publish(place, !idle, in_hand());
+	activity_set_work(look || channels_have_work());
+	activity_publish(slot, !idle, in_hand());
 }
 
 static void
-log_storms_at_exit(int code, Datum arg)
+log_bursts_at_exit(int code, Datum arg)
 {
 	(void) code;
 	(void) arg;
-	fault_log_storms(true);
+	log_throttling_flush(true);
 }
 
 /*
@@ -364,7 +364,7 @@ log_storms_at_exit(int code, Datum arg)
 static int
 in_hand(void)
 {
-	int			n = dispatch_jobs() + n_stuck;
+	int 		n = dispatch_jobs() + n_unsaved;
 	dlist_iter	iter;
 
 	dlist_foreach(iter, &outcomes)
@@ -377,10 +377,10 @@ in_hand(void)
  * or another worker needs its slot.
  */
 static void
-heed_request_to_yield(void)
+check_preemption(void)
 {
-	yielding = !is_served || worker_is_asked_to_yield(place);
-	if (!yielding)
+	preempted = !is_served || worker_preemption_requested(slot);
+	if (!preempted)
 		give_up_at = MONOTONIC_NEVER;
 	else if (give_up_at == MONOTONIC_NEVER)
 		give_up_at = monotonic_now() + PATIENCE;
@@ -392,12 +392,12 @@ heed_request_to_yield(void)
  * which will be in doubt, or an outcome that was set aside.
  */
 static bool
-may_yield(void)
+may_give_up_slot(void)
 {
 	MonotonicUs now = monotonic_now();
 
 	return dlist_is_empty(&outcomes) &&
-		(n_stuck == 0 || stuck_since + STUCK_RETRY < now) &&
+		(n_unsaved == 0 || unsaved_since + SAVE_RETRY < now) &&
 		(dispatch_jobs() == 0 || give_up_at <= now);
 }
 
@@ -486,15 +486,15 @@ reload(void)
 	ConfigReloadPending = false;
 	ProcessConfigFile(PGC_SIGHUP);
 	require_durable_commits();
-	(void) lanes_end_pauses();
+	(void) channels_end_pauses();
 	not_before = 0;
-	retry_stuck();
+	retry_unsaved();
 	/* It may be more often from now on. */
 	sweep_at = Min(sweep_at, monotonic_now() +
 				   screenshot_task_sweep_interval * US_PER_SECOND);
-	refusals_end(MONOTONIC_NEVER);
+	skip_list_expire(MONOTONIC_NEVER);
 	removal_begin(true);
-	look_anew();
+	scan_anew();
 }
 
 /*
@@ -510,10 +510,10 @@ begin_work(void)
 	if (!queue_exists())
 		leave_database();
 	/* The launcher need not wait for a lock that this one waits for. */
-	confirm_extension(place);
+	confirm_extension(slot);
 	while (!see_to_orphans(&n))
 	{
-		activity_publish(place, true, 0);
+		activity_publish(slot, true, 0);
 		wait_to_begin();
 	}
 	tell_of_changed();
@@ -582,7 +582,7 @@ wait_to_begin(void)
 						 WaitEventExtensionNew("ScreenshotTaskLocked"));
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
-		if (worker_must_leave(place) || worker_is_asked_to_yield(place))
+		if (worker_must_leave(slot) || worker_preemption_requested(slot))
 			proc_exit(0);
 		if (ConfigReloadPending)
 			reload();
@@ -606,7 +606,7 @@ after_grace(void)
 static void
 leave_database(void)
 {
-	set_unwanted(place);
+	set_no_extension(slot);
 	proc_exit(0);
 }
 
@@ -619,13 +619,13 @@ leave_database(void)
 static bool
 has_database_work(MonotonicUs now)
 {
-	if (stuck_retry_at <= now)
+	if (save_retry_at <= now)
 		return true;
 	if (not_before > now)
 		return false;
 	return !dlist_is_empty(&outcomes) || look || sweep_at <= now ||
-		due_at <= now || submission_look_by() <= now ||
-		refusals_end_at() <= now || may_send(now);
+		due_at <= now || submission_scan_by() <= now ||
+		skip_list_next_event() <= now || may_send(now);
 }
 
 /*
@@ -634,7 +634,7 @@ has_database_work(MonotonicUs now)
 static bool
 may_begin_more(void)
 {
-	return n_stuck < MAX_STUCK && !yielding && is_served;
+	return n_unsaved < MAX_UNSAVED && !preempted && is_served;
 }
 
 static bool
@@ -652,9 +652,9 @@ work_on_database(void)
 {
 	MonotonicUs now = monotonic_now();
 
-	set_idle(place, false);
-	if (stuck_retry_at <= now || (careful && not_before <= now))
-		write_carefully();
+	set_idle(slot, false);
+	if (save_retry_at <= now || (row_by_row && not_before <= now))
+		write_row_by_row();
 	if (not_before <= now)
 	{
 		TransactionResult result = run_transaction(&outcomes, true);
@@ -662,7 +662,7 @@ work_on_database(void)
 		note_transaction(result);
 		/* The outcomes need not wait for what else may have failed. */
 		if (result == TRANSACTION_FAILED)
-			stuck_retry_at = monotonic_now();
+			save_retry_at = monotonic_now();
 	}
 	if (table_gone && in_hand() == 0)
 		leave_database();
@@ -685,14 +685,14 @@ note_transaction(TransactionResult result)
 	switch (result)
 	{
 		case TRANSACTION_DONE:
-			careful = false;
+			row_by_row = false;
 			failures = 0;
 			queue_forget_error();
 			if (activity_is_blocked() && !table_gone)
 				end_block();
 			break;
 		case TRANSACTION_FAILED:
-			careful = true;
+			row_by_row = true;
 			if (failures++ == 0)
 				break;
 			activity_set_blocked(true);
@@ -719,9 +719,9 @@ end_block(void)
 	activity_set_blocked(false);
 	ereport(LOG,
 			(errmsg("screenshot_task worker is no longer blocked")));
-	retry_stuck();
-	refusals_end(MONOTONIC_NEVER);
-	look_anew();
+	retry_unsaved();
+	skip_list_expire(MONOTONIC_NEVER);
+	scan_anew();
 }
 
 /*
@@ -729,7 +729,7 @@ end_block(void)
  * cannot be written.
  */
 static void
-write_carefully(void)
+write_row_by_row(void)
 {
 	MonotonicUs now = monotonic_now();
 	bool		go_on = true;
@@ -739,19 +739,19 @@ write_carefully(void)
 	/* Those that were not tried yet go first. */
 	while (!dlist_is_empty(&outcomes))
 		dlist_push_tail(&waiting, dlist_pop_head_node(&outcomes));
-	stuck_retry_at = MONOTONIC_NEVER;
-	dlist_foreach_modify(iter, &stuck)
+	save_retry_at = MONOTONIC_NEVER;
+	dlist_foreach_modify(iter, &unsaved)
 	{
 		Request    *request = dlist_container(Request, node, iter.cur);
 
 		if (request->write_at > now)
 		{
-			stuck_retry_at = Min(stuck_retry_at, request->write_at);
+			save_retry_at = Min(save_retry_at, request->write_at);
 			continue;
 		}
 		dlist_delete(iter.cur);
-		n_stuck--;
-		request->job.lane->server->n_stuck--;
+		n_unsaved--;
+		request->job.channel->server->n_unsaved--;
 		dlist_push_tail(&waiting, iter.cur);
 	}
 
@@ -762,7 +762,7 @@ write_carefully(void)
 
 		if (!go_on)
 		{
-			set_aside(outcome, BUSY_RETRY);
+			postpone_save(outcome, BUSY_RETRY);
 			continue;
 		}
 		dlist_push_tail(&one, outcome);
@@ -771,48 +771,48 @@ write_carefully(void)
 			case TRANSACTION_DONE:
 				break;
 			case TRANSACTION_FAILED:
-				set_aside(outcome, STUCK_RETRY);
-				go_on = monotonic_now() < now + MAX_CAREFUL_TIME;
+				postpone_save(outcome, SAVE_RETRY);
+				go_on = monotonic_now() < now + MAX_ROW_BY_ROW_TIME;
 				break;
 			case TABLE_BUSY:
-				set_aside(outcome, BUSY_RETRY);
+				postpone_save(outcome, BUSY_RETRY);
 				go_on = false;
 				break;
 		}
 	}
-	if (n_stuck == 0)
-		stuck_since = 0;
+	if (n_unsaved == 0)
+		unsaved_since = 0;
 }
 
 /*
  * Set an outcome aside, to be written after a while.
  */
 static void
-set_aside(dlist_node *outcome, MonotonicUs how_long)
+postpone_save(dlist_node *outcome, MonotonicUs how_long)
 {
 	Request    *request = dlist_container(Request, node, outcome);
 
 	request->write_at = monotonic_now() + how_long;
-	stuck_retry_at = Min(stuck_retry_at, request->write_at);
-	dlist_push_tail(&stuck, outcome);
-	n_stuck++;
-	request->job.lane->server->n_stuck++;
-	if (stuck_since == 0)
-		stuck_since = monotonic_now();
+	save_retry_at = Min(save_retry_at, request->write_at);
+	dlist_push_tail(&unsaved, outcome);
+	n_unsaved++;
+	request->job.channel->server->n_unsaved++;
+	if (unsaved_since == 0)
+		unsaved_since = monotonic_now();
 }
 
 /*
  * Try at once to write what was set aside.
  */
 static void
-retry_stuck(void)
+retry_unsaved(void)
 {
 	dlist_iter	iter;
 
-	dlist_foreach(iter, &stuck)
+	dlist_foreach(iter, &unsaved)
 		dlist_container(Request, node, iter.cur)->write_at = 0;
-	if (n_stuck > 0)
-		stuck_retry_at = 0;
+	if (n_unsaved > 0)
+		save_retry_at = 0;
 }
 
 /*
@@ -843,14 +843,14 @@ run_transaction(dlist_head *finished, bool go_on)
 	volatile QueueState state = QUEUE_OPEN;
 	volatile bool failed = false;
 	MonotonicUs swept_at = sweep_at;
-	MonotonicUs look_again_at;
+	MonotonicUs scan_again_at;
 
 	MemoryContextReset(cycle_context);
 	MemoryContextSwitchTo(cycle_context);
 	doubtful = NIL;
 	PG_TRY();
 	{
-		state = queue_begin("working on screenshot task requests", careful);
+		state = queue_begin("working on screenshot task requests", row_by_row);
 		if (state == QUEUE_OPEN)
 		{
 			write_outcomes(finished);
@@ -861,14 +861,14 @@ run_transaction(dlist_head *finished, bool go_on)
 			}
 			if (go_on)
 			{
-				if (careful)
+				if (row_by_row)
 					queue_probe();
-				look_at_table();
+				scan_table();
 				if (may_begin_more())
 				{
 					reconcile_work();
-					claimed = submission_claim(&look_again_at);
-					due_at = Min(due_at, look_again_at);
+					claimed = submission_claim(&scan_again_at);
+					due_at = Min(due_at, scan_again_at);
 				}
 			}
 			if (claimed != NIL)
@@ -894,7 +894,7 @@ run_transaction(dlist_head *finished, bool go_on)
 		if (go_on)
 		{
 			/* What this look has seen to is undone. */
-			look_anew();
+			scan_anew();
 			sweep_at = swept_at;
 		}
 		reconcile_aborted();
@@ -919,7 +919,7 @@ run_transaction(dlist_head *finished, bool go_on)
 		sweep_at = monotonic_now() +
 			screenshot_task_sweep_interval * US_PER_SECOND;
 		not_before = monotonic_now() + BUSY_RETRY;
-		retry_stuck();
+		retry_unsaved();
 	}
 	else
 		keep_locked(finished);
@@ -992,7 +992,7 @@ keep_locked(dlist_head *finished)
 		if (!outcome->locked && !outcome->refused)
 			continue;
 		dlist_delete(iter.cur);
-		set_aside(iter.cur, outcome->locked ? QUEUE_LOCKED_RETRY : STUCK_RETRY);
+		postpone_save(iter.cur, outcome->locked ? QUEUE_LOCKED_RETRY : SAVE_RETRY);
 	}
 }
 
@@ -1023,16 +1023,16 @@ forget_requests(dlist_head *finished)
  * End pauses, if something has changed that may be a reason to.
  */
 static void
-heed_catalog_change(void)
+check_catalog_change(void)
 {
 	MonotonicUs now = monotonic_now();
 
-	if (!catalog_changed || heed_change_at > now)
+	if (!catalog_changed || check_change_at > now)
 		return;
 	catalog_changed = false;
-	heed_change_at = now + CHANGE_REST;
-	if (lanes_end_pauses())
-		reconcile_look();
+	check_change_at = now + CHANGE_REST;
+	if (channels_end_pauses())
+		reconcile_scan();
 }
 
 /*
@@ -1040,7 +1040,7 @@ heed_catalog_change(void)
  * transaction or outside of one.
  */
 static void
-heed_database_change(void)
+check_database_change(void)
 {
 	if (!database_changed)
 		return;
@@ -1052,7 +1052,7 @@ heed_database_change(void)
  * Look at the table, from the first ready request on.
  */
 static void
-look_anew(void)
+scan_anew(void)
 {
 	look = true;
 	news_add(&news, NEWS_ANYWHERE);
@@ -1062,7 +1062,7 @@ look_anew(void)
  * See what is new in the table, if it is time to.
  */
 static void
-look_at_table(void)
+scan_table(void)
 {
 	MonotonicUs now = monotonic_now();
 	bool		was_told = look;
@@ -1070,17 +1070,17 @@ look_at_table(void)
 	TimestampTz due;
 	TimestampTz wall;
 
-	heed_catalog_change();
-	heed_database_change();
-	if (refusals_end_at() <= now)
+	check_catalog_change();
+	check_database_change();
+	if (skip_list_next_event() <= now)
 	{
-		refusals_end(now);
-		look_anew();
+		skip_list_expire(now);
+		scan_anew();
 	}
 	if (!look && due_at > now && sweep_at > now)
 	{
-		if (submission_look_by() != MONOTONIC_NEVER)
-			find_lanes();
+		if (submission_scan_by() != MONOTONIC_NEVER)
+			find_channels();
 		return;
 	}
 	activity_note_news();
@@ -1100,8 +1100,8 @@ look_at_table(void)
 		news_add(&news, NEWS_ANYWHERE);
 	}
 	more |= queue_wake_waiting(MAX_ROWS, &news) == MAX_ROWS;
-	reconcile_look();
-	find_lanes();
+	reconcile_scan();
+	find_channels();
 
 	due = queue_next_due();
 	wall = GetCurrentTimestamp();
@@ -1112,116 +1112,116 @@ look_at_table(void)
 	else						/* it was not made ready: it is locked */
 		due_at = now + QUEUE_LOCKED_RETRY;
 	look = more;
-	heed_wake_at = monotonic_now() +
-		Min((monotonic_now() - now) * (LOOK_SHARE - 1), MAX_LOOK_PAUSE);
+	check_wakeup_at = monotonic_now() +
+		Min((monotonic_now() - now) * (SCAN_SHARE - 1), MAX_SCAN_PAUSE);
 	/* After a look of its own accord there is no reason to expect news. */
 	if (was_told)
-		put_off_wake(place);
+		put_off_wake(slot);
 }
 
 /*
- * See which lanes have requests that may be sent.
+ * See which channels have requests that may be sent.
  */
 static void
-find_lanes(void)
+find_channels(void)
 {
 	List	   *heads = NIL;
 	ListCell   *cell;
 	dlist_iter	iter;
 
-	submission_looked();
+	submission_scanned();
 	if (!find_within_bounds(&heads))
 		heads = find_from_start();
 	news.n = 0;
 
-	dlist_foreach(iter, &lanes)
+	dlist_foreach(iter, &channels)
 	{
 		if (walk_is_long)
-			lane_set_bounds(dlist_container(Lane, node, iter.cur),
+			channel_set_bounds(dlist_container(Channel, node, iter.cur),
 							DT_NOEND, 0, DT_NOBEGIN);
 		else
-			lane_set_bounds(dlist_container(Lane, node, iter.cur),
+			channel_set_bounds(dlist_container(Channel, node, iter.cur),
 							DT_NOBEGIN, 0, DT_NOEND);
 	}
 	foreach(cell, heads)
 	{
-		ReadyPlace *head = lfirst(cell);
-		Lane	   *lane = lane_find(&head->lane);
+		ReadyPosition *head = lfirst(cell);
+		Channel    *channel = channel_find(&head->channel);
 
 		if (head->has_ended)
 			expiry_begin(false);
 		if (walk_is_long)
-			lane_set_bounds(lane, head->start, head->id, head->ceiling);
-		lane_has_new_work(lane);
-		lane->was_seen = true;
-		lane->head_start = head->start;
-		lane->head_id = head->id;
+			channel_set_bounds(channel, head->start, head->id, head->ceiling);
+		channel_has_new_work(channel);
+		channel->was_seen = true;
+		channel->head_start = head->start;
+		channel->head_id = head->id;
 	}
 }
 
 /*
- * Find the first request of each lane, if it is known for each where it may be,
- * and no other lane has any.
+ * Find the first request of each channel, if it is known for each where it may be,
+ * and no other channel has any.
  */
 static bool
 find_within_bounds(List **heads)
 {
-	ReadyPlace *bounds;
+	ReadyPosition *bounds;
 	int			n = 0;
 	ListCell   *cell;
 	dlist_iter	iter;
 
 	if (!walk_is_long || news_may_be_anywhere(&news))
 		return false;
-	dlist_foreach(iter, &lanes)
+	dlist_foreach(iter, &channels)
 		n++;
-	bounds = palloc(n * sizeof(ReadyPlace));
+	bounds = palloc(n * sizeof(ReadyPosition));
 	n = 0;
-	dlist_foreach(iter, &lanes)
+	dlist_foreach(iter, &channels)
 	{
-		Lane	   *lane = dlist_container(Lane, node, iter.cur);
+		Channel    *channel = dlist_container(Channel, node, iter.cur);
 
 		for (int i = 0; i < news.n; i++)
 		{
 			NewsItem   *item = &news.items[i];
 
-			if (item->lane == lane->news_key || item->lane == ALL_LANES)
-				lane_extend_bounds(lane, item->from, PG_INT64_MIN, item->to);
+			if (item->channel == channel->news_key || item->channel == ALL_CHANNELS)
+				channel_extend_bounds(channel, item->from, PG_INT64_MIN, item->to);
 		}
-		bounds[n].lane = lane->name;
-		bounds[n].start = lane->floor_start;
-		bounds[n].id = lane->floor_id;
-		bounds[n++].ceiling = lane->ceiling;
+		bounds[n].channel = channel->name;
+		bounds[n].start = channel->floor_start;
+		bounds[n].id = channel->floor_id;
+		bounds[n++].ceiling = channel->ceiling;
 	}
 	*heads = queue_find_heads(bounds, n);
 	foreach(cell, *heads)
 	{
-		ReadyPlace *head = lfirst(cell);
+		ReadyPosition *head = lfirst(cell);
 
-		if (head->is_of_new_lane)
+		if (head->is_of_new_channel)
 			return false;
-		head->ceiling = lane_find(&head->lane)->ceiling;
+		head->ceiling = channel_find(&head->channel)->ceiling;
 	}
 	return true;
 }
 
 /*
- * Find them from the first place on, and see how long that takes.
+ * Find them from the first database slot on, and see how long that takes.
  */
 static List *
 find_from_start(void)
 {
 	MonotonicUs began = monotonic_now();
 	MonotonicUs enough = LONG_WALK;
-	List	   *heads = queue_find_lanes();
+	List	   *heads = queue_find_channels();
 	ListCell   *cell;
 	dlist_iter	iter;
 
-	dlist_foreach(iter, &lanes)
-		enough += LONG_WALK_OF_LANE;
+	dlist_foreach(iter, &channels)
+		enough += LONG_WALK_OF_CHANNEL;
 	walk_is_long = monotonic_now() - began > enough;
 	foreach(cell, heads)
-		((ReadyPlace *) lfirst(cell))->ceiling = DT_NOEND;
+		((ReadyPosition *) lfirst(cell))->ceiling = DT_NOEND;
 	return heads;
 }
 
@@ -1251,7 +1251,7 @@ tell_of_changed(void)
 static void
 tell_of_held_requests(int n)
 {
-	if (note_held_requests(place, n) > 0 || n == 0)
+	if (note_held_requests(slot, n) > 0 || n == 0)
 		return;
 	ereport(WARNING,
 			(n >= MOST_HELD ?
@@ -1276,26 +1276,26 @@ next_event(void)
 {
 	MonotonicUs now = monotonic_now();
 	MonotonicUs next = Min(Min(sweep_at, due_at),
-						   Min(refusals_end_at(), submission_look_by()));
+						   Min(skip_list_next_event(), submission_scan_by()));
 
 	/* Once that has passed, it is an outcome set aside that is waited for. */
 	if (give_up_at > now)
 		next = Min(next, give_up_at);
 	if (look || !dlist_is_empty(&outcomes))
 		next = 0;
-	if (has_wake(place))
-		next = Min(next, heed_wake_at);
+	if (has_wake(slot))
+		next = Min(next, check_wakeup_at);
 	if (catalog_changed)
-		next = Min(next, heed_change_at);
+		next = Min(next, check_change_at);
 	if (may_begin_more())
 	{
 		next = Min(next, reconcile_next_event(now));
 		if (screenshot_task_enabled && dispatch_room() > 0)
-			next = Min(next, lanes_next_chance(now, dispatch_spare()));
+			next = Min(next, channels_next_chance(now, dispatch_spare()));
 	}
 	next = Max(next, not_before);
 	next = Min(next, count_at);
-	if (!yielding)
+	if (!preempted)
 		next = Min(next, Min(expiry_next_event(), removal_next_event()));
-	return Min(next, stuck_retry_at);
+	return Min(next, save_retry_at);
 }

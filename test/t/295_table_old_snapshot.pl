@@ -66,7 +66,7 @@ ok($node->wait_for_table("status = 'in_doubt'", where => "stream_name = 'in doub
 created('and another');
 ok($node->wait_for_table("status = 'created'", where => "stream_name = 'in doubt'"), 'it is sent again, and created');
 
-# A lane from whose first request on others are looked for keeps one that somebody has locked.
+# A channel from whose first request on others are looked for keeps one that somebody has locked.
 my $locker = $node->begin(insert_sql(stream_name => 'locked', start_time => \"now() - interval '3 h'") =~ s/^/BEGIN;/r
 	  . wait_for_created('behind it') . 'COMMIT;');
 created('behind it');

@@ -45,7 +45,7 @@ for my $steer ('cancel_screenshot_task_request(1)', 'retry_screenshot_task_reque
 	my $error = $standby->try("SELECT $steer")->{error};
 
 	is($error->{sqlstate}, '55000', "a standby refuses $steer");
-	is($error->{message}, 'cannot steer screenshot task requests during recovery', 'and why');
+	is($error->{message}, 'cannot modify screenshot task requests during recovery', 'and why');
 	is($error->{hint}, 'Do it on the primary.', 'and where instead');
 }
 my $answer = $standby->try(call_sql(stream_name => 'called on the standby'));

@@ -235,14 +235,14 @@ for my $server (qw(role file))
 	is_deeply([ map { scalar $api->ledger(stream_name => "token rows $server $_") } 1 .. ROWS ], [ (1) x ROWS ], "$server: one task each");
 }
 
-# Refused again, the lane pauses, and the next time it has a new set again.  But a change of a server, as those above, is
+# Refused again, the channel pauses, and the next time it has a new set again.  But a change of a server, as those above, is
 # heeded at the first look five seconds after the one before, and forgives a refusal: that look is had before.
 sleep 6;
 $node->safe_psql('postgres', insert_sql(server => 'role', stream_name => 'a look'));
 ok($node->wait_for_table("status = 'created' AND attempts = 1"), 'role: no change is left to heed');
 $api->order(fault => 'error=AuthFailure.TokenFailure', stream => 'token row twice', times => 2);
 $node->safe_psql('postgres', insert_sql(server => 'role', stream_name => 'token row twice'));
-ok(wait_until(sub { $node->log_text =~ /for server "role" are paused for \d+ s\n.*DETAIL:  AuthFailure\.TokenFailure/ }), 'role: refused twice, the lane pauses');
+ok(wait_until(sub { $node->log_text =~ /for server "role" are paused for \d+ s\n.*DETAIL:  AuthFailure\.TokenFailure/ }), 'role: refused twice, the channel pauses');
 ok($node->wait_for_table("status = 'created' AND attempts = 1"), 'role: and goes on');
 my %used = map { $_->{secret_id} => 1 } $api->requests(stream_name => 'token row twice');
 is(keys %used, 3, 'role: with another set each time');
@@ -352,7 +352,7 @@ my $names = $faulty->metadata_requests(asked => 'name');
 $node->safe_psql('postgres', insert_sql(server => 'faulty', stream_name => 'held') . insert_sql(server => 'env', stream_name => \"'meanwhile ' || i", rows => 30));
 ok(wait_until(sub { $faulty->metadata_requests(asked => 'name') > $names }), 'the worker asks');
 ok($node->wait_for_table("status = 'created' AND attempts = 1", where => "server = 'env'"), 'another server goes on');
-ok(wait_until(sub { $node->log_text =~ /of role postgres for server "faulty" are paused for \d+ s\n.*DETAIL:  could not get the credentials of this machine's role: got no complete answer from "$peer"/ }), 'the lane pauses, and says why');
+ok(wait_until(sub { $node->log_text =~ /of role postgres for server "faulty" are paused for \d+ s\n.*DETAIL:  could not get the credentials of this machine's role: got no complete answer from "$peer"/ }), 'the channel pauses, and says why');
 $names = $faulty->metadata_requests(asked => 'name');
 my $offset = $node->log_size;
 my @open;

@@ -1,13 +1,13 @@
 /*-------------------------------------------------------------------------
  *
- * notice.c
+ * notify.c
  *	  Telling those who listen what has become of a request
  *
  * With screenshot_task.notify_channel set, a transaction that finishes a
  * request notifies that channel, so that the notice comes with its commit and
  * not without.
  *
- * A queue of notices that is full, since somebody who listens does not end a
+ * A NOTIFY queue that is full, since somebody who listens does not end a
  * transaction, would fail that commit.  Results are worth more than notices:
  * from a certain fill of the queue these are left out.
  *
@@ -23,10 +23,10 @@
 
 #include "compat.h"
 #include "settings.h"
-#include "table/notice.h"
+#include "table/notify.h"
 #include "util/monotonic.h"
 
-/* Part of the queue of notices that may be filled; others need the rest. */
+/* Part of the NOTIFY queue that may be filled; others need the rest. */
 #define MAX_QUEUE_USAGE		0.5
 
 /* PostgreSQL's own limit is a page less a name and some bytes */
@@ -42,7 +42,7 @@ static void append_member(StringInfo json, const char *key,
  * Is there a channel to notify, so that texts are worth reading for it?
  */
 bool
-notices_are_wanted(void)
+notifications_are_wanted(void)
 {
 	return screenshot_task_notify_channel[0] != '\0';
 }
@@ -57,7 +57,7 @@ notify_result(int64 id, const char *reference, RequestStatus status,
 {
 	char	   *payload;
 
-	if (!notices_are_wanted() || !status_is_finished(status) ||
+	if (!notifications_are_wanted() || !status_is_finished(status) ||
 		!queue_has_room())
 		return;
 	payload = make_payload(id, reference, status, task_id);
@@ -68,7 +68,7 @@ notify_result(int64 id, const char *reference, RequestStatus status,
 }
 
 /*
- * Is there room in the queue of notices?  Looked at now and then.
+ * Is there room in the NOTIFY queue?  Looked at now and then.
  */
 static bool
 queue_has_room(void)
@@ -85,7 +85,7 @@ queue_has_room(void)
 												  (Datum) 0)) < MAX_QUEUE_USAGE;
 	if (had_room && !has_room)
 		ereport(WARNING,
-				(errmsg("screenshot tasks are not notified of: the queue of notices is half full"),
+				(errmsg("screenshot tasks are not notified of: the NOTIFY queue is half full"),
 				 errhint("A session that listens may have a transaction open; see pg_notification_queue_usage().")));
 	return has_room;
 }

@@ -1,13 +1,13 @@
 /*-------------------------------------------------------------------------
  *
- * step_aside.h
+ * database_commands.h
  *	  Keeping the worker out of the way of commands on its database
  *
  *-------------------------------------------------------------------------
  */
-#ifndef SCREENSHOT_TASK_STEP_ASIDE_H
-#define SCREENSHOT_TASK_STEP_ASIDE_H
+#ifndef SCREENSHOT_TASK_DATABASE_COMMANDS_H
+#define SCREENSHOT_TASK_DATABASE_COMMANDS_H
 
-extern void step_aside_init(void);
+extern void database_commands_init(void);
 
-#endif							/* SCREENSHOT_TASK_STEP_ASIDE_H */
+#endif							/* SCREENSHOT_TASK_DATABASE_COMMANDS_H */

@@ -1,11 +1,11 @@
 /*-------------------------------------------------------------------------
  *
- * lane.c
- *	  Who sends to where: the worker's lanes and servers, and their pauses
+ * channel.c
+ *	  Who sends to where: the worker's channels and servers, and their pauses
  *
  * A fault that is not the request's own is no reason to try the next request
- * at once.  Faults of the credentials or the account pause the lane, faults
- * of the network or the endpoint the server with all its lanes; other servers
+ * at once.  Faults of the credentials or the account pause the channel, faults
+ * of the network or the endpoint the server with all its channels; other servers
  * go on.  Each pause in a row is twice as long as the one before.  All end
  * when a server, a user mapping or a role is changed, or the settings are
  * reloaded.
@@ -15,8 +15,8 @@
  * opened at once as there are requests, and their permits held meanwhile.  A
  * server that left a request unanswered must answer one first.
  *
- * A lane that sends with the machine's role may want credentials that must be
- * fetched.  It is noted here; renewal.c fetches them, while the lane waits.
+ * A channel that sends with the machine's role may want credentials that must be
+ * fetched.  It is noted here; renewal.c fetches them, while the channel waits.
  *
  *-------------------------------------------------------------------------
  */
@@ -37,8 +37,8 @@
 #include "shmem/activity.h"
 #include "shmem/shared_state.h"
 #include "shmem/statistics.h"
-#include "util/legible.h"
-#include "worker/lane.h"
+#include "util/text.h"
+#include "worker/channel.h"
 
 /*
  * A server is known for so long after it was reached.  The connection is kept
@@ -63,103 +63,103 @@
 /* longer than credentials take to be fetched, or not */
 #define WAIT_FOR_SET		((ROLE_FETCH_TIMEOUT + 3000) * US_PER_MS)
 
-dlist_head	lanes = DLIST_STATIC_INIT(lanes);
+dlist_head	channels = DLIST_STATIC_INIT(channels);
 
 static dlist_head servers = DLIST_STATIC_INIT(servers);
 static dlist_head requesters = DLIST_STATIC_INIT(requesters);
 
 /* The same, to be found by their names */
-typedef struct LaneEntry
+typedef struct ChannelEntry
 {
-	LaneName	name;
-	Lane	   *lane;
-} LaneEntry;
+	ChannelName name;
+	Channel    *channel;
+} ChannelEntry;
 
-static HTAB *lane_table = NULL;
+static HTAB *channel_table = NULL;
 
-static ErrorData *try_to_resolve(Lane *lane);
-static void read_options(Lane *lane);
-static void forget_options(Lane *lane);
+static ErrorData *try_to_resolve(Channel *channel);
+static void read_options(Channel *channel);
+static void forget_options(Channel *channel);
 static int	compare_heads(const void *a, const void *b);
 static Server *find_server(const Name name);
 static Requester *find_requester(Oid role);
-static void want_set(Lane *lane, const RoleWish *wish, bool waits);
-static bool is_first_refusal(Lane *lane, MonotonicUs signed_at,
+static void want_set(Channel *channel, const RoleWish *wish, bool waits);
+static bool is_first_refusal(Channel *channel, MonotonicUs signed_at,
 							 const LiveAnswer *answer);
 static void pause_server(Server *server, const char *reason);
 static void note_unanswered(Server *server, MonotonicUs started_at,
 							const char *reason);
-static MonotonicUs not_before(const Lane *lane);
+static MonotonicUs not_before(const Channel *channel);
 static MonotonicUs start_pause(Pause *pause, const char *reason);
 static void describe_pause(const Pause *pause, StringInfo text);
 static const char *describe_clocks(const LiveAnswer *answer,
 								   const char *reason);
 
 /*
- * The lane of a name, made if there is none.
+ * The channel of a name, made if there is none.
  */
-Lane *
-lane_find(const LaneName *name)
+Channel *
+channel_find(const ChannelName *name)
 {
 	HASHCTL		info = {
-		.keysize = sizeof(LaneName),
-		.entrysize = sizeof(LaneEntry)
+		.keysize = sizeof(ChannelName),
+		.entrysize = sizeof(ChannelEntry)
 	};
-	LaneName	key = {.role = name->role};
-	LaneEntry  *entry;
-	Lane	   *lane;
+	ChannelName key = {.role = name->role};
+	ChannelEntry *entry;
+	Channel    *channel;
 
 	namestrcpy(&key.server, NameStr(name->server));
-	if (lane_table == NULL)
-		lane_table = hash_create("screenshot_task lanes", 16, &info,
+	if (channel_table == NULL)
+		channel_table = hash_create("screenshot_task channels", 16, &info,
 								 HASH_ELEM | HASH_BLOBS);
-	entry = hash_search(lane_table, &key, HASH_FIND, NULL);
+	entry = hash_search(channel_table, &key, HASH_FIND, NULL);
 	if (entry != NULL)
-		return entry->lane;
+		return entry->channel;
 
-	lane = MemoryContextAllocZero(TopMemoryContext, sizeof(Lane));
-	lane->name = key;
-	snprintf(NameStr(lane->role_name), NAMEDATALEN, "%u", name->role);
-	lane->server = find_server(&lane->name.server);
-	lane->requester = find_requester(name->role);
-	lane->news_key = lane_key(NameStr(key.server), key.role);
-	lane_set_bounds(lane, DT_NOBEGIN, 0, DT_NOEND);
-	entry = hash_search(lane_table, &key, HASH_ENTER, NULL);
-	entry->lane = lane;
-	dlist_push_tail(&lanes, &lane->node);
-	return lane;
+	channel = MemoryContextAllocZero(TopMemoryContext, sizeof(Channel));
+	channel->name = key;
+	snprintf(NameStr(channel->role_name), NAMEDATALEN, "%u", name->role);
+	channel->server = find_server(&channel->name.server);
+	channel->requester = find_requester(name->role);
+	channel->news_key = channel_key(NameStr(key.server), key.role);
+	channel_set_bounds(channel, DT_NOBEGIN, 0, DT_NOEND);
+	entry = hash_search(channel_table, &key, HASH_ENTER, NULL);
+	entry->channel = channel;
+	dlist_push_tail(&channels, &channel->node);
+	return channel;
 }
 
 /*
- * Sort the lanes by the place of what they will send next.
+ * Sort the channels by the place of what they will send next.
  */
 void
-lanes_sort(void)
+channels_sort(void)
 {
-	int			n = (int) hash_get_num_entries(lane_table);
-	Lane	  **sorted = palloc(n * sizeof(Lane *));
+	int 		n = (int) hash_get_num_entries(channel_table);
+	Channel   **sorted = palloc(n * sizeof(Channel *));
 	dlist_iter	iter;
 
 	n = 0;
-	dlist_foreach(iter, &lanes)
-		sorted[n++] = dlist_container(Lane, node, iter.cur);
-	qsort(sorted, n, sizeof(Lane *), compare_heads);
-	dlist_init(&lanes);
+	dlist_foreach(iter, &channels)
+		sorted[n++] = dlist_container(Channel, node, iter.cur);
+	qsort(sorted, n, sizeof(Channel *), compare_heads);
+	dlist_init(&channels);
 	for (int i = 0; i < n; i++)
-		dlist_push_tail(&lanes, &sorted[i]->node);
+		dlist_push_tail(&channels, &sorted[i]->node);
 	pfree(sorted);
 }
 
 static int
 compare_heads(const void *a, const void *b)
 {
-	const Lane *lane_a = *(Lane *const *) a;
-	const Lane *lane_b = *(Lane *const *) b;
+	const Channel *channel_a = *(Channel *const *) a;
+	const Channel *channel_b = *(Channel *const *) b;
 
-	if (lane_a->head_start != lane_b->head_start)
-		return lane_a->head_start < lane_b->head_start ? -1 : 1;
-	return (lane_a->head_id > lane_b->head_id) -
-		(lane_a->head_id < lane_b->head_id);
+	if (channel_a->head_start != channel_b->head_start)
+		return channel_a->head_start < channel_b->head_start ? -1 : 1;
+	return (channel_a->head_id > channel_b->head_id) -
+		(channel_a->head_id < channel_b->head_id);
 }
 
 static Server *
@@ -200,60 +200,60 @@ find_requester(Oid role)
 }
 
 /*
- * Read a lane's options and credentials as they are now, within a
- * transaction.  They stay until lanes_forget_options().
+ * Read a channel's options and credentials as they are now, within a
+ * transaction.  They stay until channels_forget_options().
  *
  * Returns false if there are none: the role may not send to the server, and
- * the lane is paused; or the credentials are still to be fetched, and it waits.
+ * the channel is paused; or the credentials are still to be fetched, and it waits.
  */
 bool
-lane_resolve(Lane *lane)
+channel_resolve(Channel *channel)
 {
-	ErrorData  *error = try_to_resolve(lane);
+	ErrorData  *error = try_to_resolve(channel);
 
 	if (error != NULL)
 	{
-		lane_pause(lane, error->message, error->hint);
+		channel_pause(channel, error->message, error->hint);
 		FreeErrorData(error);
 	}
-	return lane->credentials != NULL;
+	return channel->credentials != NULL;
 }
 
 /*
- * The account that a lane sends for, within a transaction: by what it has now;
+ * The account that a channel sends for, within a transaction: by what it has now;
  * else by what it had when this was last asked; else 0.
  */
 uint64
-lane_account(Lane *lane)
+channel_account(Channel *channel)
 {
-	(void) try_to_resolve(lane);
-	return lane->account;
+	(void) try_to_resolve(channel);
+	return channel->account;
 }
 
 /*
- * Read a lane's options and credentials, if that was not done.  Returns NULL, or
+ * Read a channel's options and credentials, if that was not done.  Returns NULL, or
  * what is wrong with them, palloc'd.
  */
 static ErrorData *
-try_to_resolve(Lane *lane)
+try_to_resolve(Channel *channel)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	ErrorData  *volatile error = NULL;
 
-	if (lane->options != NULL)
+	if (channel->options != NULL)
 		return NULL;
-	if (lane->context == NULL)
-		lane->context = AllocSetContextCreate(TopMemoryContext,
-											  "screenshot_task lane",
+	if (channel->context == NULL)
+		channel->context = AllocSetContextCreate(TopMemoryContext,
+											  "screenshot_task channel",
 											  ALLOCSET_SMALL_SIZES);
 
 	/* What is wrong with one is no reason to undo what was done for others. */
 	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(lane->context);
+	MemoryContextSwitchTo(channel->context);
 	PG_TRY();
 	{
-		read_options(lane);
+		read_options(channel);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
@@ -262,7 +262,7 @@ try_to_resolve(Lane *lane)
 		error = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
-		forget_options(lane);
+		forget_options(channel);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
@@ -271,12 +271,12 @@ try_to_resolve(Lane *lane)
 }
 
 /*
- * Do so, in the lane's memory context, or raise an error.
+ * Do so, in the channel's memory context, or raise an error.
  */
 static void
-read_options(Lane *lane)
+read_options(Channel *channel)
 {
-	Oid			role = lane->name.role;
+	Oid 		role = channel->name.role;
 	char	   *role_name = GetUserNameFromId(role, true);
 	RoleWish	wish;
 	RoleState	state;
@@ -286,74 +286,74 @@ read_options(Lane *lane)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("the role that made the requests, of OID %u, was dropped; cancel_screenshot_task_request() ends them",
 						role)));
-	namestrcpy(&lane->role_name, role_name);
-	lane->options = get_live_server(NameStr(lane->name.server), role);
-	role_wish(&wish, lane->options);
-	wish.newer_than = lane->newer_than;
+	namestrcpy(&channel->role_name, role_name);
+	channel->options = get_live_server(NameStr(channel->name.server), role);
+	role_wish(&wish, channel->options);
+	wish.newer_than = channel->newer_than;
 	/* What it has been waiting for may have failed. */
-	if (lane->wants_set)
-		wish.since = lane->wish.since;
-	lane->credentials = credentials_find(lane->options, role, &wish, &state);
+	if (channel->wants_set)
+		wish.since = channel->wish.since;
+	channel->credentials = credentials_find(channel->options, role, &wish, &state);
 	if (state != ROLE_KNOWN)
-		want_set(lane, &wish, lane->credentials == NULL);
+		want_set(channel, &wish, channel->credentials == NULL);
 	else
-		lane->wants_set = false;
-	if (lane->credentials != NULL)
+		channel->wants_set = false;
+	if (channel->credentials != NULL)
 	{
-		lane->account = lane->credentials->account;
-		lane->key = rate_key(lane->account, live_actions[LIVE_CREATE].name);
+		channel->account = channel->credentials->account;
+		channel->key = rate_key(channel->account, live_actions[LIVE_CREATE].name);
 	}
-	lane->server->max_in_flight = lane->options->max_in_flight;
+	channel->server->max_in_flight = channel->options->max_in_flight;
 }
 
 /*
- * Note that a lane wants credentials of the machine's role to be fetched, and
+ * Note that a channel wants credentials of the machine's role to be fetched, and
  * whether it waits for them.
  */
 static void
-want_set(Lane *lane, const RoleWish *wish, bool waits)
+want_set(Channel *channel, const RoleWish *wish, bool waits)
 {
-	lane->wants_set = true;
-	lane->wish = *wish;
-	lane->waits_until = waits ? monotonic_now() + WAIT_FOR_SET : 0;
+	channel->wants_set = true;
+	channel->wish = *wish;
+	channel->waits_until = waits ? monotonic_now() + WAIT_FOR_SET : 0;
 }
 
 /*
- * Forget the options and credentials of all lanes, keys first of all.
+ * Forget the options and credentials of all channels, keys first of all.
  */
 void
-lanes_forget_options(void)
+channels_forget_options(void)
 {
 	dlist_iter	iter;
 
-	dlist_foreach(iter, &lanes)
-		forget_options(dlist_container(Lane, node, iter.cur));
+	dlist_foreach(iter, &channels)
+		forget_options(dlist_container(Channel, node, iter.cur));
 }
 
 static void
-forget_options(Lane *lane)
+forget_options(Channel *channel)
 {
-	wipe_credentials(lane->credentials);
-	lane->credentials = NULL;
-	lane->options = NULL;
-	lane->demand = 0;
-	if (lane->context != NULL)
-		MemoryContextDelete(lane->context);
-	lane->context = NULL;
+	wipe_credentials(channel->credentials);
+	channel->credentials = NULL;
+	channel->options = NULL;
+	channel->demand = 0;
+	if (channel->context != NULL)
+		MemoryContextDelete(channel->context);
+	channel->context = NULL;
 }
 
 /*
- * Make a signed request to the server of a lane that is resolved, in the
+ * Make a signed request to the server of a channel that is resolved, in the
  * current memory context.  Without a trace_id, it has a new one.
  *
  * Returns NULL, or why it cannot be signed.
  */
 const char *
-lane_sign(Lane *lane, LiveActionId action, const char *body,
+channel_sign(Channel *channel, LiveActionId action, const char *body,
 		  const char *trace_id, HttpRequest *http)
 {
 	MemoryContext context = CurrentMemoryContext;
-	LiveServer *options = lane->options;
+	LiveServer *options = channel->options;
 	LiveRequest *request = palloc(sizeof(LiveRequest));
 	const char *volatile problem = NULL;
 
@@ -362,7 +362,7 @@ lane_sign(Lane *lane, LiveActionId action, const char *body,
 		live_sign(request, live_actions[action].name,
 				  options->endpoint.authority, options->region,
 				  options->language,
-				  trace_id ? trace_id : live_new_trace_id(), lane->credentials,
+				  trace_id ? trace_id : live_new_trace_id(), channel->credentials,
 				  live_seconds(GetCurrentTimestamp()), pstrdup(body));
 	}
 	PG_CATCH();
@@ -380,11 +380,11 @@ lane_sign(Lane *lane, LiveActionId action, const char *body,
 }
 
 /*
- * Draw from the answer to a request what it says of the account, the lane and
+ * Draw from the answer to a request what it says of the account, the channel and
  * the server.  signed_at and started_at are the request's.
  */
 void
-lane_note_answer(Lane *lane, RateKey key, MonotonicUs signed_at,
+channel_note_answer(Channel *channel, RateKey key, MonotonicUs signed_at,
 				 MonotonicUs started_at, const HttpReply *reply, const LiveAnswer *answer)
 {
 	const char *reason = answer->message ? answer->message : "no message";
@@ -392,48 +392,48 @@ lane_note_answer(Lane *lane, RateKey key, MonotonicUs signed_at,
 	if (answer->error_code != NULL)
 		reason = psprintf("%s: %s", answer->error_code, reason);
 	if (answer->error_code != NULL || answer->outcome == LIVE_DONE)
-		lane->server->suspect = false;
+		channel->server->suspect = false;
 	switch (answer->outcome)
 	{
 		case LIVE_DONE:
-			lane->pause.n = 0;
-			lane->server->pause.n = 0;
-			if (signed_at > lane->refused_at)
-				lane->refused_at = 0;
+			channel->pause.n = 0;
+			channel->server->pause.n = 0;
+			if (signed_at > channel->refused_at)
+				channel->refused_at = 0;
 			break;
 		case LIVE_NOT_SENT:
 			/* One that no connection was made for in time is its network's. */
-			if (!reply->lapsed || reply->connections > 0)
-				pause_server(lane->server, reason);
+			if (!reply->missed_deadline || reply->connections > 0)
+				pause_server(channel->server, reason);
 			break;
 		case LIVE_UNKNOWN:
 			/* What answers without a code is not the API. */
 			if (answer->error_code == NULL)
-				note_unanswered(lane->server, started_at, reason);
+				note_unanswered(channel->server, started_at, reason);
 			break;
 		case LIVE_THROTTLED:
-			stat_count(NameStr(lane->server->name), COUNT_THROTTLED, 1);
+			stat_count(NameStr(channel->server->name), COUNT_THROTTLED, 1);
 			rate_refused(shared_rate_table(), key);
 			break;
 		case LIVE_CREDENTIALS:
 			if (!live_clocks_disagree(answer) &&
-				!is_first_refusal(lane, signed_at, answer))
-				lane_pause(lane, reason,
+				!is_first_refusal(channel, signed_at, answer))
+				channel_pause(channel, reason,
 						   live_credentials_hint(answer->error_code));
 			break;
 		case LIVE_PERMISSION:
 		case LIVE_SERVICE_STATE:
-			lane_pause(lane, reason, NULL);
+			channel_pause(channel, reason, NULL);
 			break;
 		case LIVE_ENVIRONMENT:
-			pause_server(lane->server, reason);
+			pause_server(channel->server, reason);
 			break;
 		case LIVE_QUOTA:
 		case LIVE_REFUSED:
 			break;
 	}
 	if (live_clocks_disagree(answer))
-		pause_server(lane->server, describe_clocks(answer, reason));
+		pause_server(channel->server, describe_clocks(answer, reason));
 }
 
 /*
@@ -457,165 +457,165 @@ describe_clocks(const LiveAnswer *answer, const char *reason)
  * and the requests sent once more; or of one that was signed before that?
  */
 static bool
-is_first_refusal(Lane *lane, MonotonicUs signed_at, const LiveAnswer *answer)
+is_first_refusal(Channel *channel, MonotonicUs signed_at, const LiveAnswer *answer)
 {
 	if (answer->error_code == NULL ||
 		strcmp(answer->error_code, LIVE_TOKEN_FAILURE) != 0)
 		return false;
-	lane->newer_than = Max(lane->newer_than, signed_at);
-	if (lane->refused_at == 0)
-		lane->refused_at = monotonic_now();
-	return signed_at <= lane->refused_at;
+	channel->newer_than = Max(channel->newer_than, signed_at);
+	if (channel->refused_at == 0)
+		channel->refused_at = monotonic_now();
+	return signed_at <= channel->refused_at;
 }
 
 /*
- * A lane has requests that may be claimed, and that may go before others.
+ * A channel has requests that may be claimed, and that may go before others.
  */
 void
-lane_has_new_work(Lane *lane)
+channel_has_new_work(Channel *channel)
 {
-	lane->has_work = true;
-	lane_start_over(lane);
+	channel->has_work = true;
+	channel_start_over(channel);
 }
 
 /*
  * The same, of a request whose place is known; of any, with DT_NOBEGIN.
  */
 void
-lane_has_work_from(Lane *lane, TimestampTz start, int64 id)
+channel_has_work_from(Channel *channel, TimestampTz start, int64 id)
 {
-	lane_extend_bounds(lane, start, id,
+	channel_extend_bounds(channel, start, id,
 					   start == DT_NOBEGIN ? DT_NOEND : start);
-	if (start < lane->head_start ||
-		(start == lane->head_start && id < lane->head_id))
+	if (start < channel->head_start ||
+		(start == channel->head_start && id < channel->head_id))
 	{
-		lane->head_start = start;
-		lane->head_id = id;
+		channel->head_start = start;
+		channel->head_id = id;
 	}
-	lane_has_new_work(lane);
+	channel_has_new_work(channel);
 }
 
 /*
- * No request of a lane is ready before this one, and none that starts later than
+ * No request of a channel is ready before this one, and none that starts later than
  * the ceiling.
  */
 void
-lane_set_bounds(Lane *lane, TimestampTz start, int64 id, TimestampTz ceiling)
+channel_set_bounds(Channel *channel, TimestampTz start, int64 id, TimestampTz ceiling)
 {
-	lane->floor_start = start;
-	lane->floor_id = Max(id, PG_INT64_MIN + 1) - 1;
-	lane->ceiling = ceiling;
+	channel->floor_start = start;
+	channel->floor_id = Max(id, PG_INT64_MIN + 1) - 1;
+	channel->ceiling = ceiling;
 }
 
 /*
  * This one may be, and those that come later, up to the ceiling.
  */
 void
-lane_extend_bounds(Lane *lane, TimestampTz start, int64 id, TimestampTz ceiling)
+channel_extend_bounds(Channel *channel, TimestampTz start, int64 id, TimestampTz ceiling)
 {
-	ceiling = Max(ceiling, lane->ceiling);
-	if (start < lane->floor_start ||
-		(start == lane->floor_start && id <= lane->floor_id))
-		lane_set_bounds(lane, start, id, ceiling);
-	lane->ceiling = ceiling;
+	ceiling = Max(ceiling, channel->ceiling);
+	if (start < channel->floor_start ||
+		(start == channel->floor_start && id <= channel->floor_id))
+		channel_set_bounds(channel, start, id, ceiling);
+	channel->ceiling = ceiling;
 }
 
 /*
- * Look for the requests of a lane from the first one on.
+ * Look for the requests of a channel from the first one on.
  */
 void
-lane_start_over(Lane *lane)
+channel_start_over(Channel *channel)
 {
-	lane->after_start = lane->floor_start;
-	lane->after_id = lane->floor_id;
-	lane->start_over_at = monotonic_now() + START_OVER_AFTER;
+	channel->after_start = channel->floor_start;
+	channel->after_id = channel->floor_id;
+	channel->start_over_at = monotonic_now() + START_OVER_AFTER;
 }
 
 /*
- * Is that where a lane's requests are looked for next?
+ * Is that where a channel's requests are looked for next?
  */
 bool
-lane_starts_over(const Lane *lane)
+channel_starts_over(const Channel *channel)
 {
-	return lane->after_start < lane->floor_start ||
-		(lane->after_start == lane->floor_start &&
-		 lane->after_id <= lane->floor_id);
+	return channel->after_start < channel->floor_start ||
+		(channel->after_start == channel->floor_start &&
+		 channel->after_id <= channel->floor_id);
 }
 
 /*
- * A request of a lane has been claimed, and with it those that go before it.
+ * A request of a channel has been claimed, and with it those that go before it.
  */
 void
-lane_claimed(Lane *lane, TimestampTz start, int64 id)
+channel_claimed(Channel *channel, TimestampTz start, int64 id)
 {
-	if (start < lane->after_start ||
-		(start == lane->after_start && id < lane->after_id))
+	if (start < channel->after_start ||
+		(start == channel->after_start && id < channel->after_id))
 		return;
-	lane->after_start = start;
-	lane->after_id = id;
-	if (start > lane->head_start ||
-		(start == lane->head_start && id > lane->head_id))
+	channel->after_start = start;
+	channel->after_id = id;
+	if (start > channel->head_start ||
+		(start == channel->head_start && id > channel->head_id))
 	{
-		lane->head_start = start;
-		lane->head_id = id;
+		channel->head_start = start;
+		channel->head_id = id;
 	}
 }
 
 /*
- * May requests of a lane be claimed now?
+ * May requests of a channel be claimed now?
  */
 bool
-lane_may_claim(const Lane *lane, MonotonicUs now, int spare)
+channel_may_claim(const Channel *channel, MonotonicUs now, int spare)
 {
-	return lane->has_work && not_before(lane) <= now &&
-		lane_room(lane, now, spare) > 0;
+	return channel->has_work && not_before(channel) <= now &&
+		channel_room(channel, now, spare) > 0;
 }
 
 /*
  * Are there requests that may be sent, if not now?
  */
 bool
-lanes_have_work(void)
+channels_have_work(void)
 {
 	dlist_iter	iter;
 
-	dlist_foreach(iter, &lanes)
+	dlist_foreach(iter, &channels)
 	{
-		if (dlist_container(Lane, node, iter.cur)->has_work)
+		if (dlist_container(Channel, node, iter.cur)->has_work)
 			return true;
 	}
 	return false;
 }
 
 /*
- * When a lane's permit has come, and all its pauses and its rest have ended.
+ * When a channel's permit has come, and all its pauses and its rest have ended.
  */
 static MonotonicUs
-not_before(const Lane *lane)
+not_before(const Channel *channel)
 {
-	return Max(Max(lane->permit_at, lane->rest_until), lane_paused_until(lane));
+	return Max(Max(channel->permit_at, channel->rest_until), channel_paused_until(channel));
 }
 
 /*
- * When all pauses of a lane have ended, and it waits for nothing.
+ * When all pauses of a channel have ended, and it waits for nothing.
  */
 MonotonicUs
-lane_paused_until(const Lane *lane)
+channel_paused_until(const Channel *channel)
 {
-	return Max(Max(lane->pause.until, lane->waits_until),
-			   lane->server->pause.until);
+	return Max(Max(channel->pause.until, channel->waits_until),
+			   channel->server->pause.until);
 }
 
 /*
- * How many more requests of a lane may be under way.
+ * How many more requests of a channel may be under way.
  *
  * "spare" is how many more of all servers may be, but for those of servers that
  * have few.  It is negative if some of these have made use of that.
  */
 int
-lane_room(const Lane *lane, MonotonicUs now, int spare)
+channel_room(const Channel *channel, MonotonicUs now, int spare)
 {
-	const Server *server = lane->server;
+	const Server *server = channel->server;
 	int			most = server->max_in_flight;
 
 	if (server->suspect)
@@ -623,28 +623,28 @@ lane_room(const Lane *lane, MonotonicUs now, int spare)
 	else if (server->known_until < now)
 		most = server->n_left + 1;
 	most = Min(most, Max(server->in_flight + spare, FEW_IN_FLIGHT));
-	return Max(most - server->in_flight - server->n_stuck, 0);
+	return Max(most - server->in_flight - server->n_unsaved, 0);
 }
 
 /*
- * Pause a lane, unless it is paused, and say so in the log.  The hint, which
+ * Pause a channel, unless it is paused, and say so in the log.  The hint, which
  * says what mends it in whole sentences, may be NULL.
  */
 void
-lane_pause(Lane *lane, const char *reason, const char *hint)
+channel_pause(Channel *channel, const char *reason, const char *hint)
 {
 	MonotonicUs now = monotonic_now();
 	MonotonicUs pause;
 
-	lane->wants_set = false;
-	lane->waits_until = 0;
-	if (lane->pause.until > now)
+	channel->wants_set = false;
+	channel->waits_until = 0;
+	if (channel->pause.until > now)
 		return;
-	pause = start_pause(&lane->pause, reason);
+	pause = start_pause(&channel->pause, reason);
 	ereport(LOG,
 			(errmsg("screenshot tasks of role %s for server \"%s\" are paused for %d s",
-					quote_identifier(NameStr(lane->role_name)),
-					NameStr(lane->name.server), (int) (pause / US_PER_SECOND)),
+					quote_identifier(NameStr(channel->role_name)),
+					NameStr(channel->name.server), (int) (pause / US_PER_SECOND)),
 			 errdetail_internal("%s", reason),
 			 errhint("%s%sThe pause ends at any change of the server, of the user mapping or of the role, and at a reload.",
 					 hint ? hint : "", hint ? " " : "")));
@@ -688,7 +688,7 @@ start_pause(Pause *pause, const char *reason)
  * why, a line each.  Returns how many there are.
  */
 int
-lanes_describe_pauses(MonotonicUs now, StringInfo lines)
+channels_describe_pauses(MonotonicUs now, StringInfo lines)
 {
 	int			n = 0;
 	dlist_iter	iter;
@@ -704,17 +704,17 @@ lanes_describe_pauses(MonotonicUs now, StringInfo lines)
 		describe_pause(&server->pause, lines);
 		n++;
 	}
-	dlist_foreach(iter, &lanes)
+	dlist_foreach(iter, &channels)
 	{
-		Lane	   *lane = dlist_container(Lane, node, iter.cur);
+		Channel    *channel = dlist_container(Channel, node, iter.cur);
 
-		if (lane->pause.until <= now)
+		if (channel->pause.until <= now)
 			continue;
 		appendStringInfo(lines, "%srole %s on server \"%s\"",
 						 n > 0 ? "\n" : "",
-						 quote_identifier(NameStr(lane->role_name)),
-						 NameStr(lane->name.server));
-		describe_pause(&lane->pause, lines);
+						 quote_identifier(NameStr(channel->role_name)),
+						 NameStr(channel->name.server));
+		describe_pause(&channel->pause, lines);
 		n++;
 	}
 	return n;
@@ -758,43 +758,43 @@ note_unanswered(Server *server, MonotonicUs started_at, const char *reason)
  * were any.
  */
 bool
-lanes_end_pauses(void)
+channels_end_pauses(void)
 {
 	MonotonicUs now = monotonic_now();
 	bool		any = false;
 	dlist_iter	iter;
 
-	dlist_foreach(iter, &lanes)
+	dlist_foreach(iter, &channels)
 	{
-		Lane	   *lane = dlist_container(Lane, node, iter.cur);
+		Channel    *channel = dlist_container(Channel, node, iter.cur);
 
-		any |= lane_paused_until(lane) > now;
-		lane->pause.until = 0;
-		lane->pause.n = 0;
-		lane->refused_at = 0;
-		lane->server->pause.until = 0;
-		lane->server->pause.n = 0;
-		lane->server->suspect = false;
+		any |= channel_paused_until(channel) > now;
+		channel->pause.until = 0;
+		channel->pause.n = 0;
+		channel->refused_at = 0;
+		channel->server->pause.until = 0;
+		channel->server->pause.n = 0;
+		channel->server->suspect = false;
 	}
 	return any;
 }
 
 /*
- * When the next lane may claim, which may be now.  One that lacks room is
+ * When the next channel may claim, which may be now.  One that lacks room is
  * told by the end of a request.
  */
 MonotonicUs
-lanes_next_chance(MonotonicUs now, int spare)
+channels_next_chance(MonotonicUs now, int spare)
 {
 	MonotonicUs next = MONOTONIC_NEVER;
 	dlist_iter	iter;
 
-	dlist_foreach(iter, &lanes)
+	dlist_foreach(iter, &channels)
 	{
-		Lane	   *lane = dlist_container(Lane, node, iter.cur);
+		Channel    *channel = dlist_container(Channel, node, iter.cur);
 
-		if (lane->has_work && lane_room(lane, now, spare) > 0)
-			next = Min(next, not_before(lane));
+		if (channel->has_work && channel_room(channel, now, spare) > 0)
+			next = Min(next, not_before(channel));
 	}
 	return next;
 }

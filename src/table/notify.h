@@ -1,17 +1,17 @@
 /*-------------------------------------------------------------------------
  *
- * notice.h
+ * notify.h
  *	  Telling those who listen what has become of a request
  *
  *-------------------------------------------------------------------------
  */
-#ifndef SCREENSHOT_TASK_NOTICE_H
-#define SCREENSHOT_TASK_NOTICE_H
+#ifndef SCREENSHOT_TASK_NOTIFY_H
+#define SCREENSHOT_TASK_NOTIFY_H
 
 #include "table/status.h"
 
-extern bool notices_are_wanted(void);
+extern bool notifications_are_wanted(void);
 extern void notify_result(int64 id, const char *reference, RequestStatus status,
 						  const char *task_id);
 
-#endif							/* SCREENSHOT_TASK_NOTICE_H */
+#endif							/* SCREENSHOT_TASK_NOTIFY_H */

@@ -1,12 +1,12 @@
 /*-------------------------------------------------------------------------
  *
- * lane.h
- *	  Who sends to where: the worker's lanes and servers, and their pauses
+ * channel.h
+ *	  Who sends to where: the worker's channels and servers, and their pauses
  *
  *-------------------------------------------------------------------------
  */
-#ifndef SCREENSHOT_TASK_LANE_H
-#define SCREENSHOT_TASK_LANE_H
+#ifndef SCREENSHOT_TASK_CHANNEL_H
+#define SCREENSHOT_TASK_CHANNEL_H
 
 #include "lib/ilist.h"
 #include "lib/stringinfo.h"
@@ -33,7 +33,7 @@ typedef struct Server
 	NameData	name;
 	int			in_flight;		/* requests claimed and not ended */
 	int			n_left;			/* of these, those that have left */
-	int			n_stuck;		/* ended, with outcomes that wait to be written */
+	int 		n_unsaved;		/* ended, with outcomes that wait to be written */
 	int			max_in_flight;
 	MonotonicUs known_until;	/* when it must be got to know again */
 	bool		suspect;		/* was a request not answered by the API? */
@@ -41,8 +41,8 @@ typedef struct Server
 	Pause		pause;
 
 	/* for the length of one claim */
-	int			room;			/* for requests, not yet given to a lane */
-	int			sharers;		/* lanes that it was not given to yet */
+	int 		room;			/* for requests, not yet given to a channel */
+	int 		sharers;		/* channels that it was not given to yet */
 } Server;
 
 /* A role that makes requests, for whichever servers */
@@ -56,10 +56,10 @@ typedef struct Requester
 } Requester;
 
 /* The requests of one role for one server, which share their credentials */
-typedef struct Lane
+typedef struct Channel
 {
 	dlist_node	node;
-	LaneName	name;
+	ChannelName name;
 	NameData	role_name;		/* when it was last resolved, for the log */
 	Server	   *server;
 	Requester  *requester;
@@ -68,10 +68,10 @@ typedef struct Lane
 	bool		was_seen;		/* were there, with none claimed since? */
 	TimestampTz head_start;		/* No request is known before this one, in the */
 	int64		head_id;		/* order of their start and id. */
-	LaneKey		news_key;		/* what commits call it by */
+	ChannelKey	news_key;		/* what commits call it by */
 	TimestampTz floor_start;	/* None is ready up to this one, in the order of */
 	int64		floor_id;		/* their start and id, and none that starts */
-	TimestampTz ceiling;		/* later than that; see lane_set_bounds(). */
+	TimestampTz ceiling;		/* later than that; see channel_set_bounds(). */
 	TimestampTz after_start;	/* Requests up to this one, in the order of */
 	int64		after_id;		/* their start and id, were claimed, */
 	MonotonicUs start_over_at;	/* but look again for others then. */
@@ -95,40 +95,40 @@ typedef struct Lane
 	RateKey		key;			/* of CreateScreenshotTask */
 	int			demand;			/* requests asked for */
 	int			claimed;		/* requests given */
-} Lane;
+} Channel;
 
-extern dlist_head lanes;		/* of Lane.node; see lanes_sort() */
+extern dlist_head channels;		/* of Channel.node; see channels_sort() */
 
-extern Lane *lane_find(const LaneName *name);
-extern bool lane_resolve(Lane *lane);
-extern uint64 lane_account(Lane *lane);
-extern const char *lane_sign(Lane *lane, LiveActionId action, const char *body,
+extern Channel *channel_find(const ChannelName *name);
+extern bool channel_resolve(Channel *channel);
+extern uint64 channel_account(Channel *channel);
+extern const char *channel_sign(Channel *channel, LiveActionId action, const char *body,
 							 const char *trace_id, HttpRequest *http);
-extern void lane_note_answer(Lane *lane, RateKey key, MonotonicUs signed_at,
+extern void channel_note_answer(Channel *channel, RateKey key, MonotonicUs signed_at,
 							 MonotonicUs started_at, const HttpReply *reply,
 							 const LiveAnswer *answer);
-extern void lanes_sort(void);
-extern void lanes_forget_options(void);
+extern void channels_sort(void);
+extern void channels_forget_options(void);
 
-extern bool lanes_have_work(void);
-extern void lane_has_new_work(Lane *lane);
-extern void lane_has_work_from(Lane *lane, TimestampTz start, int64 id);
-extern void lane_set_bounds(Lane *lane, TimestampTz start, int64 id,
+extern bool channels_have_work(void);
+extern void channel_has_new_work(Channel *channel);
+extern void channel_has_work_from(Channel *channel, TimestampTz start, int64 id);
+extern void channel_set_bounds(Channel *channel, TimestampTz start, int64 id,
 							TimestampTz ceiling);
-extern void lane_extend_bounds(Lane *lane, TimestampTz start, int64 id,
+extern void channel_extend_bounds(Channel *channel, TimestampTz start, int64 id,
 							   TimestampTz ceiling);
-extern bool lane_starts_over(const Lane *lane);
-extern void lane_start_over(Lane *lane);
-extern void lane_claimed(Lane *lane, TimestampTz start, int64 id);
-extern bool lane_may_claim(const Lane *lane, MonotonicUs now, int spare);
-extern int	lane_room(const Lane *lane, MonotonicUs now, int spare);
-extern MonotonicUs lane_paused_until(const Lane *lane);
-extern void lane_pause(Lane *lane, const char *reason, const char *hint);
+extern bool channel_starts_over(const Channel *channel);
+extern void channel_start_over(Channel *channel);
+extern void channel_claimed(Channel *channel, TimestampTz start, int64 id);
+extern bool channel_may_claim(const Channel *channel, MonotonicUs now, int spare);
+extern int	channel_room(const Channel *channel, MonotonicUs now, int spare);
+extern MonotonicUs channel_paused_until(const Channel *channel);
+extern void channel_pause(Channel *channel, const char *reason, const char *hint);
 
 extern void server_reached(Server *server);
 
-extern bool lanes_end_pauses(void);
-extern int	lanes_describe_pauses(MonotonicUs now, StringInfo lines);
-extern MonotonicUs lanes_next_chance(MonotonicUs now, int spare);
+extern bool channels_end_pauses(void);
+extern int	channels_describe_pauses(MonotonicUs now, StringInfo lines);
+extern MonotonicUs channels_next_chance(MonotonicUs now, int spare);
 
-#endif							/* SCREENSHOT_TASK_LANE_H */
+#endif							/* SCREENSHOT_TASK_CHANNEL_H */

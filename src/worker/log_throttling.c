@@ -1,11 +1,11 @@
 /*-------------------------------------------------------------------------
  *
- * fault_log.c
+ * log_throttling.c
  *	  A line in the log for each request that a person may want to look at
  *
  * Of faults that are equal, in what became of the request, its server, the
  * API's error code and the message but for its digits, the first few have a
- * line each.  If they are a storm, one line at its end, or every ten seconds
+ * line each.  If they are a burst, one line at its end, or every ten seconds
  * of it, says how many more there were.
  *
  *-------------------------------------------------------------------------
@@ -17,14 +17,14 @@
 #include "common/hashfn.h"
 
 #include "shmem/activity.h"
-#include "util/legible.h"
-#include "worker/fault_log.h"
+#include "util/text.h"
+#include "worker/log_throttling.h"
 
 /* So many equal faults within that time have a line each */
 #define MAX_LINES			10
-#define STORM_TIME			(10 * US_PER_SECOND)
+#define BURST_TIME			(10 * US_PER_SECOND)
 
-/* Kinds of faults that are watched for storms, those that came first */
+/* Kinds of faults that are watched for bursts, those that came first */
 #define MAX_KINDS			64
 
 typedef struct Kind
@@ -51,7 +51,7 @@ static const char *or_empty(const char *text);
  * Log what has become of a request.  Texts may be NULL, except for the server.
  */
 void
-fault_log(const Transition *transition, const char *server, int64 id,
+log_fault(const Transition *transition, const char *server, int64 id,
 		  const char *error_code, const char *message, const char *request_id)
 {
 	Kind	   *kind = find_kind(transition, server, or_empty(error_code),
@@ -63,7 +63,7 @@ fault_log(const Transition *transition, const char *server, int64 id,
 								  or_empty(request_id));
 	char	   *summary = psprintf("request %lld %s: %s", (long long) id,
 								   transition->logged, detail);
-	bool		is_storm = kind != NULL && kind->n >= MAX_LINES;
+	bool		is_burst = kind != NULL && kind->n >= MAX_LINES;
 
 	activity_note_error(summary);
 	if (kind != NULL)
@@ -72,7 +72,7 @@ fault_log(const Transition *transition, const char *server, int64 id,
 		kind->last_id = id;
 		clip_text(kind->last_detail, detail, sizeof(kind->last_detail));
 	}
-	if (!is_storm)
+	if (!is_burst)
 		ereport(LOG,
 				(errmsg("screenshot task request %lld %s", (long long) id,
 						transition->logged),
@@ -91,7 +91,7 @@ find_kind(const Transition *transition, const char *server,
 {
 	Kind	   *kind;
 
-	fault_log_storms(false);
+	log_throttling_flush(false);
 	for (int i = 0; i < n_kinds; i++)
 	{
 		kind = &kinds[i];
@@ -109,7 +109,7 @@ find_kind(const Transition *transition, const char *server,
 	kind->message = message;
 	strlcpy(kind->server, server, sizeof(kind->server));
 	strlcpy(kind->error_code, error_code, sizeof(kind->error_code));
-	kind->ends_at = monotonic_now() + STORM_TIME;
+	kind->ends_at = monotonic_now() + BURST_TIME;
 	return kind;
 }
 
@@ -127,10 +127,10 @@ digest(const char *message)
 }
 
 /*
- * When there will be something to say of storms; never, if there is none.
+ * When there will be something to say of bursts; never, if there is none.
  */
 MonotonicUs
-fault_log_next_event(void)
+log_throttling_next_event(void)
 {
 	MonotonicUs next = MONOTONIC_NEVER;
 
@@ -147,7 +147,7 @@ fault_log_next_event(void)
  * all.
  */
 void
-fault_log_storms(bool all)
+log_throttling_flush(bool all)
 {
 	MonotonicUs now = monotonic_now();
 	int			n_left = 0;
@@ -175,7 +175,7 @@ fault_log_storms(bool all)
 									kind->last_detail)));
 		/* It may not be over. */
 		kind->n = MAX_LINES;
-		kind->ends_at = now + STORM_TIME;
+		kind->ends_at = now + BURST_TIME;
 		kinds[n_left++] = *kind;
 	}
 	n_kinds = n_left;

@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * legible.c
+ * text.c
  *	  Texts that are read elsewhere, or where there is less room, or by nobody
  *	  any more
  *
@@ -20,7 +20,7 @@
 #include "utils/syscache.h"
 #include "utils/varlena.h"
 
-#include "util/legible.h"
+#include "util/text.h"
 
 /* The most changes of a character that make a name another one */
 #define MAX_DISTANCE		4
@@ -32,7 +32,7 @@ static bool has_our_encoding(Oid database);
  * it.  Looks into the catalog: not to be called with a lightweight lock held.
  */
 void
-make_legible(char *text, Oid database)
+make_readable(char *text, Oid database)
 {
 	if (pg_is_ascii(text) || has_our_encoding(database))
 		return;

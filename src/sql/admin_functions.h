@@ -1,12 +1,12 @@
 /*-------------------------------------------------------------------------
  *
- * steer.h
+ * admin_functions.h
  *	  Who may steer which requests
  *
  *-------------------------------------------------------------------------
  */
-#ifndef SCREENSHOT_TASK_STEER_H
-#define SCREENSHOT_TASK_STEER_H
+#ifndef SCREENSHOT_TASK_ADMIN_FUNCTIONS_H
+#define SCREENSHOT_TASK_ADMIN_FUNCTIONS_H
 
 #include "utils/relcache.h"
 
@@ -20,7 +20,7 @@
 	"  ELSE r.oid OPERATOR(pg_catalog.=) " row "role END)"
 
 extern void check_may_insert(Relation relation);
-extern bool may_steer(Oid caller, Oid owner, Oid role);
+extern bool may_administer(Oid caller, Oid owner, Oid role);
 pg_noreturn extern void no_such_request(int64 id);
 
-#endif							/* SCREENSHOT_TASK_STEER_H */
+#endif							/* SCREENSHOT_TASK_ADMIN_FUNCTIONS_H */

@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * steer.c
+ * admin_functions.c
  *	  What a person may do about a request: cancel, retry, resolve, adopt
  *
  * The functions are for the role that made the request, the roles that are
@@ -39,9 +39,9 @@
 
 #include "compat.h"
 #include "api/task.h"
-#include "sql/steer.h"
+#include "sql/admin_functions.h"
 #include "sql/wake.h"
-#include "table/notice.h"
+#include "table/notify.h"
 #include "table/request_queue.h"
 #include "table/request_table.h"
 #include "util/statement.h"
@@ -356,9 +356,9 @@ find_roles_with_held_requests(const char *table, Oid caller, Oid owner)
 		bool		isnull;
 		Datum		role = spi_value((int) i, 1, OIDOID, &isnull);
 
-		if (!isnull && may_steer(caller, owner, DatumGetObjectId(role)))
+		if (!isnull && may_administer(caller, owner, DatumGetObjectId(role)))
 			roles[n++] = role;
-		else if (isnull && may_steer(caller, owner, InvalidOid))
+		else if (isnull && may_administer(caller, owner, InvalidOid))
 			ereport(WARNING,
 					(errmsg("some screenshot task requests stay held: the roles that made them do not exist"),
 					 errhint("Create the roles that \"requested_by\" names and adopt again, or cancel the requests.")));
@@ -427,7 +427,7 @@ find_request(LockedRequest *request, Oid caller, Oid owner, const char *lock)
 						  lengthof(args), argtypes, args, NULL, false, 1);
 	if (SPI_processed == 0)
 		return false;
-	if (!may_steer(caller, owner, spi_oid(0, 3)))
+	if (!may_administer(caller, owner, spi_oid(0, 3)))
 		return false;
 	request->status_name = spi_text(0, 1);
 	/* The owner of the table may have dropped NOT NULL. */
@@ -456,7 +456,7 @@ begin(char **table, Caller *caller)
 	if (RecoveryInProgress())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("cannot steer screenshot task requests during recovery"),
+				 errmsg("cannot modify screenshot task requests during recovery"),
 				 errhint("Do it on the primary.")));
 	relation = request_table_open(RowExclusiveLock);
 	owner = relation->rd_rel->relowner;
@@ -532,7 +532,7 @@ check_may_insert(Relation relation)
  * table.  InvalidOid stands for a role that does not exist.
  */
 bool
-may_steer(Oid caller, Oid owner, Oid role)
+may_administer(Oid caller, Oid owner, Oid role)
 {
 	return has_privs_of_role(caller, owner) ||
 		(OidIsValid(role) && has_privs_of_role(caller, role));

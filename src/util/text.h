@@ -1,18 +1,18 @@
 /*-------------------------------------------------------------------------
  *
- * legible.h
+ * text.h
  *	  Texts that are read elsewhere, or where there is less room, or by nobody
  *	  any more
  *
  *-------------------------------------------------------------------------
  */
-#ifndef SCREENSHOT_TASK_LEGIBLE_H
-#define SCREENSHOT_TASK_LEGIBLE_H
+#ifndef SCREENSHOT_TASK_TEXT_H
+#define SCREENSHOT_TASK_TEXT_H
 
-extern void make_legible(char *text, Oid database);
+extern void make_readable(char *text, Oid database);
 extern void clip_text(char *to, const char *from, Size size);
 extern const char *closest_name(const char *name, const char *const *names,
 								int n);
 extern void wipe_text(char *secret);
 
-#endif							/* SCREENSHOT_TASK_LEGIBLE_H */
+#endif							/* SCREENSHOT_TASK_TEXT_H */

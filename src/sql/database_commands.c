@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * step_aside.c
+ * database_commands.c
  *	  Keeping the worker out of the way of commands on its database
  *
  * DROP DATABASE, ALTER DATABASE ... RENAME and SET TABLESPACE, and CREATE
@@ -29,14 +29,14 @@
 
 #include "compat.h"
 #include "shmem/shared_state.h"
-#include "sql/step_aside.h"
+#include "sql/database_commands.h"
 
 static ProcessUtility_hook_type previous_utility = NULL;
 
-/* A place that the transaction holds */
+/* A database slot that the transaction holds */
 typedef struct Hold
 {
-	int			place;
+	int 		slot;
 	int			level;			/* of the subtransaction that it is for */
 } Hold;
 
@@ -63,7 +63,7 @@ static void at_subtransaction_end(SubXactEvent event, SubTransactionId mine,
  * Set up the callbacks, once a process.  To be called as the library is preloaded.
  */
 void
-step_aside_init(void)
+database_commands_init(void)
 {
 	previous_utility = ProcessUtility_hook;
 	ProcessUtility_hook = at_utility;
@@ -141,7 +141,7 @@ have_alone(const char *name, bool to_copy)
 {
 	static uint32 wait_event = 0;
 	Oid			database = get_database_oid(name, true);
-	int			place;
+	int 		slot;
 
 	if (!OidIsValid(database) || database == MyDatabaseId ||
 		!may_have_alone(database, to_copy))
@@ -149,13 +149,13 @@ have_alone(const char *name, bool to_copy)
 	if (wait_event == 0)
 		wait_event = WaitEventExtensionNew("ScreenshotTaskStepAside");
 	make_room();
-	place = hold_database(database);
-	if (place < 0)
+	slot = hold_database(database);
+	if (slot < 0)
 		return;
-	held[n_held].place = place;
+	held[n_held].slot = slot;
 	held[n_held].level = GetCurrentTransactionNestLevel();
 	n_held++;
-	wait_for_worker_to_leave(place, wait_event);
+	wait_for_worker_to_leave(slot, wait_event);
 }
 
 /*
@@ -183,7 +183,7 @@ static void
 release(int level)
 {
 	while (n_held > 0 && held[n_held - 1].level >= level)
-		release_database(held[--n_held].place);
+		release_database(held[--n_held].slot);
 }
 
 /*

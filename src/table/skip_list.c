@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * refusal.c
+ * skip_list.c
  *	  Requests that cannot be changed for now
  *
  * The table's owner may put triggers on it, and one may raise an error for a
@@ -16,7 +16,7 @@
 #include "catalog/pg_type.h"
 #include "utils/array.h"
 
-#include "table/refusal.h"
+#include "table/skip_list.h"
 
 #define REFUSED_FOR			(60 * US_PER_SECOND)
 
@@ -24,89 +24,89 @@
  * With more, nothing is chosen until some have ended; with half as many, nothing
  * but what is to be sent.
  */
-#define MAX_REFUSALS		1000
+#define MAX_SKIPPED		1000
 
-typedef struct Refusal
+typedef struct SkippedRequest
 {
 	int64		id;
 	MonotonicUs end_at;
-} Refusal;
+} SkippedRequest;
 
-static Refusal refusals[MAX_REFUSALS];
-static int	n_refusals = 0;
+static SkippedRequest skipped[MAX_SKIPPED];
+static int	n_skipped = 0;
 
 /*
  * Note that a trigger kept a request from being changed, and say so in the log.
  */
 void
-refusal_note(int64 id, const char *reason)
+skip_list_add(int64 id, const char *reason)
 {
-	if (refusals_are_too_many())
+	if (skip_list_is_full())
 		return;
 	ereport(LOG,
 			(errmsg("screenshot task request %lld could not be changed, and is passed over for a minute",
 					(long long) id),
 			 errdetail_internal("%s", reason),
 			 errhint("Look at the triggers on screenshot_task_request.")));
-	refusal_note_lock(id, REFUSED_FOR);
+	skip_list_add_locked(id, REFUSED_FOR);
 }
 
 /*
  * Note that a request is locked by somebody, and pass it over for so long.
  */
 void
-refusal_note_lock(int64 id, MonotonicUs how_long)
+skip_list_add_locked(int64 id, MonotonicUs how_long)
 {
-	if (n_refusals == MAX_REFUSALS)
+	if (n_skipped == MAX_SKIPPED)
 		return;
-	refusals[n_refusals].id = id;
-	refusals[n_refusals].end_at = monotonic_now() + how_long;
-	n_refusals++;
+	skipped[n_skipped].id = id;
+	skipped[n_skipped].end_at = monotonic_now() + how_long;
+	n_skipped++;
 }
 
 /*
  * Is a request to be passed over?
  */
 bool
-refusal_holds(int64 id)
+skip_list_has(int64 id)
 {
-	for (int i = 0; i < n_refusals; i++)
+	for (int i = 0; i < n_skipped; i++)
 	{
-		if (refusals[i].id == id)
+		if (skipped[i].id == id)
 			return true;
 	}
 	return false;
 }
 
 bool
-refusals_exist(void)
+skip_list_has_any(void)
 {
-	return n_refusals > 0;
+	return n_skipped > 0;
 }
 
 bool
-refusals_are_many(void)
+skip_list_is_long(void)
 {
-	return n_refusals >= MAX_REFUSALS / 2;
+	return n_skipped >= MAX_SKIPPED / 2;
 }
 
 bool
-refusals_are_too_many(void)
+skip_list_is_full(void)
 {
-	return n_refusals == MAX_REFUSALS;
+	return n_skipped == MAX_SKIPPED;
 }
 
 /*
  * The ids of the requests to pass over: a bigint[], palloc'd.
  */
 Datum
-refusals_array(void)
+skip_list_array(void)
 {
-	Datum		ids[MAX_REFUSALS];
+	Datum		ids[MAX_SKIPPED];
 
-	for (int i = 0; i < n_refusals; i++)
-		ids[i] = Int64GetDatum(refusals[i].id);
-	return PointerGetDatum(construct_array(ids, n_refusals, INT8OID,
+	for (int i = 0; i < n_skipped; i++)
+		ids[i] = Int64GetDatum(skipped[i].id);
+	return PointerGetDatum(construct_array(ids, n_skipped, INT8OID,
 										   sizeof(int64), FLOAT8PASSBYVAL,
 										   TYPALIGN_DOUBLE));
 }
@@ -115,12 +115,12 @@ refusals_array(void)
  * When the first of them is to be tried again; never, if there is none.
  */
 MonotonicUs
-refusals_end_at(void)
+skip_list_next_event(void)
 {
 	MonotonicUs first = MONOTONIC_NEVER;
 
-	for (int i = 0; i < n_refusals; i++)
-		first = Min(first, refusals[i].end_at);
+	for (int i = 0; i < n_skipped; i++)
+		first = Min(first, skipped[i].end_at);
 	return first;
 }
 
@@ -128,14 +128,14 @@ refusals_end_at(void)
  * Try those again whose time has come by "now".
  */
 void
-refusals_end(MonotonicUs now)
+skip_list_expire(MonotonicUs now)
 {
 	int			n = 0;
 
-	for (int i = 0; i < n_refusals; i++)
+	for (int i = 0; i < n_skipped; i++)
 	{
-		if (refusals[i].end_at > now)
-			refusals[n++] = refusals[i];
+		if (skipped[i].end_at > now)
+			skipped[n++] = skipped[i];
 	}
-	n_refusals = n;
+	n_skipped = n;
 }
