@@ -28,7 +28,7 @@
 #include "util/statement.h"
 
 /* The most rows in a row that cannot be changed, in one transaction */
-#define MOST_REFUSED		100
+#define MAX_FAILED		100
 
 /* Changes nothing, but fails if the table cannot be changed */
 static const Statement probe_statement = {
@@ -36,10 +36,17 @@ static const Statement probe_statement = {
 	0, {InvalidOid}, false
 };
 
-static int	change_at_once(const Statement *statement, const int64 *ids, int n,
-						   Datum *args, const char *nulls);
-static int	change_alone(const Statement *statement, int64 id, Datum *args,
-						 const char *nulls);
+/* A change of rows, for change_at_once() */
+typedef struct Change
+{
+	const Statement *statement;
+	const int64 *ids;
+	int			n;
+	Datum	   *args;
+	const char *nulls;
+} Change;
+
+static int	change_at_once(void *arg);
 
 /*
  * Raise an error if no row of the table can be changed, whichever it is: its
@@ -88,24 +95,20 @@ void
 change_rows(const Statement *statement, const int64 *ids, int n, Datum *args,
 			const char *nulls, RowsTaker take, void *arg)
 {
-	int			refused = 0;
+	Change		change = {statement, ids, n, args, nulls};
 
 	if (n == 0)
 		return;
-	if (!queue_transaction.row_by_row && !skip_list_has_any())
+	if (!queue_transaction.row_by_row && !skip_list_has_failed())
 	{
-		take(change_at_once(statement, ids, n, args, nulls), arg);
+		take(change_at_once(&change), arg);
 		return;
 	}
-	for (int i = 0; i < n && refused < MOST_REFUSED &&
-		 (i == 0 || monotonic_now() < queue_transaction.change_by); i++)
+	change.n = 1;
+	for (int i = 0; i < n && change_goes_on(i); i++)
 	{
-		int			changed = change_alone(statement, ids[i], args, nulls);
-
-		take(changed, arg);
-		if (changed == 0 && refused == 0)
-			queue_probe();
-		refused = changed > 0 ? 0 : refused + 1;
+		change.ids = &ids[i];
+		take(change_alone(ids[i], change_at_once, &change), arg);
 	}
 }
 
@@ -113,31 +116,42 @@ change_rows(const Statement *statement, const int64 *ids, int n, Datum *args,
  * Returns how many there are.  Raises an error if a trigger has changed one.
  */
 static int
-change_at_once(const Statement *statement, const int64 *ids, int n,
-			   Datum *args, const char *nulls)
+change_at_once(void *arg)
 {
+	Change	   *change = arg;
 	int			changed;
 
-	args[0] = make_id_array(ids, n);
-	changed = run_firing_triggers(statement, args, nulls);
+	change->args[0] = make_id_array(change->ids, change->n);
+	changed = run_firing_triggers(change->statement, change->args,
+								  change->nulls);
 	check_kept(changed);
-	for (int i = 0; changed < n && i < n; i++)
+	for (int i = 0; changed < change->n && i < change->n; i++)
 	{
-		if (!was_returned(ids[i], changed))
-			skip_list_add(ids[i], "A trigger left it out of an UPDATE.");
+		if (!was_returned(change->ids[i], changed))
+			skip_list_add(change->ids[i], LEFT_OUT);
 	}
 	return changed;
+}
+
+/*
+ * May one more row be changed alone, after so many?  Answers may be waiting
+ * meanwhile.
+ */
+bool
+change_goes_on(int n_tried)
+{
+	return queue_transaction.n_failed < MAX_FAILED &&
+		(n_tried == 0 || monotonic_now() < queue_transaction.change_by);
 }
 
 /*
  * Change one row, in a subtransaction.
  *
  * Returns how many rows were changed.  An error that is the row's fault is noted
- * with it; another is raised again.
+ * with it; another is raised again, and so is one that any row would meet.
  */
-static int
-change_alone(const Statement *statement, int64 id, Datum *args,
-			 const char *nulls)
+int
+change_alone(int64 id, RowsChanger change, void *arg)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -147,7 +161,7 @@ change_alone(const Statement *statement, int64 id, Datum *args,
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		int			n = change_at_once(statement, &id, 1, args, nulls);
+		int			n = change(arg);
 
 		ReleaseCurrentSubTransaction();
 		changed = n;
@@ -175,6 +189,10 @@ change_alone(const Statement *statement, int64 id, Datum *args,
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
+	if (changed > 0)
+		queue_transaction.n_failed = 0;
+	else if (queue_transaction.n_failed++ == 0)
+		queue_probe();
 	return changed;
 }
 

@@ -119,8 +119,7 @@ typedef struct FinishedRequest
 
 	/* set by queue_finish() */
 	bool		written;
-	bool		locked;			/* by somebody, and not written therefore */
-	bool		refused;		/* by a trigger that left it out */
+	bool		kept;			/* to be written later */
 } FinishedRequest;
 
 /*

@@ -77,6 +77,7 @@ typedef struct QueueTransaction
 	MemoryContext caller_context;	/* for what outlives the transaction */
 	bool		row_by_row;		/* see queue_begin() */
 	MonotonicUs change_by;		/* rows, or leave them to another transaction */
+	int			n_failed;		/* rows in succession that could not be changed */
 } QueueTransaction;
 
 extern QueueTransaction queue_transaction;
@@ -98,6 +99,12 @@ extern Datum make_id_array(const int64 *ids, int n);
 extern Datum make_array(Oid element, Datum *datums, int n);
 extern Datum text_or_null(const char *value, bool *isnull);
 
+/* Why a row is refused that an UPDATE does not return */
+#define LEFT_OUT	"A trigger left it out of an UPDATE."
+
+/* Changes rows, and returns how many */
+typedef int (*RowsChanger) (void *arg);
+
 /* Takes so many rows that a change returned */
 typedef void (*RowsTaker) (int n, void *arg);
 
@@ -106,6 +113,8 @@ extern int64 *choose_rows(const Statement *statement, Datum *args, int *n);
 extern void change_rows(const Statement *statement, const int64 *ids, int n,
 						Datum *args, const char *nulls, RowsTaker take,
 						void *arg);
+extern bool change_goes_on(int n_tried);
+extern int	change_alone(int64 id, RowsChanger change, void *arg);
 extern void check_kept(int n);
 extern Datum current_stamp(void);
 extern void take_changed(int n, void *arg);

@@ -4,7 +4,10 @@
  *	  Writing down what has become of requests that were being sent
  *
  * The rows are locked first, and one that somebody else has locked is left for
- * later: a role could make the others wait with it.
+ * later: a role could make the others wait with it.  All are written at once.
+ * If that fails, and so the transaction, the worker tries another, in which each
+ * is written alone; those that fail alone are passed over for a while, whatever
+ * the reason, see skip_list.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,6 +21,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "table/skip_list.h"
 #include "table/request_queue.h"
 #include "table/request_queue_private.h"
 #include "util/statement.h"
@@ -61,38 +65,72 @@ static const Statement finish_statement = {
 	TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, INT8OID}, false
 };
 
+/* The arrays that are its arguments, in their order */
+enum
+{
+	ID, ATTEMPT, REFUND, STATUS, SENT_AT, NEXT_ATTEMPT_AT, TASK_ID,
+	REQUEST_ID, ERROR_CODE, ERROR_MESSAGE, REQUESTED_AT, N_COLUMNS
+};
+
+/* Results to write */
+typedef struct Results
+{
+	FinishedRequest **finished;
+	int			n;
+} Results;
+
 static int	lock_finished(FinishedRequest **finished, int n_finished);
-static void write_finished(FinishedRequest **finished, int n_finished);
+static bool is_to_wait(FinishedRequest **finished, int i);
+static int	write_at_once(void *arg);
+static void write_each(FinishedRequest **finished, int n_finished);
+static void make_columns(FinishedRequest **finished, int n_finished,
+						 Datum *args);
 static int	compare_ids(const void *a, const void *b);
 
 /*
  * Write down what has become of requests that were being sent.
  *
- * Those whose rows somebody has locked, or a trigger leaves out, are marked so,
- * and not written.
- * Returns a list of those, out of "finished", that were no longer there to be
- * written to, or no longer being sent.
+ * Those whose rows somebody has locked, or cannot be changed, are marked to be
+ * kept.  Returns a list of those, out of "finished", that were no longer there
+ * to be written to, or no longer being sent.
  */
 List *
 queue_finish(FinishedRequest **finished, int n_finished)
 {
 	int			n = lock_finished(finished, n_finished);
+	Results		results = {finished, n};
 	List	   *missing = NIL;
 
-	if (n > 0)
-		write_finished(finished, n);
+	if (n > 0 && queue_transaction.row_by_row)
+		write_each(finished, n);
+	else if (n > 0)
+		(void) write_at_once(&results);
 	for (int i = 0; i < n_finished; i++)
 	{
 		MemoryContext old;
 
-		if (finished[i]->written || finished[i]->locked ||
-			finished[i]->refused)
+		if (finished[i]->written || finished[i]->kept)
 			continue;
 		old = MemoryContextSwitchTo(queue_transaction.caller_context);
 		missing = lappend(missing, finished[i]);
 		MemoryContextSwitchTo(old);
 	}
 	return missing;
+}
+
+/*
+ * Write each result alone, as long as there is time.
+ */
+static void
+write_each(FinishedRequest **finished, int n_finished)
+{
+	for (int i = 0; i < n_finished; i++)
+	{
+		Results		result = {&finished[i], 1};
+
+		finished[i]->kept = !change_goes_on(i) ||
+			change_alone(finished[i]->id, write_at_once, &result) == 0;
+	}
 }
 
 /*
@@ -115,16 +153,17 @@ lock_finished(FinishedRequest **finished, int n_finished)
 	{
 		FinishedRequest *request = finished[i];
 
-		/* One of two that have one id must wait: they are told apart by it. */
-		request->written = request->refused = false;
-		request->locked = i > 0 && request->id == finished[i - 1]->id;
-		if (request->locked)
+		request->written = false;
+		request->kept = is_to_wait(finished, i);
+		if (request->kept)
 			continue;
 		ids[n_ids] = request->id;
 		attempts[n_ids] = Int32GetDatum(request->attempt);
 		requested_at[n_ids] = TimestampTzGetDatum(request->requested_at);
 		n_ids++;
 	}
+	if (n_ids == 0)
+		return 0;
 	args[0] = make_id_array(ids, n_ids);
 	args[1] = make_array(INT4OID, attempts, n_ids);
 	args[2] = make_array(TIMESTAMPTZOID, requested_at, n_ids);
@@ -133,41 +172,81 @@ lock_finished(FinishedRequest **finished, int n_finished)
 	{
 		FinishedRequest *request = finished[i];
 
-		if (request->locked ||
+		if (request->kept ||
 			(n_rows < n_ids && !was_returned(request->id, n_rows)))
 			continue;
 		finished[i] = finished[n];
 		finished[n++] = request;
 	}
-	if (n == n_finished)
+	if (n == n_ids)
 		return n;
 
+	/* Those that are there, and were not locked, are locked by somebody else. */
 	n_rows = run_statement(&find_sent, args, NULL);
 	for (int i = n; i < n_finished; i++)
-		finished[i]->locked |= was_returned(finished[i]->id, n_rows);
+	{
+		if (finished[i]->kept || !was_returned(finished[i]->id, n_rows))
+			continue;
+		finished[i]->kept = true;
+		skip_list_add_locked(finished[i]->id, QUEUE_LOCKED_RETRY);
+	}
 	return n;
 }
 
 /*
- * Write down what has become of requests whose rows are locked, and mark those
- * that this was done for.
+ * Must a result wait, in an array in the order of ids?  For its turn, or for
+ * another that has its id: they are told apart by that.
  */
-static void
-write_finished(FinishedRequest **finished, int n_finished)
+static bool
+is_to_wait(FinishedRequest **finished, int i)
 {
-	enum
-	{
-		ID, ATTEMPT, REFUND, STATUS, SENT_AT, NEXT_ATTEMPT_AT, TASK_ID,
-		REQUEST_ID, ERROR_CODE, ERROR_MESSAGE, REQUESTED_AT, N_COLUMNS
-	};
-	Datum	   *values[N_COLUMNS];
-	bool	   *nulls[N_COLUMNS];
+	int64		id = finished[i]->id;
+
+	return skip_list_has(id) || (i > 0 && id == finished[i - 1]->id);
+}
+
+/*
+ * Write down what has become of requests whose rows are locked, and mark those
+ * that this was done for; the others are left out by a trigger, and kept.
+ * Returns how many were written.
+ */
+static int
+write_at_once(void *arg)
+{
+	Results    *results = arg;
 	Datum		args[N_COLUMNS + 1];
-	int			dims[1] = {n_finished};
-	int			lower_bounds[1] = {1};
 	int			n;
 
-	qsort(finished, n_finished, sizeof(FinishedRequest *), compare_ids);
+	qsort(results->finished, results->n, sizeof(FinishedRequest *),
+		  compare_ids);
+	make_columns(results->finished, results->n, args);
+	args[N_COLUMNS] = current_stamp();
+	n = run_firing_triggers(&finish_statement, args, NULL);
+	check_kept(n);
+	notify_of_rows(n, 3);
+	for (int i = 0; i < results->n; i++)
+	{
+		FinishedRequest *request = results->finished[i];
+
+		request->written = n == results->n || was_returned(request->id, n);
+		request->kept = !request->written;
+		if (request->kept)
+			skip_list_add(request->id, LEFT_OUT);
+	}
+	return n;
+}
+
+/*
+ * The arguments of finish_statement that are arrays, but for the stamp.
+ */
+static void
+make_columns(FinishedRequest **finished, int n_finished, Datum *args)
+{
+	Datum	   *values[N_COLUMNS];
+	bool	   *nulls[N_COLUMNS];
+	int			dims[1] = {n_finished};
+	int			lower_bounds[1] = {1};
+
 	for (int column = 0; column < N_COLUMNS; column++)
 	{
 		values[column] = palloc(n_finished * sizeof(Datum));
@@ -212,25 +291,6 @@ write_finished(FinishedRequest **finished, int n_finished)
 														  dims, lower_bounds,
 														  element, length,
 														  by_value, align));
-	}
-
-	args[N_COLUMNS] = current_stamp();
-
-	n = run_firing_triggers(&finish_statement, args, NULL);
-	check_kept(n);
-	notify_of_rows(n, 3);
-	for (int i = 0; i < n_finished; i++)
-	{
-		FinishedRequest *request = finished[i];
-
-		request->written = n == n_finished || was_returned(request->id, n);
-		request->refused = !request->written;
-		if (request->refused)
-			ereport(LOG,
-					(errmsg("what has become of screenshot task request %lld could not be written",
-							(long long) request->id),
-					 errdetail("A trigger left it out of an UPDATE. It is tried again each minute."),
-					 errhint("Look at the triggers on screenshot_task_request.")));
 	}
 }
 

@@ -26,14 +26,20 @@
  */
 #define MAX_SKIPPED		1000
 
+/* There is room for as many results that cannot be written, and those to come */
+#define MAX_ENTRIES		2500
+
 typedef struct SkippedRequest
 {
 	int64		id;
 	MonotonicUs end_at;
+	bool		is_locked;		/* and not refused */
 } SkippedRequest;
 
-static SkippedRequest skipped[MAX_SKIPPED];
+static SkippedRequest skipped[MAX_ENTRIES];
 static int	n_skipped = 0;
+
+static void note(int64 id, MonotonicUs how_long, bool is_locked);
 
 /*
  * Note that a trigger kept a request from being changed, and say so in the log.
@@ -41,14 +47,14 @@ static int	n_skipped = 0;
 void
 skip_list_add(int64 id, const char *reason)
 {
-	if (skip_list_is_full())
+	if (n_skipped == MAX_ENTRIES)
 		return;
 	ereport(LOG,
 			(errmsg("screenshot task request %lld could not be changed, and is passed over for a minute",
 					(long long) id),
 			 errdetail_internal("%s", reason),
 			 errhint("Look at the triggers on screenshot_task_request.")));
-	skip_list_add_locked(id, REFUSED_FOR);
+	note(id, REFUSED_FOR, false);
 }
 
 /*
@@ -57,10 +63,17 @@ skip_list_add(int64 id, const char *reason)
 void
 skip_list_add_locked(int64 id, MonotonicUs how_long)
 {
-	if (n_skipped == MAX_SKIPPED)
+	note(id, how_long, true);
+}
+
+static void
+note(int64 id, MonotonicUs how_long, bool is_locked)
+{
+	if (n_skipped == MAX_ENTRIES)
 		return;
 	skipped[n_skipped].id = id;
 	skipped[n_skipped].end_at = monotonic_now() + how_long;
+	skipped[n_skipped].is_locked = is_locked;
 	n_skipped++;
 }
 
@@ -78,10 +91,18 @@ skip_list_has(int64 id)
 	return false;
 }
 
+/*
+ * Are any of them refused?  Others may be, then, and are changed one by one.
+ */
 bool
-skip_list_has_any(void)
+skip_list_has_failed(void)
 {
-	return n_skipped > 0;
+	for (int i = 0; i < n_skipped; i++)
+	{
+		if (!skipped[i].is_locked)
+			return true;
+	}
+	return false;
 }
 
 bool
@@ -93,7 +114,7 @@ skip_list_is_long(void)
 bool
 skip_list_is_full(void)
 {
-	return n_skipped == MAX_SKIPPED;
+	return n_skipped >= MAX_SKIPPED;
 }
 
 /*
@@ -102,7 +123,7 @@ skip_list_is_full(void)
 Datum
 skip_list_array(void)
 {
-	Datum		ids[MAX_SKIPPED];
+	Datum		ids[MAX_ENTRIES];
 
 	for (int i = 0; i < n_skipped; i++)
 		ids[i] = Int64GetDatum(skipped[i].id);

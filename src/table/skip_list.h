@@ -13,7 +13,7 @@
 extern void skip_list_add(int64 id, const char *reason);
 extern void skip_list_add_locked(int64 id, MonotonicUs how_long);
 extern bool skip_list_has(int64 id);
-extern bool skip_list_has_any(void);
+extern bool skip_list_has_failed(void);
 extern bool skip_list_is_long(void);
 extern bool skip_list_is_full(void);
 extern Datum skip_list_array(void);

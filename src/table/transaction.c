@@ -87,6 +87,7 @@ queue_begin(const char *activity, bool one_by_one)
 	queue_transaction.caller_context = CurrentMemoryContext;
 	queue_transaction.row_by_row = one_by_one;
 	queue_transaction.change_by = monotonic_now() + MAX_CHANGE_TIME;
+	queue_transaction.n_failed = 0;
 	orphans_begin();
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();

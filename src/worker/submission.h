@@ -15,8 +15,8 @@
 typedef struct Request
 {
 	Job			job;			/* while it is under way */
-	dlist_node	node;			/* afterwards, in a list of the worker's */
-	MonotonicUs write_at;		/* if it could not be written: not before */
+	dlist_node	node;			/* afterwards, among the outcomes */
+	bool		is_unsaved;		/* its outcome could not be written */
 	MemoryContext context;		/* has the request and all it points to */
 	TimestampTz start;			/* its place among the ready ones, with its id */
 	TimestampTz end_time;

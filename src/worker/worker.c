@@ -17,8 +17,7 @@
  *
  * A transaction that fails is logged, and tried again later and later.  One
  * row may be to blame for it: so after a failure rows are changed one by one,
- * and those that cannot be are passed over.  Each outcome has a transaction of
- * its own then, and those that fail alone are set aside.
+ * and those that cannot be are passed over for a while; see skip_list.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -67,19 +66,18 @@
 /* The most rows that one statement makes ready */
 #define MAX_ROWS			1000
 
-/* The most outcomes that are set aside before nothing more is sent */
+/* The most outcomes that cannot be written before nothing more is sent */
 #define MAX_UNSAVED			1000
 
-#define SAVE_RETRY			(60 * US_PER_SECOND)
+/* How long others wait for a worker that has some */
+#define UNSAVED_PATIENCE		(60 * US_PER_SECOND)
+
 #define BUSY_RETRY			(100 * US_PER_MS)	/* the table is locked */
 
 /* For how long it may be, before the worker is blocked; and when a worker that
  * is tries again, at the latest */
 #define BLOCKED_AFTER		(5 * US_PER_SECOND)
 #define BLOCKED_RETRY		(10 * US_PER_SECOND)
-
-/* How long answers may have to wait while outcomes are written one by one */
-#define MAX_ROW_BY_ROW_TIME	(2 * US_PER_SECOND)
 
 /*
  * Looks at the table that follow each other take at most one part in so many
@@ -112,8 +110,8 @@ PGDLLEXPORT void screenshot_task_worker_main(Datum database);
 
 static int	slot;				/* of this database, in shared memory */
 
-static dlist_head unsaved = DLIST_STATIC_INIT(unsaved); /* of Request.node */
-static int	n_unsaved = 0;
+static int	n_unsaved = 0;		/* of the outcomes, that could not be written */
+static MonotonicUs unsaved_since = 0; /* there are any; 0: there were none */
 
 static MemoryContext cycle_context; /* reset before each transaction */
 
@@ -139,8 +137,6 @@ static MonotonicUs count_at = MONOTONIC_NEVER;	/* the pending requests */
 
 /* In the transaction under way: left by the worker before this one */
 static List *doubtful = NIL;	/* of ChangedRequest */
-static MonotonicUs save_retry_at = MONOTONIC_NEVER;
-static MonotonicUs unsaved_since = 0;	/* 0: nothing is */
 
 /* What became of a transaction */
 typedef enum TransactionResult
@@ -170,20 +166,19 @@ static int	in_hand(void);
 static void check_preemption(void);
 static bool may_give_up_slot(void);
 static bool has_database_work(MonotonicUs now);
+static bool has_outcome_to_write(void);
 static bool may_begin_more(void);
 static bool may_send(MonotonicUs now);
 static void work_on_database(void);
 static void note_transaction(TransactionResult result);
 static void end_block(void);
-static void write_row_by_row(void);
-static void postpone_save(dlist_node *outcome, MonotonicUs how_long);
-static void retry_unsaved(void);
 static List *send_uncommitted(List *claimed);
 static TransactionResult run_transaction(dlist_head *finished, bool go_on);
+static void give_up_outcomes(dlist_head *finished);
 static void write_outcomes(dlist_head *finished);
 static void log_unwritten(const FinishedRequest *outcome);
-static void keep_locked(dlist_head *finished);
 static void forget_requests(dlist_head *finished);
+static void forget_request(Request *request);
 static void check_catalog_change(void);
 static void check_database_change(void);
 static void scan_anew(void);
@@ -364,7 +359,7 @@ log_bursts_at_exit(int code, Datum arg)
 static int
 in_hand(void)
 {
-	int 		n = dispatch_jobs() + n_unsaved;
+	int			n = dispatch_jobs();
 	dlist_iter	iter;
 
 	dlist_foreach(iter, &outcomes)
@@ -389,15 +384,15 @@ check_preemption(void)
 /*
  * May this process make room for another?  Not with something in hand, unless
  * others should not wait for that any longer: a request that is not answered,
- * which will be in doubt, or an outcome that was set aside.
+ * which will be in doubt, or an outcome that cannot be written.
  */
 static bool
 may_give_up_slot(void)
 {
 	MonotonicUs now = monotonic_now();
 
-	return dlist_is_empty(&outcomes) &&
-		(n_unsaved == 0 || unsaved_since + SAVE_RETRY < now) &&
+	return (dlist_is_empty(&outcomes) ||
+			(unsaved_since != 0 && unsaved_since + UNSAVED_PATIENCE < now)) &&
 		(dispatch_jobs() == 0 || give_up_at <= now);
 }
 
@@ -488,7 +483,6 @@ reload(void)
 	require_durable_commits();
 	(void) channels_end_pauses();
 	not_before = 0;
-	retry_unsaved();
 	/* It may be more often from now on. */
 	sweep_at = Min(sweep_at, monotonic_now() +
 				   screenshot_task_sweep_interval * US_PER_SECOND);
@@ -619,13 +613,28 @@ leave_database(void)
 static bool
 has_database_work(MonotonicUs now)
 {
-	if (save_retry_at <= now)
-		return true;
 	if (not_before > now)
 		return false;
-	return !dlist_is_empty(&outcomes) || look || sweep_at <= now ||
+	return has_outcome_to_write() || look || sweep_at <= now ||
 		due_at <= now || submission_scan_by() <= now ||
 		skip_list_next_event() <= now || may_send(now);
+}
+
+/*
+ * Is there one that is not passed over for now?
+ */
+static bool
+has_outcome_to_write(void)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &outcomes)
+	{
+		if (!skip_list_has(dlist_container(Request, node,
+										   iter.cur)->outcome.id))
+			return true;
+	}
+	return false;
 }
 
 /*
@@ -650,20 +659,20 @@ may_send(MonotonicUs now)
 static void
 work_on_database(void)
 {
-	MonotonicUs now = monotonic_now();
+	dlist_head	none = DLIST_STATIC_INIT(none);
+	TransactionResult result = TRANSACTION_DONE;
 
 	set_idle(slot, false);
-	if (save_retry_at <= now || (row_by_row && not_before <= now))
-		write_row_by_row();
-	if (not_before <= now)
-	{
-		TransactionResult result = run_transaction(&outcomes, true);
-
-		note_transaction(result);
-		/* The outcomes need not wait for what else may have failed. */
-		if (result == TRANSACTION_FAILED)
-			save_retry_at = monotonic_now();
-	}
+	/* Outcomes need not wait for what else may have failed. */
+	if (row_by_row && has_outcome_to_write())
+		result = run_transaction(&outcomes, false);
+	if (result == TRANSACTION_DONE)
+		result = run_transaction(row_by_row ? &none : &outcomes, true);
+	note_transaction(result);
+	if (dlist_is_empty(&outcomes))
+		unsaved_since = 0;
+	else if (unsaved_since == 0)
+		unsaved_since = monotonic_now();
 	if (table_gone && in_hand() == 0)
 		leave_database();
 	/* A wait in a transaction may have taken a wake-up that was for the loop. */
@@ -685,7 +694,8 @@ note_transaction(TransactionResult result)
 	switch (result)
 	{
 		case TRANSACTION_DONE:
-			row_by_row = false;
+			/* There may have been no time for all of them. */
+			row_by_row = row_by_row && has_outcome_to_write();
 			failures = 0;
 			queue_forget_error();
 			if (activity_is_blocked() && !table_gone)
@@ -719,100 +729,8 @@ end_block(void)
 	activity_set_blocked(false);
 	ereport(LOG,
 			(errmsg("screenshot_task worker is no longer blocked")));
-	retry_unsaved();
 	skip_list_expire(MONOTONIC_NEVER);
 	scan_anew();
-}
-
-/*
- * Write each outcome in a transaction of its own, and set those aside that
- * cannot be written.
- */
-static void
-write_row_by_row(void)
-{
-	MonotonicUs now = monotonic_now();
-	bool		go_on = true;
-	dlist_head	waiting = DLIST_STATIC_INIT(waiting);
-	dlist_mutable_iter iter;
-
-	/* Those that were not tried yet go first. */
-	while (!dlist_is_empty(&outcomes))
-		dlist_push_tail(&waiting, dlist_pop_head_node(&outcomes));
-	save_retry_at = MONOTONIC_NEVER;
-	dlist_foreach_modify(iter, &unsaved)
-	{
-		Request    *request = dlist_container(Request, node, iter.cur);
-
-		if (request->write_at > now)
-		{
-			save_retry_at = Min(save_retry_at, request->write_at);
-			continue;
-		}
-		dlist_delete(iter.cur);
-		n_unsaved--;
-		request->job.channel->server->n_unsaved--;
-		dlist_push_tail(&waiting, iter.cur);
-	}
-
-	while (!dlist_is_empty(&waiting))
-	{
-		dlist_node *outcome = dlist_pop_head_node(&waiting);
-		dlist_head	one = DLIST_STATIC_INIT(one);
-
-		if (!go_on)
-		{
-			postpone_save(outcome, BUSY_RETRY);
-			continue;
-		}
-		dlist_push_tail(&one, outcome);
-		switch (run_transaction(&one, false))
-		{
-			case TRANSACTION_DONE:
-				break;
-			case TRANSACTION_FAILED:
-				postpone_save(outcome, SAVE_RETRY);
-				go_on = monotonic_now() < now + MAX_ROW_BY_ROW_TIME;
-				break;
-			case TABLE_BUSY:
-				postpone_save(outcome, BUSY_RETRY);
-				go_on = false;
-				break;
-		}
-	}
-	if (n_unsaved == 0)
-		unsaved_since = 0;
-}
-
-/*
- * Set an outcome aside, to be written after a while.
- */
-static void
-postpone_save(dlist_node *outcome, MonotonicUs how_long)
-{
-	Request    *request = dlist_container(Request, node, outcome);
-
-	request->write_at = monotonic_now() + how_long;
-	save_retry_at = Min(save_retry_at, request->write_at);
-	dlist_push_tail(&unsaved, outcome);
-	n_unsaved++;
-	request->job.channel->server->n_unsaved++;
-	if (unsaved_since == 0)
-		unsaved_since = monotonic_now();
-}
-
-/*
- * Try at once to write what was set aside.
- */
-static void
-retry_unsaved(void)
-{
-	dlist_iter	iter;
-
-	dlist_foreach(iter, &unsaved)
-		dlist_container(Request, node, iter.cur)->write_at = 0;
-	if (n_unsaved > 0)
-		save_retry_at = 0;
 }
 
 /*
@@ -832,7 +750,8 @@ send_uncommitted(List *claimed)
 
 /*
  * One transaction: write the outcomes given, which are forgotten once it has
- * committed; and if it is to go on, look at the table, and claim.
+ * committed, but for those that cannot be written; and if it is to go on, look
+ * at the table, and claim.
  *
  * If it failed, the error is logged and the outcomes are kept.
  */
@@ -908,27 +827,37 @@ run_transaction(dlist_head *finished, bool go_on)
 		return TABLE_BUSY;
 	table_gone = state == QUEUE_GONE;
 	if (table_gone)
-	{
-		dlist_iter	iter;
-
-		dlist_foreach(iter, finished)
-			log_unwritten(&dlist_container(Request, node, iter.cur)->outcome);
-		look = false;
-		due_at = MONOTONIC_NEVER;
-		/* The extension may come back while requests are under way. */
-		sweep_at = monotonic_now() +
-			screenshot_task_sweep_interval * US_PER_SECOND;
-		not_before = monotonic_now() + BUSY_RETRY;
-		retry_unsaved();
-	}
-	else
-		keep_locked(finished);
+		give_up_outcomes(finished);
 	tell_of_changed();
 	forget_requests(finished);
 	reconcile_committed();
 	submission_claimed(claimed);
 	submission_end_claim();
 	return TRANSACTION_DONE;
+}
+
+/*
+ * There is no table to write outcomes to: the log has them.
+ */
+static void
+give_up_outcomes(dlist_head *finished)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, finished)
+	{
+		FinishedRequest *outcome =
+			&dlist_container(Request, node, iter.cur)->outcome;
+
+		log_unwritten(outcome);
+		outcome->kept = false;
+	}
+	look = false;
+	due_at = MONOTONIC_NEVER;
+	/* The extension may come back while requests are under way. */
+	sweep_at = monotonic_now() +
+		screenshot_task_sweep_interval * US_PER_SECOND;
+	not_before = monotonic_now() + BUSY_RETRY;
 }
 
 /*
@@ -976,47 +905,42 @@ log_unwritten(const FinishedRequest *outcome)
 }
 
 /*
- * Set those outcomes aside for a while that could not be written: somebody has
- * locked the row, or a trigger has left it out.
+ * Outcomes are on disk, but for those that are kept.
  */
 static void
-keep_locked(dlist_head *finished)
+forget_requests(dlist_head *finished)
 {
 	dlist_mutable_iter iter;
 
 	dlist_foreach_modify(iter, finished)
 	{
-		const FinishedRequest *outcome =
-			&dlist_container(Request, node, iter.cur)->outcome;
+		Request    *request = dlist_container(Request, node, iter.cur);
+		int			more = request->outcome.kept - request->is_unsaved;
 
-		if (!outcome->locked && !outcome->refused)
+		request->is_unsaved = request->outcome.kept;
+		n_unsaved += more;
+		request->job.channel->server->n_unsaved += more;
+		if (request->is_unsaved)
 			continue;
 		dlist_delete(iter.cur);
-		postpone_save(iter.cur, outcome->locked ? QUEUE_LOCKED_RETRY : SAVE_RETRY);
+		forget_request(request);
 	}
 }
 
 /*
- * Outcomes are on disk.  What is to be looked at again later has its time in
- * the table; remember the soonest.
+ * An outcome is.  What is to be looked at again later has its time in the table;
+ * remember the soonest.
  */
 static void
-forget_requests(dlist_head *finished)
+forget_request(Request *request)
 {
-	MonotonicUs now = monotonic_now();
-	TimestampTz wall = GetCurrentTimestamp();
+	TimestampTz next = request->outcome.next_attempt_at;
 
-	while (!dlist_is_empty(finished))
-	{
-		Request    *request = dlist_container(Request, node,
-											  dlist_pop_head_node(finished));
-		TimestampTz next = request->outcome.next_attempt_at;
-
-		if (next != 0)
-			due_at = Min(due_at, now + Max(next - wall, 0));
-		submission_written(request);
-		MemoryContextDelete(request->context);
-	}
+	if (next != 0)
+		due_at = Min(due_at, monotonic_now() +
+					 Max(next - GetCurrentTimestamp(), 0));
+	submission_written(request);
+	MemoryContextDelete(request->context);
 }
 
 /*
@@ -1278,10 +1202,10 @@ next_event(void)
 	MonotonicUs next = Min(Min(sweep_at, due_at),
 						   Min(skip_list_next_event(), submission_scan_by()));
 
-	/* Once that has passed, it is an outcome set aside that is waited for. */
+	/* Once that has passed, it is an outcome kept that is waited for. */
 	if (give_up_at > now)
 		next = Min(next, give_up_at);
-	if (look || !dlist_is_empty(&outcomes))
+	if (look || has_outcome_to_write())
 		next = 0;
 	if (has_wake(slot))
 		next = Min(next, check_wakeup_at);
@@ -1297,5 +1221,5 @@ next_event(void)
 	next = Min(next, count_at);
 	if (!preempted)
 		next = Min(next, Min(expiry_next_event(), removal_next_event()));
-	return Min(next, save_retry_at);
+	return next;
 }
