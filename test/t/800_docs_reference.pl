@@ -1,5 +1,5 @@
-# The documentation says what there is: the reference what the catalog, the validator and the settings say; the README the
-# same where it repeats it; the pictures the statuses; and all files one version.
+# The documentation says what there is: the reference what the catalog, the validator and the settings say; all pages name
+# only what exists, and link to what exists; the README is short; and all files have one version.
 
 use strict;
 use warnings;
@@ -17,7 +17,9 @@ my $node = ScreenshotTaskTest->start_new('main');
 
 sub file { return slurp_file("$top/$_[0]") }
 
-my %page = map { $_ => file($_) } 'README.md', 'docs/reference.md', 'docs/operation.md';
+my %page = map { $_ => file($_) } map { s{^\Q$top\E/}{}r } glob "$top/*.md $top/docs/*.md $top/docs/monitoring/*.md";
+# Pages on building and measuring name packages and files as well.
+my @pages_on_use = grep { /^README|(?:guide|reference|operation|security|design)/ } sort keys %page;
 
 # ---------------------------------------------------------------------- What is generated
 # The settings are those of a server that sets none.
@@ -111,36 +113,26 @@ my %default = map { @$_[ 0, 1 ] } @$server_table;
 is($preview->{url}, "$default{endpoint}/", 'the default endpoint is the one that is used');
 ok((grep { $_ eq "X-TC-Language: $default{language}" } @{ $preview->{headers} }), 'and the default language');
 
-my %readme_default = map { @$_[ 0, 1 ] } rows_of($page{'README.md'}, 'server option | default');
-is_deeply(\%readme_default, { %default, ca_file => "the system's" }, 'the README has the same options, with the same defaults');
-
 # --------------------------------------------------------------------------------- Settings
 my %settings = map { @$_[ 0, 1 ] } rows_of($page{'docs/reference.md'}, 'setting | default | allowed');
-my %readme_settings = map { @$_[ 0, 1 ] } rows_of($page{'README.md'}, 'setting | default');
 is_deeply([ sort keys %settings ], [ map { $_->{name} } $node->rows(q{SELECT name FROM pg_settings WHERE name LIKE 'screenshot\_task.%' ORDER BY name COLLATE "C"}) ],
 	'all settings are described');
-is_deeply(\%readme_settings, { map { $_ => $settings{$_} eq '' ? 'none' : $settings{$_} } keys %settings }, 'the README has the same settings, with the same defaults');
 
 # ---------------------------------------------------------------- Statuses, states, functions
 my @statuses = map { $_->{s} } $node->rows('SELECT unnest(enum_range(NULL::screenshot_task_status)) AS s');
-for my $name ('README.md', 'docs/operation.md')
-{
-	is_deeply([ map { $_->[0] } rows_of($page{$name}, 'status | what it means | what to do') ], \@statuses, "$name: all statuses, and no others");
-}
+is_deeply([ map { $_->[0] } rows_of($page{'docs/operation.md'}, 'status | what it means | what to do') ], \@statuses, 'docs/operation.md: all statuses, and no others');
 my ($state_comment) = $node->rows(q{SELECT col_description('screenshot_task_worker'::regclass, attnum) AS c FROM pg_attribute WHERE attrelid = 'screenshot_task_worker'::regclass AND attname = 'state'});
 is_deeply([ sort map { $_->[0] } rows_of($page{'docs/operation.md'}, 'state | what it means | what to do') ],
 	[ sort map { s/:.*//r } split /; /, $state_comment->{c} ], 'docs/operation.md: all states of a worker, and no others');
 
 my @functions = map { $_->{proname} } $node->rows(q{SELECT proname FROM pg_proc JOIN pg_depend ON objid = pg_proc.oid AND classid = 'pg_proc'::regclass AND deptype = 'e'
 	JOIN pg_extension AS e ON refobjid = e.oid AND extname = 'screenshot_task'});
-is_deeply([ grep { $page{'README.md'} !~ /\b$_\b/ } grep { !/_request_(?:insert|update|origin|news)$|_role$|_validator$/ } @functions ], [], 'the README names all functions');
 my %columns = map { $_->{a} => 1 } $node->rows(q{SELECT attname AS a FROM pg_attribute WHERE attrelid = 'screenshot_task_request'::regclass AND attnum > 0});
-is_deeply([ sort grep { $page{'README.md'} !~ /`$_`/ } keys %columns ], [], 'and all columns of the table');
 
 # What looks like one of ours is one of ours.
 my %known = map { $_ => 1 } @functions, @statuses, keys %columns, @server_options, 'screenshot_task', 'screenshot_tasks', 'screenshot_task_status', 'screenshot_task_request',
   map { $_->{n} } $node->rows(q{SELECT relname AS n FROM pg_class WHERE relname LIKE 'screenshot%' UNION ALL SELECT substr(name, 17) FROM pg_settings WHERE name LIKE 'screenshot%'});
-for my $name (sort keys %page)
+for my $name (@pages_on_use)
 {
 	my %said = map { $_ => 1 } $page{$name} =~ /(?<![\w.\/])(\w*screenshot_tasks?\w*)/g, $page{$name} =~ /(?<=screenshot_task\.)(\w+)(?= |`|,)/g;
 	is_deeply([ sort grep { !$known{$_} } keys %said ], [], "$name: names nothing that there is not");
@@ -158,6 +150,20 @@ for my $line (rows_of($page{'docs/operation.md'}, 'line | level | what to do'))
 
 	is_deeply([ grep { index($library, $_) < 0 } @words ], [], "docs/operation.md: $line->[0]");
 }
+
+# The same goes for the messages of the README's table of mistakes, where they are the extension's and not the API's or PostgreSQL's.
+my @mistakes = rows_of($page{'README.md'}, 'you see | because | do');
+is(scalar @mistakes, 6, 'README.md: six usual mistakes');
+for my $message (map { split /, /, $_->[0] } @mistakes)
+{
+	my @words = grep { length > 4 } map { s/^ | $//gr } split /"|\b(?:app|tencent_live|screenshot_task_request|created)\b|AuthFailure|UnauthorizedOperation|\.\.\.|but no pictures/, $message;
+
+	is_deeply([ grep { index($library, $_) < 0 } @words ], [], "README.md: $message");
+}
+
+# ------------------------------------------------------------------------- Length of the README
+cmp_ok(scalar(() = $page{'README.md'} =~ /\n/g), '<=', 150, 'README.md has at most 150 lines');
+cmp_ok(scalar(() = $page{'README.md'} =~ /\S+/g), '<=', 1300, 'and at most 1,300 words');
 
 # -------------------------------------------------------------------------------- Pictures
 my $life = file('docs/life-of-a-request.svg');

@@ -1,4 +1,5 @@
-# The first steps and the recipes of the README, and what docs/operation.md has to look at, run as they stand there.
+# The statements of the README and of the guide, and those of docs/operation.md that look at something, run as they stand
+# there, and do what the pages say.
 
 use strict;
 use warnings;
@@ -9,17 +10,18 @@ use ScreenshotTaskTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+my $top  = "$FindBin::RealBin/../..";
 my $api  = LiveApi->new;
 my $node = ScreenshotTaskTest->start_new('main', 'screenshot_task.reconcile_grace' => '100ms');
 
-# The pieces of SQL under a heading, of the README unless it is another page.
+# The pieces of SQL on a page, in order; or those under one heading of it.
 sub recipes
 {
-	my ($heading, $page) = (@_, 'README.md');
-	my ($section) = slurp_file("$FindBin::RealBin/../../$page") =~ /^#+ \Q$heading\E\n(.*?)(?=^#|\z)/ms
-	  or die "$page has no section $heading";
+	my ($page, $heading) = @_;
+	my $text = slurp_file("$top/$page");
 
-	return $section =~ /^```sql\n(.*?)^```$/msg;
+	($text) = $text =~ /^#+ \Q$heading\E\n(.*?)(?=^#|\z)/ms or die "$page has no section $heading" if defined $heading;
+	return $text =~ /^```sql\n(.*?)^```$/msg;
 }
 
 sub recipe { return join "\n", recipes(@_) }
@@ -31,48 +33,102 @@ sub app
 	return $node->try($sql, user => 'app');
 }
 
-sub requests_of { return $node->table("stream_name = '$_[0]'") }
+# Runs a piece of the guide as the role that it is for.
+sub run_piece
+{
+	my ($sql, %params) = @_;
 
-sub statuses_of { return [ map { $_->{status} } requests_of($_[0]) ] }
+	return $node->try($sql, $sql =~ /^-- as a superuser\n/ ? () : (user => 'app'), %params);
+}
 
-$node->add_server('tencent_live', $api, requests_per_second => 200, request_timeout => '2s');
-$node->safe_psql('postgres', 'CREATE ROLE app LOGIN; GRANT USAGE ON FOREIGN SERVER tencent_live TO app; GRANT INSERT ON screenshot_task_request TO app; GRANT CREATE ON SCHEMA public TO app;
-	CREATE TABLE event (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, stream text, starts_at timestamptz, ends_at timestamptz); ALTER TABLE event OWNER TO app');
+sub requests_of { return $node->table("stream_name = '$_[0]'", dbname => $_[1] // 'postgres') }
 
-# ------------------------------------------------------------- Three steps to the real service
-# To the stand-in, that is, with its account.
-my ($superuser, $user) = recipes('Three steps to the real service');
+sub statuses_of { return [ map { $_->{status} } requests_of(@_) ] }
+
+# ------------------------------------------------------------------------------------ README
+# Each of the three servers can be created; the last is the stand-in, which is where this test has put it.
+my ($first, @rest) = recipes('README.md');
+my ($program, $dir, $port) = slurp_file("$top/README.md") =~ /`(\S+) --dir (\S+) --port (\d+)`/ or die 'README.md does not start the stand-in';
 $node->safe_psql('postgres', 'CREATE DATABASE fresh');
-is($node->try($superuser, dbname => 'fresh')->{error}{message}, undef, 'the first steps run');
-$node->safe_psql('fresh', 'ALTER SERVER tencent_live OPTIONS (ADD endpoint ' . literal($api->endpoint) . ', ADD ca_file ' . literal($api->ca_file) . ');'
-	  . 'ALTER USER MAPPING FOR app SERVER tencent_live OPTIONS (SET secret_id ' . literal(LiveApi::SECRET_ID) . ', SET secret_key ' . literal(LiveApi::SECRET_KEY) . ')');
-my $result = $node->try($user, dbname => 'fresh', user => 'app');
-is($result->{error}{message}, undef, 'and the role may send');
-is($result->{rows}[-1][0], 'created', 'what is requested is created');
-my $by_steps = () = $api->ledger(event => 'create');
-is($by_steps, 1, 'once');
+is($node->try($first, dbname => 'fresh')->{error}{message}, undef, 'the extension and the server of a mainland account are created');
+for my $server (splice @rest, 0, 2)
+{
+	my $endpoint = $server =~ /endpoint '(.*?)'/ ? $1 : die "no endpoint in $server";
+	if ($server =~ /ca_file/)
+	{
+		is($server =~ s{https://127\.0\.0\.1:$port'}{literal($api->endpoint) =~ s/^'//r}e, 1, 'the stand-in is at the port that it is started with');
+		is($server =~ s{'$dir/ca\.pem'}{literal($api->ca_file)}e, 1, 'and its certificate in its folder');
+	}
+	is($node->try("DROP SERVER tencent_live; $server", dbname => 'fresh')->{error}{message}, undef, "the server of $endpoint is created");
+}
+my $started = join "\n", @rest;
+my $result = $node->try($started, dbname => 'fresh');
+is($result->{error}{message}, undef, 'all other statements run, in one session');
+my ($task) = $api->ledger(event => 'create', stream_name => 'livetest');
+is_deeply($result->{rows}[0], [ 'created', $task->{task_id}, '' ], 'the first request has its TaskId');
+is_deeply([ @{ $result->{rows}[1] }[ 0, 1 ] ], [ 2, '7' ], 'the trigger has requested screenshots of the event');
+is_deeply([ sort map { $_->[0] } @{ $result->{rows} }[ 2 .. $#{ $result->{rows} } ] ], [ 'fresh', 'postgres' ], 'and the view shows the workers');
+ok($node->wait_for_table("status = 'created'", dbname => 'fresh'), 'that of the event is created, too');
+is(scalar(() = $api->ledger(event => 'create')), 2, 'once each');
+ok(-x "$top/$_", "$_ is there") for $program, slurp_file("$top/README.md") =~ m{^    (test/\w+)}mg;
 
-# ------------------------------------------------------------------------- In a transaction
-is($node->try(recipe('In a transaction') . "GRANT INSERT ON event TO app", dbname => 'fresh')->{error}, undef, 'the recipe for a trigger runs');
-is($node->try(q{INSERT INTO event VALUES (7, 'by trigger', now() + interval '8 d', now() + interval '8 d 2 h')}, dbname => 'fresh', user => 'app')->{error}, undef, 'an event is booked');
-is($node->safe_psql('fresh', q{SELECT status, reference, end_time - start_time BETWEEN '2 h' AND '2 h 1 s' FROM screenshot_task_request WHERE stream_name = 'by trigger'}), 'pending|7|t', 'and its screenshots are requested');
+# ------------------------------------------------------------------------------------- Guide
+for my $piece (recipes('docs/guide.md'))
+{
+	my ($begin) = $piece =~ /^(?:-- .*\n)*(.{1,60})/;
+	my $got = run_piece($piece, dbname => 'fresh');
+
+	is($got->{error}{message}, undef, "guide: $begin");
+	if ($piece =~ /CREATE SERVER tencent_intl/)
+	{
+		$node->safe_psql('fresh', 'ALTER SERVER tencent_intl OPTIONS (SET endpoint ' . literal($api->endpoint) . ', ADD ca_file ' . literal($api->ca_file) . ')');
+	}
+	is($got->{rows}[0][0], 'created', 'what is waited for is created') if $piece =~ /FROM wait_for/;
+	is($got->{rows}[0][0], 't', 'what is cancelled is pending until then') if $piece =~ /SELECT cancel_/;
+	like($got->{rows}[0][1], qr/"StreamName":"livetest"/, 'the preview shows what would be sent') if $piece =~ /preview/;
+}
+ok($node->wait_for_table("status IN ('created', 'cancelled')", dbname => 'fresh', where => 'coalesce(start_time, now()) < now() + interval \'6 days\''),
+	'what may be sent is sent');
+is_deeply(statuses_of('opening', 'fresh'), ['created'], 'one that starts soon is created');
+is_deeply(statuses_of('keynote', 'fresh'), ['pending'], 'one of next month is pending');
+is_deeply([ map { scalar requests_of($_, 'fresh') } 'morning', 'night' ], [ 1, 0 ], 'the trigger of the guide makes a request where its condition holds');
+is($node->safe_psql('fresh', "SELECT count(*) FROM screenshot_task_request WHERE reference = '7'"), 1, 'what the trigger requested is not requested again');
+is($node->safe_psql('fresh', "SELECT count(*) FROM screenshot_task_request WHERE server = 'tencent_intl' AND status = 'created'"), 1, 'the other server is used');
+{
+	my %stopped = map { $_->{task_id} => 1 } $api->ledger(event => 'stop');
+	is_deeply([ grep { $_->{status} ne 'cancelled' && !$stopped{ $_->{task_id} } } requests_of('final', 'fresh') ], [], 'an event that was moved and deleted has no task left');
+}
+is($node->safe_psql('fresh', 'SHOW screenshot_task.notify_channel'), 'screenshots', 'notifications are on');
+$node->safe_psql('postgres', 'ALTER SYSTEM RESET ALL; SELECT pg_reload_conf()');
+
+# Its triggers and its INSERT once more, and closer, in a database of their own.
+$node->add_server('tencent_live', $api, requests_per_second => 200, request_timeout => '2s');
+my ($screenshots) = recipe('README.md', 'From a table of your own') =~ /^(CREATE TRIGGER .*?;\n)/ms;
+$node->safe_psql('postgres', 'GRANT USAGE ON FOREIGN SERVER tencent_live TO app; GRANT INSERT ON screenshot_task_request TO app;
+	CREATE TABLE event (id bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY, stream text, starts_at timestamptz, ends_at timestamptz); ALTER TABLE event OWNER TO app');
+my $by_pages = () = $api->ledger(event => 'create');
+my %stopped_by_pages = map { $_->{task_id} => 1 } $api->ledger(event => 'stop');
+
+sub stops { return grep { !$stopped_by_pages{ $_->{task_id} } } $api->ledger(event => 'stop', @_) }
 
 # -------------------------------------------------------------------- Asked twice, done once
-my $twice = recipe('Asked twice, done once');
+my @twice = grep { !/^-- as a superuser/ } recipes('docs/guide.md', 'Asked twice, done once');
 app(q{INSERT INTO event (stream, starts_at, ends_at) SELECT 'scheduled ' || i, now() + '1 h', now() + '2 h' FROM generate_series(1, 3) AS i;
 	INSERT INTO event (stream, starts_at, ends_at) VALUES ('over', now() - interval '2 h', now() - interval '1 h')});
-my $first = app($twice);
-is($first->{error}{message}, undef, 'the recipe for asking twice runs');
-my $second = app($twice);
+my $once = app("@twice");
+is($once->{error}{message}, undef, 'the recipe for asking twice runs');
+my $second = app("@twice");
 is($second->{error}{message}, undef, 'and once more');
-is_deeply($second->{rows}, $first->{rows}, 'the id is the same');
+is_deeply($second->{rows}, $once->{rows}, 'the id is the same');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM screenshot_task_request'), 4, 'and there is a request for each event that is not over, and one by hand');
 ok($node->wait_for_table("status = 'created'"), 'their tasks are created');
-is($api->ledger(event => 'create') - $by_steps, 4, 'once each');
+is($api->ledger(event => 'create') - $by_pages, 4, 'once each');
 app('DELETE FROM event');
 
 # -------------------------------------------------------- When an event is deleted or moved
-is(app(recipe('When an event is deleted or moved'))->{error}{message}, undef, 'the recipe for what is deleted or moved runs');
+my ($follow) = recipes('docs/guide.md', 'When an event is deleted or moved');
+$node->safe_psql('postgres', $screenshots);
+is($node->try($follow)->{error}{message}, undef, 'the recipe for what is deleted or moved runs');
 
 sub book
 {
@@ -86,9 +142,9 @@ sub book
 book('deleted', '1 h');
 ok($node->wait_for_table("status = 'created'", where => "stream_name = 'deleted'"), 'an event has a task');
 app("BEGIN; DELETE FROM event WHERE stream = 'deleted'; ROLLBACK");
-is(scalar $api->ledger(event => 'stop'), 0, 'a rollback stops nothing');
+is(scalar stops(), 0, 'a rollback stops nothing');
 is(app("DELETE FROM event WHERE stream = 'deleted'")->{error}{message}, undef, 'it is deleted');
-is_deeply([ map { $_->{task_id} } $api->ledger(event => 'stop') ], [ (requests_of('deleted'))[0]{task_id} ], 'and its task is stopped');
+is_deeply([ map { $_->{task_id} } stops() ], [ (requests_of('deleted'))[0]{task_id} ], 'and its task is stopped');
 
 # One that waits is cancelled, and a rollback undoes that.
 book('far', '30 d');
@@ -106,7 +162,7 @@ for my $by ('1 h', '-1 h')
 	ok($node->wait_for_table("status = 'created'", where => "stream_name = 'moved'"), 'and has a task again');
 }
 my @moved = requests_of('moved');
-my %stopped = map { $_->{task_id} => 1 } $api->ledger(event => 'stop');
+my %stopped = map { $_->{task_id} => 1 } stops();
 is_deeply([ map { $stopped{ $_->{task_id} } // 0 } @moved ], [ 1, 1, 0 ], 'of its three tasks the first two are stopped');
 is($node->safe_psql('postgres', "SELECT screenshot_request FROM event WHERE stream = 'moved'"), $moved[2]{id}, 'and the row has the number of the last');
 
@@ -116,12 +172,12 @@ ok($node->wait_for_table("status IN ('created', 'cancelled')", where => "stream_
 is_deeply(statuses_of('moved'), [qw(created created created cancelled created)], 'and what was requested in between is cancelled');
 
 # Other columns change nothing; one that is over has nothing to stop.
-my $stops = () = $api->ledger(event => 'stop');
+my $stops = () = stops();
 app("ALTER TABLE event ADD title text; UPDATE event SET title = 'x' WHERE stream = 'moved'");
 is(scalar requests_of('moved'), 5, 'another column is no reason');
 $node->safe_psql('postgres', "UPDATE screenshot_task_request SET start_time = start_time - interval '1 d', end_time = end_time - interval '1 d' WHERE stream_name = 'moved'");
 is(app("DELETE FROM event WHERE stream = 'moved'")->{error}{message}, undef, 'one whose tasks are over is deleted');
-is(scalar(() = $api->ledger(event => 'stop')), $stops, 'and nothing is stopped');
+is(scalar(() = stops()), $stops, 'and nothing is stopped');
 
 # One that is being sent is waited for.
 $node->safe_psql('postgres', q{ALTER SERVER tencent_live OPTIONS (SET request_timeout '5min')});
@@ -133,7 +189,7 @@ ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activi
 $api->go_on;
 is($deleting->end->{error}{message}, undef, 'while it is deleted');
 $node->safe_psql('postgres', q{ALTER SERVER tencent_live OPTIONS (SET request_timeout '2s')});
-is(scalar $api->ledger(event => 'stop', task_id => (requests_of('just now'))[0]{task_id}), 1, 'its task is waited for, and stopped');
+is(scalar stops(task_id => (requests_of('just now'))[0]{task_id}), 1, 'its task is waited for, and stopped');
 
 # One that is in doubt and left to a person is cancelled, with a warning; one whose row is gone is let be.
 $node->safe_psql('postgres', q{ALTER SERVER tencent_live OPTIONS (ADD in_doubt 'hold')});
@@ -155,7 +211,7 @@ $api->order(fault => "error=$_", stream => $_) for 'InternalError,create', 'Inva
 $node->safe_psql('postgres', insert_sql(stream_name => $_)) for 'InternalError,create', 'InvalidParameter';
 ok($node->wait_for_table("status = 'failed' OR status = 'in_doubt' AND next_attempt_at IS NULL"), 'one is left to a person, and one failed');
 my ($doubtful) = requests_of('InternalError,create');
-my ($watching) = recipes('What to watch', 'docs/operation.md');
+my ($watching) = recipes('docs/operation.md', 'What to watch');
 my @looks = split /\n\n/, $watching =~ s/\b42\b/$doubtful->{id}/r;
 is_deeply([ map { scalar @{ $node->try($_)->{rows} // [] } } @looks[ 0 .. 2 ] ], [ 2, 1, 1 ], 'each look shows what it is for');
 is($node->try($looks[2])->{rows}[0][0], ($api->ledger(stream_name => 'InternalError,create'))[0]{task_id}, 'the task of the one in doubt');
@@ -169,7 +225,7 @@ $node->set('screenshot_task.enabled' => 'off');
 $node->safe_psql('postgres', insert_sql(stream_name => 'lies ahead', rows => 2) . insert_sql(stream_name => 'is over', end_time => \"now() + interval '1 s'")
 	  . "UPDATE screenshot_task_request SET status = 'expired', finished_at = now(), next_attempt_at = NULL, error_message = 'end_time passed before the request could be sent'; SELECT pg_sleep(1.1)");
 $node->set('screenshot_task.enabled' => 'on');
-is($node->try(recipe('A clock that jumps', 'docs/operation.md'))->{error}{message}, undef, 'what expired by a wrong clock is tried again');
+is($node->try(recipe('docs/operation.md', 'A clock that jumps'))->{error}{message}, undef, 'what expired by a wrong clock is tried again');
 ok($node->wait_for_table("status = 'created'", where => "stream_name = 'lies ahead'"), 'and created, where the end lies ahead');
 is_deeply(statuses_of('is over'), ['expired'], 'and what is over stays so');
 
