@@ -165,19 +165,6 @@ for my $message (map { split /, /, $_->[0] } @mistakes)
 cmp_ok(scalar(() = $page{'README.md'} =~ /\n/g), '<=', 150, 'README.md has at most 150 lines');
 cmp_ok(scalar(() = $page{'README.md'} =~ /\S+/g), '<=', 1300, 'and at most 1,300 words');
 
-# -------------------------------------------------------------------------------- Pictures
-my $life = file('docs/life-of-a-request.svg');
-is_deeply([ sort $life =~ /class="status"[^>]*>(\w+)</g ], [ sort @statuses ], 'the picture of a request has all statuses, once, and no others');
-my $processes = file('docs/processes.svg');
-my @types = ('screenshot_task launcher', 'screenshot_task worker');
-ok($node->poll_query_until('postgres', q{SELECT array_agg(DISTINCT backend_type ORDER BY backend_type) = '{screenshot_task launcher,screenshot_task worker}'
-	FROM pg_stat_activity WHERE backend_type LIKE 'screenshot%'}), 'the processes are a launcher and a worker');
-is_deeply([ sort $processes =~ /class="process"[^>]*>(screenshot_task \w+)</g ], \@types, 'as in the picture of them');
-for my $picture (qw(life-of-a-request processes))
-{
-	ok((grep { /\(\Q$picture.svg\E\)/ } $page{'docs/operation.md'}), "docs/operation.md shows $picture.svg");
-}
-
 # ----------------------------------------------------------------------------------- Links
 # Files and headings that the pages link to are there.
 sub anchors { return map { lc =~ s/[^\w -]//gr =~ s/ /-/gr } $_[0] =~ /^#+ (.*)/mg }
