@@ -55,10 +55,6 @@
 #define MIN_PAUSE			(5 * US_PER_SECOND)
 #define MAX_PAUSE			(300 * US_PER_SECOND)
 
-/* As many requests a server may have under way while others, which may not be
- * answered, have all that is not reserved.  It has its 20 a second with them if
- * it answers within 200 ms. */
-#define FEW_IN_FLIGHT		4
 
 /* longer than credentials take to be fetched, or not */
 #define WAIT_FOR_SET		((ROLE_FETCH_TIMEOUT + 3000) * US_PER_MS)
@@ -67,6 +63,7 @@ dlist_head	channels = DLIST_STATIC_INIT(channels);
 
 static dlist_head servers = DLIST_STATIC_INIT(servers);
 static dlist_head requesters = DLIST_STATIC_INIT(requesters);
+static int	n_busy_requesters = 0;	/* those with requests in flight */
 
 /* The same, to be found by their names */
 typedef struct ChannelEntry
@@ -90,6 +87,7 @@ static void pause_server(Server *server, const char *reason);
 static void note_unanswered(Server *server, MonotonicUs started_at,
 							const char *reason);
 static MonotonicUs not_before(const Channel *channel);
+static int	part_of(int n_free, int own, int n_others);
 static MonotonicUs start_pause(Pause *pause, const char *reason);
 static void describe_pause(const Pause *pause, StringInfo text);
 static const char *describe_clocks(const LiveAnswer *answer,
@@ -565,10 +563,10 @@ channel_claimed(Channel *channel, TimestampTz start, int64 id)
  * May requests of a channel be claimed now?
  */
 bool
-channel_may_claim(const Channel *channel, MonotonicUs now, int spare)
+channel_may_claim(const Channel *channel, MonotonicUs now, int n_free)
 {
 	return channel->has_work && not_before(channel) <= now &&
-		channel_room(channel, now, spare) > 0;
+		channel_room(channel, now, n_free) > 0;
 }
 
 /*
@@ -607,23 +605,60 @@ channel_paused_until(const Channel *channel)
 }
 
 /*
- * How many more requests of a channel may be under way.
+ * How many more requests of a channel may be under way, where so many transfers are
+ * free.
  *
- * "spare" is how many more of all servers may be, but for those of servers that
- * have few.  It is negative if some of these have made use of that.
+ * What is free is shared twice: among roles, however many servers they use; and
+ * what a role may have among its channels.  So servers that do not answer leave
+ * something to others, of other roles and of the same one.
  */
 int
-channel_room(const Channel *channel, MonotonicUs now, int spare)
+channel_room(const Channel *channel, MonotonicUs now, int n_free)
 {
 	const Server *server = channel->server;
-	int			most = server->max_in_flight;
+	const Requester *requester = channel->requester;
+	int			most = server->max_in_flight - server->n_unsaved;
+	int			room;
 
 	if (server->suspect)
-		most = 1;
+		most = 1 - server->n_unsaved;
 	else if (server->known_until < now)
-		most = server->n_left + 1;
-	most = Min(most, Max(server->in_flight + spare, FEW_IN_FLIGHT));
-	return Max(most - server->in_flight - server->n_unsaved, 0);
+		most = server->n_left + 1 - server->n_unsaved;
+	room = part_of(n_free, requester->in_flight,
+				   n_busy_requesters - (requester->in_flight > 0));
+	room = part_of(room, channel->in_flight,
+				   requester->n_busy - (channel->in_flight > 0));
+	return Max(Min(room, most - server->in_flight), 0);
+}
+
+/*
+ * How many more of what is free one may have that has some already: its part if all
+ * were shared with the others that have some, and with one more, who may come yet.
+ * It is negative if it has more than that.
+ */
+static int
+part_of(int n_free, int own, int n_others)
+{
+	int			most = Max((n_free + own) / (n_others + 2), 1);
+
+	return Min(most - own, n_free);
+}
+
+/*
+ * Count so many more requests of a channel as under way, or fewer.
+ */
+void
+channel_count(Channel *channel, int n)
+{
+	Requester  *requester = channel->requester;
+
+	n_busy_requesters -= requester->in_flight > 0;
+	requester->n_busy -= channel->in_flight > 0;
+	channel->in_flight += n;
+	requester->in_flight += n;
+	channel->server->in_flight += n;
+	requester->n_busy += channel->in_flight > 0;
+	n_busy_requesters += requester->in_flight > 0;
 }
 
 /*
@@ -784,7 +819,7 @@ channels_end_pauses(void)
  * told by the end of a request.
  */
 MonotonicUs
-channels_next_chance(MonotonicUs now, int spare)
+channels_next_chance(MonotonicUs now, int n_free)
 {
 	MonotonicUs next = MONOTONIC_NEVER;
 	dlist_iter	iter;
@@ -793,7 +828,7 @@ channels_next_chance(MonotonicUs now, int spare)
 	{
 		Channel    *channel = dlist_container(Channel, node, iter.cur);
 
-		if (channel->has_work && channel_room(channel, now, spare) > 0)
+		if (channel->has_work && channel_room(channel, now, n_free) > 0)
 			next = Min(next, not_before(channel));
 	}
 	return next;

@@ -39,10 +39,8 @@ typedef struct Server
 	bool		suspect;		/* was a request not answered by the API? */
 	MonotonicUs suspect_since;
 	Pause		pause;
-
-	/* for the length of one claim */
-	int 		room;			/* for requests, not yet given to a channel */
-	int 		sharers;		/* channels that it was not given to yet */
+	int 		n_sharing;		/* for the length of one claim: channels that may
+								 * still ask for a part of its room */
 } Server;
 
 /* A role that makes requests, for whichever servers */
@@ -50,7 +48,8 @@ typedef struct Requester
 {
 	dlist_node	node;
 	Oid			role;
-	int			in_flight;		/* jobs that have not ended */
+	int			in_flight;		/* requests claimed and not ended, and lookups */
+	int			n_busy;			/* channels of the role that have any of them */
 	int			n_lookups;		/* about its requests, that have not ended */
 	MonotonicUs looked_up_at;	/* when the last of them began */
 } Requester;
@@ -63,6 +62,7 @@ typedef struct Channel
 	NameData	role_name;		/* when it was last resolved, for the log */
 	Server	   *server;
 	Requester  *requester;
+	int			in_flight;		/* requests claimed and not ended, and lookups */
 	uint64		account;		/* when it was last resolved; 0: it never was */
 	bool		has_work;		/* may there be requests to claim? */
 	bool		was_seen;		/* were there, with none claimed since? */
@@ -120,8 +120,9 @@ extern void channel_extend_bounds(Channel *channel, TimestampTz start, int64 id,
 extern bool channel_starts_over(const Channel *channel);
 extern void channel_start_over(Channel *channel);
 extern void channel_claimed(Channel *channel, TimestampTz start, int64 id);
-extern bool channel_may_claim(const Channel *channel, MonotonicUs now, int spare);
-extern int	channel_room(const Channel *channel, MonotonicUs now, int spare);
+extern bool channel_may_claim(const Channel *channel, MonotonicUs now, int n_free);
+extern int	channel_room(const Channel *channel, MonotonicUs now, int n_free);
+extern void channel_count(Channel *channel, int n);
 extern MonotonicUs channel_paused_until(const Channel *channel);
 extern void channel_pause(Channel *channel, const char *reason, const char *hint);
 
@@ -129,6 +130,6 @@ extern void server_reached(Server *server);
 
 extern bool channels_end_pauses(void);
 extern int	channels_describe_pauses(MonotonicUs now, StringInfo lines);
-extern MonotonicUs channels_next_chance(MonotonicUs now, int spare);
+extern MonotonicUs channels_next_chance(MonotonicUs now, int n_free);
 
 #endif							/* SCREENSHOT_TASK_CHANNEL_H */

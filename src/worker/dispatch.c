@@ -20,9 +20,6 @@
 #include "util/crash_point.h"
 #include "worker/dispatch.h"
 
-/* What part of the jobs is kept for servers that have few */
-#define RESERVED_PART	5
-
 /*
  * So many jobs leave together.  A large burst is begun one by one, and would
  * leave with its last: each permit of it that much later, in each second.
@@ -61,15 +58,6 @@ dispatch_room(void)
 }
 
 /*
- * How many of them one server may have: the rest is for servers that have few.
- */
-int
-dispatch_spare(void)
-{
-	return dispatch_room() - http_max_transfers(client) / RESERVED_PART;
-}
-
-/*
  * How many jobs for channels have been added, and have not ended.
  */
 int
@@ -92,7 +80,7 @@ dispatch_add(Job *job)
 	job->http.owner = job;
 	if (job->channel != NULL)
 	{
-		job->channel->server->in_flight++;
+		channel_count(job->channel, 1);
 		n_channel_jobs++;
 	}
 	n_jobs++;
@@ -248,7 +236,7 @@ end(Job *job, const HttpReply *reply)
 	job->transfer = NULL;
 	if (job->channel != NULL)
 	{
-		job->channel->server->in_flight--;
+		channel_count(job->channel, -1);
 		if (job->left_at != 0)
 			job->channel->server->n_left--;
 		n_channel_jobs--;

@@ -42,7 +42,6 @@ struct Job
 
 extern void dispatch_init(int max_jobs);
 extern int	dispatch_room(void);
-extern int	dispatch_spare(void);
 extern int	dispatch_jobs(void);
 extern void dispatch_add(Job *job);
 extern void dispatch_start(void);

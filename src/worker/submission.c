@@ -92,7 +92,7 @@ submission_may_claim(MonotonicUs now)
 	dlist_foreach(iter, &channels)
 	{
 		if (channel_may_claim(dlist_container(Channel, node, iter.cur), now,
-						   dispatch_spare()))
+						   dispatch_room()))
 			return true;
 	}
 	return false;
@@ -122,7 +122,7 @@ submission_claim(MonotonicUs *scan_again_at)
 	{
 		Channel    *channel = dlist_container(Channel, node, iter.cur);
 
-		if (channel_may_claim(channel, now, dispatch_spare()))
+		if (channel_may_claim(channel, now, dispatch_room()))
 			(void) channel_resolve(channel);
 	}
 	claim_began = now;
@@ -142,47 +142,49 @@ submission_claim(MonotonicUs *scan_again_at)
 }
 
 /*
- * Set the demand of each channel: servers share what is to spare, and channels of one
- * server its room.  Where there is not enough for all, those come first whose
- * requests do.
+ * Set the demand of each channel.  Channels of one server share its room; where
+ * there is not enough for all, those come first whose requests do.
  */
 static void
 share_room(MonotonicUs now)
 {
-	int			spare = dispatch_spare();
+	int			n_free = dispatch_room();
 	dlist_iter	iter;
 
 	dlist_foreach(iter, &channels)
 	{
 		Channel    *channel = dlist_container(Channel, node, iter.cur);
 
-		channel->server->room = 0;
-		channel->server->sharers = 0;
+		channel->demand = 0;
+		channel->server->n_sharing = 0;
 	}
 	dlist_foreach(iter, &channels)
 	{
 		Channel    *channel = dlist_container(Channel, node, iter.cur);
 
-		if (!channel_may_claim(channel, now, dispatch_spare()))
-			continue;
-		if (channel->server->sharers++ == 0)
-		{
-			channel->server->room = channel_room(channel, now, spare);
-			spare -= channel->server->room;
-		}
+		if (channel_may_claim(channel, now, n_free))
+			channel->server->n_sharing++;
 	}
 	dlist_foreach(iter, &channels)
 	{
 		Channel    *channel = dlist_container(Channel, node, iter.cur);
 		Server	   *server = channel->server;
 
-		channel->demand = 0;
-		if (!channel_may_claim(channel, now, dispatch_spare()))
+		if (!channel_may_claim(channel, now, n_free))
 			continue;
 		channel->demand = is_passed_over(channel) ? 1 :
-			(server->room + server->sharers - 1) / server->sharers;
-		server->room -= channel->demand;
-		server->sharers--;
+			(channel_room(channel, now, n_free) + server->n_sharing - 1) /
+			server->n_sharing;
+		server->n_sharing--;
+		/* What it asks for is not free for those that follow. */
+		channel_count(channel, channel->demand);
+		n_free -= channel->demand;
+	}
+	dlist_foreach(iter, &channels)
+	{
+		Channel    *channel = dlist_container(Channel, node, iter.cur);
+
+		channel_count(channel, -channel->demand);
 	}
 }
 

@@ -1215,7 +1215,7 @@ next_event(void)
 	{
 		next = Min(next, reconcile_next_event(now));
 		if (screenshot_task_enabled && dispatch_room() > 0)
-			next = Min(next, channels_next_chance(now, dispatch_spare()));
+			next = Min(next, channels_next_chance(now, dispatch_room()));
 	}
 	next = Max(next, not_before);
 	next = Min(next, count_at);
