@@ -102,8 +102,8 @@ static const Statement choose_ready = {
 	"SELECT ready.id, channel.server, channel.role"
 	" FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4),"
 	"  pg_catalog.unnest($5), pg_catalog.unnest($7), pg_catalog.unnest($8),"
-	"  pg_catalog.unnest($10))"
-	"  AS channel(server, role, most, after_start, after_id, ceiling),"
+	"  pg_catalog.unnest($10), pg_catalog.unnest($11))"
+	"  AS channel(server, role, most, after_start, after_id, ceiling, goes_last),"
 	" LATERAL (SELECT t.id, COALESCE(t.start_time, t.requested_at) AS starts"
 	"  FROM %1$s AS t"
 	"  WHERE t.origin = $1 AND t.status = " SQL_PENDING " AND t.id <> ALL ($2)"
@@ -115,10 +115,10 @@ static const Statement choose_ready = {
 	"  AND t.end_time > $9"
 	"  ORDER BY COALESCE(t.start_time, t.requested_at), t.id"
 	"  LIMIT channel.most FOR NO KEY UPDATE SKIP LOCKED) AS ready"
-	" ORDER BY ready.starts, ready.id LIMIT $6",
-	10, {INT8OID, INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID, INT4ARRAYOID,
+	" ORDER BY channel.goes_last, ready.starts, ready.id LIMIT $6",
+	11, {INT8OID, INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID, INT4ARRAYOID,
 		INT4OID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, TIMESTAMPTZOID,
-	TIMESTAMPTZARRAYOID}, true
+	TIMESTAMPTZARRAYOID, BOOLARRAYOID}, true
 };
 
 /* $3 is the time, and $4 what it must be before an end for a request to be sent */
@@ -303,8 +303,9 @@ read_heads(int n)
 }
 
 /*
- * Claim requests: those that start soonest among the channels, at most "most" of
- * them, and of each channel at most what it demands, from where it says.
+ * Claim requests: those that start soonest among the channels, those aside that go
+ * last, at most "most" of them, and of each channel at most what it demands, from
+ * where it says.
  *
  * Returns a list of ClaimedRequest.  They are this worker's to send as soon
  * as the transaction has committed, and not before.  *n_chosen is how many
@@ -321,7 +322,8 @@ queue_claim(const ChannelDemand *demands, int n_demands, int most, int *n_chosen
 	Datum	   *starts = palloc(n_demands * sizeof(Datum));
 	int64	   *after_ids = palloc(n_demands * sizeof(int64));
 	Datum	   *ceilings = palloc(n_demands * sizeof(Datum));
-	Datum		args[10];
+	Datum	   *last = palloc(n_demands * sizeof(Datum));
+	Datum		args[11];
 	List	   *claimed = NIL;
 	TimestampTz now;
 	int64	   *ids;
@@ -336,6 +338,7 @@ queue_claim(const ChannelDemand *demands, int n_demands, int most, int *n_chosen
 		starts[i] = TimestampTzGetDatum(demands[i].after_start);
 		after_ids[i] = demands[i].after_id;
 		ceilings[i] = TimestampTzGetDatum(demands[i].ceiling);
+		last[i] = BoolGetDatum(demands[i].goes_last);
 	}
 	args[2] = make_array(NAMEOID, servers, n_demands);
 	args[3] = make_array(OIDOID, roles, n_demands);
@@ -345,6 +348,7 @@ queue_claim(const ChannelDemand *demands, int n_demands, int most, int *n_chosen
 	args[7] = make_id_array(after_ids, n_demands);
 	args[8] = TimestampTzGetDatum(ended_by());
 	args[9] = make_array(TIMESTAMPTZOID, ceilings, n_demands);
+	args[10] = make_array(BOOLOID, last, n_demands);
 	ids = choose_rows(&choose_ready, args, &n);
 	channels = read_channels(n);
 

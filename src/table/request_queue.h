@@ -38,6 +38,7 @@ typedef struct ChannelDemand
 	TimestampTz after_start;	/* that come after this one */
 	int64		after_id;
 	TimestampTz ceiling;		/* and start no later than that */
+	bool		goes_last;		/* after those of others, whenever they start? */
 } ChannelDemand;
 
 /* A place among the ready requests, channel by channel */

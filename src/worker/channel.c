@@ -55,6 +55,9 @@
 #define MIN_PAUSE			(5 * US_PER_SECOND)
 #define MAX_PAUSE			(300 * US_PER_SECOND)
 
+/* How long a channel goes behind others, at first and at the most */
+#define MIN_BEHIND			US_PER_SECOND
+#define MAX_BEHIND			(16 * US_PER_SECOND)
 
 /* longer than credentials take to be fetched, or not */
 #define WAIT_FOR_SET		((ROLE_FETCH_TIMEOUT + 3000) * US_PER_MS)
@@ -659,6 +662,24 @@ channel_count(Channel *channel, int n)
 	channel->server->in_flight += n;
 	requester->n_busy += channel->in_flight > 0;
 	n_busy_requesters += requester->in_flight > 0;
+}
+
+/*
+ * The rate limit has refused a request of a channel: others of its account go first
+ * for a while, which is twice as long each time in a row.  What it is refused for
+ * may be no matter of theirs, and it would take all permits, if its requests come
+ * before theirs.
+ */
+void
+channel_put_behind(Channel *channel)
+{
+	MonotonicUs now = monotonic_now();
+
+	if (channel->behind_until > now)
+		return;
+	channel->behind_until = now + Min(MIN_BEHIND << Min(channel->n_behind, 10),
+									  MAX_BEHIND);
+	channel->n_behind++;
 }
 
 /*

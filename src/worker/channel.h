@@ -77,6 +77,8 @@ typedef struct Channel
 	MonotonicUs start_over_at;	/* but look again for others then. */
 	MonotonicUs permit_at;		/* when the account's limit lets more through */
 	MonotonicUs rest_until;		/* locked requests were walked over for long */
+	MonotonicUs behind_until;	/* others of its account go first */
+	int			n_behind;		/* times in a row that it was put behind them */
 	int			n_passed_over;	/* requests that triggers have not let be claimed,
 								 * with none claimed since */
 	Pause		pause;
@@ -123,6 +125,7 @@ extern void channel_claimed(Channel *channel, TimestampTz start, int64 id);
 extern bool channel_may_claim(const Channel *channel, MonotonicUs now, int n_free);
 extern int	channel_room(const Channel *channel, MonotonicUs now, int n_free);
 extern void channel_count(Channel *channel, int n);
+extern void channel_put_behind(Channel *channel);
 extern MonotonicUs channel_paused_until(const Channel *channel);
 extern void channel_pause(Channel *channel, const char *reason, const char *hint);
 

@@ -743,6 +743,9 @@ take_failure(Lookup *lookup, const HttpReply *reply,
 	switch (answer->outcome)
 	{
 		case LIVE_THROTTLED:
+			/* behind others, which may not be refused */
+			dlist_delete(&lookup->node);
+			dlist_push_tail(&lookups, &lookup->node);
 			lookup->state = LOOKUP_TO_SEND;
 			break;
 		case LIVE_NOT_SENT:

@@ -206,6 +206,7 @@ claim_for_account(Channel *first, MonotonicUs *scan_again_at)
 	int			per_second = first->options->requests_per_second;
 	int			n;
 	int			n_chosen = 0;
+	MonotonicUs now = monotonic_now();
 	MonotonicUs began;
 	MonotonicUs retry_at;
 	List	   *claimed = NIL;
@@ -223,12 +224,13 @@ claim_for_account(Channel *first, MonotonicUs *scan_again_at)
 			continue;
 		demands[n_demands].name = channel->name;
 		demands[n_demands].most = channel->demand;
-		if (channel->start_over_at <= monotonic_now())
+		if (channel->start_over_at <= now)
 			channel_start_over(channel);
 		demands[n_demands].starts_over = channel_starts_over(channel);
 		demands[n_demands].after_start = channel->after_start;
 		demands[n_demands].after_id = channel->after_id;
 		demands[n_demands].ceiling = channel->ceiling;
+		demands[n_demands].goes_last = channel->behind_until > now;
 		wanted += channel->demand;
 		n_demands++;
 		channel->demand = 0;
@@ -520,6 +522,7 @@ classify(Request *request, const HttpReply *reply, const LiveAnswer *answer)
 	switch (answer->outcome)
 	{
 		case LIVE_DONE:
+			channel->n_behind = 0;
 			outcome->status = STATUS_CREATED;
 			break;
 		case LIVE_REFUSED:
@@ -539,6 +542,9 @@ classify(Request *request, const HttpReply *reply, const LiveAnswer *answer)
 			put_back(request, true);
 			break;
 		case LIVE_THROTTLED:
+			channel_put_behind(channel);
+			put_back(request, true);
+			break;
 		case LIVE_CREDENTIALS:
 		case LIVE_PERMISSION:
 		case LIVE_SERVICE_STATE:

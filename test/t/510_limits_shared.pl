@@ -9,7 +9,7 @@ use lib "$FindBin::RealBin/../perl";
 use ScreenshotTaskTest;
 use Test::More;
 
-my %accounts = map { $_ => [ "AKID$_", "secretKeyOf$_" ] } qw(SHARED TURNS FIVE REFUSED BACKLOG);
+my %accounts = map { $_ => [ "AKID$_", "secretKeyOf$_" ] } qw(SHARED TURNS FIVE REFUSED BACKLOG BEHIND);
 my $api      = LiveApi->new(map { ('--account', join ':', @$_) } values %accounts);
 my $node     = ScreenshotTaskTest->start_new('main');
 
@@ -90,6 +90,21 @@ $node->safe_psql('postgres', insert_sql(rows => 20, server => 'refused', stream_
 ok($node->wait_for_table("status = 'created' AND attempts = 1", where => "server = 'refused'"), 'all get through in the end');
 is($api->requests(secret_id => 'AKIDREFUSED', outcome => 'RequestLimitExceeded'), 1 + 5, 'after five refusals');
 is($api->requests(secret_id => 'AKIDREFUSED', outcome => 'TaskId'), 3 + 20, 'once each');
+
+# A request that the API refuses again and again by its limit does not take the permits of others of its account, which start later.
+$node->add_server($_, $api, account => $accounts{BEHIND}) for 'refuses', 'takes';
+$api->order(fault => 'error=RequestLimitExceeded', stream => 'refused forever', times => 0);
+$node->safe_psql('postgres', insert_sql(server => 'refuses', stream_name => 'refused forever', start_time => \"now() - interval '1 min'", rows => 5));
+ok($api->wait_for_requests(20, stream_name => 'refused forever'), 'refused forever: again and again');
+$node->safe_psql('postgres', insert_sql(server => 'takes', stream_name => 'behind', rows => 40));
+ok($node->wait_for_table("status = 'created'", where => "server = 'takes'"), 'refused forever: others of the account are created');
+is($node->safe_psql('postgres', "SELECT count(*) FROM screenshot_task_request WHERE server = 'refuses' AND status <> 'created' AND attempts <= 1"), 5, 'refused forever: while these are not');
+my $refused = $api->requests(stream_name => 'refused forever');
+ok($api->wait_for_requests($refused + 5, stream_name => 'refused forever'), 'refused forever: and are tried again');
+$api->clear_orders;
+ok($node->wait_for_table("status = 'created'", where => "server = 'refuses'"), 'refused no more: all are created');
+is($api->ledger(stream_name => $_), $_ eq 'behind' ? 40 : 5, "$_: once each") for 'behind', 'refused forever';
+
 is($api->complaints, '', 'the stand-in has nothing to complain of');
 
 done_testing();
