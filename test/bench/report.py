@@ -18,6 +18,16 @@ PARTS = {
     "idle": "Idle",
 }
 
+# What comes before all tables: of a part, a sentence with figures and targets, by how their names begin.
+HEADLINES = [
+    ("limit", "Used of the account's limit of 20 requests a second: **{}**. Most requests in any second: {}.",
+     ["a limit of 20 a second, 0 sessions calling: used", "a limit of 20 a second, 0 sessions calling: most"]),
+    ("latency", "From the commit of a row to the arrival of its request: **{}**. As a multiple of an empty commit and a bare call: {}.",
+     ["**commit to arrival, median", "median over "]),
+    ("drain", "Sent with the limit lifted: **{}**. As a share of what the database and libcurl allow: {}.",
+     ["**drain of ", "drain over HTTP/2, of what its parts allow"]),
+]
+
 
 def number(x):
     """In three digits, or all of those before the point."""
@@ -91,6 +101,21 @@ class Report:
         met = [target[-1] for part in self.parts.values() for target in part["targets"]]
         return f"{sum(met)} of {len(met)} targets are met."
 
+    def headlines(self):
+        """The three figures that matter most, each with what became of its target; of the parts that were measured."""
+        for name, sentence, prefixes in HEADLINES:
+            part = self.parts.get(name, {"figures": [], "targets": []})
+            said = [(what, f"{number(statistics.median(runs))} {unit}") for what, unit, runs, _ in part["figures"]]
+            said += [(what, f"{judged(statistics.median(runs), aim)}{unit} ({relation} {number(aim)}{unit}: {'met' if is_met else 'missed'})")
+                     for what, runs, relation, aim, unit, is_met in part["targets"]]
+            found = [next((text for what, text in said if what.startswith(prefix)), None) for prefix in prefixes]
+            if None not in found:
+                yield "- " + sentence.format(*found)
+
+    def missed(self):
+        names = [target[0] for part in self.parts.values() for target in part["targets"] if not target[-1]]
+        return f" Missed: {'; '.join(names)}." if names else ""
+
     def write(self, folder, command):
         os.makedirs(folder, exist_ok=True)
         with open(f"{folder}/benchmark.md", "w", encoding="utf-8") as file:
@@ -101,14 +126,13 @@ class Report:
 
     def markdown(self, command):
         lines = [
-            "# Benchmark", "",
+            "# Benchmark", "", *self.headlines(), "", self.sum() + self.missed(), "",
             f"Made by `{command}`, on {machine()}.", "",
             "Everything is on one machine, over loopback and TLS, the peer an nginx that does not look at what it is sent,"
             " or where a network is imitated, the stand-in of the API; fsync and synchronous_commit are on. Figures are medians, with the lowest and the highest of the runs. Every"
             " target is a ratio of what was measured in the same run, in turns. CPU is that of all processes but the"
             " peer. The load of the machine was"
-            f" {min(self.load):.1f} to {max(self.load):.1f} as the parts began.", "",
-            self.sum(), ""]
+            f" {min(self.load):.1f} to {max(self.load):.1f} as the parts began.", ""]
         for name, part in self.parts.items():
             lines += [f"## {PARTS[name]}", "", f"![{PARTS[name]}](benchmark_{name}.svg)", "",
                       "| | median | | lowest to highest | runs | CPU |", "|---|--:|---|---|--:|--:|"]

@@ -165,6 +165,15 @@ for my $message (map { split /, /, $_->[0] } @mistakes)
 cmp_ok(scalar(() = $page{'README.md'} =~ /\n/g), '<=', 150, 'README.md has at most 150 lines');
 cmp_ok(scalar(() = $page{'README.md'} =~ /\S+/g), '<=', 1300, 'and at most 1,300 words');
 
+# ------------------------------------------------------------------------------- Benchmark
+# Three figures come before any table, and each target says whether it is met.
+my ($before_tables) = $page{'docs/benchmark.md'} =~ /\A(.*?)^\|/ms;
+is(scalar(() = $before_tables =~ /^- .*\*\*[\d.,]+.*: (?:met|missed)\)\.$/mg), 3, 'docs/benchmark.md begins with three figures');
+my %verdicts = (met => 0, missed => 0);
+$verdicts{ $_->[-1] =~ s/\*//gr }++ for map { rows_of($_, 'target | reached') } split /^## /m, $page{'docs/benchmark.md'};
+my ($met, $targets) = $before_tables =~ /^(\d+) of (\d+) targets are met/m;
+is_deeply(\%verdicts, { met => $met, missed => $targets - $met }, 'and says how many targets are met and missed');
+
 # ----------------------------------------------------------------------------------- Links
 # Files and headings that the pages link to are there.
 sub anchors { return map { lc =~ s/[^\w -]//gr =~ s/ /-/gr } $_[0] =~ /^#+ (.*)/mg }
