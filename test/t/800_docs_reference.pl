@@ -5,6 +5,7 @@ use strict;
 use warnings;
 
 use Cwd qw(abs_path);
+use Encode qw(decode_utf8 encode_utf8);
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use ScreenshotTaskTest;
@@ -176,7 +177,7 @@ is_deeply(\%verdicts, { met => $met, missed => $targets - $met }, 'and says how 
 
 # ----------------------------------------------------------------------------------- Links
 # Files and headings that the pages link to are there.
-sub anchors { return map { lc =~ s/[^\w -]//gr =~ s/ /-/gr } $_[0] =~ /^#+ (.*)/mg }
+sub anchors { return map { encode_utf8(lc =~ s/[^\w -]//gr =~ s/ /-/gr) } decode_utf8($_[0]) =~ /^#+ (.*)/mg }
 for my $name (sort keys %page)
 {
 	my ($dir) = $name =~ m{^(.*/)?};
