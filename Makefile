@@ -45,11 +45,15 @@ OBJS = \
 	src/sql/api_call.o \
 	src/sql/call.o \
 	src/sql/enqueue.o \
+	src/sql/make_request.o \
+	src/sql/new_request.o \
+	src/sql/request_parameters.o \
 	src/sql/row_triggers.o \
 	src/sql/admin_functions.o \
 	src/sql/database_commands.o \
 	src/sql/tc3_sql.o \
 	src/sql/trigger.o \
+	src/sql/trigger_arguments.o \
 	src/sql/wait.o \
 	src/sql/wake.o \
 	src/table/change.o \

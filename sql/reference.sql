@@ -3,6 +3,8 @@
 --
 -- All requests are for the year 2999, so that a worker leaves them alone.
 --
+-- A NOTICE has the id.
+SET client_min_messages = warning;
 PREPARE enqueue (text, text) AS
 	SELECT enqueue_screenshot_task($1, 'd', 'a', '2999-07-10 13:00Z', 1, '2999-07-10 12:00Z', reference => $2) AS id;
 PREPARE insert (text, text) AS
@@ -64,3 +66,4 @@ REVOKE INSERT ON screenshot_task_request FROM regress_screenshot_app;
 
 TRUNCATE screenshot_task_request;
 DEALLOCATE ALL;
+RESET client_min_messages;

@@ -17,7 +17,9 @@ SET ROLE regress_screenshot_app;
 EXECUTE insert('own', 'ref');
 EXECUTE insert('own', 'ref');
 SELECT max(id) AS own FROM screenshot_task_request \gset
+SET client_min_messages = warning; -- a NOTICE has the id
 SELECT enqueue_screenshot_task('s', 'd', 'a', '2999-07-10 13:00Z', 1, '2999-07-10 12:00Z', reference => 'ref') = :own AS found_own;
+RESET client_min_messages;
 
 -- Functions that tell, in any place; and statistics
 RESET ROLE;

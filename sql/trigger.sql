@@ -51,6 +51,16 @@ UPDATE event SET id = 3, starts = starts;
 UPDATE event SET starts = starts;
 TABLE request;
 
+-- Columns in constants, which are read as what their parameter is.
+TRUNCATE screenshot_task_request, event;
+DROP TRIGGER screenshots ON event;
+CREATE TRIGGER screenshots AFTER INSERT ON event
+	FOR EACH ROW EXECUTE FUNCTION screenshot_task_trigger(
+		'stream_name:={{{Stream}}}', 'domain_name:={domain_name}', 'app_name:={{}}', 'extension:={template_id}{template_id}',
+		'start_time:={starts} 12:00', 'end_time:={the "end"}', 'template_id:=1{id}', 'reference:=event {id}');
+INSERT INTO event VALUES (1, 'one', '2999-07-10 13:00', '2999-07-10'), (2, 'two', '2999-07-10 13:00', '2999-07-10');
+TABLE request;
+
 -- A trigger of a partitioned table fires for the rows of every partition,
 -- however its columns are ordered.
 TRUNCATE screenshot_task_request;

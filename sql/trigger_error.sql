@@ -9,7 +9,7 @@ RETURNS text LANGUAGE sql AS $$
 						   INSERT INTO partial VALUES (''s'', ''2999-07-10 12:00'', true);
 						   DELETE FROM partial', fires, each, arguments))
 $$;
-CREATE TABLE partial (stream_name text, starts timestamptz, flag boolean);
+CREATE TABLE partial (stream_name text, starts timestamptz, flag boolean, nothing text, long text DEFAULT repeat('l', 1025));
 \pset format unaligned
 \pset tuples_only on
 \pset fieldsep '\n    '
@@ -21,9 +21,18 @@ SELECT arguments, try_trigger(arguments) FROM (VALUES
 	($$'domain_name=domain'$$), ($$'domain_name='$$), ($$'domain_name=Stream_Name'$$), ($$'domain_name=ctid'$$),
 	($$'domain_name:=d', 'domain_name=stream_name'$$),
 	($$'domain_name:=d', 'app_name:=a', 'end_time=starts', 'template_id=flag'$$),
-	($$'domain_name:=d', 'app_name:=a', 'end_time=starts', 'template_id:=many'$$)) AS t (arguments);
+	($$'domain_name:=d', 'app_name:=a', 'end_time=starts', 'template_id:=many'$$),
+	($$'template:=1'$$), ($$'template_ids:=1'$$), ($$'end_time=start'$$),
+	-- columns in constants
+	($$'domain_name:={nocolumn}'$$), ($$'domain_name:={start}'$$), ($$'domain_name:={}'$$), ($$'domain_name:={starts'$$), ($$'domain_name:=starts}'$$),
+	($$'domain_name:={{{starts}'$$), ($$'domain_name={starts}'$$), ($$'domain_name={nocolumn}'$$),
+	($$'domain_name:=d', 'app_name:=a {nothing}', 'end_time=starts', 'template_id:=1'$$),
+	($$'domain_name:=d', 'app_name:=a', 'end_time=starts', 'template_id:=1', 'start_time:=2999-07-10 11:00', 'reference:={nothing}'$$),
+	($$'domain_name:=d', 'app_name:=a', 'end_time=starts', 'template_id:={flag}'$$),
+	($$'domain_name:=d', 'app_name:=a', 'end_time=starts', 'template_id:=1', 'start_time:=2999-07-10 11:00', 'reference=long'$$)) AS t (arguments);
 SELECT fires || ' FOR EACH ' || each, try_trigger('', fires, each) FROM (VALUES
 	('BEFORE INSERT', 'ROW'), ('AFTER INSERT', 'STATEMENT'), ('AFTER DELETE', 'ROW')) AS t (fires, each);
+SELECT outcome($$CREATE TRIGGER screenshots BEFORE TRUNCATE ON partial EXECUTE FUNCTION screenshot_task_trigger(); TRUNCATE partial$$);
 SELECT screenshot_task_trigger();
 SELECT screenshot_task_request_insert();
 

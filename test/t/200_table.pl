@@ -74,6 +74,27 @@ is($node->safe_psql('postgres', 'SELECT string_agg(reference, $$,$$ ORDER BY id)
 my %sent = map { ($_->{task_id} => $_->{headers}{'x-tc-traceid'}) } $api->requests;
 is_deeply({ map { ($_->{task_id} => $_->{trace_id}) } $node->table }, \%sent, 'each row has the trace id that it was sent with');
 is(keys %{ { reverse %sent } }, keys %sent, 'each another');
+
+# A reference that exists with other parameters is said, with what differs; an end or a start is one of whole seconds.
+my $enqueue = sub {
+	my (%other) = (stream_name => q{'known'}, template_id => 1, start_time => q{'2999-07-10 12:00:00.1Z'}, end_time => q{'2999-07-10 13:00Z'}, @_);
+	my $arguments = join ', ', map { "$_ => $other{$_}" } sort keys %other;
+	my $notice;
+
+	$node->psql('postgres', "SELECT enqueue_screenshot_task(domain_name => 'd', app_name => 'a', reference => 'known', $arguments)", stderr => \$notice);
+	return $notice =~ s/request \d+/request N/r;
+};
+is($enqueue->(), '', 'a new one says nothing');
+is($enqueue->(start_time => q{'2999-07-10 12:00:00.9Z'}, end_time => q{'2999-07-10 12:59:59.1Z'}), '', 'nor does the same to the second');
+for my $case ([ 'end_time' => end_time => q{'2999-07-10 13:00:00.1Z'} ], [ 'start_time' => start_time => q{'2999-07-10 12:00:01Z'} ],
+	[ 'template_id, extension' => template_id => 2, extension => q{''} ],
+	[ 'stream_name, stream_type' => stream_name => q{'Known'}, stream_type => 1 ])
+{
+	my ($differing, @other) = @$case;
+
+	like($enqueue->(@other), qr/^psql:<stdin>:1: NOTICE:  screenshot task request N has reference "known" and other parameters\nDETAIL:  Its id is returned. These differ: $differing\.$/,
+		"another $differing is said");
+}
 is($api->complaints, '', 'the stand-in has nothing to complain of');
 
 done_testing();

@@ -1,0 +1,28 @@
+/*-------------------------------------------------------------------------
+ *
+ * new_request.h
+ *	  What a row of screenshot_task_request is made as a new request
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SCREENSHOT_TASK_NEW_REQUEST_H
+#define SCREENSHOT_TASK_NEW_REQUEST_H
+
+#include "access/htup.h"
+#include "utils/relcache.h"
+
+#include "table/status.h"
+
+/* The columns of a row, by Anum_request_... */
+typedef struct RequestRow
+{
+	Datum	   *values;
+	bool	   *nulls;
+} RequestRow;
+
+extern HeapTuple new_request_row(Relation relation, HeapTuple tuple);
+extern void wake_for_row(Relation relation, int16 event,
+						 const RequestRow *row);
+extern Datum request_status_value(TupleDesc desc, RequestStatus status);
+
+#endif							/* SCREENSHOT_TASK_NEW_REQUEST_H */

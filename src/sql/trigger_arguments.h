@@ -1,0 +1,25 @@
+/*-------------------------------------------------------------------------
+ *
+ * trigger_arguments.h
+ *	  What the arguments of screenshot_task_trigger() say
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SCREENSHOT_TASK_TRIGGER_ARGUMENTS_H
+#define SCREENSHOT_TASK_TRIGGER_ARGUMENTS_H
+
+#include "access/htup.h"
+#include "utils/reltrigger.h"
+#include "utils/relcache.h"
+
+#include "sql/request_parameters.h"
+
+typedef struct TriggerArguments TriggerArguments;
+
+extern TriggerArguments *read_trigger_arguments(const Trigger *trigger,
+												Relation relation,
+												MemoryContext context);
+extern void take_row(const TriggerArguments *arguments, HeapTuple row,
+					 RequestValues *values);
+
+#endif							/* SCREENSHOT_TASK_TRIGGER_ARGUMENTS_H */
