@@ -66,7 +66,7 @@ my $result = $node->try($started, dbname => 'fresh');
 is($result->{error}{message}, undef, 'all other statements run, in one session');
 my ($task) = $api->ledger(event => 'create', stream_name => 'livetest');
 is_deeply($result->{rows}[0], [ 'created', $task->{task_id}, '' ], 'the first request has its TaskId');
-is_deeply([ @{ $result->{rows}[1] }[ 0, 1 ] ], [ 2, '7' ], 'the trigger has requested screenshots of the event');
+is_deeply([ @{ $result->{rows}[1] }[ 0, 1 ] ], [ 2, 'event 7' ], 'the trigger has requested screenshots of the event');
 is_deeply([ sort map { $_->[0] } @{ $result->{rows} }[ 2 .. $#{ $result->{rows} } ] ], [ 'fresh', 'postgres' ], 'and the view shows the workers');
 ok($node->wait_for_table("status = 'created'", dbname => 'fresh'), 'that of the event is created, too');
 is(scalar(() = $api->ledger(event => 'create')), 2, 'once each');
@@ -92,7 +92,7 @@ ok($node->wait_for_table("status IN ('created', 'cancelled')", dbname => 'fresh'
 is_deeply(statuses_of('opening', 'fresh'), ['created'], 'one that starts soon is created');
 is_deeply(statuses_of('keynote', 'fresh'), ['pending'], 'one of next month is pending');
 is_deeply([ map { scalar requests_of($_, 'fresh') } 'morning', 'night' ], [ 1, 0 ], 'the trigger of the guide makes a request where its condition holds');
-is($node->safe_psql('fresh', "SELECT count(*) FROM screenshot_task_request WHERE reference = '7'"), 1, 'what the trigger requested is not requested again');
+is($node->safe_psql('fresh', "SELECT count(*) FROM screenshot_task_request WHERE reference = 'event 7'"), 1, 'what the trigger requested is not requested again');
 is($node->safe_psql('fresh', "SELECT count(*) FROM screenshot_task_request WHERE server = 'tencent_intl' AND status = 'created'"), 1, 'the other server is used');
 {
 	my %stopped = map { $_->{task_id} => 1 } $api->ledger(event => 'stop');
