@@ -59,7 +59,6 @@ OBJS = \
 	src/table/change.o \
 	src/table/claim.o \
 	src/table/in_doubt.o \
-	src/table/news.o \
 	src/table/notify.o \
 	src/table/origin.o \
 	src/table/orphans.o \

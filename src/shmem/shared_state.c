@@ -18,10 +18,10 @@
 
 #include <signal.h>
 
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "port/atomics.h"
 #include "storage/ipc.h"
-#include "storage/spin.h"
 
 #include "compat.h"
 #include "shmem/shared_state.h"
@@ -47,8 +47,7 @@ typedef struct DatabasePlace
 	pg_atomic_uint32 holds;		/* commands that keep workers out; raised
 								 * under the lock */
 	pg_atomic_uint32 wake;		/* of the following */
-	slock_t		news_mutex;		/* protects the following */
-	News		news_items;		/* not yet taken: see wake_at_commit() */
+	pg_atomic_uint64 channels;	/* not yet taken: see ALL_CHANNELS */
 	pg_atomic_uint32 worker_proc;	/* PGPROC number, or NOBODY */
 	pg_atomic_uint32 want_count;	/* is it to count its requests? */
 	ConditionVariable news;		/* some requests have changed their status */
@@ -94,7 +93,7 @@ shared_state_setup(SharedState *shared)
 	for (int i = 0; i < MAX_DATABASES; i++)
 	{
 		pg_atomic_init_u32(&shared->databases[i].wake, 0);
-		SpinLockInit(&shared->databases[i].news_mutex);
+		pg_atomic_init_u64(&shared->databases[i].channels, NO_CHANNELS);
 		pg_atomic_init_u32(&shared->databases[i].holds, 0);
 		pg_atomic_init_u32(&shared->databases[i].held_requests, 0);
 		pg_atomic_init_u32(&shared->databases[i].idle, 0);
@@ -288,6 +287,7 @@ take_database_slot(Oid database)
 		memset(&state->databases[slot].activity, 0, sizeof(Activity));
 		pg_atomic_write_u32(&state->databases[slot].held_requests, 0);
 		pg_atomic_write_u32(&state->databases[slot].wake, 0);
+		pg_atomic_write_u64(&state->databases[slot].channels, NO_CHANNELS);
 		pg_atomic_write_u32(&state->databases[slot].worker_proc, NOBODY);
 	}
 	LWLockRelease(lock);
@@ -354,24 +354,32 @@ forget_refused_database_slots(void)
 }
 
 /*
+ * The bit of a channel, the requests of a role for a server, in a set of them.
+ * Others may have the same.
+ */
+uint64
+channel_bit(const char *server, Oid role)
+{
+	return UINT64CONST(1) << (hash_bytes_extended((const unsigned char *) server,
+												  (int) strlen(server), role) & 63);
+}
+
+/*
  * Tell the worker at a database slot that there is something new; the launcher, if
  * it has no worker.  What is told before the worker has taken it costs no
  * wake-up more, nor does what it is about to look for by itself: a signal that
  * wakes a process costs more than to insert a row.  So the launcher is woken by
  * the first commit that wants a worker, and not by those that come before it has
- * started one.  "news" is where.
+ * started one.  "channels" are those that it concerns.
  *
- * May be called while a transaction commits: cannot fail, and waits for nothing
- * but a spinlock.
+ * May be called while a transaction commits: cannot fail, and waits for nothing.
  */
 void
-wake_database(int slot, const News *news)
+wake_database(int slot, uint64 channels)
 {
 	DatabasePlace *database = &state->databases[slot];
 
-	SpinLockAcquire(&database->news_mutex);
-	news_add_all(&database->news_items, news);
-	SpinLockRelease(&database->news_mutex);
+	pg_atomic_fetch_or_u64(&database->channels, channels);
 	if (pg_atomic_fetch_or_u32(&database->wake, WAKE_NEWS) == 0)
 		wake_worker_or_launcher(database);
 }
@@ -385,9 +393,7 @@ wake_database(int slot, const News *news)
 void
 wake_for_altered_database(int slot)
 {
-	static const News anywhere = {1, {{NEWS_ANYWHERE}}};
-
-	wake_database(slot, &anywhere);
+	wake_database(slot, ALL_CHANNELS);
 	wake_worker_or_launcher(&state->databases[slot]);
 }
 
@@ -612,20 +618,17 @@ confirm_extension(int slot)
 }
 
 /*
- * Was there something new at a database slot since this was last asked?  Adds to *news
- * where, even if it is only about to be told of.
+ * Was there something new at a database slot since this was last asked?  Adds to
+ * *channels those that it concerns.
  */
 bool
-take_wake(int slot, News *news)
+take_wake(int slot, uint64 *channels)
 {
 	DatabasePlace *database = &state->databases[slot];
 	bool		is_new = (pg_atomic_exchange_u32(&database->wake, 0) &
 						  WAKE_NEWS) != 0;
 
-	SpinLockAcquire(&database->news_mutex);
-	news_add_all(news, &database->news_items);
-	database->news_items.n = 0;
-	SpinLockRelease(&database->news_mutex);
+	*channels |= pg_atomic_exchange_u64(&database->channels, NO_CHANNELS);
 	return is_new;
 }
 

@@ -14,7 +14,6 @@
 #include "storage/lwlock.h"
 
 #include "net/rate_limit.h"
-#include "table/news.h"
 #include "util/monotonic.h"
 
 /* The most databases of a cluster that can have requests; a build for a test
@@ -46,6 +45,13 @@ typedef struct Activity
 	char		last_error[ACTIVITY_TEXT];
 } Activity;
 
+/*
+ * Which channels a commit may have made requests ready of: a set of channel_bit().
+ * It is a hint, to find these sooner than a scan of the whole index would.
+ */
+#define ALL_CHANNELS	PG_UINT64_MAX
+#define NO_CHANNELS		UINT64CONST(0)
+
 typedef struct SharedState SharedState;
 
 /* A database's database slot in shared memory, as far as the launcher looks at it */
@@ -74,7 +80,8 @@ extern void require_shared_state(void);
 
 /* by sessions */
 extern int	find_or_make_database_slot(Oid database);
-extern void wake_database(int slot, const News *news);
+extern uint64 channel_bit(const char *server, Oid role);
+extern void wake_database(int slot, uint64 channels);
 extern void wake_for_altered_database(int slot);
 
 extern int	hold_database(Oid database);
@@ -101,7 +108,7 @@ extern void request_preemption(int slot);
 /* by a worker */
 extern int	announce_worker(Oid database);
 extern void confirm_extension(int slot);
-extern bool take_wake(int slot, News *news);
+extern bool take_wake(int slot, uint64 *channels);
 extern void put_off_wake(int slot);
 extern bool has_wake(int slot);
 extern bool worker_must_leave(int slot);

@@ -160,7 +160,7 @@ cancel_screenshot_task_request(PG_FUNCTION_ARGS)
 					  was_pending ? "next_attempt_at = NULL" :
 					  "next_attempt_at = NULL,"
 					  " error_message = '" CANCELLED_IN_DOUBT "'", NULL);
-		wake_at_commit(NEWS_NOWHERE);
+		wake_at_commit(NO_CHANNELS);
 		cancelled = true;
 	}
 	else if (request.status == STATUS_CREATED)
@@ -221,7 +221,7 @@ retry_screenshot_task_request(PG_FUNCTION_ARGS)
 	else
 		change_status(&request, to, BY_RETRY, "next_attempt_at = " TAKEN_AT,
 					  NULL);
-	wake_at_commit(NEWS_NOWHERE);
+	wake_at_commit(NO_CHANNELS);
 	finish(&caller);
 	PG_RETURN_VOID();
 }
@@ -264,9 +264,9 @@ resolve_screenshot_task_request(PG_FUNCTION_ARGS)
 					  task_id);
 	}
 	if (PG_ARGISNULL(1))
-		wake_at_commit(NEWS_ANYWHERE);
+		wake_at_commit(ALL_CHANNELS);
 	else
-		wake_at_commit(NEWS_NOWHERE);
+		wake_at_commit(NO_CHANNELS);
 	finish(&caller);
 	PG_RETURN_VOID();
 }
@@ -308,7 +308,7 @@ adopt_screenshot_task_requests(PG_FUNCTION_ARGS)
 						  lengthof(args), argtypes, args, NULL, false, 0);
 	n = SPI_processed;
 	warn_of_taken_references(table, args[0], args[1]);
-	wake_at_commit(NEWS_NOWHERE);
+	wake_at_commit(NO_CHANNELS);
 	finish(&caller);
 	PG_RETURN_INT64((int64) n);
 }

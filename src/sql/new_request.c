@@ -15,7 +15,6 @@
 #include "access/xact.h"
 #include "catalog/dependency.h"
 #include "catalog/pg_enum.h"
-#include "catalog/pg_trigger.h"
 #include "commands/sequence.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -41,7 +40,6 @@
  */
 #define WINDOW_MARGIN		(2 * USECS_PER_SEC)
 
-static bool has_other_trigger(Relation relation, int16 event);
 static const Datum *get_column(const RequestRow *row, int column);
 static void set_column(RequestRow *row, int column, Datum value);
 static void set_drawn_id(Relation relation, RequestRow *row);
@@ -108,7 +106,7 @@ new_request_row(Relation relation, HeapTuple tuple)
 		if (first_attempt_at(&row, &at))
 			set_column(&row, Anum_request_next_attempt_at,
 					   TimestampTzGetDatum(at));
-		wake_for_row(relation, TRIGGER_TYPE_INSERT, &row);
+		wake_for_row(&row);
 	}
 	return heap_form_tuple(desc, row.values, row.nulls);
 }
@@ -117,44 +115,17 @@ new_request_row(Relation relation, HeapTuple tuple)
  * Have the worker look for a pending row that is written.
  */
 void
-wake_for_row(Relation relation, int16 event, const RequestRow *row)
+wake_for_row(const RequestRow *row)
 {
 	const Datum *server = get_column(row, Anum_request_server);
 	const Datum *role = get_column(row, Anum_request_role);
-	const Datum *start = get_column(row, Anum_request_start_time);
 
-	if (start == NULL)
-		start = get_column(row, Anum_request_requested_at);
-	if (get_column(row, Anum_request_next_attempt_at) != NULL)
-		wake_at_commit(NEWS_NOWHERE);
-	else if (server == NULL || role == NULL || start == NULL ||
-			 has_other_trigger(relation, event))
-		wake_at_commit(NEWS_ANYWHERE);
+	if (server == NULL || role == NULL ||
+		get_column(row, Anum_request_next_attempt_at) != NULL)
+		wake_at_commit(NO_CHANNELS);
 	else
-		wake_at_commit(channel_key(NameStr(*DatumGetName(*server)),
-								DatumGetObjectId(*role)),
-					   DatumGetTimestampTz(*start),
-					   DatumGetTimestampTz(*start));
-}
-
-/*
- * Has the owner put a trigger on the table that may change a row before it is
- * written?
- */
-static bool
-has_other_trigger(Relation relation, int16 event)
-{
-	TriggerDesc *triggers = relation->trigdesc;
-	int			n = 0;
-
-	for (int i = 0; i < triggers->numtriggers; i++)
-	{
-		if (TRIGGER_TYPE_MATCHES(triggers->triggers[i].tgtype,
-								 TRIGGER_TYPE_ROW, TRIGGER_TYPE_BEFORE,
-								 event))
-			n++;
-	}
-	return n > 1;
+		wake_at_commit(channel_bit(NameStr(*DatumGetName(*server)),
+								   DatumGetObjectId(*role)));
 }
 
 /*

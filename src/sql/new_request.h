@@ -21,8 +21,7 @@ typedef struct RequestRow
 } RequestRow;
 
 extern HeapTuple new_request_row(Relation relation, HeapTuple tuple);
-extern void wake_for_row(Relation relation, int16 event,
-						 const RequestRow *row);
+extern void wake_for_row(const RequestRow *row);
 extern Datum request_status_value(TupleDesc desc, RequestStatus status);
 
 #endif							/* SCREENSHOT_TASK_NEW_REQUEST_H */

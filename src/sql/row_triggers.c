@@ -157,7 +157,7 @@ screenshot_task_request_update(PG_FUNCTION_ARGS)
 		};
 
 		slot_getallattrs(trigger->tg_newslot);
-		wake_for_row(trigger->tg_relation, TRIGGER_TYPE_UPDATE, &row);
+		wake_for_row(&row);
 	}
 	origin = slot_getattr(trigger->tg_trigslot, Anum_request_origin, &isnull);
 	if (isnull || DatumGetInt64(origin) != request_origin())

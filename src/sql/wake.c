@@ -44,7 +44,7 @@ static struct
 {
 	int			marked_level;	/* 0: it is not marked */
 	int 		marked_slot;	/* of this database, in shared memory; or -1 */
-	News		marked_news;	/* what may have become ready */
+	uint64		channels;		/* that may have ready requests */
 	int 		news_slot;		/* as marked_slot, if requests were changed */
 	bool		committed;		/* has it, having been marked? */
 
@@ -89,11 +89,11 @@ wake_init(void)
  * subtransaction, did, if and when it commits.  Without shared memory there
  * is no worker, and nothing to do.
  *
- * From one time to another there may be a ready request of a channel, or of any of
- * ALL_CHANNELS, that was not there before: NEWS_ANYWHERE, if it is not known where.
+ * "channels" are those of which requests may have become ready: a set of
+ * channel_bit(), NO_CHANNELS, or ALL_CHANNELS, if it is not known.
  */
 void
-wake_at_commit(ChannelKey channel, TimestampTz from, TimestampTz to)
+wake_at_commit(uint64 channels)
 {
 	int			level = GetCurrentTransactionNestLevel();
 
@@ -105,11 +105,11 @@ wake_at_commit(ChannelKey channel, TimestampTz from, TimestampTz to)
 		if (done.marked_slot < 0)
 			return;
 		done.marked_level = level;
-		done.marked_news.n = 0;
+		done.channels = NO_CHANNELS;
 	}
 	else
 		done.marked_level = Min(done.marked_level, level);
-	news_add(&done.marked_news, channel, from, to);
+	done.channels |= channels;
 }
 
 /*
@@ -163,7 +163,7 @@ at_release(ResourceReleasePhase phase, bool is_commit, bool is_top_level,
 		return;
 	done.committed = false;
 	if (done.marked_slot >= 0 && !MUTANT("not-woken"))
-		wake_database(done.marked_slot, &done.marked_news);
+		wake_database(done.marked_slot, done.channels);
 	for (int i = 0; done.any_altered && i < MAX_DATABASES; i++)
 	{
 		if (done.altered[i])
@@ -218,7 +218,7 @@ at_object_access(ObjectAccessType access, Oid class, Oid object,
 		 access == OAT_POST_ALTER ||
 		 access == OAT_DROP) &&
 		(class == ExtensionRelationId || has_extension()))
-		wake_at_commit(NEWS_ANYWHERE);
+		wake_at_commit(ALL_CHANNELS);
 }
 
 /*
@@ -277,7 +277,7 @@ at_utility(PlannedStmt *statement, const char *query_string,
 								completion);
 	if ((commits_prepared || grants_server) && has_extension())
 	{
-		wake_at_commit(NEWS_ANYWHERE);
+		wake_at_commit(ALL_CHANNELS);
 		tell_news_at_commit();
 	}
 	/* What it was copied from may have the extension; or it has become a

@@ -8,10 +8,10 @@
 #ifndef SCREENSHOT_TASK_WAKE_H
 #define SCREENSHOT_TASK_WAKE_H
 
-#include "table/news.h"
+#include "shmem/shared_state.h"
 
 extern void wake_init(void);
-extern void wake_at_commit(ChannelKey channel, TimestampTz from, TimestampTz to);
+extern void wake_at_commit(uint64 channels);
 extern void tell_news_at_commit(void);
 
 #endif							/* SCREENSHOT_TASK_WAKE_H */

@@ -36,14 +36,14 @@
  */
 static const Statement channels_statement = {
 	"WITH RECURSIVE channel AS ("
-	" (SELECT " READY_ORDER ", end_time <= $3, false FROM %1$s"
+	" (SELECT " READY_ORDER ", end_time <= $3 FROM %1$s"
 	"  WHERE origin = $1 AND status = " SQL_PENDING
 	"  AND next_attempt_at IS NULL"
 	"  AND server IS NOT NULL AND id <> ALL ($2)"
 	"  ORDER BY " READY_ORDER " LIMIT 1)"
 	" UNION ALL"
 	" SELECT next.* FROM channel, LATERAL"
-	" (SELECT " READY_ORDER ", end_time <= $3, false FROM %1$s AS t"
+	" (SELECT " READY_ORDER ", end_time <= $3 FROM %1$s AS t"
 	"  WHERE origin = $1 AND status = " SQL_PENDING
 	"  AND next_attempt_at IS NULL"
 	"  AND server IS NOT NULL AND id <> ALL ($2)"
@@ -51,43 +51,6 @@ static const Statement channels_statement = {
 	"  ORDER BY " READY_ORDER " LIMIT 1) AS next)"
 	" SELECT * FROM channel",
 	3, {INT8OID, INT8ARRAYOID, TIMESTAMPTZOID}, false
-};
-
-/*
- * The same of channels that are known, $3 and $4, each from a place on; and the
- * first request of other channels: of roles between others of a server, $7 to $9,
- * and of servers between others, $10.  A comparison of rows would do for both,
- * but an index is not left at the end of one.
- */
-#define HEAD_AMONG(condition) \
-	"LATERAL (SELECT " READY_ORDER ", end_time <= $11 FROM %1$s AS t" \
-	" WHERE t.origin = $1 AND t.status = " SQL_PENDING " AND t.id <> ALL ($2)" \
-	" AND t.next_attempt_at IS NULL AND " condition \
-	" ORDER BY " READY_ORDER " LIMIT 1) AS head"
-
-static const Statement heads_statement = {
-	"SELECT head.*, false"
-	" FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4),"
-	"  pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($12))"
-	"  AS channel(server, role, after_start, after_id, ceiling), "
-	HEAD_AMONG("t.server = channel.server AND t.role = channel.role"
-			   " AND (COALESCE(t.start_time, t.requested_at), t.id)"
-			   "  > (channel.after_start, channel.after_id)"
-			   " AND COALESCE(t.start_time, t.requested_at) <= channel.ceiling")
-	" UNION ALL "
-	"SELECT head.*, true"
-	" FROM ROWS FROM (pg_catalog.unnest($7), pg_catalog.unnest($8),"
-	"  pg_catalog.unnest($9)) AS gap(server, after_role, to_role), "
-	HEAD_AMONG("t.server = gap.server AND t.role > gap.after_role"
-			   " AND t.role < gap.to_role")
-	" UNION ALL "
-	"SELECT head.*, true"
-	" FROM ROWS FROM (pg_catalog.unnest($10), pg_catalog.unnest($10[2:]))"
-	"  AS gap(after_server, to_server), "
-	HEAD_AMONG("t.server > gap.after_server AND t.server < gap.to_server"),
-	12, {INT8OID, INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID, TIMESTAMPTZARRAYOID,
-		INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID, OIDARRAYOID, NAMEARRAYOID,
-	TIMESTAMPTZOID, TIMESTAMPTZARRAYOID}, false
 };
 
 /*
@@ -102,23 +65,22 @@ static const Statement choose_ready = {
 	"SELECT ready.id, channel.server, channel.role"
 	" FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4),"
 	"  pg_catalog.unnest($5), pg_catalog.unnest($7), pg_catalog.unnest($8),"
-	"  pg_catalog.unnest($10), pg_catalog.unnest($11))"
-	"  AS channel(server, role, most, after_start, after_id, ceiling, goes_last),"
+	"  pg_catalog.unnest($10))"
+	"  AS channel(server, role, most, from_start, from_id, goes_last),"
 	" LATERAL (SELECT t.id, COALESCE(t.start_time, t.requested_at) AS starts"
 	"  FROM %1$s AS t"
 	"  WHERE t.origin = $1 AND t.status = " SQL_PENDING " AND t.id <> ALL ($2)"
 	"  AND t.next_attempt_at IS NULL"
 	"  AND t.server = channel.server AND t.role = channel.role"
 	"  AND (COALESCE(t.start_time, t.requested_at), t.id)"
-	"   > (channel.after_start, channel.after_id)"
-	"  AND COALESCE(t.start_time, t.requested_at) <= channel.ceiling"
+	"   >= (channel.from_start, channel.from_id)"
 	"  AND t.end_time > $9"
 	"  ORDER BY COALESCE(t.start_time, t.requested_at), t.id"
 	"  LIMIT channel.most FOR NO KEY UPDATE SKIP LOCKED) AS ready"
 	" ORDER BY channel.goes_last, ready.starts, ready.id LIMIT $6",
-	11, {INT8OID, INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID, INT4ARRAYOID,
+	10, {INT8OID, INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID, INT4ARRAYOID,
 		INT4OID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, TIMESTAMPTZOID,
-	TIMESTAMPTZARRAYOID, BOOLARRAYOID}, true
+	BOOLARRAYOID}, true
 };
 
 /* $3 is the time, and $4 what it must be before an end for a request to be sent */
@@ -160,8 +122,6 @@ static const Oid claimed_types[N_CLAIMED_COLUMNS] = {
 	TEXTOID, TIMESTAMPTZOID, InvalidOid, InvalidOid, InvalidOid
 };
 
-static int	compare_channels(const void *a, const void *b);
-static List *read_heads(int n);
 static ChannelName *read_channels(int n);
 static void take_claimed(int n, void *arg);
 static ClaimedRequest *read_claimed(const Datum *values, const bool *nulls);
@@ -189,103 +149,11 @@ queue_find_channels(void)
 		skip_list_array(),
 		TimestampTzGetDatum(ended_by())
 	};
-
-	return read_heads(run_statement(&channels_statement, args, NULL));
-}
-
-/*
- * The same, of each channel only behind a place and up to its ceiling, for so many
- * of them; they are put into their order.  Of other channels that there are, some
- * are found, and marked: at least one, if there are any.
- *
- * Requests that have been claimed stay in the index as long as some transaction
- * might see them, and are not walked over here.
- */
-List *
-queue_find_heads(ReadyPosition *after, int n)
-{
-	Datum	   *servers = palloc(n * sizeof(Datum));
-	Datum	   *roles = palloc(n * sizeof(Datum));
-	Datum	   *starts = palloc(n * sizeof(Datum));
-	int64	   *ids = palloc(n * sizeof(int64));
-	Datum	   *ceilings = palloc(n * sizeof(Datum));
-	Datum	   *gap_servers = palloc(2 * n * sizeof(Datum));
-	Datum	   *after_roles = palloc(2 * n * sizeof(Datum));
-	Datum	   *to_roles = palloc(2 * n * sizeof(Datum));
-	Datum	   *bounds = palloc((n + 2) * sizeof(Datum));
-	NameData	first_server = {{0}};
-	NameData	last_server = {{0}};
-	int			n_gaps = 0;
-	int			n_bounds = 0;
-	Datum		args[12];
-
-	memset(NameStr(last_server), 0xff, NAMEDATALEN - 1);
-	qsort(after, n, sizeof(ReadyPosition), compare_channels);
-	bounds[n_bounds++] = NameGetDatum(&first_server);
-	for (int i = 0; i < n; i++)
-	{
-		ChannelName *channel = &after[i].channel;
-		bool		is_first = i == 0 ||
-			namestrcmp(&channel->server, NameStr(after[i - 1].channel.server)) != 0;
-		bool		is_last = i == n - 1 ||
-			namestrcmp(&channel->server, NameStr(after[i + 1].channel.server)) != 0;
-
-		servers[i] = NameGetDatum(&channel->server);
-		roles[i] = ObjectIdGetDatum(channel->role);
-		starts[i] = TimestampTzGetDatum(after[i].start);
-		ids[i] = after[i].id;
-		ceilings[i] = TimestampTzGetDatum(after[i].ceiling);
-		if (is_first)
-		{
-			bounds[n_bounds++] = servers[i];
-			gap_servers[n_gaps] = servers[i];
-			after_roles[n_gaps] = ObjectIdGetDatum(InvalidOid);
-			to_roles[n_gaps++] = roles[i];
-		}
-		gap_servers[n_gaps] = servers[i];
-		after_roles[n_gaps] = roles[i];
-		to_roles[n_gaps++] = is_last ? ObjectIdGetDatum(OID_MAX) :
-			ObjectIdGetDatum(after[i + 1].channel.role);
-	}
-	bounds[n_bounds++] = NameGetDatum(&last_server);
-
-	args[0] = Int64GetDatum(request_origin());
-	args[1] = skip_list_array();
-	args[2] = make_array(NAMEOID, servers, n);
-	args[3] = make_array(OIDOID, roles, n);
-	args[4] = make_array(TIMESTAMPTZOID, starts, n);
-	args[5] = make_id_array(ids, n);
-	args[6] = make_array(NAMEOID, gap_servers, n_gaps);
-	args[7] = make_array(OIDOID, after_roles, n_gaps);
-	args[8] = make_array(OIDOID, to_roles, n_gaps);
-	args[9] = make_array(NAMEOID, bounds, n_bounds);
-	args[10] = TimestampTzGetDatum(ended_by());
-	args[11] = make_array(TIMESTAMPTZOID, ceilings, n);
-	return read_heads(run_statement(&heads_statement, args, NULL));
-}
-
-static int
-compare_channels(const void *a, const void *b)
-{
-	const ChannelName *channel_a = &((const ReadyPosition *) a)->channel;
-	const ChannelName *channel_b = &((const ReadyPosition *) b)->channel;
-	int 		order = strncmp(NameStr(channel_a->server),
-								NameStr(channel_b->server), NAMEDATALEN);
-
-	if (order != 0)
-		return order;
-	return (channel_a->role > channel_b->role) - (channel_a->role < channel_b->role);
-}
-
-/*
- * What these statements gave: a list of ReadyPosition.
- */
-static List *
-read_heads(int n)
-{
-	MemoryContext old = MemoryContextSwitchTo(queue_transaction.caller_context);
+	MemoryContext old;
 	List	   *heads = NIL;
+	int			n = run_statement(&channels_statement, args, NULL);
 
+	old = MemoryContextSwitchTo(queue_transaction.caller_context);
 	for (int i = 0; i < n; i++)
 	{
 		ReadyPosition *head = palloc(sizeof(ReadyPosition));
@@ -295,7 +163,6 @@ read_heads(int n)
 		head->start = spi_timestamptz(i, 3);
 		head->id = spi_int8(i, 4);
 		head->has_ended = spi_bool(i, 5);
-		head->is_of_new_channel = spi_bool(i, 6);
 		heads = lappend(heads, head);
 	}
 	MemoryContextSwitchTo(old);
@@ -307,24 +174,21 @@ read_heads(int n)
  * last, at most "most" of them, and of each channel at most what it demands, from
  * where it says.
  *
- * Returns a list of ClaimedRequest.  They are this worker's to send as soon
- * as the transaction has committed, and not before.  *n_chosen is how many
- * there were, those included that could not be changed; *passed_over is a
- * list of ChannelName, of each of these.
+ * They are this worker's to send as soon as the transaction has committed, and
+ * not before.
  */
-List *
-queue_claim(const ChannelDemand *demands, int n_demands, int most, int *n_chosen,
-			List **passed_over)
+Claim
+queue_claim(const ChannelDemand *demands, int n_demands, int most)
 {
 	Datum	   *servers = palloc(n_demands * sizeof(Datum));
 	Datum	   *roles = palloc(n_demands * sizeof(Datum));
 	Datum	   *mosts = palloc(n_demands * sizeof(Datum));
 	Datum	   *starts = palloc(n_demands * sizeof(Datum));
-	int64	   *after_ids = palloc(n_demands * sizeof(int64));
-	Datum	   *ceilings = palloc(n_demands * sizeof(Datum));
+	int64	   *from_ids = palloc(n_demands * sizeof(int64));
 	Datum	   *last = palloc(n_demands * sizeof(Datum));
-	Datum		args[11];
-	List	   *claimed = NIL;
+	MonotonicUs began = monotonic_now();
+	Datum		args[10];
+	Claim		claim = {0};
 	TimestampTz now;
 	int64	   *ids;
 	ChannelName *channels;
@@ -335,9 +199,8 @@ queue_claim(const ChannelDemand *demands, int n_demands, int most, int *n_chosen
 		servers[i] = NameGetDatum(&demands[i].name.server);
 		roles[i] = ObjectIdGetDatum(demands[i].name.role);
 		mosts[i] = Int32GetDatum(Min(demands[i].most, most));
-		starts[i] = TimestampTzGetDatum(demands[i].after_start);
-		after_ids[i] = demands[i].after_id;
-		ceilings[i] = TimestampTzGetDatum(demands[i].ceiling);
+		starts[i] = TimestampTzGetDatum(demands[i].from_start);
+		from_ids[i] = demands[i].from_id;
 		last[i] = BoolGetDatum(demands[i].goes_last);
 	}
 	args[2] = make_array(NAMEOID, servers, n_demands);
@@ -345,34 +208,35 @@ queue_claim(const ChannelDemand *demands, int n_demands, int most, int *n_chosen
 	args[4] = make_array(INT4OID, mosts, n_demands);
 	args[5] = Int32GetDatum(most);
 	args[6] = make_array(TIMESTAMPTZOID, starts, n_demands);
-	args[7] = make_id_array(after_ids, n_demands);
+	args[7] = make_id_array(from_ids, n_demands);
 	args[8] = TimestampTzGetDatum(ended_by());
-	args[9] = make_array(TIMESTAMPTZOID, ceilings, n_demands);
-	args[10] = make_array(BOOLOID, last, n_demands);
+	args[9] = make_array(BOOLOID, last, n_demands);
 	ids = choose_rows(&choose_ready, args, &n);
 	channels = read_channels(n);
+	claim.n_chosen = n;
+	claim.search_time = monotonic_now() - began;
 
 	now = GetCurrentTimestamp();
 	args[1] = CStringGetTextDatum(QUEUE_EXPIRED_MESSAGE);
 	args[2] = TimestampTzGetDatum(now);
 	args[3] = TimestampTzGetDatum(ended_by());
 	args[4] = current_stamp();
-	change_rows(&claim_statement, ids, n, args, NULL, take_claimed, &claimed);
-	*n_chosen = n;
-	*passed_over = NIL;
-	for (int i = 0; i < n && list_length(claimed) < n; i++)
+	change_rows(&claim_statement, ids, n, args, NULL, take_claimed,
+				&claim.requests);
+	for (int i = 0; i < n && list_length(claim.requests) < n; i++)
 	{
 		MemoryContext old;
 
 		if (!skip_list_has(ids[i]))
 			continue;
 		old = MemoryContextSwitchTo(queue_transaction.caller_context);
-		*passed_over = lappend(*passed_over,
-							   memcpy(palloc(sizeof(ChannelName)), &channels[i],
-									  sizeof(ChannelName)));
+		claim.passed_over = lappend(claim.passed_over,
+									memcpy(palloc(sizeof(ChannelName)),
+										   &channels[i],
+										   sizeof(ChannelName)));
 		MemoryContextSwitchTo(old);
 	}
-	return claimed;
+	return claim;
 }
 
 /*

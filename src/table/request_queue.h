@@ -18,7 +18,6 @@
 #include "lib/stringinfo.h"
 #include "nodes/pg_list.h"
 
-#include "table/news.h"
 #include "table/status.h"
 #include "util/monotonic.h"
 
@@ -34,10 +33,8 @@ typedef struct ChannelDemand
 {
 	ChannelName name;
 	int 		most;			/* requests, of this channel */
-	bool		starts_over;	/* the first that there are */
-	TimestampTz after_start;	/* that come after this one */
-	int64		after_id;
-	TimestampTz ceiling;		/* and start no later than that */
+	TimestampTz from_start;		/* from this place on, in the order of */
+	int64		from_id;		/* their start and id */
 	bool		goes_last;		/* after those of others, whenever they start? */
 } ChannelDemand;
 
@@ -47,9 +44,7 @@ typedef struct ReadyPosition
 	ChannelName channel;
 	TimestampTz start;			/* of the request, or when it was made */
 	int64		id;
-	TimestampTz ceiling;		/* for queue_find_heads() */
 	bool		has_ended;		/* nothing to send: its end has passed */
-	bool		is_of_new_channel; /* see queue_find_heads() */
 } ReadyPosition;
 
 /* Nothing is sent later than this before its end, in microseconds */
@@ -102,6 +97,15 @@ typedef struct ClaimedRequest
 	char	   *body;			/* of CreateScreenshotTask; NULL: see problem */
 	const char *problem;		/* why there is no body */
 } ClaimedRequest;
+
+/* What queue_claim() has found */
+typedef struct Claim
+{
+	List	   *requests;		/* of ClaimedRequest */
+	int			n_chosen;		/* with those that could not be changed */
+	List	   *passed_over;	/* of ChannelName, of each of these */
+	MonotonicUs search_time;	/* how long it took to choose them */
+} Claim;
 
 /* What a request that was being sent becomes */
 typedef struct FinishedRequest
@@ -188,7 +192,7 @@ extern void queue_probe(void);
 extern int	queue_orphans_to_doubt(TimestampTz ask_at, List **doubtful);
 extern void queue_left_orphans_to_doubt(TimestampTz ask_at, List **doubtful);
 extern bool queue_has_orphans(void);
-extern int	queue_wake_waiting(int most, News *news);
+extern int	queue_wake_waiting(int most, List **ready);
 extern TimestampTz queue_next_due(void);
 extern int	queue_expire(ReadyPosition *after, int most, List **expired);
 extern int	queue_choose_old(int64 age, OldRequest *after, int most,
@@ -197,9 +201,7 @@ extern int	queue_remove(const int64 *ids, int n);
 extern void queue_count(QueueCounts *counts);
 extern int	queue_count_held(void);
 extern List *queue_find_channels(void);
-extern List *queue_find_heads(ReadyPosition *after, int n);
-extern List *queue_claim(const ChannelDemand *demands, int n_demands, int most,
-						 int *n_chosen, List **passed_over);
+extern Claim queue_claim(const ChannelDemand *demands, int n_demands, int most);
 extern List *queue_finish(FinishedRequest **finished, int n_finished);
 
 extern bool requests_are_equal(const DoubtfulRequest *a,

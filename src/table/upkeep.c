@@ -128,10 +128,10 @@ static void take_expired(int n, void *arg);
 
 /*
  * Make ready at most so many requests whose time has come.  Returns how many
- * were found, and adds to *news where they are.
+ * were found, and adds their places to *ready, a list of ReadyPosition.
  */
 int
-queue_wake_waiting(int most, News *news)
+queue_wake_waiting(int most, List **ready)
 {
 	Datum		args[3];
 	int			n;
@@ -139,20 +139,28 @@ queue_wake_waiting(int most, News *news)
 
 	args[2] = Int32GetDatum(most);
 	ids = choose_rows(&choose_waiting, args, &n);
-	change_rows(&wake_statement, ids, n, args, NULL, take_woken, news);
+	change_rows(&wake_statement, ids, n, args, NULL, take_woken, ready);
 	return n;
 }
 
 static void
 take_woken(int n, void *arg)
 {
+	List	  **ready = arg;
+	MemoryContext old = MemoryContextSwitchTo(queue_transaction.caller_context);
+
 	for (int i = 0; i < n; i++)
 	{
-		NameData	server = spi_name(i, 3);
-		TimestampTz start = spi_timestamptz(i, 5);
+		ReadyPosition *position = palloc(sizeof(ReadyPosition));
 
-		news_add(arg, channel_key(NameStr(server), spi_oid(i, 4)), start, start);
+		position->id = spi_int8(i, 1);
+		position->channel.server = spi_name(i, 3);
+		position->channel.role = spi_oid(i, 4);
+		position->start = spi_timestamptz(i, 5);
+		position->has_ended = false;
+		*ready = lappend(*ready, position);
 	}
+	MemoryContextSwitchTo(old);
 }
 
 /*

@@ -46,12 +46,6 @@
  */
 #define KNOWN_FOR			(40 * US_PER_SECOND)
 
-/*
- * How long requests are looked for only behind those that were claimed before.
- * One before them may have been locked by somebody.
- */
-#define START_OVER_AFTER	US_PER_SECOND
-
 #define MIN_PAUSE			(5 * US_PER_SECOND)
 #define MAX_PAUSE			(300 * US_PER_SECOND)
 
@@ -80,7 +74,7 @@ static HTAB *channel_table = NULL;
 static ErrorData *try_to_resolve(Channel *channel);
 static void read_options(Channel *channel);
 static void forget_options(Channel *channel);
-static int	compare_heads(const void *a, const void *b);
+static int	compare_cursors(const void *a, const void *b);
 static Server *find_server(const Name name);
 static Requester *find_requester(Oid role);
 static void want_set(Channel *channel, const RoleWish *wish, bool waits);
@@ -123,8 +117,8 @@ channel_find(const ChannelName *name)
 	snprintf(NameStr(channel->role_name), NAMEDATALEN, "%u", name->role);
 	channel->server = find_server(&channel->name.server);
 	channel->requester = find_requester(name->role);
-	channel->news_key = channel_key(NameStr(key.server), key.role);
-	channel_set_bounds(channel, DT_NOBEGIN, 0, DT_NOEND);
+	channel->bit = channel_bit(NameStr(key.server), key.role);
+	channel->cursor_start = DT_NOBEGIN;
 	entry = hash_search(channel_table, &key, HASH_ENTER, NULL);
 	entry->channel = channel;
 	dlist_push_tail(&channels, &channel->node);
@@ -144,7 +138,7 @@ channels_sort(void)
 	n = 0;
 	dlist_foreach(iter, &channels)
 		sorted[n++] = dlist_container(Channel, node, iter.cur);
-	qsort(sorted, n, sizeof(Channel *), compare_heads);
+	qsort(sorted, n, sizeof(Channel *), compare_cursors);
 	dlist_init(&channels);
 	for (int i = 0; i < n; i++)
 		dlist_push_tail(&channels, &sorted[i]->node);
@@ -152,15 +146,15 @@ channels_sort(void)
 }
 
 static int
-compare_heads(const void *a, const void *b)
+compare_cursors(const void *a, const void *b)
 {
 	const Channel *channel_a = *(Channel *const *) a;
 	const Channel *channel_b = *(Channel *const *) b;
 
-	if (channel_a->head_start != channel_b->head_start)
-		return channel_a->head_start < channel_b->head_start ? -1 : 1;
-	return (channel_a->head_id > channel_b->head_id) -
-		(channel_a->head_id < channel_b->head_id);
+	if (channel_a->cursor_start != channel_b->cursor_start)
+		return channel_a->cursor_start < channel_b->cursor_start ? -1 : 1;
+	return (channel_a->cursor_id > channel_b->cursor_id) -
+		(channel_a->cursor_id < channel_b->cursor_id);
 }
 
 static Server *
@@ -470,77 +464,44 @@ is_first_refusal(Channel *channel, MonotonicUs signed_at, const LiveAnswer *answ
 }
 
 /*
- * A channel has requests that may be claimed, and that may go before others.
+ * A commit may have made a request of a channel ready, which is likely to be
+ * behind those that were claimed.
  */
 void
-channel_has_new_work(Channel *channel)
+channel_wake(Channel *channel)
 {
 	channel->has_work = true;
-	channel_start_over(channel);
+	channel->woken = !channel->woken_in_vain;
 }
 
 /*
- * The same, of a request whose place is known; of any, with DT_NOBEGIN.
+ * This is the first request of a channel that is ready.
+ */
+void
+channel_has_head(Channel *channel, TimestampTz start, int64 id)
+{
+	channel->cursor_start = start;
+	channel->cursor_id = id;
+	channel->was_seen = true;
+	channel->has_work = true;
+	channel->rest_until = 0;
+	channel->woken_in_vain = false;
+}
+
+/*
+ * This request of a channel is ready; or any may be, with DT_NOBEGIN.
  */
 void
 channel_has_work_from(Channel *channel, TimestampTz start, int64 id)
 {
-	channel_extend_bounds(channel, start, id,
-					   start == DT_NOBEGIN ? DT_NOEND : start);
-	if (start < channel->head_start ||
-		(start == channel->head_start && id < channel->head_id))
+	if (start < channel->cursor_start ||
+		(start == channel->cursor_start && id < channel->cursor_id))
 	{
-		channel->head_start = start;
-		channel->head_id = id;
+		channel->cursor_start = start;
+		channel->cursor_id = id;
 	}
-	channel_has_new_work(channel);
-}
-
-/*
- * No request of a channel is ready before this one, and none that starts later than
- * the ceiling.
- */
-void
-channel_set_bounds(Channel *channel, TimestampTz start, int64 id, TimestampTz ceiling)
-{
-	channel->floor_start = start;
-	channel->floor_id = Max(id, PG_INT64_MIN + 1) - 1;
-	channel->ceiling = ceiling;
-}
-
-/*
- * This one may be, and those that come later, up to the ceiling.
- */
-void
-channel_extend_bounds(Channel *channel, TimestampTz start, int64 id, TimestampTz ceiling)
-{
-	ceiling = Max(ceiling, channel->ceiling);
-	if (start < channel->floor_start ||
-		(start == channel->floor_start && id <= channel->floor_id))
-		channel_set_bounds(channel, start, id, ceiling);
-	channel->ceiling = ceiling;
-}
-
-/*
- * Look for the requests of a channel from the first one on.
- */
-void
-channel_start_over(Channel *channel)
-{
-	channel->after_start = channel->floor_start;
-	channel->after_id = channel->floor_id;
-	channel->start_over_at = monotonic_now() + START_OVER_AFTER;
-}
-
-/*
- * Is that where a channel's requests are looked for next?
- */
-bool
-channel_starts_over(const Channel *channel)
-{
-	return channel->after_start < channel->floor_start ||
-		(channel->after_start == channel->floor_start &&
-		 channel->after_id <= channel->floor_id);
+	channel->woken_in_vain = false;
+	channel_wake(channel);
 }
 
 /*
@@ -549,17 +510,20 @@ channel_starts_over(const Channel *channel)
 void
 channel_claimed(Channel *channel, TimestampTz start, int64 id)
 {
-	if (start < channel->after_start ||
-		(start == channel->after_start && id < channel->after_id))
+	if (start < channel->cursor_start ||
+		(start == channel->cursor_start && id < channel->cursor_id))
 		return;
-	channel->after_start = start;
-	channel->after_id = id;
-	if (start > channel->head_start ||
-		(start == channel->head_start && id > channel->head_id))
-	{
-		channel->head_start = start;
-		channel->head_id = id;
-	}
+	channel->cursor_start = start;
+	channel->cursor_id = id + 1;
+}
+
+/*
+ * Is one request of a channel at most to be claimed, and only if it was woken?
+ */
+bool
+channel_rests(const Channel *channel, MonotonicUs now)
+{
+	return channel->rest_until > now;
 }
 
 /*
@@ -589,12 +553,14 @@ channels_have_work(void)
 }
 
 /*
- * When a channel's permit has come, and all its pauses and its rest have ended.
+ * When a channel's permit has come, and all its pauses have ended; and its rest,
+ * unless it was woken.
  */
 static MonotonicUs
 not_before(const Channel *channel)
 {
-	return Max(Max(channel->permit_at, channel->rest_until), channel_paused_until(channel));
+	return Max(Max(channel->permit_at, channel->woken ? 0 : channel->rest_until),
+			   channel_paused_until(channel));
 }
 
 /*

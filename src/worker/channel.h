@@ -14,7 +14,6 @@
 #include "api/actions.h"
 #include "config/credentials.h"
 #include "net/rate_limit.h"
-#include "table/news.h"
 #include "table/request_queue.h"
 
 /* A time in which nothing is sent */
@@ -66,17 +65,13 @@ typedef struct Channel
 	uint64		account;		/* when it was last resolved; 0: it never was */
 	bool		has_work;		/* may there be requests to claim? */
 	bool		was_seen;		/* were there, with none claimed since? */
-	TimestampTz head_start;		/* No request is known before this one, in the */
-	int64		head_id;		/* order of their start and id. */
-	ChannelKey	news_key;		/* what commits call it by */
-	TimestampTz floor_start;	/* None is ready up to this one, in the order of */
-	int64		floor_id;		/* their start and id, and none that starts */
-	TimestampTz ceiling;		/* later than that; see channel_set_bounds(). */
-	TimestampTz after_start;	/* Requests up to this one, in the order of */
-	int64		after_id;		/* their start and id, were claimed, */
-	MonotonicUs start_over_at;	/* but look again for others then. */
+	uint64		bit;			/* in what commits tell of channels */
+	TimestampTz cursor_start;	/* No request is known before this place, in */
+	int64		cursor_id;		/* the order of their start and id. */
 	MonotonicUs permit_at;		/* when the account's limit lets more through */
-	MonotonicUs rest_until;		/* locked requests were walked over for long */
+	MonotonicUs rest_until;		/* a search behind the last one took long */
+	bool		woken;			/* but there may be one more */
+	bool		woken_in_vain;	/* and there was none */
 	MonotonicUs behind_until;	/* others of its account go first */
 	int			n_behind;		/* times in a row that it was put behind them */
 	int			n_passed_over;	/* requests that triggers have not let be claimed,
@@ -113,14 +108,10 @@ extern void channels_sort(void);
 extern void channels_forget_options(void);
 
 extern bool channels_have_work(void);
-extern void channel_has_new_work(Channel *channel);
+extern void channel_wake(Channel *channel);
+extern void channel_has_head(Channel *channel, TimestampTz start, int64 id);
 extern void channel_has_work_from(Channel *channel, TimestampTz start, int64 id);
-extern void channel_set_bounds(Channel *channel, TimestampTz start, int64 id,
-							TimestampTz ceiling);
-extern void channel_extend_bounds(Channel *channel, TimestampTz start, int64 id,
-							   TimestampTz ceiling);
-extern bool channel_starts_over(const Channel *channel);
-extern void channel_start_over(Channel *channel);
+extern bool channel_rests(const Channel *channel, MonotonicUs now);
 extern void channel_claimed(Channel *channel, TimestampTz start, int64 id);
 extern bool channel_may_claim(const Channel *channel, MonotonicUs now, int n_free);
 extern int	channel_room(const Channel *channel, MonotonicUs now, int n_free);

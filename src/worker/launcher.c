@@ -477,9 +477,9 @@ start(int slot, const DatabaseStatus *status)
 static void
 give_up(int slot, Oid database)
 {
-	News		news = {0};
+	uint64		channels = NO_CHANNELS;
 
-	(void) take_wake(slot, &news);
+	(void) take_wake(slot, &channels);
 	put_off_wake(slot);
 	set_no_extension(slot);
 	/* It may have been altered before its wake was taken. */

@@ -30,8 +30,14 @@
 /* The most requests that one transaction claims */
 #define MAX_CLAIM			200
 
-/* One that takes longer has walked over thousands of rows */
-#define LONG_CLAIM			(5 * US_PER_MS)
+/*
+ * A search that takes longer than this, and this for each request, has walked over
+ * thousands of rows, which are locked, or dead and kept for an old snapshot.  The
+ * channel rests for so many times as long.
+ */
+#define LONG_SEARCH			US_PER_MS
+#define LONG_SEARCH_OF_REQUEST	20
+#define REST_AFTER_SEARCH	100
 
 /*
  * Permits are taken ahead of their time, so that the claim's commit is over when
@@ -63,9 +69,8 @@ static MonotonicUs scan_by = MONOTONIC_NEVER;	/* see submission_scan_by() */
 static void share_room(MonotonicUs now);
 static bool is_passed_over(const Channel *channel);
 static List *claim_for_account(Channel *first, MonotonicUs *scan_again_at);
-static void note_claimed(List *claimed, const ChannelDemand *demands,
-						 int n_demands, MonotonicUs began,
-						 MonotonicUs *scan_again_at);
+static void note_searched(const Claim *claim, const ChannelDemand *demands,
+						  int n_demands, MonotonicUs *scan_again_at);
 static MonotonicUs claim_ahead(void);
 static bool take_permit(Job *job);
 static MonotonicUs worth_sending_until(const ClaimedRequest *claimed);
@@ -172,7 +177,7 @@ share_room(MonotonicUs now)
 
 		if (!channel_may_claim(channel, now, n_free))
 			continue;
-		channel->demand = is_passed_over(channel) ? 1 :
+		channel->demand = is_passed_over(channel) || channel_rests(channel, now) ? 1 :
 			(channel_room(channel, now, n_free) + server->n_sharing - 1) /
 			server->n_sharing;
 		server->n_sharing--;
@@ -205,12 +210,9 @@ claim_for_account(Channel *first, MonotonicUs *scan_again_at)
 	int			wanted = 0;
 	int			per_second = first->options->requests_per_second;
 	int			n;
-	int			n_chosen = 0;
 	MonotonicUs now = monotonic_now();
-	MonotonicUs began;
 	MonotonicUs retry_at;
-	List	   *claimed = NIL;
-	List	   *passed_over = NIL;
+	Claim		claim = {0};
 	ListCell   *cell;
 	dlist_iter	iter;
 
@@ -224,12 +226,8 @@ claim_for_account(Channel *first, MonotonicUs *scan_again_at)
 			continue;
 		demands[n_demands].name = channel->name;
 		demands[n_demands].most = channel->demand;
-		if (channel->start_over_at <= now)
-			channel_start_over(channel);
-		demands[n_demands].starts_over = channel_starts_over(channel);
-		demands[n_demands].after_start = channel->after_start;
-		demands[n_demands].after_id = channel->after_id;
-		demands[n_demands].ceiling = channel->ceiling;
+		demands[n_demands].from_start = channel->cursor_start;
+		demands[n_demands].from_id = channel->cursor_id;
 		demands[n_demands].goes_last = channel->behind_until > now;
 		wanted += channel->demand;
 		n_demands++;
@@ -243,12 +241,18 @@ claim_for_account(Channel *first, MonotonicUs *scan_again_at)
 	n = rate_acquire(shared_rate_table(), first->key, per_second, wanted,
 					 claim_ahead(), &claim_permits[n_claim_permits], &retry_at);
 	n_claim_permits += n;
-	began = monotonic_now();
 	if (n > 0)
-		claimed = queue_claim(demands, n_demands, n, &n_chosen, &passed_over);
-	foreach(cell, passed_over)
+		claim = queue_claim(demands, n_demands, n);
+	if (n > 0)
+	{
+		/* Some may be locked, or have been, before those that were claimed. */
+		scan_by = Min(scan_by, monotonic_now() + QUEUE_LOCKED_RETRY);
+		for (int i = 0; i < n_demands; i++)
+			channel_find(&demands[i].name)->woken = false;
+	}
+	foreach(cell, claim.passed_over)
 		channel_find(lfirst(cell))->n_passed_over++;
-	foreach(cell, claimed)
+	foreach(cell, claim.requests)
 	{
 		ClaimedRequest *row = lfirst(cell);
 		Channel    *channel = channel_find(&row->channel);
@@ -257,69 +261,66 @@ claim_for_account(Channel *first, MonotonicUs *scan_again_at)
 			channel->was_seen = false;
 		channel->n_passed_over = 0;
 	}
-	foreach(cell, passed_over)
+	foreach(cell, claim.passed_over)
 	{
 		Channel    *channel = channel_find(lfirst(cell));
 
 		if (is_passed_over(channel))
 			channel_pause(channel, "triggers on screenshot_task_request keep its requests from being changed", NULL);
 	}
-	activity_note_claimed(list_length(claimed));
+	activity_note_claimed(list_length(claim.requests));
 	/* If some could not be changed, the next claim tells. */
-	if (n_chosen < n && list_length(claimed) == n_chosen)
-		note_claimed(claimed, demands, n_demands, began, scan_again_at);
-	else if (n_chosen == n && n < wanted)
+	if (claim.n_chosen < n && list_length(claim.requests) == claim.n_chosen)
+		note_searched(&claim, demands, n_demands, scan_again_at);
+	else if (claim.n_chosen == n && n < wanted)
 	{
 		for (int i = 0; i < n_demands; i++)
 			channel_find(&demands[i].name)->permit_at = retry_at;
 	}
-	return claimed;
+	return claim.requests;
 }
 
 /*
- * There were more permits than requests: note which channels have no more.
+ * There were more permits than requests: note which channels have no more, as far
+ * as they were searched.
  */
 static void
-note_claimed(List *claimed, const ChannelDemand *demands, int n_demands,
-			 MonotonicUs began, MonotonicUs *scan_again_at)
+note_searched(const Claim *claim, const ChannelDemand *demands, int n_demands,
+			  MonotonicUs *scan_again_at)
 {
 	MonotonicUs now = monotonic_now();
 	ListCell   *cell;
 
 	for (int i = 0; i < n_demands; i++)
 		channel_find(&demands[i].name)->claimed = 0;
-	foreach(cell, claimed)
+	foreach(cell, claim->requests)
 		channel_find(&((ClaimedRequest *) lfirst(cell))->channel)->claimed++;
 	for (int i = 0; i < n_demands; i++)
 	{
 		Channel    *channel = channel_find(&demands[i].name);
 
 		channel->has_work = channel->claimed == demands[i].most;
-		/* There may be some before those that were claimed. */
-		if (!channel->has_work && !demands[i].starts_over)
-		{
-			channel->has_work = true;
-			channel->start_over_at = 0;
+		channel->woken_in_vain = channel_rests(channel, now) &&
+			channel->claimed == 0;
+		if (channel->has_work)
 			continue;
-		}
+		if (claim->search_time >
+			LONG_SEARCH + claim->n_chosen * LONG_SEARCH_OF_REQUEST)
+			channel->rest_until = now + REST_AFTER_SEARCH * claim->search_time;
+		/* What it was woken for may be before its cursor. */
+		if (channel->claimed == 0 && !channel->was_seen)
+			scan_by = now;
 		/* What was seen and cannot be claimed is locked. */
 		if (channel->was_seen)
-		{
 			*scan_again_at = now + QUEUE_LOCKED_RETRY;
-			/* Others should not wait for that each time. */
-			if (now - began > LONG_CLAIM)
-				channel->rest_until = now + QUEUE_LOCKED_RETRY;
-		}
-		else
-			scan_by = now + QUEUE_LOCKED_RETRY;
 		channel->was_seen = false;
 	}
 }
 
 /*
- * A channel that was found to have no more requests may have some that are locked,
- * beside those that were claimed.  By when to look for them, in a transaction
- * that there is anyway before that, or in another; never, if there is no reason.
+ * When to find the first request of each channel again, since some were claimed:
+ * in a transaction that there is anyway before that, or in another.  Never, if
+ * there is no reason.
  */
 MonotonicUs
 submission_scan_by(void)

@@ -88,11 +88,15 @@
 #define MAX_SCAN_PAUSE		(5 * US_PER_MS)
 
 /*
- * To find the first ready requests takes longer than this, and this for each
- * channel, if there are thousands of dead rows before them.
+ * To find the first ready request of each channel takes longer than this, and
+ * this for each, if there are thousands of dead rows before them.  Such searches
+ * take one part in so many of the time; if there is reason to think that they find
+ * something, one in fewer.
  */
-#define LONG_WALK			(2 * US_PER_MS)
-#define LONG_WALK_OF_CHANNEL	50
+#define LONG_SEARCH			US_PER_MS
+#define LONG_SEARCH_OF_CHANNEL	50
+#define SEARCH_SHARE		100
+#define URGENT_SEARCH_SHARE	20
 
 /*
  * How soon a change of a server, a mapping or a role ends pauses again: any
@@ -118,8 +122,11 @@ static MemoryContext cycle_context; /* reset before each transaction */
 static bool preempted = false;	/* is this process to end soon? */
 static MonotonicUs give_up_at = MONOTONIC_NEVER;	/* and gets it then */
 static bool look = true;		/* is there news in the table? */
-static News news = {1, {{NEWS_ANYWHERE}}};	/* and where? */
-static bool walk_is_long = false;	/* are many dead rows before the ready ones? */
+static uint64 woken_channels = ALL_CHANNELS;	/* and of which channels? */
+static uint64 known_channels = NO_CHANNELS; /* that a search had a chance to find */
+static bool search_is_due = true;	/* for the first request of each channel? */
+static MonotonicUs searched_at = 0; /* the last time */
+static MonotonicUs search_time = 0; /* how long that took; 0: not long */
 static MonotonicUs check_wakeup_at = 0;	/* when to ask again whether there is */
 static bool catalog_changed = false;	/* has something that may end pauses? */
 static bool servers_changed = false;	/* has one been made, or altered? */
@@ -183,9 +190,9 @@ static void check_catalog_change(void);
 static void check_database_change(void);
 static void scan_anew(void);
 static void scan_table(void);
+static MonotonicUs next_search(void);
 static void find_channels(void);
-static bool find_within_bounds(List **heads);
-static List *find_from_start(void);
+static void find_heads(void);
 static void tell_of_changed(void);
 static void tell_of_held_requests(int n);
 
@@ -226,7 +233,7 @@ screenshot_task_worker_main(Datum database)
 
 	before_shmem_exit(log_bursts_at_exit, (Datum) 0);
 	activity_start(slot);
-	(void) take_wake(slot, &news);
+	(void) take_wake(slot, &woken_channels);
 	begin_work();
 	for (;;)
 	{
@@ -235,7 +242,7 @@ screenshot_task_worker_main(Datum database)
 			proc_exit(0);
 		if (ConfigReloadPending)
 			reload();
-		if (check_wakeup_at <= monotonic_now() && take_wake(slot, &news))
+		if (check_wakeup_at <= monotonic_now() && take_wake(slot, &woken_channels))
 			look = true;
 		if (take_wanted_count(slot) && activity_is_uncounted())
 			count_at = activity_count_at();
@@ -249,7 +256,7 @@ screenshot_task_worker_main(Datum database)
 			if (!is_served)
 				leave_database();
 			preempted = false;
-			if (take_wake(slot, &news))
+			if (take_wake(slot, &woken_channels))
 				look = true;
 			/* What is left unfinished is for the next worker, and soon. */
 			give_up_slot(slot, in_hand() == 0 ? next_event() : 0);
@@ -616,7 +623,7 @@ has_database_work(MonotonicUs now)
 	if (not_before > now)
 		return false;
 	return has_outcome_to_write() || look || sweep_at <= now ||
-		due_at <= now || submission_scan_by() <= now ||
+		due_at <= now || next_search() <= now ||
 		skip_list_next_event() <= now || may_send(now);
 }
 
@@ -979,7 +986,7 @@ static void
 scan_anew(void)
 {
 	look = true;
-	news_add(&news, NEWS_ANYWHERE);
+	woken_channels = ALL_CHANNELS;
 }
 
 /*
@@ -991,6 +998,8 @@ scan_table(void)
 	MonotonicUs now = monotonic_now();
 	bool		was_told = look;
 	bool		more = false;
+	List	   *ready = NIL;
+	ListCell   *cell;
 	TimestampTz due;
 	TimestampTz wall;
 
@@ -1003,7 +1012,7 @@ scan_table(void)
 	}
 	if (!look && due_at > now && sweep_at > now)
 	{
-		if (submission_scan_by() != MONOTONIC_NEVER)
+		if (submission_scan_by() != MONOTONIC_NEVER || search_is_due)
 			find_channels();
 		return;
 	}
@@ -1020,10 +1029,15 @@ scan_table(void)
 		expiry_begin(true);
 		sweep_at = now + screenshot_task_sweep_interval * US_PER_SECOND;
 		removal_begin(false);
-		/* Rows may have been changed in a way that nobody was told of. */
-		news_add(&news, NEWS_ANYWHERE);
 	}
-	more |= queue_wake_waiting(MAX_ROWS, &news) == MAX_ROWS;
+	more |= queue_wake_waiting(MAX_ROWS, &ready) == MAX_ROWS;
+	foreach(cell, ready)
+	{
+		const ReadyPosition *position = lfirst(cell);
+
+		channel_has_work_from(channel_find(&position->channel),
+							  position->start, position->id);
+	}
 	reconcile_scan();
 	find_channels();
 
@@ -1044,109 +1058,76 @@ scan_table(void)
 }
 
 /*
- * See which channels have requests that may be sent.
+ * When to find the first request of each channel; never, if there is no reason.
+ */
+static MonotonicUs
+next_search(void)
+{
+	MonotonicUs next = Max(submission_scan_by(),
+						   searched_at + search_time * URGENT_SEARCH_SHARE);
+
+	if (search_is_due)
+		next = Min(next, searched_at + search_time * SEARCH_SHARE);
+	return next;
+}
+
+/*
+ * See which channels have requests that may be sent: find the first of each, or,
+ * if that took long the last time, have those go on from where they are that
+ * commits tell of.
  */
 static void
 find_channels(void)
 {
-	List	   *heads = NIL;
+	dlist_iter	iter;
+
+	search_is_due = true;
+	/* A channel that commits tell of for the first time may be a new one. */
+	if (search_time == 0 || next_search() <= monotonic_now() ||
+		(woken_channels != ALL_CHANNELS && (woken_channels & ~known_channels)))
+		find_heads();
+	else
+	{
+		dlist_foreach(iter, &channels)
+		{
+			Channel    *channel = dlist_container(Channel, node, iter.cur);
+
+			if (channel->bit & woken_channels)
+				channel_wake(channel);
+		}
+	}
+	if (woken_channels != ALL_CHANNELS)
+		known_channels |= woken_channels;
+	woken_channels = NO_CHANNELS;
+}
+
+/*
+ * Find the first request of each channel.
+ */
+static void
+find_heads(void)
+{
+	MonotonicUs began = monotonic_now();
+	MonotonicUs enough = LONG_SEARCH;
 	ListCell   *cell;
 	dlist_iter	iter;
 
-	submission_scanned();
-	if (!find_within_bounds(&heads))
-		heads = find_from_start();
-	news.n = 0;
-
-	dlist_foreach(iter, &channels)
+	foreach(cell, queue_find_channels())
 	{
-		if (walk_is_long)
-			channel_set_bounds(dlist_container(Channel, node, iter.cur),
-							DT_NOEND, 0, DT_NOBEGIN);
-		else
-			channel_set_bounds(dlist_container(Channel, node, iter.cur),
-							DT_NOBEGIN, 0, DT_NOEND);
-	}
-	foreach(cell, heads)
-	{
-		ReadyPosition *head = lfirst(cell);
-		Channel    *channel = channel_find(&head->channel);
+		const ReadyPosition *head = lfirst(cell);
 
 		if (head->has_ended)
 			expiry_begin(false);
-		if (walk_is_long)
-			channel_set_bounds(channel, head->start, head->id, head->ceiling);
-		channel_has_new_work(channel);
-		channel->was_seen = true;
-		channel->head_start = head->start;
-		channel->head_id = head->id;
+		channel_has_head(channel_find(&head->channel), head->start, head->id);
 	}
-}
-
-/*
- * Find the first request of each channel, if it is known for each where it may be,
- * and no other channel has any.
- */
-static bool
-find_within_bounds(List **heads)
-{
-	ReadyPosition *bounds;
-	int			n = 0;
-	ListCell   *cell;
-	dlist_iter	iter;
-
-	if (!walk_is_long || news_may_be_anywhere(&news))
-		return false;
 	dlist_foreach(iter, &channels)
-		n++;
-	bounds = palloc(n * sizeof(ReadyPosition));
-	n = 0;
-	dlist_foreach(iter, &channels)
-	{
-		Channel    *channel = dlist_container(Channel, node, iter.cur);
-
-		for (int i = 0; i < news.n; i++)
-		{
-			NewsItem   *item = &news.items[i];
-
-			if (item->channel == channel->news_key || item->channel == ALL_CHANNELS)
-				channel_extend_bounds(channel, item->from, PG_INT64_MIN, item->to);
-		}
-		bounds[n].channel = channel->name;
-		bounds[n].start = channel->floor_start;
-		bounds[n].id = channel->floor_id;
-		bounds[n++].ceiling = channel->ceiling;
-	}
-	*heads = queue_find_heads(bounds, n);
-	foreach(cell, *heads)
-	{
-		ReadyPosition *head = lfirst(cell);
-
-		if (head->is_of_new_channel)
-			return false;
-		head->ceiling = channel_find(&head->channel)->ceiling;
-	}
-	return true;
-}
-
-/*
- * Find them from the first database slot on, and see how long that takes.
- */
-static List *
-find_from_start(void)
-{
-	MonotonicUs began = monotonic_now();
-	MonotonicUs enough = LONG_WALK;
-	List	   *heads = queue_find_channels();
-	ListCell   *cell;
-	dlist_iter	iter;
-
-	dlist_foreach(iter, &channels)
-		enough += LONG_WALK_OF_CHANNEL;
-	walk_is_long = monotonic_now() - began > enough;
-	foreach(cell, heads)
-		((ReadyPosition *) lfirst(cell))->ceiling = DT_NOEND;
-	return heads;
+		enough += LONG_SEARCH_OF_CHANNEL;
+	submission_scanned();
+	search_is_due = false;
+	searched_at = monotonic_now();
+	search_time = searched_at - began;
+	if (search_time <= enough)
+		search_time = 0;
 }
 
 /*
@@ -1200,7 +1181,7 @@ next_event(void)
 {
 	MonotonicUs now = monotonic_now();
 	MonotonicUs next = Min(Min(sweep_at, due_at),
-						   Min(skip_list_next_event(), submission_scan_by()));
+						   Min(skip_list_next_event(), next_search()));
 
 	/* Once that has passed, it is an outcome kept that is waited for. */
 	if (give_up_at > now)
