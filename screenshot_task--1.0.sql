@@ -47,7 +47,7 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.create_screenshot_task(
 	pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.timestamptz, pg_catalog.int8,
 	pg_catalog.timestamptz, pg_catalog.int4, pg_catalog.text, pg_catalog.name) IS
-'creates a screenshot task at once, whatever becomes of the transaction';
+'creates a screenshot task immediately, whether or not the transaction commits';
 
 CREATE FUNCTION @extschema@.preview_screenshot_task(
 	stream_name pg_catalog.text,
@@ -71,7 +71,7 @@ LANGUAGE C VOLATILE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION @extschema@.preview_screenshot_task(
 	pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.timestamptz, pg_catalog.int8,
 	pg_catalog.timestamptz, pg_catalog.int4, pg_catalog.text, pg_catalog.name, pg_catalog.timestamptz) IS
-'shows the signed request that create_screenshot_task would send, and sends nothing to the API; credentials of the machine''s role may be fetched for it';
+'shows the signed request that create_screenshot_task would send, without sending it; may fetch the credentials of the instance role';
 
 CREATE FUNCTION @extschema@.stop_screenshot_task(
 	task_id pg_catalog.text,
@@ -81,7 +81,7 @@ AS 'MODULE_PATHNAME', 'stop_screenshot_task'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION @extschema@.stop_screenshot_task(pg_catalog.text, pg_catalog.name) IS
-'ends a screenshot task early, for good; returns the RequestId';
+'ends a screenshot task early and for good; returns the RequestId';
 
 CREATE FUNCTION @extschema@.delete_screenshot_task(
 	task_id pg_catalog.text,
@@ -91,7 +91,7 @@ AS 'MODULE_PATHNAME', 'delete_screenshot_task'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION @extschema@.delete_screenshot_task(pg_catalog.text, pg_catalog.name) IS
-'removes a screenshot task, without ending a capture that is running; returns the RequestId';
+'removes a screenshot task, without ending a running capture; returns the RequestId';
 
 CREATE TYPE @extschema@.screenshot_task AS (
 	task_id pg_catalog.text,
@@ -112,7 +112,7 @@ COMMENT ON COLUMN @extschema@.screenshot_task.app_name IS 'AppName';
 COMMENT ON COLUMN @extschema@.screenshot_task.start_time IS 'StartTime';
 COMMENT ON COLUMN @extschema@.screenshot_task.end_time IS 'EndTime';
 COMMENT ON COLUMN @extschema@.screenshot_task.template_id IS 'TemplateId';
-COMMENT ON COLUMN @extschema@.screenshot_task.stopped_at IS 'Stopped: when it was ended early; null: it was not';
+COMMENT ON COLUMN @extschema@.screenshot_task.stopped_at IS 'Stopped: when the task was ended early, or null';
 
 CREATE FUNCTION @extschema@.describe_screenshot_tasks(
 	start_time pg_catalog.timestamptz,
@@ -127,7 +127,7 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION @extschema@.describe_screenshot_tasks(
 	pg_catalog.timestamptz, pg_catalog.timestamptz, pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.name) IS
-'lists the screenshot tasks that lie within a window of time, all pages of them';
+'lists all screenshot tasks that lie within a time window';
 
 --
 -- The request table
@@ -137,7 +137,7 @@ CREATE TYPE @extschema@.screenshot_task_status AS ENUM (
 	'pending', 'sending', 'created', 'failed', 'in_doubt', 'expired', 'cancelled');
 
 COMMENT ON TYPE @extschema@.screenshot_task_status IS
-'pending: to be sent; sending: on its way; created: the task exists; failed: refused for good; in_doubt: perhaps created; expired: its end passed before it could be sent; cancelled: by a person';
+'pending: not sent yet; sending: in flight; created: the task exists; failed: refused for good; in_doubt: sent, outcome unknown; expired: its end passed before it could be sent; cancelled: by a user';
 
 -- What a dump does not restore: generated columns are computed anew.  The
 -- function only looks immutable: its value is that of the moment at which the
@@ -148,7 +148,7 @@ AS 'MODULE_PATHNAME', 'screenshot_task_request_origin'
 LANGUAGE C IMMUTABLE;
 
 COMMENT ON FUNCTION @extschema@.screenshot_task_request_origin(pg_catalog.int8) IS
-'digest of this cluster and database if the stamp is the current transaction''s, else 0; for a column of screenshot_task_request';
+'computes the origin column of screenshot_task_request: a digest of this cluster and database if the stamp is that of the current transaction, else 0';
 
 CREATE TABLE @extschema@.screenshot_task_request (
 	id pg_catalog.int8 GENERATED ALWAYS AS IDENTITY,
@@ -216,7 +216,7 @@ CREATE TABLE @extschema@.screenshot_task_request (
 );
 
 COMMENT ON TABLE @extschema@.screenshot_task_request IS
-'one row a request; what a transaction inserts becomes a screenshot task once it commits';
+'requests for screenshot tasks, sent once the inserting transaction commits';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.id IS
 'number of the request';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.stream_name IS
@@ -230,56 +230,56 @@ COMMENT ON COLUMN @extschema@.screenshot_task_request.end_time IS
 COMMENT ON COLUMN @extschema@.screenshot_task_request.template_id IS
 'TemplateId: the screenshot template of the account';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.start_time IS
-'StartTime, in whole seconds, rounded down; null: at once. A request that starts in over six days waits until the API takes it';
+'StartTime, in whole seconds, rounded down; null: at once. A request that starts more than six days from now waits until the API accepts it';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.stream_type IS
 'StreamType: 0 live, 1 mixed';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.extension IS
-'Extension: passed on as it is';
+'Extension: passed on unchanged';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.server IS
-'foreign server of the wrapper tencent_cloud that the request goes to';
+'foreign server of the wrapper tencent_cloud to send the request to';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.reference IS
-'key of the caller''s own, unique for each role, of at most 1,024 bytes: makes enqueueing idempotent';
+'caller''s own key, unique for each role, at most 1,024 bytes; makes enqueueing idempotent';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.requested_by IS
 'name of the role that made the request; set by the extension';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.requested_at IS
 'start of the transaction that made the request; set by the extension';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.status IS
-'where the request stands; set by the extension';
+'state of the request; set by the extension';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.next_attempt_at IS
-'of a pending request: not to be sent before; null: as soon as there is a free permit. Of one in doubt: when it is next asked about; null: it is left to a person';
+'pending: earliest time to send the request, null if it may be sent as soon as a permit is free. in_doubt: time of the next lookup, null if the request must be resolved by hand';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.attempts IS
-'how often the request was sent; refusals that are not the request''s own fault do not count';
+'number of attempts to send the request, not counting refusals for reasons outside the request';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.sent_at IS
-'when the request was last sent';
+'time of the last attempt';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.finished_at IS
-'when the request was created, failed, expired or cancelled';
+'time at which the request was created, failed, expired or cancelled';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.task_id IS
-'TaskId of the task that was created';
+'TaskId of the created task';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.request_id IS
-'RequestId of the API''s last answer';
+'RequestId of the last answer from the API';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.trace_id IS
-'X-TC-TraceId of the last attempt, by which the vendor''s support finds a request that was not answered';
+'X-TC-TraceId of the last attempt, by which Tencent Cloud support can find an unanswered request';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.error_code IS
-'error code of the API''s last answer';
+'error code of the last answer from the API';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.error_message IS
 'what went wrong, and what to do';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.misses IS
-'of a request in doubt: how often DescribeScreenshotTask did not list its task; after the second time it is sent again';
+'number of lookups that found no task for a request in doubt; after two it is sent again';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.role IS
-'OID of the role that made the request, and whose user mapping it is sent with; set by the extension';
+'OID of the role that made the request, whose user mapping is used to send it; set by the extension';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.stamp IS
 'digest of the transaction that wrote the row; set by the extension';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.origin IS
-'digest of the cluster and database in which the request was made, 0 if it came in a dump: what was not made here is not sent';
+'digest of the cluster and database in which the request was made, 0 if it came in a dump; requests made elsewhere are not sent';
 
--- what may be sent at once, in the order in which it is sent
+-- what may be sent now, in sending order
 CREATE INDEX screenshot_task_request_ready
 	ON @extschema@.screenshot_task_request
 	USING btree (origin, server, role, (COALESCE(start_time, requested_at)), id)
 	WHERE status OPERATOR(pg_catalog.=) 'pending'::@extschema@.screenshot_task_status
 	AND next_attempt_at IS NULL;
 COMMENT ON INDEX @extschema@.screenshot_task_request_ready IS
-'pending requests that may be sent, in the order in which they are';
+'pending requests that may be sent now, in sending order';
 
 -- what may be sent later
 CREATE INDEX screenshot_task_request_waiting
@@ -290,36 +290,37 @@ CREATE INDEX screenshot_task_request_waiting
 COMMENT ON INDEX @extschema@.screenshot_task_request_waiting IS
 'pending requests that may not be sent yet';
 
--- what is to be found out about
+-- what needs a lookup
 CREATE INDEX screenshot_task_request_doubtful
 	ON @extschema@.screenshot_task_request
 	USING btree (origin, server, role, next_attempt_at)
 	WHERE status OPERATOR(pg_catalog.=) 'in_doubt'::@extschema@.screenshot_task_status;
 COMMENT ON INDEX @extschema@.screenshot_task_request_doubtful IS
-'requests in doubt, in the order in which DescribeScreenshotTask is asked about them';
+'requests in doubt, in the order of their lookups';
 
 CREATE INDEX screenshot_task_request_alike
 	ON @extschema@.screenshot_task_request
 	USING btree (origin, stream_name)
 	WHERE status OPERATOR(pg_catalog.=) 'in_doubt'::@extschema@.screenshot_task_status;
 COMMENT ON INDEX @extschema@.screenshot_task_request_alike IS
-'requests in doubt, to find those whose tasks may be taken for each other''s';
+'requests in doubt by stream, to tell equal requests apart';
 
 CREATE INDEX screenshot_task_request_sending
 	ON @extschema@.screenshot_task_request
 	USING btree (origin)
 	WHERE status OPERATOR(pg_catalog.=) 'sending'::@extschema@.screenshot_task_status;
 COMMENT ON INDEX @extschema@.screenshot_task_request_sending IS
-'requests on their way, for a worker that follows one that is gone';
+'requests in flight, for recovery by the next worker';
 
--- what need not be kept for ever, and which row has a task that is found
+-- what is removed after screenshot_task.retention, and which row has a task
+-- that a lookup found
 CREATE INDEX screenshot_task_request_finished
 	ON @extschema@.screenshot_task_request
 	USING btree ((CASE WHEN status OPERATOR(pg_catalog.=) 'created'::@extschema@.screenshot_task_status
 				  THEN end_time ELSE finished_at END), id)
 	WHERE finished_at IS NOT NULL;
 COMMENT ON INDEX @extschema@.screenshot_task_request_finished IS
-'finished requests, by when their task ends, or they were finished without one';
+'finished requests, by the end of their task, or else by the time they finished';
 
 CREATE UNIQUE INDEX screenshot_task_request_reference_key
 	ON @extschema@.screenshot_task_request
@@ -361,14 +362,14 @@ LANGUAGE C;
 REVOKE ALL ON FUNCTION @extschema@.screenshot_task_request_insert() FROM PUBLIC;
 
 COMMENT ON FUNCTION @extschema@.screenshot_task_request_insert() IS
-'sets the columns of a new request that are the extension''s, and wakes the worker at commit';
+'sets the columns of a new request that belong to the extension, and wakes the worker at commit';
 
 CREATE TRIGGER screenshot_task_request_insert
 	BEFORE INSERT ON @extschema@.screenshot_task_request
 	FOR EACH ROW EXECUTE FUNCTION @extschema@.screenshot_task_request_insert();
 
 COMMENT ON TRIGGER screenshot_task_request_insert ON @extschema@.screenshot_task_request IS
-'sets the columns of a new request that are the extension''s, and wakes the worker at commit';
+'sets the columns of a new request that belong to the extension, and wakes the worker at commit';
 
 CREATE FUNCTION @extschema@.screenshot_task_request_update()
 RETURNS pg_catalog.trigger
@@ -378,14 +379,14 @@ LANGUAGE C;
 REVOKE ALL ON FUNCTION @extschema@.screenshot_task_request_update() FROM PUBLIC;
 
 COMMENT ON FUNCTION @extschema@.screenshot_task_request_update() IS
-'keeps a request that was made here one that was made here';
+'preserves the origin stamp on UPDATE';
 
 CREATE TRIGGER screenshot_task_request_update
 	BEFORE UPDATE ON @extschema@.screenshot_task_request
 	FOR EACH ROW EXECUTE FUNCTION @extschema@.screenshot_task_request_update();
 
 COMMENT ON TRIGGER screenshot_task_request_update ON @extschema@.screenshot_task_request IS
-'keeps a request that was made here one that was made here';
+'preserves the origin stamp on UPDATE';
 
 CREATE FUNCTION @extschema@.screenshot_task_request_news()
 RETURNS pg_catalog.trigger
@@ -395,14 +396,14 @@ LANGUAGE C;
 REVOKE ALL ON FUNCTION @extschema@.screenshot_task_request_news() FROM PUBLIC;
 
 COMMENT ON FUNCTION @extschema@.screenshot_task_request_news() IS
-'at commit, wakes the sessions that wait for a request';
+'wakes sessions that wait for a request, at commit';
 
 CREATE TRIGGER screenshot_task_request_news
 	AFTER UPDATE OR DELETE OR TRUNCATE ON @extschema@.screenshot_task_request
 	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.screenshot_task_request_news();
 
 COMMENT ON TRIGGER screenshot_task_request_news ON @extschema@.screenshot_task_request IS
-'at commit, wakes the sessions that wait for a request';
+'wakes sessions that wait for a request, at commit';
 
 -- in sessions that apply the changes of another database, too: a trigger on a
 -- table that is replicated may make requests
@@ -435,7 +436,7 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.enqueue_screenshot_task(
 	pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.timestamptz, pg_catalog.int8,
 	pg_catalog.timestamptz, pg_catalog.int4, pg_catalog.text, pg_catalog.name, pg_catalog.text) IS
-'requests a screenshot task, to be created once the transaction commits; returns the id of the request, or of the one that has the reference already';
+'requests a screenshot task, to be created once the transaction commits; returns the id of the request, or of the existing one with the same reference';
 
 CREATE FUNCTION @extschema@.wait_for_screenshot_task(
 	request_id pg_catalog.int8,
@@ -445,7 +446,7 @@ AS 'MODULE_PATHNAME', 'wait_for_screenshot_task'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION @extschema@.wait_for_screenshot_task(pg_catalog.int8, pg_catalog.interval) IS
-'waits until a request is finished, or left to a person; returns it, or as it is when the time is over';
+'waits until a request is finished or must be resolved by hand; returns it in its state at that time, or after the timeout';
 
 CREATE FUNCTION @extschema@.cancel_screenshot_task_request(request_id pg_catalog.int8)
 RETURNS pg_catalog.bool
@@ -461,7 +462,7 @@ AS 'MODULE_PATHNAME', 'retry_screenshot_task_request'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION @extschema@.retry_screenshot_task_request(pg_catalog.int8) IS
-'has a request sent at once that waits, failed or was cancelled, or one in doubt asked about';
+'sends a waiting, failed or cancelled request again without delay, or looks up one in doubt';
 
 CREATE FUNCTION @extschema@.resolve_screenshot_task_request(request_id pg_catalog.int8, task_id pg_catalog.text)
 RETURNS pg_catalog.void
@@ -469,7 +470,7 @@ AS 'MODULE_PATHNAME', 'resolve_screenshot_task_request'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION @extschema@.resolve_screenshot_task_request(pg_catalog.int8, pg_catalog.text) IS
-'says of a request in doubt which task it became; null: none, and it is sent again';
+'resolves a request in doubt: its task exists; or, if task_id is null, no task was created and it is sent again';
 
 CREATE FUNCTION @extschema@.adopt_screenshot_task_requests()
 RETURNS pg_catalog.int8
@@ -477,7 +478,7 @@ AS 'MODULE_PATHNAME', 'adopt_screenshot_task_requests'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION @extschema@.adopt_screenshot_task_requests() IS
-'has requests sent from here that came in a dump or a copy of a database; returns how many';
+'releases requests that came in a dump or a copy of a database, to be sent from here; returns their number';
 
 CREATE FUNCTION @extschema@.screenshot_task_trigger()
 RETURNS pg_catalog.trigger
@@ -485,7 +486,7 @@ AS 'MODULE_PATHNAME', 'screenshot_task_trigger'
 LANGUAGE C;
 
 COMMENT ON FUNCTION @extschema@.screenshot_task_trigger() IS
-'trigger that requests a screenshot task for each row; its arguments say ''parameter=column'' or ''parameter:=constant''';
+'trigger that requests a screenshot task for each row; its arguments have the form ''parameter=column'' or ''parameter:=constant''';
 
 --
 -- What goes on, in all databases of the cluster
@@ -530,25 +531,25 @@ CREATE VIEW @extschema@.screenshot_task_stat AS
 GRANT SELECT ON @extschema@.screenshot_task_stat TO pg_monitor;
 
 COMMENT ON VIEW @extschema@.screenshot_task_stat IS
-'what has become of the requests to each server of each database, since the cluster started or it was reset';
+'outcomes of the requests to each server of each database, since the cluster was started or statistics were reset';
 COMMENT ON COLUMN @extschema@.screenshot_task_stat.datid IS 'OID of the database';
 COMMENT ON COLUMN @extschema@.screenshot_task_stat.datname IS 'name of the database';
 COMMENT ON COLUMN @extschema@.screenshot_task_stat.server IS 'name of the server';
-COMMENT ON COLUMN @extschema@.screenshot_task_stat.created IS 'requests whose task was created, as the answer said';
-COMMENT ON COLUMN @extschema@.screenshot_task_stat.failed IS 'requests that were refused for good';
+COMMENT ON COLUMN @extschema@.screenshot_task_stat.created IS 'requests whose answer said that the task was created';
+COMMENT ON COLUMN @extschema@.screenshot_task_stat.failed IS 'requests refused for good';
 COMMENT ON COLUMN @extschema@.screenshot_task_stat.expired IS 'requests whose end passed before they could be sent';
-COMMENT ON COLUMN @extschema@.screenshot_task_stat.in_doubt IS 'requests that were sent and had no conclusive answer';
+COMMENT ON COLUMN @extschema@.screenshot_task_stat.in_doubt IS 'requests sent without a conclusive answer';
 COMMENT ON COLUMN @extschema@.screenshot_task_stat.found IS 'requests in doubt whose task was found';
-COMMENT ON COLUMN @extschema@.screenshot_task_stat.resent IS 'requests in doubt that had no task, and were sent again';
-COMMENT ON COLUMN @extschema@.screenshot_task_stat.postponed IS 'how often a request was put back, to be sent later: the server was not reached, or refused it for now';
-COMMENT ON COLUMN @extschema@.screenshot_task_stat.throttled IS 'answers that said: too many requests a second';
-COMMENT ON COLUMN @extschema@.screenshot_task_stat.calls IS 'calls that functions made at once';
-COMMENT ON COLUMN @extschema@.screenshot_task_stat.failed_calls IS 'those of them that raised an error';
+COMMENT ON COLUMN @extschema@.screenshot_task_stat.resent IS 'requests in doubt that were sent again because they had no task';
+COMMENT ON COLUMN @extschema@.screenshot_task_stat.postponed IS 'number of times a request was postponed because the server was not reached, or refused it temporarily';
+COMMENT ON COLUMN @extschema@.screenshot_task_stat.throttled IS 'refusals for too many requests a second';
+COMMENT ON COLUMN @extschema@.screenshot_task_stat.calls IS 'direct calls by functions';
+COMMENT ON COLUMN @extschema@.screenshot_task_stat.failed_calls IS 'direct calls that raised an error';
 COMMENT ON COLUMN @extschema@.screenshot_task_stat.connections IS 'connections made';
-COMMENT ON COLUMN @extschema@.screenshot_task_stat.latency_p50 IS 'time to the full answer that half of the answers took at most; off by 3.2 % at most';
-COMMENT ON COLUMN @extschema@.screenshot_task_stat.latency_p99 IS 'time to the full answer that 99 % of the answers took at most; off by 3.2 % at most';
-COMMENT ON COLUMN @extschema@.screenshot_task_stat.latency_max IS 'the longest time to a full answer';
-COMMENT ON COLUMN @extschema@.screenshot_task_stat.stats_reset IS 'since when these are counted';
+COMMENT ON COLUMN @extschema@.screenshot_task_stat.latency_p50 IS 'median time to a complete answer, within 3.2 %';
+COMMENT ON COLUMN @extschema@.screenshot_task_stat.latency_p99 IS '99th percentile of the time to a complete answer, within 3.2 %';
+COMMENT ON COLUMN @extschema@.screenshot_task_stat.latency_max IS 'longest time to a complete answer';
+COMMENT ON COLUMN @extschema@.screenshot_task_stat.stats_reset IS 'time since which these are counted';
 
 CREATE FUNCTION @extschema@.screenshot_task_stat_reset()
 RETURNS pg_catalog.void
@@ -558,7 +559,7 @@ LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
 REVOKE ALL ON FUNCTION @extschema@.screenshot_task_stat_reset() FROM PUBLIC;
 
 COMMENT ON FUNCTION @extschema@.screenshot_task_stat_reset() IS
-'begins to count anew what the view screenshot_task_stat shows, of all databases';
+'resets the counts in the view screenshot_task_stat, of all databases';
 
 CREATE FUNCTION @extschema@.screenshot_task_worker(
 	OUT datid pg_catalog.oid,
@@ -595,20 +596,20 @@ CREATE VIEW @extschema@.screenshot_task_worker AS
 GRANT SELECT ON @extschema@.screenshot_task_worker TO pg_monitor;
 
 COMMENT ON VIEW @extschema@.screenshot_task_worker IS
-'what the worker of each database is doing';
+'activity of the worker of each database';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.datid IS 'OID of the database';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.datname IS 'name of the database';
-COMMENT ON COLUMN @extschema@.screenshot_task_worker.pid IS 'process of the worker; null: none is running';
+COMMENT ON COLUMN @extschema@.screenshot_task_worker.pid IS 'process ID of the worker, null if none is running';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.state IS
-'sending: requests are on their way; busy: it will have something to do within a second; idle: it has not; paused: something is paused, there are requests, and none is under way; disabled: by screenshot_task.enabled; blocked: each transaction on the request table fails, and last_error says why; waiting for its turn: there are not enough slots for workers; kept out: by a command on the database; not running';
-COMMENT ON COLUMN @extschema@.screenshot_task_worker.in_flight IS 'requests that are on their way, or whose outcome is not written down yet';
-COMMENT ON COLUMN @extschema@.screenshot_task_worker.pending IS 'requests that are to be sent, as last counted, less those sent since; counted at commits, at sweeps, and after this was read, but so seldom that it takes no more than 0.2 % of the time';
-COMMENT ON COLUMN @extschema@.screenshot_task_worker.waiting IS 'those of them that may not be sent yet';
-COMMENT ON COLUMN @extschema@.screenshot_task_worker.in_doubt IS 'requests that are in doubt, as last counted';
-COMMENT ON COLUMN @extschema@.screenshot_task_worker.held IS 'requests that came in a dump or a copy of a database, and are not sent; more than 1,000 of a kind are not counted';
+'sending: requests are in flight; busy: there is work within the next second; idle: there is none; paused: there are requests, none is in flight, and a server or role is paused; disabled: by screenshot_task.enabled; blocked: each transaction on the request table fails, see last_error; waiting for its turn: there are not enough background worker slots; kept out: by a command on the database; not running';
+COMMENT ON COLUMN @extschema@.screenshot_task_worker.in_flight IS 'requests in flight, or whose result is not saved yet';
+COMMENT ON COLUMN @extschema@.screenshot_task_worker.pending IS 'requests to be sent, as last counted, less those sent since. Counted at commits, at sweeps, and after this view is read, but using no more than 0.2 % of the time';
+COMMENT ON COLUMN @extschema@.screenshot_task_worker.waiting IS 'pending requests that may not be sent yet';
+COMMENT ON COLUMN @extschema@.screenshot_task_worker.in_doubt IS 'requests in doubt, as last counted';
+COMMENT ON COLUMN @extschema@.screenshot_task_worker.held IS 'requests that came in a dump or a copy of a database and are not sent; counted up to 1,000 of a kind';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.oldest_age IS 'age of the oldest request that may be sent';
-COMMENT ON COLUMN @extschema@.screenshot_task_worker.drain_time IS 'how long it takes to send what may be sent, at the rate of the last ten seconds; null: not known';
-COMMENT ON COLUMN @extschema@.screenshot_task_worker.pauses IS 'how many servers, and roles on servers, are paused';
-COMMENT ON COLUMN @extschema@.screenshot_task_worker.paused IS 'which, until when, and why, a line each';
-COMMENT ON COLUMN @extschema@.screenshot_task_worker.last_error IS 'what last went wrong';
-COMMENT ON COLUMN @extschema@.screenshot_task_worker.last_error_at IS 'when it did';
+COMMENT ON COLUMN @extschema@.screenshot_task_worker.drain_time IS 'estimated time to send the requests that may be sent now, at the rate of the last ten seconds; null if unknown';
+COMMENT ON COLUMN @extschema@.screenshot_task_worker.pauses IS 'number of paused servers, and roles on servers';
+COMMENT ON COLUMN @extschema@.screenshot_task_worker.paused IS 'what is paused, until when, and why, one line each';
+COMMENT ON COLUMN @extschema@.screenshot_task_worker.last_error IS 'last error';
+COMMENT ON COLUMN @extschema@.screenshot_task_worker.last_error_at IS 'time of the last error';

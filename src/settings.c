@@ -32,8 +32,8 @@ void
 settings_init(void)
 {
 	DefineCustomBoolVariable("screenshot_task.enabled",
-							 "Lets the workers send requests.",
-							 "What is under way is finished; what is pending stays so.",
+							 "Enables workers to send requests.",
+							 "If off, requests in flight are completed, and pending requests stay pending.",
 							 &screenshot_task_enabled,
 							 true,
 							 PGC_SIGHUP,
@@ -41,8 +41,8 @@ settings_init(void)
 							 NULL, NULL, NULL);
 
 	DefineCustomIntVariable("screenshot_task.sweep_interval",
-							"Sets how often a worker looks at its table without being woken.",
-							"It finds what ordinary wake-ups do not tell of, such as requests that expired while their server was paused.",
+							"Sets the time between sweeps of the request table.",
+							"A sweep finds what no wake-up announces, such as requests that expired while their server was paused.",
 							&screenshot_task_sweep_interval,
 							60,
 							1, INT_MAX / 1000,
@@ -51,8 +51,8 @@ settings_init(void)
 							NULL, NULL, NULL);
 
 	DefineCustomIntVariable("screenshot_task.reconcile_grace",
-							"Sets how long after its time-out a request in doubt is asked about.",
-							"The API may need as long to list a task that it has made.",
+							"Sets the delay from the timeout of a request to its first lookup.",
+							"The API may take this long to list a task that it has created.",
 							&screenshot_task_reconcile_grace,
 							10 * 1000,
 							0, 3600 * 1000,
@@ -61,8 +61,8 @@ settings_init(void)
 							NULL, NULL, NULL);
 
 	DefineCustomIntVariable("screenshot_task.reconcile_spacing",
-							"Sets how far apart a request in doubt is asked about.",
-							"A request that is not found twice is sent again.",
+							"Sets the time between two lookups of a request in doubt.",
+							"A request is sent again if two lookups find no task.",
 							&screenshot_task_reconcile_spacing,
 							30 * 1000,
 							0, 3600 * 1000,
@@ -72,7 +72,7 @@ settings_init(void)
 
 	DefineCustomIntVariable("screenshot_task.retention",
 							"Sets how long finished requests are kept.",
-							"A request whose task has not ended yet is kept longer, one in doubt for ever, as are all with -1.",
+							"Requests whose tasks have not ended are kept longer; requests in doubt are always kept. -1 keeps all requests.",
 							&screenshot_task_retention,
 							90 * 24 * 60,
 							-1, INT_MAX,
@@ -81,8 +81,8 @@ settings_init(void)
 							NULL, NULL, NULL);
 
 	DefineCustomStringVariable("screenshot_task.notify_channel",
-							   "Sets the channel that is notified of each request that is finished.",
-							   "The payload is JSON: id, reference, status and task_id. Empty: nobody is notified.",
+							   "Sets the channel to notify of each finished request.",
+							   "The payload is JSON: id, reference, status and task_id. An empty value disables notifications.",
 							   &screenshot_task_notify_channel,
 							   "",
 							   PGC_SIGHUP,
@@ -103,7 +103,7 @@ check_notify_channel(char **value, void **extra, GucSource source)
 	(void) source;
 	if (strlen(*value) < NAMEDATALEN)
 		return true;
-	GUC_check_errdetail("The name of a channel has at most %d bytes.",
+	GUC_check_errdetail("A channel name must have at most %d bytes.",
 						NAMEDATALEN - 1);
 	return false;
 }

@@ -144,7 +144,7 @@ read_tasks(const JsonbValue *list, LiveAnswer *answer)
 
 		if (task == NULL)
 		{
-			answer->message = "the answer has a task that is not complete";
+			answer->message = "the answer has an incomplete task";
 			return false;
 		}
 		answer->tasks = lappend(answer->tasks, task);
@@ -206,7 +206,7 @@ read_response(const HttpReply *reply, LiveAnswer *answer)
 		answer->ahead = reply->date - live_seconds(GetCurrentTimestamp());
 	if (reply->status != 200)
 	{
-		answer->message = psprintf("HTTP status %ld instead of an answer of the API",
+		answer->message = psprintf("HTTP status %ld instead of an answer from the API",
 								   reply->status);
 		return NULL;
 	}

@@ -88,13 +88,13 @@ static const struct
 	const char *code;
 	const char *hint;
 }			credentials_hints[] = {
-	{"AuthFailure.SecretIdNotFound", "The secret_id is wrong, or was deleted or disabled in the console; or the account is of the other edition than the server option \"endpoint\"."},
+	{"AuthFailure.SecretIdNotFound", "The secret_id is wrong, was deleted or disabled in the console, or belongs to an account of the other edition than the server option \"endpoint\"."},
 	{"AuthFailure.InvalidSecretId", "The secret_id is not that of an API key."},
-	{"AuthFailure.SignatureFailure", "The secret_key is probably not the one of the secret_id."},
-	{"AuthFailure.SignatureExpire", "Set this machine's clock: it is over five minutes off."},
-	{LIVE_TOKEN_FAILURE, "The token has expired, is not the one of the secret_id, or is missing: temporary credentials have all three."},
-	{"AuthFailure.MFAFailure", "The account wants a second factor for this, which no request can have: use the key of an account that does not."},
-	{"AuthFailure.InvalidAuthorization", "The Authorization header was not understood: see whether a proxy changes it."},
+	{"AuthFailure.SignatureFailure", "The secret_key probably does not belong to the secret_id."},
+	{"AuthFailure.SignatureExpire", "Set this machine's clock, which is off by more than five minutes."},
+	{LIVE_TOKEN_FAILURE, "The token has expired, does not belong to the secret_id, or is missing. Temporary credentials consist of all three."},
+	{"AuthFailure.MFAFailure", "The account requires a second factor for this, which a request cannot supply. Use the key of an account that does not."},
+	{"AuthFailure.InvalidAuthorization", "The API could not parse the Authorization header. Check whether a proxy changes it."},
 };
 
 /*

@@ -60,16 +60,16 @@ role_read_name(const char *body, size_t len, char name[ROLE_MAX_NAME + 1])
 					   body[len - 1] == ' '))
 		len--;
 	if (len == 0)
-		return "names no role";
+		return "returned no role name";
 	if (len > ROLE_MAX_NAME || memchr(body, '\0', len) != NULL)
-		return "gives no valid name of a role";
+		return "returned an invalid role name";
 	memcpy(name, body, len);
 	name[len] = '\0';
 	if (strspn(name, NAME_CHARACTERS) != len || name[0] == '.' ||
 		strstr(name, "..") != NULL)
 	{
 		name[0] = '\0';
-		return "gives no valid name of a role";
+		return "returned an invalid role name";
 	}
 	return NULL;
 }
@@ -88,19 +88,19 @@ role_read_set(const char *body, size_t len, RoleAnswer *answer)
 	memset(answer, 0, sizeof(*answer));
 	if (strlen(body) != len || !pg_verify_mbstr(PG_UTF8, body, (int) len, true) ||
 		!parse(unconstify(char *, body), len, &parser))
-		return "does not answer with a JSON object";
+		return "did not return a JSON object";
 	if (answer->code == NULL)
-		return "gives no Code";
+		return "returned no Code";
 	if (strcmp(answer->code, "Success") != 0)
-		return "gives a Code other than \"Success\"";
+		return "returned a Code other than \"Success\"";
 	if (answer->secret_id == NULL)
-		return "gives no TmpSecretId";
+		return "returned no TmpSecretId";
 	if (answer->secret_key == NULL)
-		return "gives no TmpSecretKey";
+		return "returned no TmpSecretKey";
 	if (answer->token == NULL)
-		return "gives no Token";
+		return "returned no Token";
 	if (answer->ends_at <= 0)
-		return "gives no ExpiredTime";
+		return "returned no ExpiredTime";
 	return NULL;
 }
 

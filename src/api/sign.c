@@ -58,7 +58,7 @@ live_sign(LiveRequest *request, const char *action, const char *host,
 		if (signer == NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
-					 errmsg("OpenSSL offers no HMAC with SHA-256")));
+					 errmsg("OpenSSL does not provide HMAC with SHA-256")));
 		if (!is_wiped_at_exit)
 			on_proc_exit(wipe_signer, (Datum) 0);
 		is_wiped_at_exit = true;

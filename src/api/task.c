@@ -72,13 +72,13 @@ live_check_task(const ScreenshotTask *task, TimestampTz start,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("start_time must be at most six days from now"),
 				 detail_of_times("now", now, start),
-				 errhint("Insert the request into screenshot_task_request instead: it is sent as soon as it may be.")));
+				 errhint("Insert the request into screenshot_task_request instead; it will be sent as soon as the API accepts it.")));
 	if (task->end_time - live_seconds(now) >= LIVE_MAX_END)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("end_time must be less than seven days from now"),
 				 detail_of_times("now", now, end),
-				 errhint("Insert the request into screenshot_task_request instead: it is sent as soon as it may be.")));
+				 errhint("Insert the request into screenshot_task_request instead; it will be sent as soon as the API accepts it.")));
 }
 
 /*
@@ -103,7 +103,7 @@ live_check_parameters(const ScreenshotTask *task)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("stream_type must be 0 or 1"),
 				 errdetail("It is %d.", task->stream_type),
-				 errhint("0 is a live stream, 1 a mixed one.")));
+				 errhint("Use 0 for a live stream or 1 for a mixed stream.")));
 }
 
 /*
@@ -123,7 +123,7 @@ live_check_times(bool has_start, TimestampTz start, TimestampTz end)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 has_start ?
 				 errmsg("end_time must be at most 24 hours after start_time") :
-				 errmsg("end_time must be at most 24 hours from now where there is no start_time"),
+				 errmsg("end_time must be at most 24 hours from now if start_time is not given"),
 				 detail_of_times(has_start ? "start_time" : "now", start,
 								 end),
 				 errhint("Create a task for each part of a longer event.")));

@@ -135,7 +135,7 @@ digest_account(const LiveServer *server, const Credentials *credentials)
 			 strlen(text), digest, NULL) == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
-				 errmsg("OpenSSL offers no HMAC with SHA-256")));
+				 errmsg("OpenSSL does not provide HMAC with SHA-256")));
 	wipe_text(text);
 	memcpy(&account, digest, sizeof(account));
 	return account != 0 ? account : 1;
@@ -211,7 +211,7 @@ raise_role_failure(const char *problem)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
-			 errmsg("could not get the credentials of this machine's role: %s",
+			 errmsg("could not get the credentials of the instance role: %s",
 					problem),
-			 errhint("This takes a machine of the vendor's cloud that has a role; the server option \"metadata_endpoint\" says where its metadata service is.")));
+			 errhint("Only a machine in Tencent Cloud can have an instance role. The server option \"metadata_endpoint\" sets the address of its metadata service.")));
 }

@@ -55,7 +55,7 @@ take_variable(Credentials *credentials, const char *name, const char *variable)
 	if (allowed != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
-				 errmsg("the environment variable %s has no valid value",
+				 errmsg("invalid value for environment variable %s",
 						variable),
 				 errdetail_internal("%s", allowed),
 				 is_in_quotes(value) ? errhint(QUOTES_HINT) : 0));
@@ -67,7 +67,7 @@ raise_unset(const char *variable)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
-			 errmsg("the environment variable %s is not set", variable),
-			 errdetail("The credentials are taken from the environment that the PostgreSQL server was started in."),
-			 errhint("Set it there, and restart the PostgreSQL server.")));
+			 errmsg("environment variable %s is not set", variable),
+			 errdetail("Credentials are read from the environment in which the PostgreSQL server was started."),
+			 errhint("Set the variable there, and restart the PostgreSQL server.")));
 }

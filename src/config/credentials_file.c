@@ -91,9 +91,9 @@ find_file(void)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
 					 /* what is no path may be a key */
-					 errmsg("the environment variable %s is not an absolute path",
+					 errmsg("environment variable %s is not an absolute path",
 							FILE_VARIABLE),
-					 errhint("Set it in the environment that the server is started in, and restart.")));
+					 errhint("Correct the variable in the environment in which the PostgreSQL server is started, and restart the server.")));
 		return pstrdup(named);
 	}
 
@@ -105,11 +105,11 @@ find_file(void)
 		return pstrdup(SYSTEM_FILE);
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
-			 errmsg("there is no credentials file"),
+			 errmsg("could not find a credentials file"),
 			 path[0] != '\0' ?
 			 errdetail("Neither \"%s\" nor \"%s\" exists.", path, SYSTEM_FILE) :
 			 errdetail("\"%s\" does not exist.", SYSTEM_FILE),
-			 errhint("Make one of them, or start the PostgreSQL server with the environment variable %s.",
+			 errhint("Create the file, or start the PostgreSQL server with the environment variable %s.",
 					 FILE_VARIABLE)));
 }
 
@@ -166,9 +166,9 @@ read_whole_file(const char *path, size_t *len)
 		if (++n_reads == MAX_READS || n_read > MAX_FILE)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
-					 errmsg("credentials file \"%s\" changes while it is read",
+					 errmsg("credentials file \"%s\" changed while it was being read",
 							path),
-					 errhint("Replace it by renaming another file instead of writing to it.")));
+					 errhint("Replace the file by renaming a new one over it, instead of writing to it.")));
 		before = after;
 		check_file(path, &before);
 	}
@@ -201,9 +201,9 @@ check_file(const char *path, const struct stat *status)
 		 (status->st_mode & (S_IWGRP | S_IXGRP | S_IRWXO)) != 0))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
-				 errmsg("credentials file \"%s\" can be read or written by others than its owner",
+				 errmsg("credentials file \"%s\" has group or world access",
 						path),
-				 errdetail("It must have permissions u=rw (0600) or less if it is owned by the database user, or permissions u=rw,g=r (0640) or less if it is owned by root."),
+				 errdetail("File must have permissions u=rw (0600) or less if owned by the database user, or permissions u=rw,g=r (0640) or less if owned by root."),
 				 errhint("Use chmod 0600, and replace the keys if others may have read them.")));
 	if (status->st_size > MAX_FILE)
 		ereport(ERROR,
@@ -255,7 +255,7 @@ parse_file(const char *path, char *text, size_t len, Credentials *credentials)
 	if (problem != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
-				 errmsg("line %d of credentials file \"%s\" is not valid",
+				 errmsg("invalid line %d in credentials file \"%s\"",
 						number, path),
 				 errdetail_internal("%s", problem),
 				 in_quotes ? errhint(QUOTES_HINT) : 0));
@@ -263,7 +263,7 @@ parse_file(const char *path, char *text, size_t len, Credentials *credentials)
 	if (credentials->secret_id == NULL || credentials->secret_key == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
-				 errmsg("credentials file \"%s\" has no %s in its section [%s]",
+				 errmsg("credentials file \"%s\" has no %s in section [%s]",
 						path, credentials->secret_id == NULL ?
 						"secret_id" : "secret_key", FILE_SECTION)));
 }
@@ -298,10 +298,10 @@ parse_line(char *line, Section *section, Credentials *credentials,
 	if (*section == OTHER_SECTION)
 		return NULL;
 	if (line[0] == '[')
-		return "A section's name has no closing bracket.";
+		return "A section name has no closing bracket.";
 	equals = strchr(line, '=');
 	if (equals == NULL)
-		return "It is none of a section in brackets, a key with an equals sign and a value, and a comment.";
+		return "A line must be a section name in brackets, a key and a value separated by an equals sign, or a comment.";
 	if (*section == NO_SECTION)
 		return NULL;
 
@@ -317,7 +317,7 @@ parse_line(char *line, Section *section, Credentials *credentials,
 	else
 		return NULL;
 	if (*part != NULL)
-		return psprintf("It is the second line with %s.", name);
+		return psprintf("Key %s appears more than once.", name);
 	if (value[0] == '\0' && part == &credentials->token)
 		return NULL;
 	*in_quotes = is_in_quotes(value);

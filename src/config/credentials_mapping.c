@@ -55,7 +55,7 @@ read_user_mapping(const LiveServer *server, Oid role, Credentials *credentials)
 	if (missing != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
-				 errmsg("the user mapping of role %s for server \"%s\" has no %s",
+				 errmsg("user mapping of role %s for server \"%s\" has no %s",
 						quote_identifier(GetUserNameFromId(role, false)),
 						server->name, missing),
 				 errhint("Add it with ALTER USER MAPPING ... OPTIONS (ADD %s '...').",

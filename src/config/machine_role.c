@@ -289,10 +289,10 @@ read_reply(const RoleFetch *fetch, const HttpReply *reply)
 	if (!reply->complete)
 		return reply->error;
 	if (reply->status != 200)
-		return psprintf("\"%s\" answers with HTTP status %ld%s",
+		return psprintf("\"%s\" returned HTTP status %ld%s",
 						fetch->wish.host, reply->status,
 						reply->status == 404 ?
-						": the machine has no role" : "");
+						": the machine has no instance role" : "");
 	return NULL;
 }
 
@@ -333,13 +333,13 @@ check_set(const RoleAnswer *answer)
 	const char *problem = NULL;
 
 	if (set_credential(&checked, "secret_id", answer->secret_id) != NULL)
-		problem = "gives no valid TmpSecretId";
+		problem = "returned an invalid TmpSecretId";
 	else if (set_credential(&checked, "secret_key", answer->secret_key) != NULL)
-		problem = "gives no valid TmpSecretKey";
+		problem = "returned an invalid TmpSecretKey";
 	else if (set_credential(&checked, "token", answer->token) != NULL)
-		problem = "gives no valid Token";
+		problem = "returned an invalid Token";
 	else if (answer->ends_at - MIN_LIFE <= wall_seconds())
-		problem = "gives credentials that have ended, by this machine's clock";
+		problem = "returned credentials that have expired by this machine's clock";
 	wipe_text(checked.secret_id);
 	wipe_text(checked.secret_key);
 	wipe_text(checked.token);
@@ -386,9 +386,9 @@ note_failure(const char *url, const char *problem)
 	strlcpy(entry->problem, problem, sizeof(entry->problem));
 	if (ends_in > MIN_LIFE)
 		ereport(LOG,
-				(errmsg("could not renew the credentials of this machine's role: %s",
+				(errmsg("could not refresh the credentials of the instance role: %s",
 						problem),
-				 errdetail("Those that there are end in %lld s.",
+				 errdetail("Current credentials expire in %lld s.",
 						   (long long) ends_in)));
 }
 

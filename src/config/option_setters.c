@@ -32,7 +32,7 @@
 
 #define MAX_REGION		63
 
-#define IN_QUOTES	"It is in quotes, which would be part of it."
+#define IN_QUOTES	"The value is in quotes, which would become part of it."
 
 /* by CredentialsSource */
 static const char *const credentials_sources[] = {
@@ -106,13 +106,13 @@ set_endpoint(void *object, const char *value)
 	const char *problem = http_parse_endpoint(value, &server->endpoint);
 
 	if (problem != NULL)
-		return psprintf("It %s. An endpoint is a URL of a scheme and a host, such as \"%s\".",
+		return psprintf("%s An endpoint is a URL with a scheme and a host, such as \"%s\".",
 						problem, DEFAULT_ENDPOINT);
 	if (strcmp(server->endpoint.scheme, "https") == 0 ||
 		(strcmp(server->endpoint.scheme, "http") == 0 &&
 		 is_loopback(server->endpoint.host)))
 		return NULL;
-	return "Its scheme must be https; http is accepted for loopback addresses alone.";
+	return "The scheme must be https; http is accepted only for loopback addresses.";
 }
 
 /*
@@ -161,7 +161,7 @@ set_connect_timeout(void *object, const char *value)
 	if (set_time(&((LiveServer *) object)->connect_timeout, value,
 				 MAX_CONNECT_TIMEOUT))
 		return NULL;
-	return "It must be a time from 1ms to 60s, with one of the units \"ms\", \"s\", \"min\" and \"h\"; milliseconds without one.";
+	return "It must be a time from 1ms to 60s, in units of \"ms\", \"s\", \"min\" or \"h\"; the default unit is \"ms\".";
 }
 
 const char *
@@ -170,7 +170,7 @@ set_request_timeout(void *object, const char *value)
 	if (set_time(&((LiveServer *) object)->request_timeout, value,
 				 MAX_REQUEST_TIMEOUT))
 		return NULL;
-	return "It must be a time from 1ms to 5min, with one of the units \"ms\", \"s\", \"min\" and \"h\"; milliseconds without one.";
+	return "It must be a time from 1ms to 5min, in units of \"ms\", \"s\", \"min\" or \"h\"; the default unit is \"ms\".";
 }
 
 const char *
@@ -179,7 +179,7 @@ set_permit_timeout(void *object, const char *value)
 	if (set_time(&((LiveServer *) object)->permit_timeout, value,
 				 MAX_PERMIT_TIMEOUT))
 		return NULL;
-	return "It must be a time from 1ms to 1h, with one of the units \"ms\", \"s\", \"min\" and \"h\"; milliseconds without one.";
+	return "It must be a time from 1ms to 1h, in units of \"ms\", \"s\", \"min\" or \"h\"; the default unit is \"ms\".";
 }
 
 const char *
@@ -198,11 +198,11 @@ set_proxy(void *object, const char *value)
 	const char *problem = http_parse_endpoint(value, &endpoint);
 
 	if (problem != NULL)
-		return psprintf("It %s. A proxy is a URL of a scheme, a host and a port.",
+		return psprintf("%s A proxy is a URL with a scheme, a host and a port.",
 						problem);
 	if (strcmp(endpoint.scheme, "http") != 0 &&
 		strcmp(endpoint.scheme, "https") != 0)
-		return "Its scheme must be http or https.";
+		return "The scheme must be http or https.";
 	((LiveServer *) object)->proxy = pstrdup(value);
 	return NULL;
 }
@@ -250,12 +250,12 @@ set_metadata_endpoint(void *object, const char *value)
 	const char *problem = http_parse_endpoint(value, &server->metadata);
 
 	if (problem != NULL)
-		return psprintf("It %s. An endpoint is a URL of a scheme and a host, such as \"%s\".",
+		return psprintf("%s An endpoint is a URL with a scheme and a host, such as \"%s\".",
 						problem, DEFAULT_METADATA);
 	/* The service has no TLS.  It is near, and superusers say where. */
 	if (strcmp(server->metadata.scheme, "http") != 0 &&
 		strcmp(server->metadata.scheme, "https") != 0)
-		return "Its scheme must be http or https.";
+		return "The scheme must be http or https.";
 	server->has_metadata = true;
 	return NULL;
 }

@@ -156,9 +156,9 @@ raise_unknown_option(const char *name, Oid catalog)
 			(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
 			 errmsg("invalid option \"%s\"", name),
 			 find_option(name, UserMappingRelationId) != NULL ?
-			 errhint("It is an option of user mappings: CREATE USER MAPPING FOR role SERVER server OPTIONS (secret_id '...', secret_key '...').") :
+			 errhint("It is a user mapping option: CREATE USER MAPPING FOR role SERVER server OPTIONS (secret_id '...', secret_key '...').") :
 			 find_option(name, ForeignServerRelationId) != NULL ?
-			 errhint("It is an option of servers: ALTER SERVER server OPTIONS (%s '...').", name) :
+			 errhint("It is a server option: ALTER SERVER server OPTIONS (%s '...').", name) :
 			 closest != NULL ?
 			 errhint("Perhaps you meant the option \"%s\".", closest) :
 			 n > 0 ?

@@ -102,10 +102,10 @@ check_proxy(const LiveServer *server)
 	if (server->proxy != NULL && strcmp(server->endpoint.scheme, "https") != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("option \"proxy\" is not allowed with an endpoint of scheme http: \"%s\"",
+				 errmsg("option \"proxy\" is not allowed with an http endpoint: \"%s\"",
 						server->endpoint.url),
-				 errdetail("Such an endpoint is on this machine, and what is sent to a proxy leaves it, without TLS."),
-				 errhint("Leave the option out, or set an \"endpoint\" of scheme https.")));
+				 errdetail("An http endpoint is on this machine; a proxy would carry its requests elsewhere without TLS."),
+				 errhint("Remove the option, or set \"endpoint\" to an https URL.")));
 }
 
 /*
@@ -161,7 +161,7 @@ find_server(const char *name, Oid role)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("server \"%s\" does not exist", name),
 				 usable[0] != '\0' ?
-				 errhint("These servers may be used: %s.", usable) :
+				 errhint("Available servers are: %s.", usable) :
 				 errhint("Create it with CREATE SERVER %s FOREIGN DATA WRAPPER "
 						 FDW_NAME ".", quote_identifier(name))));
 	}

@@ -52,7 +52,7 @@ check_trust_in_setter(const LiveServer *server)
 						option),
 				 errdetail("Only superusers may set the options of a server that has \"proxy\", \"ca_file\", \"metadata_endpoint\", \"credentials\" other than \"user_mapping\", or an \"endpoint\" that is not https, on its default port, in one of the domains %s.",
 						   VENDOR_DOMAINS),
-				 errhint("Leave the option out, or have a superuser create and own the server.")));
+				 errhint("Remove the option, or have a superuser create and own the server.")));
 }
 
 /*
@@ -69,11 +69,11 @@ check_trust_in_owner(const LiveServer *server)
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("server \"%s\" may not be used with %s, since its owner is not a superuser",
+			 errmsg("server \"%s\" cannot be used with %s because its owner is not a superuser",
 					server->name, option),
 			 errdetail("Its owner is %s.",
 					   quote_identifier(GetUserNameFromId(server->owner, false))),
-			 errhint("Have a superuser ALTER SERVER %s OWNER TO a superuser, or drop the option.",
+			 errhint("Have a superuser run ALTER SERVER %s OWNER TO a superuser, or drop the option.",
 					 quote_identifier(server->name))));
 }
 

@@ -20,7 +20,7 @@ static bool url_part(CURLU *parts, CURLUPart part, char *out, size_t size);
  * Take the URL of an endpoint apart.
  *
  * Fills *endpoint and returns NULL, or returns what is wrong with the URL, in
- * words that follow its name.
+ * a whole sentence.
  */
 const char *
 http_parse_endpoint(const char *url, HttpEndpoint *endpoint)
@@ -30,16 +30,16 @@ http_parse_endpoint(const char *url, HttpEndpoint *endpoint)
 
 	/* Versions of libcurl differ in what they say of this. */
 	if (strstr(url, "://") == NULL)
-		return "has no scheme";
+		return "The URL has no scheme.";
 
 	parts = curl_url();
 	if (parts == NULL)
-		return "could not be read: out of memory";
+		return "The URL could not be parsed: out of memory.";
 	if (curl_url_set(parts, CURLUPART_URL, url,
 					 CURLU_NON_SUPPORT_SCHEME) == CURLUE_OK)
 		problem = check_endpoint(parts, endpoint);
 	else
-		problem = "is not a URL";
+		problem = "It is not a valid URL.";
 	curl_url_cleanup(parts);
 	return problem;
 }
@@ -53,27 +53,27 @@ check_endpoint(CURLU *parts, HttpEndpoint *endpoint)
 
 	if (!url_part(parts, CURLUPART_SCHEME, endpoint->scheme,
 				  sizeof(endpoint->scheme)))
-		return "has no scheme";
+		return "The URL has no scheme.";
 	if (url_part(parts, CURLUPART_USER, any, sizeof(any)) ||
 		url_part(parts, CURLUPART_PASSWORD, any, sizeof(any)))
-		return "holds a user name or password";
+		return "The URL must not contain a user name or password.";
 	if (url_part(parts, CURLUPART_QUERY, any, sizeof(any)) ||
 		url_part(parts, CURLUPART_FRAGMENT, any, sizeof(any)))
-		return "has a query or a fragment";
+		return "The URL must not contain a query or a fragment.";
 	if (url_part(parts, CURLUPART_PATH, path, sizeof(path)) &&
 		strcmp(path, "/") != 0)
-		return "has a path";
+		return "The URL must not contain a path.";
 	if (!url_part(parts, CURLUPART_HOST, endpoint->host,
 				  sizeof(endpoint->host)) ||
 		endpoint->host[0] == '\0')
-		return "has no host";
+		return "The URL has no host.";
 	if (strlen(endpoint->host) >= sizeof(endpoint->host) - 1)
-		return "has too long a host";
+		return "The host name is too long.";
 	for (const char *c = endpoint->host; *c != '\0'; c++)
 	{
 		if (!((*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') ||
 			  (*c >= '0' && *c <= '9') || strchr(".-_:[]", *c) != NULL))
-			return "has a host that is not plain ASCII";
+			return "The host name must consist of ASCII letters, digits, periods, hyphens and underscores.";
 	}
 
 	/* The Host header has a port only where it is not the scheme's own. */

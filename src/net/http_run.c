@@ -83,7 +83,7 @@ http_start(HttpClient *client, const HttpRequest *request,
 	CURLMcode	result;
 
 	if (client->n_transfers >= client->max_transfers)
-		elog(ERROR, "too many transfers are under way");
+		elog(ERROR, "too many transfers in flight");
 
 	*transfer = transfer_make(client);
 	transfer_set_options(*transfer, request);

@@ -312,11 +312,11 @@ transfer_describe_failure(HttpTransfer *transfer)
 	}
 
 	if (transfer->missed_deadline)
-		words = "the slot for the request had passed";
+		words = "the deadline of its permit had passed";
 	else if (transfer->too_long)
 		words = "it is longer than 64 kB";
 	else if (transfer->flooded)
-		words = "it sends without end";
+		words = "it sent too much data";
 	else if (transfer->repeated)
 		words = "no answer had arrived";
 	else if (transfer->timed_out)
@@ -360,7 +360,7 @@ failed_phase(const HttpTransfer *transfer, bool at_proxy, const char *words)
 	if (transfer->missed_deadline)
 		return "took too long to connect to";
 	if (transfer->too_long)
-		return "gave up an answer of";
+		return "gave up an answer from";
 	if (transfer->flooded)
 		return "gave up the connection to";
 	if (transfer->repeated)

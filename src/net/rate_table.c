@@ -460,7 +460,7 @@ log_lack_of_windows(const RateTable *table, MonotonicUs now)
 	not_before = now + LOG_REST;
 	ereport(LOG,
 			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-			 errmsg("screenshot_task keeps the rate limits of no more than %d accounts at a time",
+			 errmsg("cannot keep the rate limits of more than %d accounts at a time",
 					table->n_windows),
-			 errdetail("Requests of others wait until one of these has sent nothing for two seconds.")));
+			 errdetail("Requests of other accounts wait until one of these has sent nothing for two seconds.")));
 }

@@ -330,9 +330,9 @@ log_lack_of_database_slots(void)
 {
 	ereport(LOG,
 			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-			 errmsg("screenshot_task serves no more than %d databases of a cluster",
+			 errmsg("cannot serve more than %d databases of a cluster",
 					MAX_DATABASES),
-			 errdetail("Others are looked for when one of these is dropped, or its extension is.")));
+			 errdetail("Other databases are served once one of these, or its extension, is dropped.")));
 }
 
 /*

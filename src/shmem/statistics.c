@@ -224,9 +224,9 @@ lock_server(const char *server)
 
 	if (full)
 		ereport(LOG,
-				(errmsg("screenshot_task keeps statistics of no more than %d servers of a cluster",
+				(errmsg("cannot keep statistics of more than %d servers of a cluster",
 						MAX_SERVERS),
-				 errhint("screenshot_task_stat_reset() forgets databases that are gone, and servers that are gone and of which nothing was counted since it was last called.")));
+				 errhint("Call screenshot_task_stat_reset() to remove dropped databases, and dropped servers that had no activity since the last reset.")));
 	return NULL;
 }
 

@@ -154,7 +154,7 @@ cancel_screenshot_task_request(PG_FUNCTION_ARGS)
 
 		if (!was_pending)
 			ereport(WARNING,
-					(errmsg("screenshot task request %lld was in doubt: its task may exist",
+					(errmsg("screenshot task request %lld was in doubt when it was cancelled: its task may exist",
 							(long long) request.id)));
 		change_status(&request, STATUS_CANCELLED, BY_CANCEL,
 					  was_pending ? "next_attempt_at = NULL" :
@@ -165,9 +165,9 @@ cancel_screenshot_task_request(PG_FUNCTION_ARGS)
 	}
 	else if (request.status == STATUS_CREATED)
 		ereport(NOTICE,
-				(errmsg("the task of screenshot task request %lld is created already",
+				(errmsg("the task of screenshot task request %lld has already been created",
 						(long long) request.id),
-				 errhint("%s ends it.",
+				 errhint("Use %s to end it.",
 						 write_stop(&request,
 									request.task_id != NULL ?
 									quote_literal_cstr(request.task_id) :
@@ -217,7 +217,7 @@ retry_screenshot_task_request(PG_FUNCTION_ARGS)
 					  "next_attempt_at = pg_catalog.clock_timestamp(), misses = 0",
 					  NULL);
 	else if (request.has_ended)
-		refuse(&request, "retried", "Its end_time has passed: insert another request.");
+		refuse(&request, "retried", "Its end_time has passed. Insert a new request instead.");
 	else
 		change_status(&request, to, BY_RETRY, "next_attempt_at = " TAKEN_AT,
 					  NULL);
@@ -242,11 +242,11 @@ resolve_screenshot_task_request(PG_FUNCTION_ARGS)
 	to = PG_ARGISNULL(1) ? STATUS_PENDING : STATUS_CREATED;
 	if (!may_change(&request, to, BY_RESOLVE))
 		refuse(&request, "resolved",
-			   "Only requests in doubt are to be resolved.");
+			   "Only requests in doubt can be resolved.");
 	if (PG_ARGISNULL(1))
 		change_status(&request, to, BY_RESOLVE,
 					  "next_attempt_at = NULL,"
-					  " error_message = 'was in doubt, and resolved: no task was created'",
+					  " error_message = 'was in doubt; resolved by hand: no task was created'",
 					  NULL);
 	else
 	{
@@ -256,11 +256,11 @@ resolve_screenshot_task_request(PG_FUNCTION_ARGS)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("task_id must not be empty"),
-					 errhint("NULL says that no task was created, and has the request sent again.")));
+					 errhint("Use NULL if no task was created; the request will then be sent again.")));
 		live_check_task_id(task_id);
 		change_status(&request, to, BY_RESOLVE,
 					  "next_attempt_at = NULL, error_code = NULL,"
-					  " error_message = 'was in doubt, and resolved', task_id = $3",
+					  " error_message = 'was in doubt; resolved by hand', task_id = $3",
 					  task_id);
 	}
 	if (PG_ARGISNULL(1))
@@ -301,7 +301,7 @@ adopt_screenshot_task_requests(PG_FUNCTION_ARGS)
 								   "  THEN pg_catalog.clock_timestamp()"
 								   "  ELSE next_attempt_at END,"
 								   " error_message = CASE WHEN " STATUS SQL_SENDING
-								   "  THEN 'was being sent when it was copied from elsewhere; whether a task was created is to be found out'"
+								   "  THEN 'request was in flight when its database was copied; outcome unknown'"
 								   "  ELSE error_message END"
 								   " WHERE " HELD_OF_CALLER " AND NOT " REFERENCE_IS_TAKEN,
 								   table),
@@ -332,7 +332,7 @@ warn_of_taken_references(const char *table, Datum origin, Datum roles)
 							   "%llu screenshot task requests stay held: other requests have their references",
 							   (unsigned long) SPI_processed,
 							   (unsigned long long) SPI_processed),
-				 errhint("Delete those that are not wanted, and adopt again.")));
+				 errhint("Delete the requests that are not needed, and call adopt_screenshot_task_requests() again.")));
 }
 
 /*
@@ -361,7 +361,7 @@ find_roles_with_held_requests(const char *table, Oid caller, Oid owner)
 		else if (isnull && may_administer(caller, owner, InvalidOid))
 			ereport(WARNING,
 					(errmsg("some screenshot task requests stay held: the roles that made them do not exist"),
-					 errhint("Create the roles that \"requested_by\" names and adopt again, or cancel the requests.")));
+					 errhint("Create the roles that \"requested_by\" names and call adopt_screenshot_task_requests() again, or cancel the requests.")));
 	}
 	return construct_array(roles, n, OIDOID, sizeof(Oid), true, TYPALIGN_INT);
 }
@@ -399,7 +399,7 @@ no_such_request(int64 id)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("there is no screenshot task request %lld of yours",
+			 errmsg("screenshot task request %lld does not exist",
 					(long long) id)));
 }
 
@@ -457,7 +457,7 @@ begin(char **table, Caller *caller)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot modify screenshot task requests during recovery"),
-				 errhint("Do it on the primary.")));
+				 errhint("Connect to the primary server instead.")));
 	relation = request_table_open(RowExclusiveLock);
 	owner = relation->rd_rel->relowner;
 	make_triggers_immediate(relation);
@@ -596,7 +596,7 @@ update_request(const LockedRequest *request, const char *assignments,
 				(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
 				 errmsg("screenshot task request %lld was not changed",
 						(long long) request->id),
-				 errhint("Look at the triggers on screenshot_task_request.")));
+				 errhint("Check the triggers on screenshot_task_request.")));
 }
 
 static void
@@ -617,9 +617,10 @@ refuse_held(const LockedRequest *request, const char *verb)
 	if (request->is_held)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("screenshot task request %lld cannot be %s: it came in a dump or a copy of a database",
+				 errmsg("screenshot task request %lld cannot be %s: it is held",
 						(long long) request->id, verb),
-				 errhint("adopt_screenshot_task_requests() makes it one of this database.")));
+				 errdetail("It came in a dump or a copy of a database, and is not sent."),
+				 errhint("Use adopt_screenshot_task_requests() to have it sent from this database.")));
 }
 
 static void

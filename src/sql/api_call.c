@@ -276,8 +276,8 @@ wait_for_permit(const LiveServer *server, RateKey key, Call *call)
 			ereport(NOTICE,
 					(errmsg("still waiting for the rate limit of server \"%s\"",
 							server->name),
-					 errdetail_plural("It allows %d request a second, of all sessions and workers together.",
-									  "It allows %d requests a second, of all sessions and workers together.",
+					 errdetail_plural("It allows %d request a second, for all sessions and workers together.",
+									  "It allows %d requests a second, for all sessions and workers together.",
 									  server->requests_per_second,
 									  server->requests_per_second)));
 		}
@@ -301,9 +301,9 @@ check_permit_timeout(const LiveServer *server, RateKey key, MonotonicUs began)
 	rate_wait_end(rate_table(), key);
 	ereport(ERROR,
 			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-			 errmsg("the rate limit of server \"%s\" would make the call wait for too long",
+			 errmsg("the rate limit of server \"%s\" would delay the call for too long",
 					server->name),
-			 errdetail("It would wait for another %.1f s; the server option \"permit_timeout\" is %d ms.",
+			 errdetail("The call would wait for another %.1f s; the server option \"permit_timeout\" is %d ms.",
 					   (double) (at - now) / US_PER_SECOND,
 					   server->permit_timeout),
 			 errhint("Insert the request into screenshot_task_request to have it sent in the background.")));
@@ -400,13 +400,13 @@ raise_failure(const LiveServer *server, const Call *call,
 	{
 		case LIVE_NOT_SENT:
 			message = "could not reach server \"%s\" for %s";
-			hint = "Nothing was sent: the call may be made again.";
+			hint = "Nothing was sent; the call can be repeated.";
 			break;
 		case LIVE_QUOTA:
-			message = "server \"%s\" refused %s: a limit of the account is reached";
+			message = "server \"%s\" refused %s: an account limit has been reached";
 			hint = answer->retry_after > 0 ?
-				"Nothing was done: the call may be made again once the account may make more tasks." :
-				"Nothing was done: the call may be made again once tasks have ended.";
+				"Nothing was done; the call can be repeated once the account may create more tasks." :
+				"Nothing was done; the call can be repeated once other tasks have ended.";
 			break;
 		case LIVE_CREDENTIALS:
 			message = "server \"%s\" refused the credentials for %s";
@@ -415,15 +415,15 @@ raise_failure(const LiveServer *server, const Call *call,
 				break;
 			hint = server->credentials == FROM_USER_MAPPING ?
 				"Check the user mapping's secret_id, secret_key and token, what the account may do, and this machine's clock." :
-				"Check this machine's credentials, of the kind that the server option \"credentials\" names, what the account may do, and this machine's clock.";
+				"Check the credentials from the source that the server option \"credentials\" names, what the account may do, and this machine's clock.";
 			break;
 		case LIVE_PERMISSION:
 			message = "server \"%s\" refused the account permission for %s";
-			hint = "See in the console what the account may do with this domain, and with the Live service.";
+			hint = "Check in the console what the account may do with this domain and with the Live service.";
 			break;
 		case LIVE_SERVICE_STATE:
 			message = "server \"%s\" refused %s: the account's service is not active";
-			hint = "Look at the state of the Live service in the console.";
+			hint = "Check the state of the Live service in the console.";
 			break;
 		case LIVE_ENVIRONMENT:
 			message = "server \"%s\" does not offer %s to this client";
@@ -431,21 +431,22 @@ raise_failure(const LiveServer *server, const Call *call,
 			break;
 		case LIVE_REFUSED:
 			message = answer->sqlstate == ERRCODE_FEATURE_NOT_SUPPORTED ?
-				"server \"%s\" does not support what was asked of %s" :
+				"server \"%s\" does not support this use of %s" :
 				"server \"%s\" refused the parameters of %s";
 			break;
 		default:
 			message = "it is unknown whether server \"%s\" carried out %s";
 			hint = call->action->idempotent ?
-				"Nothing is changed by it: the call may be made again, for a shorter window if the answer was too long." :
-				"Find out before the call is made again: it may have been carried out.";
+				"This action changes nothing; the call can be repeated, for a shorter window if the answer was too long." :
+				"Check whether it was carried out before repeating the call.";
 			break;
 	}
 
 	if (live_clocks_disagree(answer) && answer->ahead != 0)
-		hint = psprintf("Set this machine's clock: the API's is %lld s %s it.",
-						llabs((long long) answer->ahead),
-						answer->ahead > 0 ? "ahead of" : "behind");
+		hint = psprintf(answer->ahead > 0 ?
+						"Set this machine's clock; the API's clock is %lld s ahead of it." :
+						"Set this machine's clock; the API's clock is %lld s behind it.",
+						llabs((long long) answer->ahead));
 
 	initStringInfo(&detail);
 	if (answer->error_code != NULL)

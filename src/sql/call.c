@@ -127,7 +127,7 @@ preview_screenshot_task(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("signed_at must be at most five minutes from now"),
 				 errdetail("It is %s.", timestamptz_to_str(signed_at)),
-				 errhint("A signature of a later time could be used then, whoever may use the server by that time.")));
+				 errhint("A signature for a later time could still be used then by a role that may no longer use the server.")));
 
 	read_task(fcinfo, &task, signed_at);
 	server = get_live_server(server_name, GetUserId());
@@ -224,7 +224,7 @@ describe_screenshot_tasks(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("start_time must be at most 90 days ago"),
 				 errdetail("It is %s.", timestamptz_to_str(start)),
-				 errhint("The API lists no task that is older.")));
+				 errhint("The API does not list older tasks.")));
 	InitMaterializedSRF(fcinfo, 0);
 	live_set_times(&window, start, end);
 	/* No task ends later; a day is for clocks that differ. */
@@ -294,9 +294,9 @@ list_window(ReturnSetInfo *result, const char *server_name,
 			 strcmp(answer.scroll_token, lookup->scroll_token) == 0))
 			ereport(ERROR,
 					(errcode(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN),
-					 errmsg("server \"%s\" lists no end of tasks",
+					 errmsg("task list of server \"%s\" did not terminate",
 							server_name),
-					 errdetail("Page %d of %s has the ScrollToken of the page before, or is one too many.",
+					 errdetail("Page %d of %s repeats the ScrollToken of the page before it, or exceeds the limit on pages.",
 							   n_pages, live_actions[LIVE_DESCRIBE].name)));
 		lookup->scroll_token = answer.scroll_token;
 	} while (lookup->scroll_token != NULL);
@@ -358,7 +358,7 @@ read_task(FunctionCallInfo fcinfo, ScreenshotTask *task, TimestampTz now)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("stream_type must not be null"),
-				 errhint("0 is a live stream, 1 a mixed one.")));
+				 errhint("Use 0 for a live stream or 1 for a mixed stream.")));
 	task->stream_type = PG_GETARG_INT32(ARG_STREAM_TYPE);
 	if (!PG_ARGISNULL(ARG_EXTENSION))
 		task->extension = text_to_cstring(PG_GETARG_TEXT_PP(ARG_EXTENSION));
@@ -385,7 +385,7 @@ require_time(FunctionCallInfo fcinfo, int arg, const char *name)
 	if (time < time_t_to_timestamptz(0) || time >= end_of_9999)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must lie in the years 1970 to 9999", name),
+				 errmsg("%s must be in the years 1970 to 9999", name),
 				 errdetail("It is %s.", timestamptz_to_str(time))));
 	return time;
 }

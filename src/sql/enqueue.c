@@ -35,7 +35,7 @@ enqueue_screenshot_task(PG_FUNCTION_ARGS)
 		ereport(NOTICE,
 				(errmsg("screenshot task request %lld has expired: its end_time has passed",
 						(long long) made.id),
-				 errdetail("It is kept, and not sent.")));
+				 errdetail("The request is kept but not sent.")));
 	if (made.differing != NULL)
 		ereport(NOTICE,
 				(errmsg("screenshot task request %lld has reference \"%s\" and other parameters",

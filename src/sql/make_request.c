@@ -246,7 +246,7 @@ refuse_not_inserted(const RequestValues *values, const char *table, Oid owner)
 	ereport(ERROR,
 			(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
 			 errmsg("the request was not inserted"),
-			 errhint("Look for a trigger, a rule or a policy on table %s that keeps it out.",
+			 errhint("Check the triggers, rules and policies on table %s.",
 					 table)));
 }
 
@@ -278,11 +278,11 @@ refuse_held(const char *table, Oid owner, Datum reference)
 	if (SPI_processed > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the request was not inserted: one with reference \"%s\" is held",
+				 errmsg("the request was not inserted: a held request has reference \"%s\"",
 						TextDatumGetCString(reference)),
 				 errdetail("It came in a dump or a copy of a database, as a request of role \"%s\".",
 						   spi_text(0, 1)),
-				 errhint("The owner of the table may delete it, or set its requested_by to the name that the role has now, to be adopted.")));
+				 errhint("The owner of the table can delete it, or set its requested_by to the role's current name so that it can be adopted.")));
 }
 
 /*

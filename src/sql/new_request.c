@@ -284,7 +284,7 @@ check_row(const RequestRow *row)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("stream_type must not be null"),
-				 errhint("0 is a live stream, 1 a mixed one.")));
+				 errhint("Use 0 for a live stream or 1 for a mixed stream.")));
 	task.stream_type = DatumGetInt32(*get_column(row, Anum_request_stream_type));
 	if (extension != NULL)
 		task.extension = TextDatumGetCString(*extension);

@@ -116,8 +116,8 @@ screenshot_task_request_insert(PG_FUNCTION_ARGS)
 					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					 errmsg("only the owner of table \"%s\" may restore requests",
 							RelationGetRelationName(trigger->tg_relation)),
-					 errdetail("A row that has a stamp is one of a dump: to make a request of it might send it a second time."),
-					 errhint("Leave the column out, or have the owner load the dump.")));
+					 errdetail("A row with a stamp comes from a dump; sending it as a new request might create a second task."),
+					 errhint("Omit the column, or have the owner restore the dump.")));
 		return PointerGetDatum(restored_row(trigger->tg_trigtuple, desc));
 	}
 

@@ -139,7 +139,7 @@ read_argument(Reader *reader, const char *argument)
 	if (source->kind != FROM_NOWHERE)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("trigger \"%s\" on table \"%s\" gives %s twice",
+				 errmsg("trigger \"%s\" on table \"%s\" specifies %s more than once",
 						reader->trigger->tgname,
 						RelationGetRelationName(reader->relation),
 						request_parameters[parameter].name)));
@@ -171,7 +171,7 @@ refuse_argument(const Reader *reader, const char *argument, const char *name,
 			 errmsg("invalid argument \"%s\" of trigger \"%s\" on table \"%s\"",
 					argument, reader->trigger->tgname,
 					RelationGetRelationName(reader->relation)),
-			 errdetail("An argument says \"parameter=column\" or \"parameter:=constant\"."),
+			 errdetail("An argument has the form \"parameter=column\" or \"parameter:=constant\"."),
 			 closest != NULL ?
 			 errhint("Perhaps you meant the parameter \"%s\".", closest) :
 			 errhint("Parameters are: %s.", list_parameters())));
@@ -278,7 +278,7 @@ take_columns_of_same_name(Reader *reader)
 		else if (request_parameters[i].required)
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_COLUMN),
-					 errmsg("trigger \"%s\" on table \"%s\" has nothing to take %s from",
+					 errmsg("trigger \"%s\" on table \"%s\" has no source for %s",
 							reader->trigger->tgname,
 							RelationGetRelationName(reader->relation), name),
 					 errdetail("The table has no column of that name, and no argument of the trigger gives it."),
@@ -370,9 +370,9 @@ check_column(const Reader *reader, int column)
 	if (attribute->attgenerated == ATTRIBUTE_GENERATED_VIRTUAL)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("a screenshot task cannot take a parameter from the virtual generated column \"%s\"",
+				 errmsg("cannot take a parameter of a screenshot task from virtual generated column \"%s\"",
 						NameStr(attribute->attname)),
-				 errhint("Make it a STORED generated column.")));
+				 errhint("Make the column a STORED generated column.")));
 }
 
 pg_noreturn static void

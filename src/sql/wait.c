@@ -86,14 +86,14 @@ wait_for_screenshot_task(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot wait for a screenshot task during recovery"),
-				 errhint("Wait for it on the primary.")));
+				 errhint("Connect to the primary server instead.")));
 	if (wait_event == 0)
 		wait_event = WaitEventExtensionNew("ScreenshotTaskResult");
 	slot = find_or_make_database_slot(MyDatabaseId);
 	if (slot < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("screenshot_task serves no more than %d databases of a cluster",
+				 errmsg("cannot serve more than %d databases of a cluster",
 						MAX_DATABASES)));
 
 	ConditionVariablePrepareToSleep(news_of(slot));
@@ -117,7 +117,7 @@ wait_for_screenshot_task(PG_FUNCTION_ARGS)
 
 	if (IsolationUsesXactSnapshot())
 		ereport(NOTICE,
-				(errmsg("screenshot task request %lld is returned as it is now",
+				(errmsg("screenshot task request %lld is returned in its current state",
 						(long long) id),
 				 errdetail("The transaction is REPEATABLE READ or SERIALIZABLE: its queries still see the request as it was when it began.")));
 	PG_RETURN_DATUM(sight.row);
@@ -258,15 +258,15 @@ refuse_hopeless(int64 id, const Sight *sight)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot wait for screenshot task request %lld in the transaction that made or changed it",
 						(long long) id),
-				 errdetail("It is sent once this transaction has committed."),
+				 errdetail("It will be sent once this transaction has committed."),
 				 errhint("Commit, and wait for it in the next transaction.")));
 	if (sight->is_held)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("cannot wait for screenshot task request %lld: it came in a dump or a copy of a database",
+				 errmsg("cannot wait for screenshot task request %lld: it is held",
 						(long long) id),
-				 errdetail("It is held, and not sent."),
-				 errhint("adopt_screenshot_task_requests() makes it one of this database.")));
+				 errdetail("It came in a dump or a copy of a database, and is not sent."),
+				 errhint("Use adopt_screenshot_task_requests() to have it sent from this database.")));
 }
 
 /*

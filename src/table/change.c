@@ -208,9 +208,9 @@ check_kept(int n)
 		if (!spi_bool(i, 2))
 			ereport(ERROR,
 					(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
-					 errmsg("a trigger changed what was set in screenshot task request %lld",
+					 errmsg("trigger overwrote columns set by the worker in screenshot task request %lld",
 							(long long) spi_int8(i, 1)),
-					 errhint("Look at the triggers on screenshot_task_request.")));
+					 errhint("Check the triggers on screenshot_task_request.")));
 	}
 }
 

@@ -314,7 +314,7 @@ bool
 queue_adopt_task(const DoubtfulRequest *request, const char *task_id)
 {
 	return leave_doubt(request, STATUS_CREATED, 0, task_id,
-					   "was in doubt, and found by DescribeScreenshotTask", 0);
+					   "was in doubt; task found by DescribeScreenshotTask", 0);
 }
 
 /*
@@ -346,7 +346,7 @@ void
 queue_count_miss(const DoubtfulRequest *request, TimestampTz at)
 {
 	leave_doubt(request, STATUS_IN_DOUBT, at, NULL,
-				"in doubt: DescribeScreenshotTask does not list the task, and will be asked once more",
+				"in doubt; no task found in the first of two lookups",
 				1);
 }
 

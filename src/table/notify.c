@@ -85,8 +85,8 @@ queue_has_room(void)
 												  (Datum) 0)) < MAX_QUEUE_USAGE;
 	if (had_room && !has_room)
 		ereport(WARNING,
-				(errmsg("screenshot tasks are not notified of: the NOTIFY queue is half full"),
-				 errhint("A session that listens may have a transaction open; see pg_notification_queue_usage().")));
+				(errmsg("skipping notifications: NOTIFY queue is more than half full"),
+				 errhint("A listening session may have an open transaction; see pg_notification_queue_usage().")));
 	return has_room;
 }
 

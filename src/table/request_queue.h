@@ -57,7 +57,7 @@ typedef struct ReadyPosition
 	"end_time passed before the request could be sent"
 
 #define QUEUE_ORPHAN_MESSAGE \
-	"the worker ended while the request was under way; whether a task was created is to be found out"
+	"worker exited while the request was in flight; outcome unknown"
 
 /* A request whose status has changed, to be told of after the commit */
 typedef struct ChangedRequest

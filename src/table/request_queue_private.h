@@ -100,7 +100,7 @@ extern Datum make_array(Oid element, Datum *datums, int n);
 extern Datum text_or_null(const char *value, bool *isnull);
 
 /* Why a row is refused that an UPDATE does not return */
-#define LEFT_OUT	"A trigger left it out of an UPDATE."
+#define LEFT_OUT	"A trigger suppressed the UPDATE."
 
 /* Changes rows, and returns how many */
 typedef int (*RowsChanger) (void *arg);

@@ -168,7 +168,7 @@ request_table_find(void)
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("extension \"%s\" has no request table", EXTENSION_NAME),
 				 errdetail("No table belongs to the extension."),
-				 errhint("ALTER EXTENSION %s ADD TABLE puts it back.",
+				 errhint("Use ALTER EXTENSION %s ADD TABLE to add it again.",
 						 EXTENSION_NAME)));
 	return table;
 }
@@ -196,7 +196,7 @@ request_table_open(LOCKMODE mode)
 		if (!OidIsValid(table))
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_OBJECT),
-					 errmsg("extension \"%s\" is not in this database",
+					 errmsg("extension \"%s\" is not installed in this database",
 							EXTENSION_NAME)));
 		relation = try_table_open(table, mode);
 		if (relation != NULL)
@@ -291,7 +291,7 @@ check_column(Relation relation, const Column *column,
 {
 	if (attribute->attisdropped)
 		refuse_column(relation, column->name, pstrdup("It was dropped."),
-					  "Dump the requests, and create the extension anew.");
+					  "Dump the requests, and recreate the extension.");
 	if (strcmp(NameStr(attribute->attname), column->name) != 0)
 		refuse_column(relation, column->name,
 					  psprintf("It is named \"%s\".",
@@ -313,8 +313,8 @@ check_column(Relation relation, const Column *column,
 	if (attribute->attnum == Anum_request_origin &&
 		attribute->attgenerated != ATTRIBUTE_GENERATED_STORED)
 		refuse_column(relation, column->name,
-					  pstrdup("It is not generated any longer."),
-					  "Dump the requests, and create the extension anew.");
+					  pstrdup("It is no longer a generated column."),
+					  "Dump the requests, and recreate the extension.");
 }
 
 pg_noreturn static void
@@ -323,7 +323,7 @@ refuse_column(Relation relation, const char *column, char *detail,
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
-			 errmsg("column \"%s\" of table \"%s\" is not as extension \"%s\" made it",
+			 errmsg("column \"%s\" of table \"%s\" does not match extension \"%s\"",
 					column, RelationGetRelationName(relation), EXTENSION_NAME),
 			 errdetail_internal("%s", detail),
 			 errhint("%s", hint)));
@@ -373,9 +373,9 @@ check_statement(ParseState *pstate, Query *query, JumbleState *jumble)
 		refers_elsewhere((Node *) query, NULL))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the request table of extension \"%s\" is not where it was",
+				 errmsg("request table of extension \"%s\" has moved",
 						EXTENSION_NAME),
-				 errdetail("Its schema was renamed just now."),
+				 errdetail("Its schema was renamed concurrently."),
 				 errhint("Try again.")));
 }
 

@@ -50,10 +50,10 @@ skip_list_add(int64 id, const char *reason)
 	if (n_skipped == MAX_ENTRIES)
 		return;
 	ereport(LOG,
-			(errmsg("screenshot task request %lld could not be changed, and is passed over for a minute",
+			(errmsg("could not update screenshot task request %lld; skipping it for a minute",
 					(long long) id),
 			 errdetail_internal("%s", reason),
-			 errhint("Look at the triggers on screenshot_task_request.")));
+			 errhint("Check the triggers on screenshot_task_request.")));
 	note(id, REFUSED_FOR, false);
 }
 

@@ -279,7 +279,7 @@ read_options(Channel *channel)
 	if (role_name == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("the role that made the requests, of OID %u, was dropped; cancel_screenshot_task_request() ends them",
+				 errmsg("role with OID %u, which made the requests, was dropped; cancel them with cancel_screenshot_task_request()",
 						role)));
 	namestrcpy(&channel->role_name, role_name);
 	channel->options = get_live_server(NameStr(channel->name.server), role);
@@ -438,13 +438,14 @@ static const char *
 describe_clocks(const LiveAnswer *answer, const char *reason)
 {
 	if (answer->error_code == NULL)
-		reason = "signatures hold for five minutes either way";
+		reason = "signatures are valid for five minutes either way";
 	if (answer->ahead == 0)
-		return psprintf("the clocks of the API and of this machine disagree (%s)",
+		return psprintf("the clocks of the API and of this machine differ (%s)",
 						reason);
-	return psprintf("the API's clock is %lld s %s this machine's (%s)",
-					llabs((long long) answer->ahead),
-					answer->ahead > 0 ? "ahead of" : "behind", reason);
+	return psprintf(answer->ahead > 0 ?
+					"the API's clock is %lld s ahead of this machine's (%s)" :
+					"the API's clock is %lld s behind this machine's (%s)",
+					llabs((long long) answer->ahead), reason);
 }
 
 /*

@@ -462,8 +462,8 @@ start(int slot, const DatabaseStatus *status)
 	if (!full_was_logged)
 		ereport(LOG,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("screenshot_task could not start a worker: all slots for background workers are taken"),
-				 errdetail("The database of OID %u waits for one. Databases take turns in those that there are.",
+				 errmsg("could not start a screenshot_task worker: all background worker slots are in use"),
+				 errdetail("The database with OID %u is waiting for a slot. Workers will be scheduled in turn.",
 						   status->database),
 				 errhint("Raise \"max_worker_processes\".")));
 	full_was_logged = true;

@@ -283,13 +283,13 @@ tell(const Resolution *resolution)
 		case FOUND:
 			count_left_doubt(resolution, STATUS_CREATED);
 			ereport(LOG,
-					(errmsg("screenshot task request %lld was in doubt, and has been found to be created",
+					(errmsg("resolved screenshot task request %lld: task found",
 							id)));
 			break;
 		case NOT_FOUND:
 			count_left_doubt(resolution, STATUS_PENDING);
 			ereport(LOG,
-					(errmsg("screenshot task request %lld was in doubt, was not found twice, and is sent again",
+					(errmsg("resending screenshot task request %lld: no task found in two lookups",
 							id)));
 			break;
 		case SENT_AGAIN:
@@ -297,17 +297,17 @@ tell(const Resolution *resolution)
 			break;
 		case REFUSED:
 			ereport(LOG,
-					(errmsg("screenshot task request %lld stays in doubt: DescribeScreenshotTask is refused",
+					(errmsg("screenshot task request %lld remains in doubt: task lookup refused",
 							id),
 					 errdetail_internal("%s", resolution->message),
-					 errhint("Look whether the task exists, then call resolve_screenshot_task_request().")));
+					 errhint("Check whether the task exists, then call resolve_screenshot_task_request().")));
 			break;
 		case DISPUTED:
 			ereport(LOG,
-					(errmsg("screenshot task request %lld stays in doubt: its task may be that of another request",
+					(errmsg("screenshot task request %lld remains in doubt: the task found may belong to another request",
 							id),
-					 errdetail("The other's server or user mapping is gone, so that its account is not known."),
-					 errhint("See which of them has a task, then call resolve_screenshot_task_request().")));
+					 errdetail("The account of the other request is unknown because its server or user mapping no longer exists."),
+					 errhint("Check which of them has a task, then call resolve_screenshot_task_request().")));
 			break;
 	}
 }
@@ -522,7 +522,7 @@ apply_policy(const DoubtfulRequest *request, const LiveServer *options)
 	if (options->in_doubt == IN_DOUBT_HOLD)
 	{
 		queue_leave_to_person(request,
-							  psprintf("in doubt, and the server's option in_doubt is \"hold\": look whether the task exists, then call resolve_screenshot_task_request(%lld, its TaskId), or with NULL if there is none",
+							  psprintf("in doubt; server option in_doubt is \"hold\". Check whether the task exists, then call resolve_screenshot_task_request(%lld, TaskId), or with NULL if it does not.",
 									   (long long) request->id));
 		return true;
 	}
@@ -534,7 +534,7 @@ apply_policy(const DoubtfulRequest *request, const LiveServer *options)
 	if (options->in_doubt == IN_DOUBT_RECONCILE && !MUTANT("sent-again-unasked"))
 		return false;
 	if (queue_send_again(request,
-						 "was in doubt, and sent again by the server's option in_doubt"))
+						 "was in doubt; resent because server option in_doubt is \"resend\""))
 	{
 		channel_has_work_from(channel_find(&request->channel), DT_NOBEGIN, 0);
 		note(request, SENT_AGAIN, NULL);
@@ -694,7 +694,7 @@ take_page(Lookup *lookup, List *tasks, const char *scroll_token)
 		list_length(lookup->found) == MAX_FOUND)
 	{
 		lookup->state = LOOKUP_REFUSED;
-		lookup->message = "it lists no end of tasks";
+		lookup->message = "the task list did not terminate";
 	}
 	else
 		lookup->state = scroll_token == NULL ? LOOKUP_LISTED : LOOKUP_TO_SEND;
@@ -791,12 +791,12 @@ resolve_doubt(Lookup *lookup)
 			queue_ask_later(request,
 							GetCurrentTimestamp() +
 							screenshot_task_reconcile_spacing * INT64CONST(1000),
-							psprintf("in doubt, and DescribeScreenshotTask was asked in vain: %s",
+							psprintf("in doubt; task lookup failed: %s",
 									 lookup->message));
 			break;
 		case LOOKUP_REFUSED:
 			if (queue_leave_to_person(request,
-									  psprintf("in doubt, and DescribeScreenshotTask is refused (%s): look whether the task exists, then call resolve_screenshot_task_request(%lld, its TaskId), or with NULL if there is none",
+									  psprintf("in doubt; task lookup refused: %s. Check whether the task exists, then call resolve_screenshot_task_request(%lld, TaskId), or with NULL if it does not.",
 											   lookup->message,
 											   (long long) request->id)))
 				note(request, REFUSED, lookup->message);
@@ -893,7 +893,7 @@ static void
 leave_disputed(const DoubtfulRequest *request)
 {
 	if (queue_leave_to_person(request,
-							  psprintf("in doubt: the task that is listed may be that of another request, whose server or user mapping is gone; see which of them has a task, then call resolve_screenshot_task_request(%lld, its TaskId), or with NULL if there is none",
+							  psprintf("in doubt; the task found may belong to another request, whose server or user mapping no longer exists. Check which of them has a task, then call resolve_screenshot_task_request(%lld, TaskId), or with NULL if this one has none.",
 									   (long long) request->id)))
 		note(request, DISPUTED, NULL);
 }
@@ -975,7 +975,7 @@ not_found(const Lookup *lookup, const DoubtfulRequest *request)
 		return;
 	}
 	if (!queue_send_again(request,
-						  "was in doubt: DescribeScreenshotTask did not list the task, asked twice"))
+						  "was in doubt; resent: no task found in two lookups"))
 		return;
 	channel_has_work_from(lookup->job.channel, DT_NOBEGIN, 0);
 	note(request, NOT_FOUND, NULL);

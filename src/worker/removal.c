@@ -183,7 +183,7 @@ try_to_remove(const int64 *ids, int n)
 		if (queue_remove(ids, n) < n)
 			ereport(ERROR,
 					(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
-					 errmsg("a trigger on screenshot_task_request left it out of a DELETE")));
+					 errmsg("a trigger on screenshot_task_request suppressed the DELETE")));
 		ReleaseCurrentSubTransaction();
 		done = true;
 	}
@@ -219,10 +219,10 @@ end_pass(void)
 		return;
 	not_before = monotonic_now() + LONG_REST;
 	ereport(LOG,
-			(errmsg_plural("%d old screenshot task request could not be removed",
-						   "%d old screenshot task requests could not be removed",
+			(errmsg_plural("could not remove %d old screenshot task request",
+						   "could not remove %d old screenshot task requests",
 						   n_left, n_left),
 			 errdetail_internal("%s", first_problem),
-			 errhint("Look at the foreign keys that refer to screenshot_task_request, which need an index on their columns, and at its triggers. It is tried again in an hour, and at a reload.")));
+			 errhint("Check the triggers on screenshot_task_request, and the foreign keys that reference it, which need an index on their columns. Removal will be retried in an hour, or at a reload.")));
 	activity_note_error(first_problem);
 }

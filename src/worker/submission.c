@@ -266,7 +266,7 @@ claim_for_account(Channel *first, MonotonicUs *scan_again_at)
 		Channel    *channel = channel_find(lfirst(cell));
 
 		if (is_passed_over(channel))
-			channel_pause(channel, "triggers on screenshot_task_request keep its requests from being changed", NULL);
+			channel_pause(channel, "triggers on screenshot_task_request prevent updates of its requests", NULL);
 	}
 	activity_note_claimed(list_length(claim.requests));
 	/* If some could not be changed, the next claim tells. */
@@ -566,7 +566,7 @@ put_in_doubt(Request *request, const char *message)
 
 	outcome->status = STATUS_IN_DOUBT;
 	outcome->error_message =
-		psprintf("%s; whether a task was created is to be found out",
+		psprintf("%s; outcome unknown",
 				 message ? message : "no conclusive answer");
 	outcome->next_attempt_at =
 		Max(GetCurrentTimestamp(),

@@ -522,10 +522,10 @@ begin_work(void)
 
 	if (n > 0)
 		ereport(LOG,
-				(errmsg_plural("%d screenshot task request is in doubt: it was being sent when the worker ended",
-							   "%d screenshot task requests are in doubt: they were being sent when the worker ended",
+				(errmsg_plural("%d screenshot task request is in doubt: worker exited while it was in flight",
+							   "%d screenshot task requests are in doubt: worker exited while they were in flight",
 							   n, n),
-				 errhint("Look for rows of screenshot_task_request with status in_doubt.")));
+				 errhint("Check the rows of screenshot_task_request with status in_doubt.")));
 	dispatch_init(MAX_TRANSFERS);
 }
 
@@ -717,7 +717,7 @@ note_transaction(TransactionResult result)
 								   BLOCKED_RETRY);
 			break;
 		case TABLE_BUSY:
-			activity_note_error("another session has locked the table screenshot_task_request: nothing is sent, and no result is written, until it has ended");
+			activity_note_error("table screenshot_task_request is locked by another session; nothing is sent or saved until the lock is released");
 			if (busy_since == 0)
 				busy_since = now;
 			if (now > busy_since + BLOCKED_AFTER)
@@ -900,13 +900,13 @@ log_unwritten(const FinishedRequest *outcome)
 {
 	if (outcome->task_id != NULL)
 		ereport(LOG,
-				(errmsg("screenshot task request %lld is gone, but its task was created",
+				(errmsg("screenshot task request %lld no longer exists, but its task was created",
 						(long long) outcome->id),
 				 errdetail("The TaskId is %s.", outcome->task_id),
-				 errhint("stop_screenshot_task() ends the task.")));
+				 errhint("Use stop_screenshot_task() to end the task.")));
 	else
 		ereport(LOG,
-				(errmsg("screenshot task request %lld is gone; it would be %s",
+				(errmsg("screenshot task request %lld no longer exists; its status would be %s",
 						(long long) outcome->id,
 						status_name(outcome->status))));
 }
@@ -1165,11 +1165,11 @@ tell_of_held_requests(int n)
 			 errmsg_plural("%d screenshot task request is held: it came in a dump or a copy of a database",
 						   "%d screenshot task requests are held: they came in a dump or a copy of a database",
 						   n, n),
-			 errdetail_plural("It is not sent: what it asks for may have been done where it was made, or here since.",
-							  "They are not sent: what they ask for may have been done where they were made, or here since.",
+			 errdetail_plural("It is not sent because it may already have been carried out, by the original database or here.",
+							  "They are not sent because they may already have been carried out, by the original database or here.",
 							  n),
-			 errhint_plural("adopt_screenshot_task_requests() has it sent from here.",
-							"adopt_screenshot_task_requests() has them sent from here.",
+			 errhint_plural("Use adopt_screenshot_task_requests() to have it sent from this database.",
+							"Use adopt_screenshot_task_requests() to have them sent from this database.",
 							n)));
 }
 

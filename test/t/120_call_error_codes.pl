@@ -12,15 +12,15 @@ use Test::More;
 # Of each class: message, hint, and the codes by SQLSTATE
 my $call    = 'CreateScreenshotTask';
 my @classes = (
-	[   qq(server "tencent_live" refused $call: a limit of the account is reached),
-		'Nothing was done: the call may be made again once tasks have ended.',
+	[   qq(server "tencent_live" refused $call: an account limit has been reached),
+		'Nothing was done; the call can be repeated once other tasks have ended.',
 		'53400' => [
 			qw(LimitExceeded LimitExceeded.MaximumRunningTask LimitExceeded.Other ResourceInsufficient ResourceInsufficient.Any
 			  ResourcesSoldOut ResourceUnavailable.Any ResourceInUse)
 		]
 	],
-	[   qq(server "tencent_live" refused $call: a limit of the account is reached),
-		'Nothing was done: the call may be made again once the account may make more tasks.',
+	[   qq(server "tencent_live" refused $call: an account limit has been reached),
+		'Nothing was done; the call can be repeated once the account may create more tasks.',
 		'53400' => [qw(LimitExceeded.MaximumTask)]
 	],
 	[   qq(server "tencent_live" refused the credentials for $call),
@@ -28,19 +28,19 @@ my @classes = (
 		'28000' => [qw(AuthFailure AuthFailure.Other)]
 	],
 	(   map { [ qq(server "tencent_live" refused the credentials for $call), $_->[0], '28000' => [ @$_[ 1 .. $#$_ ] ] ] }
-		  [ 'The secret_id is wrong, or was deleted or disabled in the console; or the account is of the other edition than the server option "endpoint".', 'AuthFailure.SecretIdNotFound' ],
+		  [ 'The secret_id is wrong, was deleted or disabled in the console, or belongs to an account of the other edition than the server option "endpoint".', 'AuthFailure.SecretIdNotFound' ],
 		[ 'The secret_id is not that of an API key.', 'AuthFailure.InvalidSecretId' ],
-		[ 'The secret_key is probably not the one of the secret_id.', 'AuthFailure.SignatureFailure' ],
-		[ "Set this machine's clock: it is over five minutes off.", 'AuthFailure.SignatureExpire' ],
-		[ 'The token has expired, is not the one of the secret_id, or is missing: temporary credentials have all three.', 'AuthFailure.TokenFailure' ],
-		[ 'The account wants a second factor for this, which no request can have: use the key of an account that does not.', 'AuthFailure.MFAFailure' ],
-		[ 'The Authorization header was not understood: see whether a proxy changes it.', 'AuthFailure.InvalidAuthorization' ]),
+		[ 'The secret_key probably does not belong to the secret_id.', 'AuthFailure.SignatureFailure' ],
+		[ "Set this machine's clock, which is off by more than five minutes.", 'AuthFailure.SignatureExpire' ],
+		[ 'The token has expired, does not belong to the secret_id, or is missing. Temporary credentials consist of all three.', 'AuthFailure.TokenFailure' ],
+		[ 'The account requires a second factor for this, which a request cannot supply. Use the key of an account that does not.', 'AuthFailure.MFAFailure' ],
+		[ 'The API could not parse the Authorization header. Check whether a proxy changes it.', 'AuthFailure.InvalidAuthorization' ]),
 	[   qq(server "tencent_live" refused the account permission for $call),
-		'See in the console what the account may do with this domain, and with the Live service.',
+		'Check in the console what the account may do with this domain and with the Live service.',
 		'28000' => [qw(UnauthorizedOperation UnauthorizedOperation.CamNoAuth AuthFailure.UnauthorizedOperation)]
 	],
 	[   qq(server "tencent_live" refused $call: the account's service is not active),
-		'Look at the state of the Live service in the console.',
+		'Check the state of the Live service in the console.',
 		'55000' => [
 			qw(UnsupportedOperation.NotLVBCodeMode FailedOperation.JiFeiNoEnoughFund FailedOperation.NoRealNameAuth
 			  FailedOperation.SdkNoPackage FailedOperation.AuthError OperationDenied OperationDenied.Any),
@@ -59,12 +59,12 @@ my @classes = (
 			  InvalidRequest RequestSizeLimitExceeded ResourceNotFound ResourceNotFound.Other DryRunOperation)
 		]
 	],
-	[   qq(server "tencent_live" does not support what was asked of $call),
+	[   qq(server "tencent_live" does not support this use of $call),
 		undef,
 		'0A000' => [qw(UnsupportedOperation UnsupportedOperation.Other)]
 	],
 	[   qq(it is unknown whether server "tencent_live" carried out $call),
-		'Find out before the call is made again: it may have been carried out.',
+		'Check whether it was carried out before repeating the call.',
 		'08007' => [
 			qw(InternalError InternalError.GetConfigError InternalError.NetworkError FailedOperation
 			  FailedOperation.Other ServiceUnavailable ResponseSizeLimitExceeded NobodyKnows.ThisCode)

@@ -19,14 +19,14 @@ my @unreached = (
 
 # After: each also with the task made.  On HTTP/1.1, those of HTTP/2 close the connection.
 my $incomplete = qr/^(got no complete answer from|lost the connection after the request was sent to) "127/;
-my $too_long   = qr/^gave up an answer of "127.*: it is longer than 64 kB$/;
+my $too_long   = qr/^gave up an answer from "127.*: it is longer than 64 kB$/;
 my $bad_answer = qr/^the answer /;
 my @ambiguous  = (
 	(map { [ $_, $incomplete ] }
 		qw(close reset hang half h2-refuse h2-reset=CANCEL h2-reset=ENHANCE_YOUR_CALM goaway goaway-after)),
 	(map { [ $_, $too_long ] } qw(huge long-task-id)),
 	[ 'endless-headers', qr/$too_long|$incomplete/ ],
-	(map { [ "status=$_", qr/^HTTP status $_ instead of an answer of the API$/ ] } 302, 403, 429, 500, 502, 503, 504),
+	(map { [ "status=$_", qr/^HTTP status $_ instead of an answer from the API$/ ] } 302, 403, 429, 500, 502, 503, 504),
 	(map { [ $_, $bad_answer ] } qw(not-json empty gzip no-task-id both wrong-type nul bad-utf8)),
 	# libcurl takes headers that end early for an answer
 	[ 'truncate-headers', qr/$incomplete|$bad_answer/ ]);
@@ -75,7 +75,7 @@ sub check_unreached
 	is($error->{sqlstate}, '08001', "$label: SQLSTATE");
 	is($error->{message}, qq(could not reach server "$server" for CreateScreenshotTask), "$label: message");
 	like($error->{detail}, $detail, "$label: detail");
-	is($error->{hint}, 'Nothing was sent: the call may be made again.', "$label: hint");
+	is($error->{hint}, 'Nothing was sent; the call can be repeated.', "$label: hint");
 	is($api->requests(stream_name => $fault), 0, "$label: nothing arrived");
 	is_deeply($node->try(call_sql(server => $server, stream_name => $fault))->{error}, undef, "$label: the next call succeeds");
 	return;
@@ -147,6 +147,6 @@ sub is_unknown
 	my ($trace_id) = $error->{detail} =~ s/ \((?:RequestId \S+, )?TraceId ([-0-9a-f]{36})\)$// ? $1 : ();
 	like($error->{detail}, $detail, "$label: detail");
 	is(scalar(grep { $_ eq ($trace_id // '') } $api->trace_ids), $label =~ /before-read/ ? 0 : 1, "$label: the trace id is of a request that arrived");
-	is($error->{hint}, 'Find out before the call is made again: it may have been carried out.', "$label: hint");
+	is($error->{hint}, 'Check whether it was carried out before repeating the call.', "$label: hint");
 	return;
 }

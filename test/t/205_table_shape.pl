@@ -33,7 +33,7 @@ my $id = $node->safe_psql('postgres', "SELECT enqueue_screenshot_task('far', '50
 
 # What an owner does to the table, what undoes it, and how the error reads.  Rows are inserted first, as what makes a
 # value of a text is then an address.
-my $of_column = sub { my ($column, $detail) = @_; [ qr/^column "$column" of table "screenshot_task_request" is not as extension "screenshot_task" made it$/, $detail ] };
+my $of_column = sub { my ($column, $detail) = @_; [ qr/^column "$column" of table "screenshot_task_request" does not match extension "screenshot_task"$/, $detail ] };
 my $drop = 'ALTER TABLE screenshot_task_request DROP CONSTRAINT IF EXISTS stream_name_must_not_be_empty, DROP CONSTRAINT IF EXISTS stream_name_must_be_at_most_1024_bytes';
 my @cases = (
 	[ 'a text is a number', "$drop; ALTER TABLE screenshot_task_request ALTER stream_name TYPE bigint USING 4096",
@@ -142,7 +142,7 @@ is($node->worker_pid, $worker, 'it is the same worker');
 
 # What cannot be undone: the extension is made anew
 for my $case ([ 'a column that is dropped', 'DROP error_code', $of_column->('error_code', qr/^It was dropped\.$/) ],
-	[ 'a column that is not generated', 'ALTER origin DROP EXPRESSION', $of_column->('origin', qr/^It is not generated any longer\.$/) ])
+	[ 'a column that is not generated', 'ALTER origin DROP EXPRESSION', $of_column->('origin', qr/^It is no longer a generated column\.$/) ])
 {
 	my ($what, $change, $error) = @$case;
 	my $before = $node->log_size;

@@ -49,7 +49,7 @@ my %state_after = (
 	server  => "status = 'pending' AND attempts = 0 AND next_attempt_at IS NULL",
 	request => "status = 'failed' AND attempts = 1 AND finished_at >= sent_at",
 	unknown => "status = 'in_doubt' AND attempts = 1 AND finished_at IS NULL");
-my $doubt = '; whether a task was created is to be found out';
+my $doubt = '; outcome unknown';
 
 my @throttled = ('AKIDTHROTTLED', 'anotherSecretKey');
 my $api       = LiveApi->new(map { ('--account', join ':', @$_) } \@LiveApi::account, \@throttled);
@@ -109,7 +109,7 @@ sub check_fault
 	# The clock is the whole machine's, and the reason says so.
 	if ($code =~ /SignatureExpire/)
 	{
-		like($node->log_text, qr/screenshot tasks for server "$server{$code}" are paused for 5 s\n.*DETAIL:  the clocks of the API and of this machine disagree \($code: ordered by a test\)\n/, "$code: log");
+		like($node->log_text, qr/screenshot tasks for server "$server{$code}" are paused for 5 s\n.*DETAIL:  the clocks of the API and of this machine differ \($code: ordered by a test\)\n/, "$code: log");
 		return;
 	}
 	my %logged = (

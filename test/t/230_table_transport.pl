@@ -11,12 +11,12 @@ use ScreenshotTaskTest;
 use Test::More;
 
 my $not_answered = qr/^(got no complete answer from|lost the connection after the request was sent to) "127/;
-my $too_long     = qr/^gave up an answer of "127.*: it is longer than 64 kB/;
+my $too_long     = qr/^gave up an answer from "127.*: it is longer than 64 kB/;
 my $bad_answer   = qr/^the answer /;
 my %ambiguous    = (
 	(map { $_ => $not_answered } qw(close reset hang half h2-refuse h2-reset=CANCEL goaway goaway-after)),
 	(map { $_ => $too_long } qw(huge long-task-id)),
-	(map { $_ => qr/^HTTP status \d+ instead of an answer of the API/ }
+	(map { $_ => qr/^HTTP status \d+ instead of an answer from the API/ }
 		qw(status=403 status=500 status=502 status=503 redirect=https://127.0.0.1/)),
 	(map { $_ => $bad_answer } qw(not-json empty gzip no-task-id both wrong-type nul bad-utf8)),
 	'endless-headers'  => qr/$too_long|$not_answered/,
@@ -79,7 +79,7 @@ sub in_doubt_once
 
 	is_deeply([ @$row{qw(status attempts task_id finished_at)} ], [ 'in_doubt', 1, undef, undef ], "$label: in doubt");
 	like($row->{error_message}, $message, "$label: what happened is in the row");
-	like($row->{error_message}, qr/; whether a task was created is to be found out$/, "$label: and what follows");
+	like($row->{error_message}, qr/; outcome unknown$/, "$label: and what follows");
 	like($node->log_text, qr/screenshot task request $row->{id} is in doubt\n/, "$label: the log tells of it");
 	is($api->requests(stream_name => $stream, outcome => $stream =~ /^fault:([a-z0-9-]+)/), 1, "$label: sent once");
 	is($api->ledger(stream_name => $stream), $tasks, "$label: tasks");

@@ -89,7 +89,7 @@ $node->safe_psql('postgres', q{
 	ALTER TABLE screenshot_task_request DROP CONSTRAINT end_time_must_be_at_most_24_hours_after_start_time;
 	UPDATE screenshot_task_request SET start_time = NULL, finished_at = now() - interval '10 days', end_time = now() - interval '9 days' WHERE stream_name ~ '^orphan'});
 $node->set('screenshot_task.retention' => '7d');
-ok(wait_until(sub { $node->log_text =~ /2 old screenshot task requests could not be removed\n.*DETAIL:  a trigger on screenshot_task_request left it out of a DELETE\n/ }), 'what is not let go is told of');
+ok(wait_until(sub { $node->log_text =~ /could not remove 2 old screenshot task requests\n.*DETAIL:  a trigger on screenshot_task_request suppressed the DELETE\n/ }), 'what is not let go is told of');
 is($node->safe_psql('postgres', "SELECT count(*) FROM screenshot_task_request WHERE stream_name ~ '^orphan'"), 2, 'and is there');
 $node->safe_psql('postgres', 'DROP TRIGGER keep ON screenshot_task_request');
 $node->reload;
@@ -122,7 +122,7 @@ sub is_told
 	my ($what) = @_;
 	my $ids = join '|', map { $_->{id} } $node->table("stream_name ~ '^$what'");
 
-	ok(wait_until(sub { $node->log_text =~ /a trigger changed what was set in screenshot task request (?:$ids)\n/ }), "$what: the log tells of it");
+	ok(wait_until(sub { $node->log_text =~ /trigger overwrote columns set by the worker in screenshot task request (?:$ids)\n/ }), "$what: the log tells of it");
 	return;
 }
 

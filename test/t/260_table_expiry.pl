@@ -37,7 +37,7 @@ $node->refuse("NEW.reference = 'stubborn'", 'NEW.reference');
 $node->safe_psql('postgres', $ends->('app', 'second', 1, reference => 'stubborn') . $ends->('app', 'second', 3, reference => \"'pliant ' || i"));
 ok($node->wait_for_table("status = 'expired'", where => "reference ~ 'pliant'"), 'a trigger refuses one: the others expire');
 is($node->safe_psql('postgres', "SELECT status FROM screenshot_task_request WHERE reference = 'stubborn'"), 'pending', 'it is as it was');
-ok($node->wait_for_log(qr/could not be changed, and is passed over for a minute\n.*DETAIL:  not stubborn/), 'the log says why');
+ok($node->wait_for_log(qr/could not update screenshot task request \d+; skipping it for a minute\n.*DETAIL:  not stubborn/), 'the log says why');
 $node->safe_psql('postgres', 'DROP TRIGGER refuse ON screenshot_task_request');
 $node->reload;
 ok($node->wait_for_table("status = 'expired'", where => "stream_name = 'ends'"), 'without the trigger it expires');
@@ -66,7 +66,7 @@ is($node->safe_psql('postgres', 'BEGIN; SET LOCAL ROLE app;' . insert_sql(server
 		AND error_message = 'end_time had passed when the request was made'}), 1001, 'past events are imported, and expired at once');
 my $notice;
 is($node->psql('postgres', q{SELECT enqueue_screenshot_task('past', '5000.live.push.com', 'live', now() - interval '1 h', 1, server => 'slow')}, stderr => \$notice), 0, 'one is enqueued');
-like($notice, qr/^psql:<stdin>:1: NOTICE:  screenshot task request \d+ has expired: its end_time has passed\nDETAIL:  It is kept, and not sent\.$/, 'and a notice says so');
+like($notice, qr/^psql:<stdin>:1: NOTICE:  screenshot task request \d+ has expired: its end_time has passed\nDETAIL:  The request is kept but not sent\.$/, 'and a notice says so');
 is($node->safe_psql('postgres', "SELECT status FROM screenshot_task_request WHERE stream_name = 'past'"), 'expired', 'as does its row');
 is($node->safe_psql('postgres', 'SELECT sum(expired) FROM screenshot_task_stat'), $counted, 'they are not counted as lost');
 is(scalar(() = $api->requests(stream_name => $_)), 0, "$_: nothing is sent") for 'import', 'past';

@@ -73,7 +73,7 @@ for my $isolation ('READ COMMITTED', 'REPEATABLE READ', 'SERIALIZABLE')
 }
 my $notice;
 $node->psql('postgres', "BEGIN ISOLATION LEVEL REPEATABLE READ; $wait($sent[0]{id}); COMMIT", stderr => \$notice);
-like($notice, qr/NOTICE:  screenshot task request $sent[0]{id} is returned as it is now\nDETAIL:  The transaction is REPEATABLE READ/,
+like($notice, qr/NOTICE:  screenshot task request $sent[0]{id} is returned in its current state\nDETAIL:  The transaction is REPEATABLE READ/,
 	'REPEATABLE READ: what cannot be seen is said');
 
 # Many wait at once, and all are told.
@@ -109,8 +109,8 @@ push @sent, { id => $hanging + 0, reference => undef, status => 'created', task_
 my %refused = (
 	'BEGIN; ' . insert_sql(stream_name => 'own') . "$wait(currval('screenshot_task_request_id_seq'))" => [ '55000', qr/^cannot wait for screenshot task request \d+ in the transaction that made or changed it$/ ],
 	"$wait(enqueue_screenshot_task('own2', '5000.live.push.com', 'live', now() + interval '1 h', 1))" => [ '55000', qr/^cannot wait for screenshot task request \d+ in the transaction/ ],
-	"SET SESSION AUTHORIZATION other; $wait($crowd)" => [ '42704', qr/^there is no screenshot task request $crowd of yours$/ ],
-	"$wait(99999)"         => [ '42704', qr/^there is no screenshot task request 99999 of yours$/ ],
+	"SET SESSION AUTHORIZATION other; $wait($crowd)" => [ '42704', qr/^screenshot task request $crowd does not exist$/ ],
+	"$wait(99999)"         => [ '42704', qr/^screenshot task request 99999 does not exist$/ ],
 	"$wait(NULL)"          => [ '22004', qr/^request_id must not be null$/ ],
 	"$wait(1, NULL)"       => [ '22004', qr/^timeout must not be null$/ ],
 	"$wait(1, '-1 s')"     => [ '22023', qr/^timeout must not be negative$/ ]);
@@ -152,7 +152,7 @@ ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activi
 is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE query LIKE '%2 h%' AND pid <> pg_backend_pid() AND relation IS NOT NULL}), 0,
 	'who waits holds no lock on a table');
 $node->safe_psql('postgres', q{BEGIN; SET LOCAL lock_timeout = '60s'; LOCK TABLE screenshot_task_request; } . "DELETE FROM screenshot_task_request WHERE id = $removed; COMMIT");
-is($for_removed->end->{error}{message}, "there is no screenshot task request $removed of yours", 'a request that is removed is not waited for any longer');
+is($for_removed->end->{error}{message}, "screenshot task request $removed does not exist", 'a request that is removed is not waited for any longer');
 
 push @sent,
   { id => $wrong + 0, reference => qq{quo"te \\ \t} . "\x{e9}\x{4e2d}", status => 'failed', task_id => undef },
@@ -188,7 +188,7 @@ is($node->try($wait . '(' . id_of('quiet') . ')')->{rows}[0][1], 'created', 'one
 is_deeply([ $listener->query('SELECT 1') =~ /payload/g ], [], 'nobody is notified without a channel');
 my $too_long = $node->try("ALTER SYSTEM SET screenshot_task.notify_channel = '" . 'c' x 64 . "'")->{error};
 is($too_long->{sqlstate}, '22023', 'a name of 64 bytes is no channel');
-is($too_long->{detail}, 'The name of a channel has at most 63 bytes.', 'and why');
+is($too_long->{detail}, 'A channel name must have at most 63 bytes.', 'and why');
 $listener->quit;
 
 done_testing();

@@ -82,7 +82,7 @@ $node->set('screenshot_task.enabled' => 'on');
 ok(sweep(), 'many are old');
 $node->safe_psql('postgres', insert_sql(rows => 300, stream_name => \"'new ' || i"));
 ok($node->wait_for_table("status = 'created'", where => "stream_name LIKE 'new %'"), 'while they are removed others are sent');
-ok($node->wait_for_log(qr/LOG:  100\d old screenshot task requests could not be removed\n.*DETAIL:  .*\n.*HINT:  Look at the foreign keys that refer to screenshot_task_request/), 'what cannot be removed is told of in a line');
+ok($node->wait_for_log(qr/LOG:  could not remove 100\d old screenshot task requests\n.*DETAIL:  .*\n.*HINT:  Check the triggers on screenshot_task_request, and the foreign keys that reference it/), 'what cannot be removed is told of in a line');
 is_deeply([ $node->rows(q{SELECT DISTINCT regexp_replace(stream_name, '4...', '4...') AS name FROM screenshot_task_request WHERE stream_name LIKE 'old %' ORDER BY 1}) ],
 	[ map { { name => $_ } } 'old 4...', 'old 7', 'old 9' ], 'all others are');
 $node->safe_psql('postgres', insert_sql(stream_name => 'newer'));

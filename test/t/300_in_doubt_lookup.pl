@@ -15,7 +15,7 @@ my @slow = ('AKIDSLOW', 'aSecretKeyOfItsOwn');
 my $api  = LiveApi->new('--page-size', 2, map { ('--account', join ':', @$_) } \@LiveApi::account, \@slow);
 my $node = ScreenshotTaskTest->start_new('main', 'screenshot_task.reconcile_grace' => GRACE . 's',
 	'screenshot_task.reconcile_spacing' => SPACING . 's');
-my $found     = 'was in doubt, and found by DescribeScreenshotTask';
+my $found     = 'was in doubt; task found by DescribeScreenshotTask';
 my %with_start = (
 	start_time => \"date_trunc('second', now()) + interval '1 h 700 ms'",
 	end_time   => \"date_trunc('second', now()) + interval '2 h 300 ms'");
@@ -40,7 +40,7 @@ for my $stream (@found, map { "$_#start" } @found)
 	is_deeply([ @$row{qw(task_id attempts next_attempt_at error_code error_message)} ], [ $task->{task_id}, 1, undef, undef, $found ], "$stream: found");
 	is(sent($stream), 1, "$stream: sent once");
 	is_deeply([ $row->{trace_id} ], [ traced('Create', $stream) ], "$stream: with the trace id of the row");
-	like($node->log_text, qr/screenshot task request $row->{id} was in doubt, and has been found to be created/, "$stream: log");
+	like($node->log_text, qr/resolved screenshot task request $row->{id}: task found\n/, "$stream: log");
 	cmp_ok(first_asked($stream), '>=', (requests('Create', $stream))[0]{time} + TIMEOUT + GRACE,
 		"$stream: asked after the time-out and the grace");
 }
@@ -62,13 +62,13 @@ for my $stream (@lost, map { "$_#start" } @lost)
 	is(keys %trace_ids, 4, "$stream: each request had another one");
 	cmp_ok($asked[1]{time} - $asked[0]{time}, '>=', SPACING, "$stream: asked with a space between");
 	cmp_ok((requests('Create', $stream))[1]{time}, '>', $asked[1]{time}, "$stream: sent after it was asked about twice");
-	like($node->log_text, qr/screenshot task request $row->{id} was in doubt, was not found twice, and is sent again/, "$stream: log");
+	like($node->log_text, qr/resending screenshot task request $row->{id}: no task found in two lookups\n/, "$stream: log");
 }
 
 # Equal requests are counted.  Of each kind the stand-in makes fewer tasks than there are requests.
 equal('three equal requests of which two were made', 3, [ 'error=InternalError,create', 'hang,create', 'hang' ]);
 equal('three equal requests with a start', 3, [ 'error=InternalError,create', 'hang,create', 'hang' ], %with_start);
-equal('three equal requests of which one is created already', 3, [ 'hang,create', 'hang' ]);
+equal('three equal requests of which one has already been created', 3, [ 'hang,create', 'hang' ]);
 equal('three equal requests of which none was made', 3, [ ('error=InternalError') x 3 ]);
 equal('seven equal requests, on several pages', 7, [ ('error=InternalError,create') x 5, ('error=InternalError') x 2 ]);
 cmp_ok(requests('Describe', 'seven equal requests, on several pages'), '>=', 3, 'three pages or more were read');
@@ -97,7 +97,7 @@ $node->safe_psql('postgres', insert_sql(server => 'hold', stream_name => 'fault:
 ok($node->wait_for_table("status = 'created'", where => "server = 'resend'"), 'resend: created');
 ok($node->wait_for_table("status = 'in_doubt' AND next_attempt_at IS NULL", where => "stream_name LIKE 'fault:%#held'"), 'hold: stays in doubt');
 my ($row) = $node->table("stream_name LIKE 'fault:%#held'");
-is($row->{error_message}, qq{in doubt, and the server's option in_doubt is "hold": look whether the task exists, then call resolve_screenshot_task_request($row->{id}, its TaskId), or with NULL if there is none}, 'hold: says how to resolve it');
+is($row->{error_message}, qq{in doubt; server option in_doubt is "hold". Check whether the task exists, then call resolve_screenshot_task_request($row->{id}, TaskId), or with NULL if it does not.}, 'hold: says how to resolve it');
 is_deeply([ $row->{trace_id} ], [ traced('Create', $row->{stream_name}) ], 'hold: has the trace id of what was not answered');
 ($row) = $node->table("server = 'resend'");
 is_deeply([ $row->{attempts}, sent($row->{stream_name}), $row->{task_id} ], [ 2, 2, ($api->ledger(stream_name => $row->{stream_name}))[0]{task_id} ], 'resend: sent again');
@@ -148,8 +148,8 @@ for my $code (@codes)
 	for my $stream ("no $code", "no $code, none made")
 	{
 		my ($row) = $node->table("stream_name = '$stream'");
-		is($row->{error_message}, "in doubt, and DescribeScreenshotTask is refused ($code: ordered by a test): look whether the task exists, then call resolve_screenshot_task_request($row->{id}, its TaskId), or with NULL if there is none", "$stream: says why, and how to resolve it");
-		like($node->log_text, qr/screenshot task request $row->{id} stays in doubt: DescribeScreenshotTask is refused\n.*DETAIL:  \Q$code\E: ordered by a test\n.*HINT:  Look whether the task exists, then call resolve_screenshot_task_request\(\)\./, "$stream: log");
+		is($row->{error_message}, "in doubt; task lookup refused: $code: ordered by a test. Check whether the task exists, then call resolve_screenshot_task_request($row->{id}, TaskId), or with NULL if it does not.", "$stream: says why, and how to resolve it");
+		like($node->log_text, qr/screenshot task request $row->{id} remains in doubt: task lookup refused\n.*DETAIL:  \Q$code\E: ordered by a test\n.*HINT:  Check whether the task exists, then call resolve_screenshot_task_request\(\)\./, "$stream: log");
 	}
 }
 # Others go by, and are reconciled, before it is counted how often those were asked about
@@ -167,7 +167,7 @@ resolve('no UnauthorizedOperation', literal(($api->ledger(stream_name => 'no Una
 resolve('no UnauthorizedOperation, none made', 'NULL');
 ok($node->wait_for_table("status = 'created'", where => "stream_name ~ '^no (InvalidAction|UnauthorizedOperation)(,|\$)'"), 'resolved ones are created');
 is_deeply([ map { @$_{qw(task_id attempts error_code error_message)} } $node->table("stream_name = 'no InvalidAction'") ],
-	[ $made->{task_id}, 1, undef, 'was in doubt, and resolved' ], 'with a TaskId: as told');
+	[ $made->{task_id}, 1, undef, 'was in doubt; resolved by hand' ], 'with a TaskId: as told');
 for my $code (qw(InvalidAction UnauthorizedOperation))
 {
 	one_task_each($_, 1) for "no $code", "no $code, none made";
@@ -205,9 +205,9 @@ my @ids = map { $_->{id} } $node->table("requested_by = 'app'");
 my ($created) = $node->table("status = 'created'");
 for my $call ('cancel_screenshot_task_request(%d)', 'retry_screenshot_task_request(%d)', 'resolve_screenshot_task_request(%d, NULL)')
 {
-	fails_with("SET ROLE other; SELECT " . sprintf($call, $ids[0]), '42704', "there is no screenshot task request $ids[0] of yours");
-	fails_with("SET ROLE app; SELECT " . sprintf($call, $created->{id}), '42704', "there is no screenshot task request $created->{id} of yours");
-	fails_with("SELECT " . sprintf($call, 0), '42704', 'there is no screenshot task request 0 of yours');
+	fails_with("SET ROLE other; SELECT " . sprintf($call, $ids[0]), '42704', "screenshot task request $ids[0] does not exist");
+	fails_with("SET ROLE app; SELECT " . sprintf($call, $created->{id}), '42704', "screenshot task request $created->{id} does not exist");
+	fails_with("SELECT " . sprintf($call, 0), '42704', 'screenshot task request 0 does not exist');
 	fails_with("SELECT " . $call =~ s/%d/NULL/r, '22004', 'request_id must not be null');
 }
 fails_with("SELECT retry_screenshot_task_request($created->{id})", '55000', "screenshot task request $created->{id} cannot be retried: it is created");
@@ -217,7 +217,7 @@ is($node->safe_psql('postgres', "SELECT cancel_screenshot_task_request($created-
 is($node->safe_psql('postgres', "SELECT count(*) FROM screenshot_task_request WHERE requested_by = 'app' AND $left"), 4, 'no error changed anything');
 my ($status, $out, $err) = $node->psql('postgres', "SET ROLE app; SELECT cancel_screenshot_task_request($ids[0])");
 is($out, 't', 'its role may cancel one in doubt');
-like($err, qr/WARNING:  screenshot task request $ids[0] was in doubt: its task may exist/, 'and is warned');
+like($err, qr/WARNING:  screenshot task request $ids[0] was in doubt when it was cancelled: its task may exist/, 'and is warned');
 $node->safe_psql('postgres', "SET ROLE app; SELECT resolve_screenshot_task_request($ids[1], 'of app')");
 $node->safe_psql('postgres', "BEGIN; SELECT resolve_screenshot_task_request($ids[2], NULL); ROLLBACK");
 $node->safe_psql('postgres', "SELECT resolve_screenshot_task_request($ids[3], 'of owner')");

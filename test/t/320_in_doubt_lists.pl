@@ -98,8 +98,8 @@ is_deeply($node->try("SELECT * FROM describe_screenshot_tasks(now(), now() + int
 
 # Lists that lie: the request stays in doubt, and nothing is sent again
 my %lies = (
-	'endless-list'           => qr/^in doubt, and DescribeScreenshotTask is refused \(it lists no end of tasks\): look whether /,
-	'nameless-null-list'     => qr/^in doubt, and DescribeScreenshotTask was asked in vain: the answer has neither a TaskList nor an Error$/,
+	'endless-list'           => qr/^in doubt; task lookup refused: the task list did not terminate\. Check whether /,
+	'nameless-null-list'     => qr/^in doubt; task lookup failed: the answer has neither a TaskList nor an Error$/,
 	'odd-list=1e131071'      => undef,
 	'odd-list=-1'            => undef,
 	'odd-list=1.5'           => undef,
@@ -115,7 +115,7 @@ for my $lie (@lies)
 }
 for my $lie (@lies)
 {
-	my $said = $lies{$lie} // qr/^in doubt, and DescribeScreenshotTask was asked in vain: the answer has a task that is not complete$/;
+	my $said = $lies{$lie} // qr/^in doubt; task lookup failed: the answer has an incomplete task$/;
 
 	ok(wait_until(sub { ($node->table("stream_name = '$lie'"))[0]{error_message} =~ $said }), "$lie: the row says what is wrong");
 	is(($node->table("stream_name = '$lie'"))[0]{status}, 'in_doubt', "$lie: in doubt");
@@ -123,7 +123,7 @@ for my $lie (@lies)
 
 	my $error = $node->try("SELECT * FROM describe_screenshot_tasks(now(), now() + interval '1 d', stream_name => '$lie')")->{error};
 	is_deeply([ @$error{qw(sqlstate message)} ],
-		$lie eq 'endless-list' ? [ '08007', 'server "tencent_live" lists no end of tasks' ] :
+		$lie eq 'endless-list' ? [ '08007', 'task list of server "tencent_live" did not terminate' ] :
 		[ '08007', 'it is unknown whether server "tencent_live" carried out DescribeScreenshotTask' ], "$lie: describe_screenshot_tasks()");
 }
 $api->clear_orders;

@@ -65,8 +65,8 @@ $node->safe_psql('postgres', "DROP USER MAPPING FOR carol SERVER other; ALTER US
 $node->restart;
 my $log = $node->log_size;
 ask('shared', bob => 'gone', 'error=InternalError');
-ok($node->poll_query_until('postgres', "SELECT error_message LIKE 'in doubt: the task that is listed may be that of another request, whose server or user mapping is gone; see which of them has a task, then call resolve_screenshot_task_request(%, its TaskId), or with NULL if there is none' AND next_attempt_at IS NULL AND status = 'in_doubt' FROM screenshot_task_request WHERE stream_name = 'gone' AND server = 'shared'"), 'an equal one of the account is left to a person');
-like($node->log_text($log), qr/LOG:  screenshot task request \d+ stays in doubt: its task may be that of another request\n.*DETAIL:  The other's server or user mapping is gone, so that its account is not known\.\n.*HINT:  See which of them has a task, then call resolve_screenshot_task_request\(\)\.\n/, 'and the log says so');
+ok($node->poll_query_until('postgres', "SELECT error_message LIKE 'in doubt; the task found may belong to another request, whose server or user mapping no longer exists. Check which of them has a task, then call resolve_screenshot_task_request(%, TaskId), or with NULL if this one has none.' AND next_attempt_at IS NULL AND status = 'in_doubt' FROM screenshot_task_request WHERE stream_name = 'gone' AND server = 'shared'"), 'an equal one of the account is left to a person');
+like($node->log_text($log), qr/LOG:  screenshot task request \d+ remains in doubt: the task found may belong to another request\n.*DETAIL:  The account of the other request is unknown because its server or user mapping no longer exists\.\n.*HINT:  Check which of them has a task, then call resolve_screenshot_task_request\(\)\.\n/, 'and the log says so');
 is(made('gone'), 1, 'it was not sent again');
 
 # One role has requests in doubt on many servers, by name before the other's, and is not answered.

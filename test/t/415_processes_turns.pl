@@ -14,7 +14,7 @@ my $api = LiveApi->new;
 my $node = ScreenshotTaskTest->start_new('main', max_worker_processes => 3, 'screenshot_task.sweep_interval' => '1h',
 	'screenshot_task.reconcile_grace' => '100ms', 'screenshot_task.reconcile_spacing' => '3s');
 my @databases = ('postgres', map { "db$_" } 1 .. 4);
-my $full = qr/LOG:  screenshot_task could not start a worker: all slots for background workers are taken\n.*DETAIL:  The database of OID \d+ waits for one\. Databases take turns in those that there are\.\n.*HINT:  Raise "max_worker_processes"\.\n/;
+my $full = qr/LOG:  could not start a screenshot_task worker: all background worker slots are in use\n.*DETAIL:  The database with OID \d+ is waiting for a slot\. Workers will be scheduled in turn\.\n.*HINT:  Raise "max_worker_processes"\.\n/;
 
 for my $dbname (@databases)
 {
@@ -49,7 +49,7 @@ is($api->requests(action => 'CreateScreenshotTask', stream_name => $_->[0]), $_-
 	for [ 'fault:hang,times=1#lost', 2 ], [ 'fault:hang,create#made', 1 ];
 is(scalar(grep { $_->{attempts} != 1 } $node->table('true', dbname => 'db1')), 0, 'nothing was in flight when its worker left');
 is(scalar(() = $node->log_text =~ /$full/g), 1, 'the log names the setting, once');
-unlike($node->log_text, qr/were being sent when the worker ended|WARNING|PANIC|terminated by signal/, 'no worker left anything behind');
+unlike($node->log_text, qr/worker exited while|WARNING|PANIC|terminated by signal/, 'no worker left anything behind');
 
 # A request that is not answered holds up the others for no longer than a turn; it is in doubt then.
 $node->add_server('patient', $api, dbname => 'db1', request_timeout => '5min');

@@ -12,7 +12,7 @@ use ScreenshotTaskTest;
 use Test::More;
 
 my $node = ScreenshotTaskTest->start_new('main', install_path => ScreenshotTaskTest::build('COPT=-DMAX_DATABASES=3'));
-my $full = qr/LOG:  screenshot_task serves no more than 3 databases of a cluster\n.*DETAIL:  Others are looked for when one of these is dropped, or its extension is\.\n/;
+my $full = qr/LOG:  cannot serve more than 3 databases of a cluster\n.*DETAIL:  Other databases are served once one of these, or its extension, is dropped\.\n/;
 
 $node->safe_psql('postgres', "CREATE DATABASE db$_") for 1 .. 7;
 $node->safe_psql($_, 'CREATE EXTENSION screenshot_task') for 'db4', 'db7';

@@ -63,7 +63,7 @@ sub ends_by
 	my @doubtful = $node->table("status = 'in_doubt'");
 	is_deeply([ map { $_->{stream_name} } @doubtful ], [ map { $_->{stream_name} } @sent ],
 		"$name: what was under way is in doubt");
-	is_deeply([ map { [ @$_{qw(attempts task_id)}, $_->{error_message} =~ /^the worker ended while the request was under way/ ] } @doubtful ],
+	is_deeply([ map { [ @$_{qw(attempts task_id)}, $_->{error_message} =~ /^worker exited while the request was in flight; outcome unknown$/ ] } @doubtful ],
 		[ ([ 1, undef, 1 ]) x 10 ], "$name: and says why");
 	is($node->safe_psql('postgres', "SELECT count(*) FROM screenshot_task_request WHERE status = 'created' AND attempts = 1"), 5,
 		"$name: what was pending is created");

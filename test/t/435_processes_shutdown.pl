@@ -33,13 +33,13 @@ ok($node->wait_for_table, 'the next worker sees to the requests');
 is_deeply(
 	[ map { [ @$_{qw(status attempts task_id error_code error_message)} ] } $node->table ],
 	[   (   [   'in_doubt', 1, undef, undef,
-				'the worker ended while the request was under way; whether a task was created is to be found out'
+				'worker exited while the request was in flight; outcome unknown'
 			]
 		) x 20
 	],
 	'all are in doubt, and say why');
 is(scalar(grep { defined $_->{sent_at} && !defined $_->{finished_at} } $node->table), 20, 'when they were sent is kept');
-like($node->log_text($offset), qr/LOG:  20 screenshot task requests are in doubt: they were being sent when the worker ended\n/,
+like($node->log_text($offset), qr/LOG:  20 screenshot task requests are in doubt: worker exited while they were in flight\n/,
 	'the log tells of them');
 
 # What comes later is sent; what is in doubt is not.

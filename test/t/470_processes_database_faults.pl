@@ -218,14 +218,14 @@ $node->safe_psql('postgres', q{
 	CREATE TRIGGER refuse BEFORE UPDATE ON screenshot_task_request FOR EACH ROW EXECUTE FUNCTION refuse('claim 3', 'sending')});
 $node->safe_psql('postgres', insert_sql(stream_name => \"'claim ' || i", rows => 7));
 ends_well('claim', 4, 1, 2, 4, 7);
-my %reason = ('claim 3' => 'not claim 3', 'claim 5' => 'A trigger left it out of an UPDATE.', 'claim 6' => 'a trigger changed what was set in screenshot task request '
+my %reason = ('claim 3' => 'not claim 3', 'claim 5' => 'A trigger suppressed the UPDATE.', 'claim 6' => 'trigger overwrote columns set by the worker in screenshot task request '
 	  . $node->safe_psql('postgres', "SELECT id FROM screenshot_task_request WHERE stream_name = 'claim 6'"));
 for my $stream (sort keys %reason)
 {
 	my ($row) = $node->table("stream_name = '$stream'");
-	my $line = qr/screenshot task request $row->{id} could not be changed, and is passed over for a minute\n.*DETAIL:  \Q$reason{$stream}\E\n.*HINT:  Look at the triggers on screenshot_task_request\./;
+	my $line = qr/could not update screenshot task request $row->{id}; skipping it for a minute\n.*DETAIL:  \Q$reason{$stream}\E\n.*HINT:  Check the triggers on screenshot_task_request\./;
 
-	ok(wait_until(sub { $node->log_text =~ $line }), "$stream: the log says why it is passed over");
+	ok(wait_until(sub { $node->log_text =~ $line }), "$stream: the log says why it is skipped");
 	is($row->{status}, 'pending', "$stream: is pending");
 }
 $node->safe_psql('postgres', insert_sql(stream_name => \"'claim ' || i + 7", rows => 2));
@@ -296,7 +296,7 @@ ok(wait_until(sub { raised('stubborn sending') + $node->log_text =~ /DETAIL:  no
 $node->set('screenshot_task.reconcile_grace' => '100ms');
 $node->safe_psql('postgres', insert_sql(stream_name => 'beside 1'));
 ends_well('beside', 1);
-ok(wait_until(sub { $node->log_text =~ /DETAIL:  not $_/ }), "$_: is passed over") for 'stubborn waiting', 'stubborn in doubt';
+ok(wait_until(sub { $node->log_text =~ /DETAIL:  not $_/ }), "$_: is skipped") for 'stubborn waiting', 'stubborn in doubt';
 my $worker_now = $node->worker_pid;
 my @errors = map { raised($_) } 'stubborn sending', 'stubborn waiting', 'stubborn in doubt';
 $node->safe_psql('postgres', insert_sql(stream_name => \"'beside ' || i + 1", rows => 3));
@@ -398,7 +398,7 @@ sub is_logged
 {
 	my ($row) = @_;
 	my ($task) = $api->ledger(stream_name => $row->{stream_name});
-	my $line = qr/screenshot task request $row->{id} is gone, but its task was created\n.*DETAIL:  The TaskId is $task->{task_id}\.\n.*HINT:  stop_screenshot_task\(\) ends the task\./;
+	my $line = qr/screenshot task request $row->{id} no longer exists, but its task was created\n.*DETAIL:  The TaskId is $task->{task_id}\.\n.*HINT:  Use stop_screenshot_task\(\) to end the task\./;
 
 	ok(wait_until(sub { $node->log_text =~ $line }), "$row->{stream_name}: the TaskId is in the log");
 	return;

@@ -46,7 +46,7 @@ for my $steer ('cancel_screenshot_task_request(1)', 'retry_screenshot_task_reque
 
 	is($error->{sqlstate}, '55000', "a standby refuses $steer");
 	is($error->{message}, 'cannot modify screenshot task requests during recovery', 'and why');
-	is($error->{hint}, 'Do it on the primary.', 'and where instead');
+	is($error->{hint}, 'Connect to the primary server instead.', 'and where instead');
 }
 my $answer = $standby->try(call_sql(stream_name => 'called on the standby'));
 is($answer->{rows}[0][0], ($api->ledger(stream_name => 'called on the standby'))[0]{task_id}, 'create_screenshot_task() works there');

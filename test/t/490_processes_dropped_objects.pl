@@ -29,7 +29,7 @@ my %losses = (
 	key => {
 		# which no statement but this allows
 		drop   => "UPDATE pg_user_mapping SET umoptions = ARRAY['secret_id=$LiveApi::account[0]'] WHERE umserver = (SELECT oid FROM pg_foreign_server WHERE srvname = 'key')",
-		reason => 'the user mapping of role app for server "key" has no secret_key',
+		reason => 'user mapping of role app for server "key" has no secret_key',
 		mend   => "ALTER USER MAPPING FOR app SERVER key OPTIONS (ADD secret_key '$LiveApi::account[1]')"
 	},
 	privilege => {
@@ -67,7 +67,7 @@ for my $name (sort keys %losses)
 is($node->try(
 		'BEGIN; SET ROLE app;' . insert_sql(server => 'good', stream_name => 'role') . 'RESET ROLE; DROP OWNED BY app; DROP ROLE app; COMMIT')->{error},
 	undef, 'role: it requests something, and is dropped');
-ok($node->wait_for_log(qr/LOG:  screenshot tasks of role app for server "good" are paused for 5 s\n.*DETAIL:  the role that made the requests, of OID \d+, was dropped; cancel_screenshot_task_request\(\) ends them\n/),
+ok($node->wait_for_log(qr/LOG:  screenshot tasks of role app for server "good" are paused for 5 s\n.*DETAIL:  role with OID \d+, which made the requests, was dropped; cancel them with cancel_screenshot_task_request\(\)\n/),
 	'role: the log says that it is gone');
 is(($node->table("stream_name = 'role'"))[0]{status}, 'pending', 'role: its request is pending');
 $node->safe_psql('postgres', "CREATE ROLE app; GRANT USAGE ON FOREIGN SERVER good TO app; GRANT INSERT ON screenshot_task_request TO app; CREATE USER MAPPING FOR app SERVER good $mapping");

@@ -40,8 +40,8 @@ my %faults = (
 	refused     => { who => $server, api => $absent, mend => sub { $absent->start; $node->reload } });
 
 my $hint = { map { ($_ => '') } keys %faults };
-$hint->{credentials} = 'The secret_id is wrong, or .*\. ';
-$hint->{wrong_key}   = 'The secret_key is probably not the one of the secret_id\. ';
+$hint->{credentials} = 'The secret_id is wrong, .*\. ';
+$hint->{wrong_key}   = 'The secret_key probably does not belong to the secret_id\. ';
 $hint->{no_mapping}  = 'Create one with CREATE USER MAPPING .*\. ';
 
 $absent->stop;
@@ -109,7 +109,7 @@ $gateway->order(fault => 'status=502', stream => 'gateway *', times => 0);
 $node->add_server('gateway', $gateway, request_timeout => '1s', requests_per_second => 1000);
 $node->safe_psql('postgres', insert_sql(server => 'gateway', stream_name => \"'gateway ' || i", rows => 100));
 ok(wait_until(sub { paused('gateway') == 1 }), 'a gateway: a pause begins');
-like($node->log_text, qr/screenshot tasks for server "gateway" are paused for 5 s\n.*DETAIL:  HTTP status 502 instead of an answer of the API/, 'a gateway: and says why');
+like($node->log_text, qr/screenshot tasks for server "gateway" are paused for 5 s\n.*DETAIL:  HTTP status 502 instead of an answer from the API/, 'a gateway: and says why');
 cmp_ok($node->safe_psql('postgres', "SELECT count(*) FROM screenshot_task_request WHERE server = 'gateway' AND status = 'pending' AND attempts = 0"), '>', 50, 'a gateway: most requests were not sent');
 $gateway->clear_orders;
 $node->reload;

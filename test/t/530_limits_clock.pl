@@ -27,7 +27,7 @@ for my $name (qw(ahead behind))
 {
 	ok(wait_until(sub { $node->log_text =~ /screenshot tasks for server "$name" are paused for 5 s\n/ }), "$name: the server is paused");
 	my ($seconds, $side) = $node->log_text =~
-	  /server "$name" are paused for 5 s\n.*DETAIL:  the API's clock is (\d+) s (ahead of|behind) this machine's \(signatures hold for five minutes either way\)\n/;
+	  /server "$name" are paused for 5 s\n.*DETAIL:  the API's clock is (\d+) s (ahead of|behind) this machine's \(signatures are valid for five minutes either way\)\n/;
 	is($side, $name eq 'ahead' ? 'ahead of' : 'behind', "$name: which way");
 	cmp_ok(abs($seconds - abs $off{$name}), '<', 60, "$name: and how far");
 }
@@ -43,7 +43,7 @@ is($api->ledger(stream_name => $_), 1, "$_: one task") for sort(keys %off), 'exp
 $api->order(fault => 'error=AuthFailure.SignatureExpire,date=-900', stream => 'call');
 my $error = $node->try(call_sql(stream_name => 'call', server => 'slightly'))->{error};
 is($error->{sqlstate}, '28000', 'a call is refused');
-like($error->{hint}, qr/^Set this machine's clock: the API's is [89]\d\d s behind it\.$/, 'with what to do');
+like($error->{hint}, qr/^Set this machine's clock; the API's clock is [89]\d\d s behind it\.$/, 'with what to do');
 is($api->ledger(stream_name => 'call'), 0, 'and nothing was made');
 
 done_testing();

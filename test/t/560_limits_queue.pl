@@ -44,15 +44,15 @@ END \$\$");
 
 # A call that would wait for too long
 my $error = $node->try(call_sql(server => 'impatient', stream_name => 'impatient'))->{error};
-is_deeply([ @$error{qw(sqlstate message hint)} ], [ '53400', 'the rate limit of server "impatient" would make the call wait for too long',
+is_deeply([ @$error{qw(sqlstate message hint)} ], [ '53400', 'the rate limit of server "impatient" would delay the call for too long',
 	'Insert the request into screenshot_task_request to have it sent in the background.' ], 'permit_timeout: the call gives up');
-my ($seconds) = $error->{detail} =~ /^It would wait for another (\d+\.\d) s; the server option "permit_timeout" is 100 ms\.$/;
+my ($seconds) = $error->{detail} =~ /^The call would wait for another (\d+\.\d) s; the server option "permit_timeout" is 100 ms\.$/;
 cmp_ok($seconds // 0, '>=', 1, 'permit_timeout: and says how long it would have waited') or diag($error->{detail});
 
 # A call that waits for long says so.
 my $notices = '';
 is($node->psql('postgres', call_sql(server => 'slow', stream_name => 'noticed'), stderr => \$notices), 0, 'a call that waits for long succeeds');
-is($notices =~ s/^psql:<stdin>:\d+: //gmr, qq(NOTICE:  still waiting for the rate limit of server "slow"\nDETAIL:  It allows 1 request a second, of all sessions and workers together.), 'and says that it waits');
+is($notices =~ s/^psql:<stdin>:\d+: //gmr, qq(NOTICE:  still waiting for the rate limit of server "slow"\nDETAIL:  It allows 1 request a second, for all sessions and workers together.), 'and says that it waits');
 
 my @results = map { $_->end } @sessions;
 is($results[18]{error}{sqlstate}, '57014', 'a call that waits can be cancelled');

@@ -89,13 +89,13 @@ is_deeply($node->try($early, user => 'brief')->{error}, undef, 'a role requests'
 $node->safe_psql('postgres', "DROP OWNED BY brief; DROP ROLE brief; $make");
 my $early_id = ($node->table("stream_name = 'early'"))[0]{id};
 is_deeply($node->try('SELECT count(*) FROM screenshot_task_request', user => 'brief')->{rows}, [ [0] ], 'dropped and made anew, it has none');
-is($node->try("SELECT $_($early_id)", user => 'brief')->{error}{message}, "there is no screenshot task request $early_id of yours", "$_: none of its own")
+is($node->try("SELECT $_($early_id)", user => 'brief')->{error}{message}, "screenshot task request $early_id does not exist", "$_: none of its own")
   for qw(cancel_screenshot_task_request retry_screenshot_task_request);
 my $offset = $node->log_size;
 is_deeply($node->try($early =~ s/early/late/r, user => 'brief')->{error}, undef, 'it requests by the same reference');
 $node->set('screenshot_task.enabled' => 'on');
 ok($node->wait_for_table("status = 'created'", where => "stream_name = 'late'"), 'and that is sent');
-ok($node->wait_for_log(qr/paused for 5 s\n.*DETAIL:  the role that made the requests, of OID \d+, was dropped; cancel_screenshot_task_request\(\) ends them\n/, $offset),
+ok($node->wait_for_log(qr/paused for 5 s\n.*DETAIL:  role with OID \d+, which made the requests, was dropped; cancel them with cancel_screenshot_task_request\(\)\n/, $offset),
 	'the log says what the other waits for');
 is_deeply([ $api->requests(stream_name => 'early') ], [], 'it is not sent');
 is($node->safe_psql('postgres', "SELECT cancel_screenshot_task_request($early_id)"), 't', 'and is for the owner to cancel');
@@ -110,7 +110,7 @@ for my $call ("cancel_screenshot_task_request($id)", "retry_screenshot_task_requ
 	my $error = $node->try("SET lock_timeout = '2s'; SELECT $call", user => 'app')->{error};
 
 	is($error->{sqlstate}, '42704', "$call: is not waited for");
-	is($error->{message}, "there is no screenshot task request $id of yours", "$call: there is none");
+	is($error->{message}, "screenshot task request $id does not exist", "$call: there is none");
 	is($node->try("SET lock_timeout = '100ms'; SELECT $call", user => 'victim')->{error}{sqlstate}, '55P03', "$call: its own is");
 }
 $node->safe_psql('postgres', "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'");

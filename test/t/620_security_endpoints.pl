@@ -92,9 +92,9 @@ for my $sql ('ALTER SERVER own RENAME TO tencent_live', "ALTER SERVER tencent_li
 }
 $node->add_server('given', $other, endpoint => "http://127.0.0.1:$other->{port}");
 $node->safe_psql('postgres', 'ALTER SERVER given OPTIONS (DROP ca_file); ALTER SERVER given OWNER TO app');
-like($node->try(call_sql(server => 'given'), user => 'app')->{error}{message}, qr/^server "given" may not be used with endpoint "http:.*", since its owner is not a superuser$/, 'one that it was given is not used');
+like($node->try(call_sql(server => 'given'), user => 'app')->{error}{message}, qr/^server "given" cannot be used with endpoint "http:.*" because its owner is not a superuser$/, 'one that it was given is not used');
 is_deeply($node->try(insert_sql(server => 'given', stream_name => 'given'), user => 'app')->{error}, undef, 'a request to it is taken');
-ok($node->wait_for_log(qr/for server "given" are paused for 5 s\n.*DETAIL:  server "given" may not be used with endpoint/), 'and not sent');
+ok($node->wait_for_log(qr/for server "given" are paused for 5 s\n.*DETAIL:  server "given" cannot be used with endpoint/), 'and not sent');
 is($other->requests + 0, 0, 'nothing went there');
 $node->safe_psql('postgres', 'ALTER SERVER given OWNER TO postgres; GRANT USAGE ON FOREIGN SERVER given TO app');
 ok($node->wait_for_table("status = 'created'", where => "stream_name = 'given'"), 'until a superuser owns it');

@@ -85,16 +85,16 @@ is($api->requests(secret_id => $other[0], stream_name => 'other', outcome => 'Ta
 
 my $set = "secret_id = a\nsecret_key = bNobodyMaySee\n";
 for my $fault (
-	[ "[default]\nsecret_key = b$file[1]\n", qr/^credentials file "\Q$file\E" has no secret_id in its section \[default\]$/, 'no secret_id' ],
-	[ "[default]\nsecret_id = a\n[x]\nsecret_key = b\n", qr/^credentials file "\Q$file\E" has no secret_key in its section \[default\]$/, 'no secret_key' ],
-	[ $set, qr/has no secret_id in its section/, 'no section' ],
-	[ '', qr/has no secret_id in its section/, 'nothing' ],
-	[ "[default\n$set", qr/^line 1 of credentials file "\Q$file\E" is not valid$/, 'a section without an end' ],
-	[ "[default]\n${set}keyNobodyMaySee\n", qr/^line 4 of credentials file .* is not valid$/, 'a line without a value' ],
-	[ "[default]\n${set}secret_key = second\n", qr/^line 4 of credentials file .* is not valid$/, 'a key twice' ],
-	[ "[default]\nsecret_id = a\nsecret_key = NobodyMaySee\rX-Forged: 1\n", qr/^line 3 of credentials file .* is not valid$/, 'a forged header' ],
-	[ "[default]\n${set}token = NobodyMaySee\x01\n", qr/^line 4 of credentials file .* is not valid$/, 'a token that cannot be one' ],
-	[ "[default]\nsecret_id = a/b\n", qr/^line 2 of credentials file .* is not valid$/, 'a secret_id that cannot be one' ],
+	[ "[default]\nsecret_key = b$file[1]\n", qr/^credentials file "\Q$file\E" has no secret_id in section \[default\]$/, 'no secret_id' ],
+	[ "[default]\nsecret_id = a\n[x]\nsecret_key = b\n", qr/^credentials file "\Q$file\E" has no secret_key in section \[default\]$/, 'no secret_key' ],
+	[ $set, qr/has no secret_id in section/, 'no section' ],
+	[ '', qr/has no secret_id in section/, 'nothing' ],
+	[ "[default\n$set", qr/^invalid line 1 in credentials file "\Q$file\E"$/, 'a section without an end' ],
+	[ "[default]\n${set}keyNobodyMaySee\n", qr/^invalid line 4 in credentials file .*$/, 'a line without a value' ],
+	[ "[default]\n${set}secret_key = second\n", qr/^invalid line 4 in credentials file .*$/, 'a key twice' ],
+	[ "[default]\nsecret_id = a\nsecret_key = NobodyMaySee\rX-Forged: 1\n", qr/^invalid line 3 in credentials file .*$/, 'a forged header' ],
+	[ "[default]\n${set}token = NobodyMaySee\x01\n", qr/^invalid line 4 in credentials file .*$/, 'a token that cannot be one' ],
+	[ "[default]\nsecret_id = a/b\n", qr/^invalid line 2 in credentials file .*$/, 'a secret_id that cannot be one' ],
 	[ "[default]\n${set}\0\n", qr/^credentials file .* is not a text file$/, 'a NUL' ],
 	[ "[default]\n$set" . '#' x 70000, qr/^credentials file .* is too large$/, 'too much' ])
 {
@@ -108,8 +108,8 @@ for my $fault (
 for my $quoted ('secret_id = "AKIDFILE"', "secret_key='keyNobodyMaySee'", 'token = "tokenNobodyMaySee" ')
 {
 	write_file("[default]\n$quoted\n");
-	my $error = fails($node->try(call_sql(server => 'file'), user => 'app'), '28000', qr/^line 2 of credentials file "\Q$file\E" is not valid$/, "file: $quoted");
-	is_deeply([ @$error{qw(detail hint)} ], [ 'It is in quotes, which would be part of it.', 'Write the value without quotes.' ], "file: $quoted: why, and what to do");
+	my $error = fails($node->try(call_sql(server => 'file'), user => 'app'), '28000', qr/^invalid line 2 in credentials file "\Q$file\E"$/, "file: $quoted");
+	is_deeply([ @$error{qw(detail hint)} ], [ 'The value is in quotes, which would become part of it.', 'Write the value without quotes.' ], "file: $quoted: why, and what to do");
 }
 write_file("[default]\nsecret_id=$file[0]\nsecret_key=$file[1]\ntoken=$file[2]\n");
 for my $mode (qw(0640 0620 0604 0602 0611 0700 0400))
@@ -121,14 +121,14 @@ for my $mode (qw(0640 0620 0604 0602 0611 0700 0400))
 	if ($mode =~ /00$/) { is_deeply($result->{error}, undef, "file: permissions $mode") }
 	else
 	{
-		my $error = fails($result, '28000', qr/^credentials file "\Q$file\E" can be read or written by others than its owner$/, "file: permissions $mode");
+		my $error = fails($result, '28000', qr/^credentials file "\Q$file\E" has group or world access$/, "file: permissions $mode");
 		like($error->{hint}, qr/chmod 0600/, "file: permissions $mode: what to do");
 	}
 }
 # A row waits until the file is mended.
 chmod 0644, $file or die "could not chmod: $!";
 $node->safe_psql('postgres', insert_sql(server => 'file', stream_name => 'unsafe'));
-ok(wait_until(sub { $node->log_text =~ /of role postgres for server "file" are paused for 5 s\n.*DETAIL:  credentials file .* can be read or written by others/ }), 'file: the worker pauses, and says why');
+ok(wait_until(sub { $node->log_text =~ /of role postgres for server "file" are paused for 5 s\n.*DETAIL:  credentials file .* has group or world access/ }), 'file: the worker pauses, and says why');
 chmod 0600, $file or die "could not chmod: $!";
 $node->reload;
 ok($node->wait_for_table("status = 'created' AND attempts = 1"), 'file: and goes on once it is mended');
@@ -180,14 +180,14 @@ for my $server (qw(env file))
 	  for "SET endpoint 'https://127.0.0.1:2'", "ADD proxy 'http://127.0.0.1:3'", "DROP ca_file", "SET credentials 'role'";
 }
 is_deeply($node->try(call_sql(server => 'env'), user => 'app')->{error}, undef, 'a server of any superuser lends the credentials');
-my $error = fails($node->try(call_sql(server => 'file'), user => 'app'), '42501', qr/^server "file" may not be used with option "credentials" set to "file", since its owner is not a superuser$/, 'one of another owner does not');
+my $error = fails($node->try(call_sql(server => 'file'), user => 'app'), '42501', qr/^server "file" cannot be used with option "credentials" set to "file" because its owner is not a superuser$/, 'one of another owner does not');
 is($error->{detail}, 'Its owner is app.', 'why');
 like($error->{hint}, qr/OWNER TO a superuser/, 'what to do');
 fails($node->try(call_sql(server => 'file')), '42501', qr/its owner is not a superuser$/, 'not even to a superuser');
 fails($node->try(call_sql(server => 'file') =~ s/create_/preview_/r), '42501', qr/its owner is not a superuser$/, 'nor for a preview');
 my $asked = $api->requests;
 $node->safe_psql('postgres', insert_sql(server => 'file', stream_name => 'lent'));
-ok(wait_until(sub { $node->log_text =~ /for server "file" are paused for \d+ s\n.*DETAIL:  server "file" may not be used with option "credentials" set to "file"/ }), 'nor to the worker, which pauses');
+ok(wait_until(sub { $node->log_text =~ /for server "file" are paused for \d+ s\n.*DETAIL:  server "file" cannot be used with option "credentials" set to "file"/ }), 'nor to the worker, which pauses');
 is($api->requests, $asked, 'nothing was sent');
 is_deeply($node->try("BEGIN; ALTER SERVER file OPTIONS (DROP credentials, DROP endpoint, DROP ca_file); ROLLBACK", user => 'app')->{error}, undef, 'its owner may do without');
 $node->safe_psql('postgres', "ALTER SERVER file OWNER TO postgres");
@@ -279,7 +279,7 @@ $poor->set_metadata(lives => [60]);
 $node->add_server('poor', $poor, %options, credentials => 'role', metadata_endpoint => $poor->metadata_endpoint);
 ok(wait_until(sub { call_machine('poor'); $poor->requests(secret_id => 'AKIDROLE2') > 0 }), 'renewal: of what ends too soon');
 $poor->set_metadata(name => { status => 500 });
-ok(wait_until(sub { call_machine('poor'); $node->log_text =~ /could not renew the credentials of this machine's role: "127\.0\.0\.1:\d+" answers with HTTP status 500\n.*DETAIL:  Those that there are end in \d+ s\./ }), 'renewal: that fails is logged');
+ok(wait_until(sub { call_machine('poor'); $node->log_text =~ /could not refresh the credentials of the instance role: "127\.0\.0\.1:\d+" returned HTTP status 500\n.*DETAIL:  Current credentials expire in \d+ s\./ }), 'renewal: that fails is logged');
 call_machine('poor') for 1 .. 5;
 is_deeply(\@errors, [], 'renewal: no call fails then');
 cmp_ok(least_distance($poor), '>', 9.5, 'renewal: nor is the service asked too often');
@@ -313,33 +313,33 @@ ok(wait_until(sub { $node->try(call_sql(server => 'faulty'))->{error} }), 'and i
 my $good = '"Code":"Success","TmpSecretId":"AKIDX","TmpSecretKey":"keyNobodyMaySee","Token":"tokenNobodyMaySee","ExpiredTime":4102444800';
 my $sent = $faulty->requests;
 my @service_faults = (
-	[ { name => { status => 404 } }, qr/"$peer" answers with HTTP status 404: the machine has no role$/, 'no role' ],
-	[ { name => { status => 302 } }, qr/"$peer" answers with HTTP status 302$/, 'elsewhere' ],
-	[ { name => { body => '' } },  qr/"$peer" names no role$/, 'an empty name' ],
-	(map { [ { name => { body => $_ } }, qr/"$peer" gives no valid name of a role$/, 'the name ' . printable($_) ] }
+	[ { name => { status => 404 } }, qr/"$peer" returned HTTP status 404: the machine has no instance role$/, 'no role' ],
+	[ { name => { status => 302 } }, qr/"$peer" returned HTTP status 302$/, 'elsewhere' ],
+	[ { name => { body => '' } },  qr/"$peer" returned no role name$/, 'an empty name' ],
+	(map { [ { name => { body => $_ } }, qr/"$peer" returned an invalid role name$/, 'the name ' . printable($_) ] }
 		  '../../../x', '..', 'a..b', '.a', "two\nroles", 'a b', 'a/b', 'a?b', 'a%2e', "a\0b", 'x' x 129),
-	[ { name => { body => 'x', repeat => 70000 } }, qr/gave up an answer of "$peer": it is longer than 64 kB$/, 'a huge name' ],
+	[ { name => { body => 'x', repeat => 70000 } }, qr/gave up an answer from "$peer": it is longer than 64 kB$/, 'a huge name' ],
 	[ { name => { hang => 1 } }, qr/got no complete answer from "$peer": /, 'a name that does not come' ],
 	[ { set => { hang => 1 } }, qr/got no complete answer from "$peer": /, 'a set that does not come' ],
-	[ { set => { status => 500 } }, qr/"$peer" answers with HTTP status 500$/, 'an error' ],
-	[ { set => { body => '{"x":1}', repeat => 20000 } }, qr/gave up an answer of "$peer": it is longer than 64 kB$/, 'a huge set' ],
-	(map { [ { set => { body => $_ } }, qr/"$peer" does not answer with a JSON object$/, "garbage: " . printable($_) ] }
+	[ { set => { status => 500 } }, qr/"$peer" returned HTTP status 500$/, 'an error' ],
+	[ { set => { body => '{"x":1}', repeat => 20000 } }, qr/gave up an answer from "$peer": it is longer than 64 kB$/, 'a huge set' ],
+	(map { [ { set => { body => $_ } }, qr/"$peer" did not return a JSON object$/, "garbage: " . printable($_) ] }
 		  '', 'NobodyMaySee', '<html>', '[]', '{', '{}x', "{$good", "{$good}x", "{$good,}", "{$good,\"x\":\"NobodyMaySee}", "{$good,\"x\":[1,{\"y\":[}]}",
 		  "{$good,\"x\":\"\\x\"}", "{$good,\"x\":\"\\u12\"}", "{$good}\0", '{"x":' . '[' x 50 . ']' x 50 . '}', '{"ExpiredTime":99999999999999999999}', '{"Code":1}'),
-	[ { set => { body => '{}' } }, qr/"$peer" gives no Code$/, 'no Code' ],
-	[ { set => { body => "{$good,\"Code\":\"NobodyMaySee\"}" } }, qr/"$peer" gives a Code other than "Success"$/, 'another Code' ],
-	(map { my $field = $_; [ { set => { body => '{' . $good =~ s/"$field"/"x"/r . '}' } }, qr/"$peer" gives no $field$/, "no $field" ] }
+	[ { set => { body => '{}' } }, qr/"$peer" returned no Code$/, 'no Code' ],
+	[ { set => { body => "{$good,\"Code\":\"NobodyMaySee\"}" } }, qr/"$peer" returned a Code other than "Success"$/, 'another Code' ],
+	(map { my $field = $_; [ { set => { body => '{' . $good =~ s/"$field"/"x"/r . '}' } }, qr/"$peer" returned no $field$/, "no $field" ] }
 		  qw(TmpSecretId TmpSecretKey Token ExpiredTime)),
-	(map { my ($field, $value) = @$_; [ { set => { body => "{$good,\"$field\":\"$value\"}" } }, qr/"$peer" gives no valid $field$/, "$field $value" ] }
+	(map { my ($field, $value) = @$_; [ { set => { body => "{$good,\"$field\":\"$value\"}" } }, qr/"$peer" returned an invalid $field$/, "$field $value" ] }
 		  [ TmpSecretId => 'a\\r\\nX-Forged: 1' ], [ TmpSecretId => 'a/b' ], [ TmpSecretKey => 'two words' ], [ TmpSecretKey => '\\u00e9' ], [ Token => 'a\\u000ab' ], [ Token => '' ]),
-	[ { set => { body => "{$good,\"ExpiredTime\":1}" } }, qr/"$peer" gives credentials that have ended, by this machine's clock$/, 'ended long ago' ]);
+	[ { set => { body => "{$good,\"ExpiredTime\":1}" } }, qr/"$peer" returned credentials that have expired by this machine's clock$/, 'ended long ago' ]);
 for my $fault (@service_faults)
 {
 	my ($orders, $problem, $what) = @$fault;
 
 	$faulty->set_metadata(%$orders);
 	my $failure = fails($node->try(call_sql(server => 'faulty'), user => 'app'), '42501', qr/^permission denied/, "$what, without USAGE") if $what eq 'no role';
-	$failure = fails($node->try(call_sql(server => 'faulty')), '28000', qr/^could not get the credentials of this machine's role: $problem/, "faulty: $what");
+	$failure = fails($node->try(call_sql(server => 'faulty')), '28000', qr/^could not get the credentials of the instance role: $problem/, "faulty: $what");
 	unlike(join("\n", map { $_ // '' } %$failure), $secret, "faulty: $what: the error shows no secret");
 }
 is($faulty->requests, $sent, 'faulty: nothing was sent to the API');
@@ -352,7 +352,7 @@ my $names = $faulty->metadata_requests(asked => 'name');
 $node->safe_psql('postgres', insert_sql(server => 'faulty', stream_name => 'held') . insert_sql(server => 'env', stream_name => \"'meanwhile ' || i", rows => 30));
 ok(wait_until(sub { $faulty->metadata_requests(asked => 'name') > $names }), 'the worker asks');
 ok($node->wait_for_table("status = 'created' AND attempts = 1", where => "server = 'env'"), 'another server goes on');
-ok(wait_until(sub { $node->log_text =~ /of role postgres for server "faulty" are paused for \d+ s\n.*DETAIL:  could not get the credentials of this machine's role: got no complete answer from "$peer"/ }), 'the channel pauses, and says why');
+ok(wait_until(sub { $node->log_text =~ /of role postgres for server "faulty" are paused for \d+ s\n.*DETAIL:  could not get the credentials of the instance role: got no complete answer from "$peer"/ }), 'the channel pauses, and says why');
 $names = $faulty->metadata_requests(asked => 'name');
 my $offset = $node->log_size;
 my @open;
@@ -415,12 +415,12 @@ my $plain = ScreenshotTaskTest->start_new('plain', shared_preload_libraries => '
 $plain->add_server('env',  $api, %options, credentials => 'environment');
 $plain->add_server('file', $api, %options, credentials => 'file');
 $plain->add_server('role', $faulty, %options, credentials => 'role', metadata_endpoint => $faulty->metadata_endpoint);
-fails($plain->try(call_sql(server => 'env')), '28000', qr/^the environment variable TENCENTCLOUD_SECRET_ID is not set$/, 'no secret_id in the environment');
+fails($plain->try(call_sql(server => 'env')), '28000', qr/^environment variable TENCENTCLOUD_SECRET_ID is not set$/, 'no secret_id in the environment');
 
 SKIP:
 {
 	skip '/etc/tencentcloud/credentials exists', 3 if -e '/etc/tencentcloud/credentials';
-	my $none = fails($plain->try(call_sql(server => 'file')), '28000', qr/^there is no credentials file$/, 'no file');
+	my $none = fails($plain->try(call_sql(server => 'file')), '28000', qr/^could not find a credentials file$/, 'no file');
 	is($none->{detail}, qq(Neither "$home/.tencentcloud/credentials" nor "/etc/tencentcloud/credentials" exists.), 'no file: where');
 }
 mkdir "$home/.tencentcloud" or die "could not mkdir: $!";
@@ -436,14 +436,14 @@ for my $n (1 .. 2)
 }
 
 for my $fault (
-	[ { TENCENTCLOUD_SECRET_ID => 'a' }, 'env', qr/^the environment variable TENCENTCLOUD_SECRET_KEY is not set$/ ],
-	[ { TENCENTCLOUD_SECRET_ID => 'a', TENCENTCLOUD_SECRET_KEY => '' }, 'env', qr/^the environment variable TENCENTCLOUD_SECRET_KEY is not set$/ ],
-	[ { TENCENTCLOUD_SECRET_ID => "a\nX-Forged: 1" }, 'env', qr/^the environment variable TENCENTCLOUD_SECRET_ID has no valid value$/ ],
-	[ { TENCENTCLOUD_SECRET_ID => 'a', TENCENTCLOUD_SECRET_KEY => 'NobodyMaySee NobodyMaySee' }, 'env', qr/^the environment variable TENCENTCLOUD_SECRET_KEY has no valid value$/ ],
-	[ { TENCENTCLOUD_SECRET_ID => 'a', TENCENTCLOUD_SECRET_KEY => 'b', TENCENTCLOUD_SESSION_TOKEN => 'NobodyMaySee"' }, 'env', qr/^the environment variable TENCENTCLOUD_SESSION_TOKEN has no valid value$/ ],
-	[ { TENCENTCLOUD_SECRET_ID => 'a', TENCENTCLOUD_SECRET_KEY => '"NobodyMaySee"' }, 'env', qr/^the environment variable TENCENTCLOUD_SECRET_KEY has no valid value$/ ],
-	[ { TENCENTCLOUD_SECRET_ID => 'a', TENCENTCLOUD_SECRET_KEY => 'b', TENCENTCLOUD_SECURITY_TOKEN => 'NobodyMaySee"' }, 'env', qr/^the environment variable TENCENTCLOUD_SECURITY_TOKEN has no valid value$/ ],
-	[ { TENCENTCLOUD_CREDENTIALS_FILE => 'credentials' }, 'file', qr/^the environment variable TENCENTCLOUD_CREDENTIALS_FILE is not an absolute path$/ ])
+	[ { TENCENTCLOUD_SECRET_ID => 'a' }, 'env', qr/^environment variable TENCENTCLOUD_SECRET_KEY is not set$/ ],
+	[ { TENCENTCLOUD_SECRET_ID => 'a', TENCENTCLOUD_SECRET_KEY => '' }, 'env', qr/^environment variable TENCENTCLOUD_SECRET_KEY is not set$/ ],
+	[ { TENCENTCLOUD_SECRET_ID => "a\nX-Forged: 1" }, 'env', qr/^invalid value for environment variable TENCENTCLOUD_SECRET_ID$/ ],
+	[ { TENCENTCLOUD_SECRET_ID => 'a', TENCENTCLOUD_SECRET_KEY => 'NobodyMaySee NobodyMaySee' }, 'env', qr/^invalid value for environment variable TENCENTCLOUD_SECRET_KEY$/ ],
+	[ { TENCENTCLOUD_SECRET_ID => 'a', TENCENTCLOUD_SECRET_KEY => 'b', TENCENTCLOUD_SESSION_TOKEN => 'NobodyMaySee"' }, 'env', qr/^invalid value for environment variable TENCENTCLOUD_SESSION_TOKEN$/ ],
+	[ { TENCENTCLOUD_SECRET_ID => 'a', TENCENTCLOUD_SECRET_KEY => '"NobodyMaySee"' }, 'env', qr/^invalid value for environment variable TENCENTCLOUD_SECRET_KEY$/ ],
+	[ { TENCENTCLOUD_SECRET_ID => 'a', TENCENTCLOUD_SECRET_KEY => 'b', TENCENTCLOUD_SECURITY_TOKEN => 'NobodyMaySee"' }, 'env', qr/^invalid value for environment variable TENCENTCLOUD_SECURITY_TOKEN$/ ],
+	[ { TENCENTCLOUD_CREDENTIALS_FILE => 'credentials' }, 'file', qr/^environment variable TENCENTCLOUD_CREDENTIALS_FILE is not an absolute path$/ ])
 {
 	my ($environment, $server, $message) = @$fault;
 	local %ENV = (%ENV, %$environment);

@@ -55,8 +55,8 @@ for my $what (sort keys %places)
 		else
 		{
 			is($error->{sqlstate}, '55000', 'and the call is refused') or diag explain $error;
-			is($error->{message}, 'the request table of extension "screenshot_task" is not where it was', 'with a message');
-			is($error->{detail}, 'Its schema was renamed just now.', 'a DETAIL');
+			is($error->{message}, 'request table of extension "screenshot_task" has moved', 'with a message');
+			is($error->{detail}, 'Its schema was renamed concurrently.', 'a DETAIL');
 			is($error->{hint}, 'Try again.', 'and a HINT');
 		}
 		is($node->safe_psql('postgres', "SELECT count(*) FROM pg_roles WHERE rolname = 'superior'"), '0', 'nothing ran as the owner of the table');

@@ -14,7 +14,7 @@ my %conf = ('screenshot_task.sweep_interval' => '1s', 'screenshot_task.reconcile
 my $from = ScreenshotTaskTest->start_new('from', %conf);
 my $into = ScreenshotTaskTest->start_new('into', %conf);
 my $dump = PostgreSQL::Test::Utils::tempdir . '/dump.sql';
-my $held = qr/WARNING:  (\d+) screenshot task requests? (?:is|are) held: (?:it|they) came in a dump or a copy of a database\n.*DETAIL:  (?:It is|They are) not sent: .*\n.*HINT:  adopt_screenshot_task_requests\(\) has (?:it|them) sent from here\.\n/;
+my $held = qr/WARNING:  (\d+) screenshot task requests? (?:is|are) held: (?:it|they) came in a dump or a copy of a database\n.*DETAIL:  (?:It is|They are) not sent because .*\n.*HINT:  Use adopt_screenshot_task_requests\(\) to have (?:it|them) sent from this database\.\n/;
 my @columns = qw(id stream_name server reference requested_by requested_at status attempts sent_at finished_at task_id request_id error_code error_message);
 my $columns = join ', ', @columns;
 

@@ -100,7 +100,7 @@ cmp_ok($stat_after->{in_doubt} - $stat_before->{in_doubt}, '>=', 1, 'and is coun
 is($stat_after->{in_doubt} - $stat_before->{in_doubt} - ($stat_after->{found} - $stat_before->{found}) - ($stat_after->{resent} - $stat_before->{resent}), 0,
 	'until it was found, or sent again');
 my ($orphan) = map { $_->{id} } $node->table("stream_name = 'orphan 1'");
-like($node->log_text($log_before), qr/screenshot task request $orphan is in doubt\n.*DETAIL:  the worker ended while the request was under way/, 'with a line in the log');
+like($node->log_text($log_before), qr/screenshot task request $orphan is in doubt\n.*DETAIL:  worker exited while the request was in flight; outcome unknown/, 'with a line in the log');
 ok(wait_until(sub { worker()->{in_doubt} == 0 }), 'none is in doubt any more');
 
 # What is pending on a server that is not reached is shown as such; and a new worker knows nothing of its pauses.
@@ -173,7 +173,7 @@ ok(wait_until(sub { worker()->{in_flight} == 1 }), 'a request is under way');
 my $locker = $node->begin('BEGIN; LOCK TABLE screenshot_task_request IN SHARE MODE; SELECT pg_sleep(600)');
 ok($node->poll_query_until('template1', "SELECT count(*) = 1 FROM pg_stat_activity WHERE query ~ 'pg_sleep.600' AND wait_event = 'PgSleep'"), 'the table is locked');
 $api->go_on;
-ok(wait_until(sub { $api->ledger(stream_name => 'locked out') == 1 && (worker()->{last_error} // '') =~ /^another session has locked the table screenshot_task_request: / }), 'that the table is locked is told');
+ok(wait_until(sub { $api->ledger(stream_name => 'locked out') == 1 && (worker()->{last_error} // '') =~ /^table screenshot_task_request is locked by another session; / }), 'that the table is locked is told');
 is(worker()->{in_flight}, 1, 'what is not written down is in flight');
 $node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_locks WHERE relation = 'screenshot_task_request'::regclass AND mode = 'ShareLock'});
 $locker->end;

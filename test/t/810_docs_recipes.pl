@@ -198,7 +198,7 @@ book('doubtful', '1 h');
 ok($node->wait_for_table("status = 'in_doubt' AND next_attempt_at IS NULL", where => "stream_name = 'doubtful'"), 'one is in doubt');
 my $warning;
 $node->psql('postgres', "DELETE FROM event WHERE stream = 'doubtful'", stderr => \$warning, extra_params => [ '-U', 'app' ]);
-like($warning, qr/WARNING:  screenshot task request \d+ was in doubt: its task may exist/, 'its deletion says so');
+like($warning, qr/WARNING:  screenshot task request \d+ was in doubt when it was cancelled: its task may exist/, 'its deletion says so');
 is_deeply(statuses_of('doubtful'), ['cancelled'], 'and cancels it');
 book('forgotten', '30 d');
 $node->safe_psql('postgres', "DELETE FROM screenshot_task_request WHERE stream_name = 'forgotten'");
