@@ -35,6 +35,11 @@ http_parse_endpoint(const char *url, HttpEndpoint *endpoint)
 	parts = curl_url();
 	if (parts == NULL)
 		return "The URL could not be parsed: out of memory.";
+
+	/*
+	 * NON_SUPPORT_SCHEME, because whether the scheme is allowed is the
+	 * caller's to say, in the words of its option.
+	 */
 	if (curl_url_set(parts, CURLUPART_URL, url,
 					 CURLU_NON_SUPPORT_SCHEME) == CURLUE_OK)
 		problem = check_endpoint(parts, endpoint);
@@ -54,12 +59,21 @@ check_endpoint(CURLU *parts, HttpEndpoint *endpoint)
 	if (!url_part(parts, CURLUPART_SCHEME, endpoint->scheme,
 				  sizeof(endpoint->scheme)))
 		return "The URL has no scheme.";
+
+	/*
+	 * A password in an option would be visible to all, in pg_foreign_server.
+	 */
 	if (url_part(parts, CURLUPART_USER, any, sizeof(any)) ||
 		url_part(parts, CURLUPART_PASSWORD, any, sizeof(any)))
 		return "The URL must not contain a user name or password.";
 	if (url_part(parts, CURLUPART_QUERY, any, sizeof(any)) ||
 		url_part(parts, CURLUPART_FRAGMENT, any, sizeof(any)))
 		return "The URL must not contain a query or a fragment.";
+
+	/*
+	 * libcurl gives "/" for a URL without a path.  The signature covers "/",
+	 * which is all that the API serves.
+	 */
 	if (url_part(parts, CURLUPART_PATH, path, sizeof(path)) &&
 		strcmp(path, "/") != 0)
 		return "The URL must not contain a path.";
@@ -67,8 +81,19 @@ check_endpoint(CURLU *parts, HttpEndpoint *endpoint)
 				  sizeof(endpoint->host)) ||
 		endpoint->host[0] == '\0')
 		return "The URL has no host.";
+
+	/*
+	 * url_part() has cut it if it was longer, so that a full buffer means too
+	 * long.  A cut host would be another host.
+	 */
 	if (strlen(endpoint->host) >= sizeof(endpoint->host) - 1)
 		return "The host name is too long.";
+
+	/*
+	 * What libcurl takes is wider than what may stand in a Host header that is
+	 * signed: names in other scripts would be converted by IDN only in some
+	 * builds.
+	 */
 	for (const char *c = endpoint->host; *c != '\0'; c++)
 	{
 		if (!((*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') ||

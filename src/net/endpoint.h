@@ -8,6 +8,7 @@
 #ifndef SCREENSHOT_TASK_ENDPOINT_H
 #define SCREENSHOT_TASK_ENDPOINT_H
 
+/* Each part NUL-terminated, and as libcurl has read it */
 typedef struct HttpEndpoint
 {
 	char		scheme[16];

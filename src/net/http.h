@@ -46,7 +46,7 @@ typedef struct HttpRequest
 typedef struct HttpReply
 {
 	bool		sent;			/* may a byte of it have reached the peer? */
-	bool		missed_deadline;			/* not sent: deadline had passed */
+	bool		missed_deadline;	/* not sent: its deadline had passed */
 	bool		timed_out;		/* ended by connect_timeout or, if it was sent,
 								 * by request_timeout */
 	bool		complete;		/* is there an answer, in full? */

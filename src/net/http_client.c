@@ -50,9 +50,18 @@ http_client_create(int max_transfers)
 	HttpClient *client;
 	int			reserved;
 
+	/*
+	 * Before any descriptor is reserved: this raises errors, and would leave
+	 * them reserved.
+	 */
 	initialize_libcurl();
 
 	reserved = reserve_descriptors(max_transfers + OTHER_DESCRIPTORS);
+
+	/*
+	 * What is left of the budget may be less than was asked for.  A client
+	 * with fewer transfers is slower, but one with none could never send.
+	 */
 	if (reserved <= OTHER_DESCRIPTORS)
 	{
 		release_descriptors(reserved);
@@ -62,6 +71,10 @@ http_client_create(int max_transfers)
 				 errhint("Raise \"max_files_per_process\".")));
 	}
 
+	/*
+	 * NO_OOM, because an error raised here would leak the reservation, which
+	 * belongs to no resource owner.
+	 */
 	client = MemoryContextAllocExtended(TopMemoryContext, sizeof(HttpClient),
 										MCXT_ALLOC_NO_OOM | MCXT_ALLOC_ZERO);
 	if (client == NULL)
@@ -72,6 +85,7 @@ http_client_create(int max_transfers)
 				 errmsg("out of memory")));
 	}
 	client->max_transfers = reserved - OTHER_DESCRIPTORS;
+	/* destroy_client() must be able to tell that there is none yet. */
 	client->epoll_fd = -1;
 	/* The WaitEventSet takes its descriptor from the budget by itself. */
 	ReleaseExternalFD();
@@ -95,6 +109,10 @@ http_client_create(int max_transfers)
 static void
 fill_client(HttpClient *client)
 {
+	/*
+	 * All memory that callbacks will need is allocated now, since nothing may
+	 * be palloc'd while libcurl is on the stack.
+	 */
 	client->max_sockets = SOCKETS_PER_TRANSFER * client->max_transfers;
 	client->sockets = MemoryContextAlloc(TopMemoryContext,
 										 client->max_sockets * sizeof(ClientSocket));
@@ -108,11 +126,20 @@ fill_client(HttpClient *client)
 	dlist_init(&client->left);
 	dlist_init(&client->done);
 
+	/*
+	 * Close-on-exec, as for all descriptors of a backend: COPY ... PROGRAM and
+	 * archive commands must not inherit the connections.
+	 */
 	client->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (client->epoll_fd < 0)
 		ereport(ERROR,
 				(errcode_for_file_access(),
 				 errmsg("could not create an epoll descriptor: %m")));
+
+	/*
+	 * One set for the life of the process.  WaitLatchOrSocket() would build
+	 * and free an epoll set for each wait.
+	 */
 	client->wait_set = create_process_wait_event_set(3);
 	AddWaitEventToSet(client->wait_set, WL_LATCH_SET, PGINVALID_SOCKET,
 					  MyLatch, NULL);
@@ -125,7 +152,9 @@ fill_client(HttpClient *client)
 }
 
 /*
- * Undo what fill_client() has done so far.
+ * Undo what fill_client() has done so far, and free the client.  The caller
+ * gives back the descriptors that it reserved; FreeWaitEventSet() gives back
+ * that of the set.
  */
 static void
 destroy_client(HttpClient *client)
@@ -151,11 +180,19 @@ reserve_descriptors(int n)
 {
 	int			reserved = 0;
 
+	/*
+	 * AcquireExternalFD() gives out no more than a third of the budget, so
+	 * that PostgreSQL's own files keep the rest; ReserveExternalFD() would not
+	 * check.
+	 */
 	while (reserved < n && AcquireExternalFD())
 		reserved++;
 	return reserved;
 }
 
+/*
+ * Give back so many descriptors that reserve_descriptors() has reserved.
+ */
 static void
 release_descriptors(int n)
 {
@@ -174,12 +211,19 @@ http_max_transfers(const HttpClient *client)
 
 /*
  * Initialize libcurl in this process, and check what it can do.
+ *
+ * Raises an error if libcurl lacks a feature that is relied upon: which library
+ * is found at run time is not known when this one is built.
  */
 static void
 initialize_libcurl(void)
 {
 	curl_version_info_data *info;
 
+	/*
+	 * It counts its calls, so that a library loaded into the same process that
+	 * uses libcurl, too, does no harm.
+	 */
 	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),

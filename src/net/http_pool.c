@@ -77,6 +77,10 @@ pool_find(HttpClient *client, const HttpRequest *request)
 		pool = make_pool(client, key);
 	pfree(key);
 	if (pool != NULL)
+		/*
+		 * After the new pool is known: its own idle connections must not be
+		 * freed to make room for it.
+		 */
 		pools_free_unused(client, pool);
 	return pool;
 }
@@ -87,12 +91,25 @@ pool_find(HttpClient *client, const HttpRequest *request)
 static char *
 make_key(const HttpRequest *request)
 {
+	/*
+	 * libcurl's default is resolved here, so that a pool is also renewed when
+	 * the distribution's bundle is updated.
+	 */
 	const char *ca_file = request->ca_file ? request->ca_file :
 		curl_version_info(CURLVERSION_NOW)->cainfo;
 	struct stat file;
 
+	/*
+	 * A file that cannot be read is libcurl's to complain about, when it makes
+	 * a connection.  Until then it has an identity of its own.
+	 */
 	if (ca_file == NULL || stat(ca_file, &file) != 0)
 		memset(&file, 0, sizeof(file));
+
+	/*
+	 * Inode and ctime tell a file that was renamed into place from the old one
+	 * even if size and mtime were preserved (cp -p, package managers).
+	 */
 	return psprintf("%u\n%s\n%s\n%s\n%llu %llu %lld %lld.%09ld %lld.%09ld",
 					request->server, request->url,
 					request->proxy ? request->proxy : "",
@@ -118,6 +135,11 @@ find_usable(HttpClient *client, const char *key)
 			continue;
 		if (now - pool->made_at <= MAX_POOL_AGE)
 			return pool;
+
+		/*
+		 * Too old, but not freed here: it may have transfers, and the caller
+		 * of pools_free_unused() frees it when it has none.
+		 */
 		pool->retired = true;
 	}
 	return NULL;
@@ -130,6 +152,7 @@ make_pool(HttpClient *client, const char *key)
 	HttpPool   *pool = MemoryContextAllocExtended(TopMemoryContext,
 												  sizeof(HttpPool) + key_size,
 												  MCXT_ALLOC_NO_OOM | MCXT_ALLOC_ZERO);
+	/* Both are made before either is checked, so that one place cleans up. */
 	CURLM	   *multi = curl_multi_init();
 
 	if (pool == NULL || multi == NULL)
@@ -140,21 +163,38 @@ make_pool(HttpClient *client, const char *key)
 			curl_multi_cleanup(multi);
 		return NULL;
 	}
+
+	/*
+	 * Reserve, rather than acquire: the pair is open already, and few pools
+	 * exist at a time, so that refusing one would only lose a request.
+	 */
 	for (int i = 0; i < POOL_DESCRIPTORS; i++)
 		ReserveExternalFD();
 
 	pool->client = client;
 	pool->multi = multi;
+
+	/*
+	 * The key lives behind the struct: one allocation, and none that can fail
+	 * later.
+	 */
 	pool->key = (char *) (pool + 1);
 	memcpy(pool->key, key, key_size);
 	pool->made_at = monotonic_now();
 	pool->idle_since = pool->made_at;
 	pool->timer_at = MONOTONIC_NEVER;
+	/* Transfers that begin in this pool have not lost any time yet. */
 	pool->told_loss = client->lost;
 	curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, on_socket);
 	curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, pool);
 	curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, on_timer);
 	curl_multi_setopt(multi, CURLMOPT_TIMERDATA, pool);
+
+	/*
+	 * The reserved descriptors allow no more.  MAXCONNECTS, of idle ones, is
+	 * as large: by default it follows the number of transfers, so that a burst
+	 * would find most connections closed.
+	 */
 	curl_multi_setopt(multi, CURLMOPT_MAX_TOTAL_CONNECTIONS,
 					  (long) client->max_transfers);
 	curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS,
@@ -173,6 +213,11 @@ pool_renew(HttpPool *pool)
 	HttpPool   *next;
 
 	pool->retired = true;
+
+	/*
+	 * Another transfer of the same pool may have had it renewed already; a
+	 * second successor would double the connections.
+	 */
 	next = find_usable(pool->client, pool->key);
 	return next != NULL ? next : make_pool(pool->client, pool->key);
 }
@@ -195,10 +240,20 @@ pools_free_unused(HttpClient *client, const HttpPool *except)
 			(pool->retired || now - pool->idle_since > MAX_POOL_IDLE))
 			free_pool(pool);
 	}
+
+	/*
+	 * libcurl's limit on connections is for each multi handle.  That of all
+	 * pools together is kept here, by closing the connections that were idle
+	 * for longest.
+	 */
 	while (except != NULL && count_connections(client) >= client->max_transfers)
 	{
 		HttpPool   *pool = longest_idle(client, except);
 
+		/*
+		 * All others have transfers.  The limit is passed by a few connections
+		 * then, which is less harm than a transfer that cannot start.
+		 */
 		if (pool == NULL)
 			break;
 		free_pool(pool);
@@ -225,6 +280,11 @@ longest_idle(HttpClient *client, const HttpPool *except)
 static void
 free_pool(HttpPool *pool)
 {
+	/*
+	 * Closes the pool's connections, and calls on_close_socket() for most of
+	 * them.  forget_sockets() comes second, for those that libcurl closes
+	 * without telling.
+	 */
 	curl_multi_cleanup(pool->multi);
 	forget_sockets(pool);
 	for (int i = 0; i < POOL_DESCRIPTORS; i++)
@@ -256,8 +316,13 @@ pool_begin_call(HttpPool *pool)
 	MonotonicUs loss = pool->client->lost - pool->own_loss;
 	dlist_iter	iter;
 
+	/*
+	 * The bounds on reading hold for one call of libcurl, and this is the only
+	 * place where one begins.
+	 */
 	pool->n_read = 0;
 	pool->n_progress = 0;
+	/* The common case, where no time was lost, must not walk all transfers. */
 	if (pool->told_loss == loss)
 		return;
 	pool->told_loss = loss;
@@ -285,6 +350,12 @@ pool_act(HttpPool *pool, int fd, int what)
 	if (fd == CURL_SOCKET_TIMEOUT)
 		pool->timer_at = MONOTONIC_NEVER;
 	curl_multi_socket_action(pool->multi, fd, what, &running);
+
+	/*
+	 * A peer that makes one call long steals time from all other pools, whose
+	 * time-outs must not run meanwhile.  For this pool the time counts: it is
+	 * its own peer's doing (own_loss).
+	 */
 	took = monotonic_now() - began;
 	if (took > SLOW_CALL)
 	{
@@ -307,6 +378,12 @@ pool_note_read(HttpPool *pool, size_t len)
 	pool->n_read += len + RECORD_COST;
 	if (pool->n_read <= MAX_READ_IN_CALL || pool->flooded)
 		return;
+
+	/*
+	 * It cannot be ended by this callback's return value, which OpenSSL
+	 * ignores.  Shutting the sockets makes the next read end, and with it the
+	 * loop in libcurl.
+	 */
 	pool->flooded = true;
 	pool->retired = true;
 	shut_sockets(pool);
@@ -333,6 +410,11 @@ on_timer(CURLM *multi, long timeout_ms, void *arg)
 	HttpPool   *pool = arg;
 
 	(void) multi;
+
+	/*
+	 * Must not call libcurl from here, even for 0 ms (CURLMOPT_TIMERFUNCTION):
+	 * that would recurse.  act_on_timers() does it.
+	 */
 	pool->timer_at = timeout_ms < 0 ? MONOTONIC_NEVER :
 		monotonic_now() + timeout_ms * US_PER_MS;
 	return 0;

@@ -33,12 +33,14 @@
 
 typedef struct HttpPool HttpPool;
 
+/* A socket that libcurl has opened */
 typedef struct ClientSocket
 {
-	int			fd;
+	int			fd;				/* libcurl's to close */
 	HttpPool   *pool;
-	bool		ours;			/* opened by on_new_socket()? */
-	bool		connected;
+	bool		ours;			/* of a connection, as on_new_socket() was told;
+								 * else the resolver's */
+	bool		connected;		/* was its TCP handshake seen to be done? */
 	int			local_port;		/* 0: not looked up, or not bound */
 	int			repeats_for;	/* ms, that the kernel repeats what it has sent */
 	uint32		wanted;			/* events; 0: there is no transfer on it */
@@ -64,16 +66,17 @@ struct HttpPool
 	/* the call of libcurl that is under way, or was last */
 	size_t		n_read;			/* bytes by TLS, and a constant for each record */
 	int			n_progress;		/* calls of on_progress() */
-	bool		flooded;		/* was one of these more than may be? */
+	bool		flooded;		/* has one of these passed its bound? */
 
 	MonotonicUs own_loss;		/* its part of HttpClient.lost */
 	MonotonicUs told_loss;		/* what its transfers' libcurl knows of */
 };
 
+/* The client of a process.  In TopMemoryContext, as all that belongs to it. */
 struct HttpClient
 {
-	int			epoll_fd;
-	WaitEventSet *wait_set;
+	int			epoll_fd;		/* of the sockets; a member of wait_set */
+	WaitEventSet *wait_set;		/* the latch, epoll_fd, postmaster death */
 	dlist_head	pools;			/* of HttpPool.node */
 	ClientSocket *sockets;		/* that are open */
 	int			n_sockets;
@@ -94,6 +97,10 @@ struct HttpClient
 	int64		date_seconds;	/* and what it says; 0: nothing */
 };
 
+/*
+ * A request, from http_start() to http_release().  In TopMemoryContext, since
+ * libcurl writes to it whenever it is called.
+ */
 struct HttpTransfer
 {
 	dlist_node	node;			/* in active, done or unused */
@@ -101,16 +108,16 @@ struct HttpTransfer
 	bool		in_left;
 	bool		in_done;
 	HttpClient *client;
-	HttpPool   *pool;			/* NULL: not under way */
-	void	   *owner;
+	HttpPool   *pool;			/* NULL: not in flight */
+	void	   *owner;			/* HttpRequest.owner */
 	CURL	   *easy;
 	struct curl_slist *headers;
 	char	   *host;			/* for messages */
 	char	   *proxy;			/* likewise; NULL: none */
 	char	   *ca_file;		/* likewise; NULL: none */
 
-	char	   *body;
-	size_t		body_len;
+	char	   *body;			/* a copy, which libcurl refers to */
+	size_t		body_len;		/* in bytes */
 	int			socket;			/* that it is written to; -1: not known */
 	int			connect_timeout;	/* ms */
 	int			request_timeout;	/* ms */
@@ -118,20 +125,20 @@ struct HttpTransfer
 	MonotonicUs end_by;			/* likewise */
 	MonotonicUs loss_at_start;	/* of time, that others have caused its pool */
 
-	MonotonicUs deadline;
+	MonotonicUs deadline;		/* of its permit */
 	bool		connected;		/* was there a connection, TLS aside? */
 	bool		sent;			/* was libcurl let through to write? */
 	bool		repeated;		/* did libcurl try to write once more? */
-	bool		missed_deadline;
-	bool		timed_out;
+	bool		missed_deadline;	/* not written, for that reason */
+	bool		timed_out;		/* by connect_by or end_by */
 
 	CURLcode	result;			/* when done */
-	size_t		header_len;		/* of the answer, so far */
+	size_t		header_len;		/* of the answer, so far, in bytes */
 	char		date[DATE_SIZE];	/* its Date header, clipped */
-	bool		too_long;
+	bool		too_long;		/* was the answer longer than it may be? */
 	bool		flooded;		/* ended because its pool was */
-	size_t		answer_len;
-	char		curl_error[CURL_ERROR_SIZE];
+	size_t		answer_len;		/* so far, in bytes */
+	char		curl_error[CURL_ERROR_SIZE];	/* libcurl's own words */
 	char		error[CURL_ERROR_SIZE + MAXPGPATH + 1024];
 	char		answer[HTTP_MAX_ANSWER + 1];
 };

@@ -85,6 +85,10 @@ http_start(HttpClient *client, const HttpRequest *request,
 	if (client->n_transfers >= client->max_transfers)
 		elog(ERROR, "too many transfers in flight");
 
+	/*
+	 * Assigned before the options are set, which may raise an error: the
+	 * caller's cleanup releases a half-made transfer, too.
+	 */
 	*transfer = transfer_make(client);
 	transfer_set_options(*transfer, request);
 	pool = pool_find(client, request);
@@ -92,6 +96,11 @@ http_start(HttpClient *client, const HttpRequest *request,
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
 				 errmsg("could not create a libcurl multi handle")));
+
+	/*
+	 * While there was no transfer nobody served the sockets, and nothing was
+	 * lost by it.
+	 */
 	if (client->n_transfers == 0)
 		client->served_at = monotonic_now();
 	result = enter_pool(*transfer, pool, 0);
@@ -100,6 +109,11 @@ http_start(HttpClient *client, const HttpRequest *request,
 				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
 				 errmsg("could not start a transfer: %s",
 						curl_multi_strerror(result))));
+
+	/*
+	 * Counted only now: http_release() uncounts what is in a pool, and the
+	 * transfer is in none if libcurl has refused it.
+	 */
 	client->n_transfers++;
 	dlist_push_tail(&client->active, &(*transfer)->node);
 }
@@ -113,8 +127,17 @@ enter_pool(HttpTransfer *transfer, HttpPool *pool, MonotonicUs waited)
 	MonotonicUs start = pool_clock(pool, monotonic_now()) - waited;
 	CURLMcode	result;
 
+	/*
+	 * Before the transfer is added: on_socket() and on_new_socket() may be
+	 * called from within, and look here.
+	 */
 	transfer->pool = pool;
 	transfer->end_by = start + transfer->request_timeout * US_PER_MS;
+
+	/*
+	 * connect_timeout covers the wait for a connection that another transfer
+	 * is making, which CURLOPT_CONNECTTIMEOUT_MS does not.
+	 */
 	transfer->connect_by = Min(transfer->end_by,
 							   start + transfer->connect_timeout * US_PER_MS);
 	transfer->loss_at_start = pool->client->lost - pool->own_loss;
@@ -129,6 +152,9 @@ enter_pool(HttpTransfer *transfer, HttpPool *pool, MonotonicUs waited)
 	return result;
 }
 
+/*
+ * Take a transfer from its pool, if it is in one.
+ */
 static void
 leave_pool(HttpTransfer *transfer)
 {
@@ -136,15 +162,26 @@ leave_pool(HttpTransfer *transfer)
 
 	if (pool == NULL)
 		return;
+
+	/*
+	 * Before anything of the transfer is freed or changed.  If its request is
+	 * not answered yet, libcurl closes an HTTP/1.1 connection here, and resets
+	 * the stream of an HTTP/2 one.
+	 */
 	curl_multi_remove_handle(pool->multi, transfer->easy);
 	pool->n_transfers--;
+
+	/*
+	 * Read only while the pool has no transfer, so that the last one to leave
+	 * decides.
+	 */
 	pool->idle_since = monotonic_now();
 	transfer->pool = NULL;
 }
 
 /*
- * Have the transfers that were started leave, as far as they can without
- * being waited for.  Raises nothing.
+ * Write the requests that were started, as far as this is possible without
+ * waiting.  Raises nothing.
  *
  * Some may have ended by then, as where there is no route: no event will tell
  * of those.
@@ -155,9 +192,18 @@ leave_pool(HttpTransfer *transfer)
 void
 http_begin(HttpClient *client)
 {
+	/*
+	 * Before libcurl chooses a connection, since it would take one that the
+	 * peer has just closed.
+	 */
 	give_up_closed_sockets(client);
 	act_on_timers(client);
 	uncork_sockets(client);
+
+	/*
+	 * Only after libcurl has returned: threads that it starts inherit the mask
+	 * of this one.
+	 */
 	unblock_signals(client);
 	collect_done(client);
 }
@@ -180,11 +226,20 @@ http_wait(HttpClient *client, MonotonicUs until, uint32 wait_event_info)
 	int			n_events = 0;
 	int			n;
 
+	/*
+	 * Time spent outside of this function counts as lost before any time-out
+	 * is computed from it.
+	 */
 	note_gap(client, now);
 	until = end_of_wait(client, until, now);
 	if (!watch_sockets(client))
 		until = Min(until, now + WATCH_RETRY);
 	wait_ms = monotonic_wait_ms(now, until);
+
+	/*
+	 * The only place where the process sleeps while requests are in flight.
+	 * No transaction, snapshot or lock is held here.
+	 */
 	n = WaitEventSetWait(client->wait_set, wait_ms, events, lengthof(events),
 						 wait_event_info);
 	for (int i = 0; i < n; i++)
@@ -201,11 +256,20 @@ http_wait(HttpClient *client, MonotonicUs until, uint32 wait_event_info)
 		n_events = epoll_wait(client->epoll_fd, client->events,
 							  client->max_sockets, 0);
 
+	/*
+	 * Sockets first, so that an answer that is here is read before a timer of
+	 * libcurl's could end its transfer.
+	 */
 	act_on_sockets(client, n_events);
 	act_on_timers(client);
 	uncork_sockets(client);
 	unblock_signals(client);
 	collect_done(client);
+
+	/*
+	 * Last, and by the time at which the sockets were looked at: an answer
+	 * that came in time is taken, however late it is read.
+	 */
 	end_overdue(client, looked_at);
 	client->served_at = monotonic_now();
 }
@@ -223,12 +287,21 @@ end_of_wait(HttpClient *client, MonotonicUs until, MonotonicUs now)
 	/* No event tells that a queue has been sent. */
 	if (!dlist_is_empty(&client->left))
 		until = Min(until, now + UNSENT_CHECK);
+
+	/*
+	 * libcurl's own timer for each pool; it sets these from within its calls.
+	 */
 	dlist_foreach(iter, &client->pools)
 		until = Min(until,
 					dlist_container(HttpPool, node, iter.cur)->timer_at);
 	dlist_foreach(iter, &client->active)
 	{
 		HttpTransfer *transfer = dlist_container(HttpTransfer, node, iter.cur);
+
+		/*
+		 * A difference, because the pool's clock lags behind the monotonic one
+		 * by the time that was lost.
+		 */
 		MonotonicUs left = deadline(transfer) - pool_clock(transfer->pool, now);
 
 		until = Min(until, now + Max(left, 0));
@@ -242,11 +315,16 @@ end_of_wait(HttpClient *client, MonotonicUs until, MonotonicUs now)
 static MonotonicUs
 deadline(const HttpTransfer *transfer)
 {
+	/*
+	 * Once its request was written a transfer may not be cut short: the answer
+	 * decides between created and in doubt.
+	 */
 	return transfer->sent ? transfer->end_by : transfer->connect_by;
 }
 
 /*
- * Between two waits the process does something else, at times for long.
+ * Count the time since the last wait as lost if it was long.  Between two waits
+ * the process does other work, such as commits, and cannot read answers.
  */
 static void
 note_gap(HttpClient *client, MonotonicUs now)
@@ -270,6 +348,11 @@ act_on_sockets(HttpClient *client, int n_events)
 		/* One call may close the socket that another event is for. */
 		if (socket == NULL)
 			continue;
+
+		/*
+		 * EPOLLHUP counts as readable, so that libcurl reads the end of the
+		 * stream.  EPOLLRDHUP needs no case: EPOLLIN comes with it.
+		 */
 		if (event->events & (EPOLLIN | EPOLLHUP))
 			what |= CURL_CSELECT_IN;
 		if (event->events & EPOLLOUT)
@@ -293,6 +376,10 @@ act_on_timers(HttpClient *client)
 	{
 		HttpPool   *pool = dlist_container(HttpPool, node, iter.cur);
 
+		/*
+		 * "now" is not read anew: a peer that keeps libcurl's timer at 0 ms
+		 * could hold this loop for ever.
+		 */
 		if (pool->timer_at <= now)
 			pool_act(pool, CURL_SOCKET_TIMEOUT, 0);
 	}
@@ -324,6 +411,10 @@ collect_done(HttpClient *client)
 		HttpPool   *pool = dlist_container(HttpPool, node, iter.cur);
 		CURLMsg    *message;
 		int			remaining;
+
+		/*
+		 * A flooded pool's connections were shut, whatever its transfers say.
+		 */
 		bool		unanswered = pool->flooded;
 
 		while ((message = curl_multi_info_read(pool->multi, &remaining)) != NULL)
@@ -331,16 +422,26 @@ collect_done(HttpClient *client)
 			HttpTransfer *transfer = NULL;
 			CURLcode	result = message->data.result;
 
+			/*
+			 * The message lies in the easy handle, and is invalid once the
+			 * handle is removed (curl_multi_info_read).
+			 */
 			curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE,
 							  (char **) &transfer);
 			/* From here on "message" is gone. */
 			end_transfer(transfer, result);
+
+			/*
+			 * A request that was not sent says nothing about the connection
+			 * that it did not use.
+			 */
 			unanswered |= transfer->sent && result != CURLE_OK;
 			any = true;
 		}
 		if (unanswered)
 			give_up_connections(pool);
 	}
+	/* Not in the loop: it frees pools, over which the loop iterates. */
 	if (any)
 		pools_free_unused(client, NULL);
 }
@@ -354,6 +455,10 @@ end_overdue(HttpClient *client, MonotonicUs looked_at)
 	HttpTransfer *transfer;
 	bool		any = false;
 
+	/*
+	 * Searched anew each time, since giving up connections moves other
+	 * transfers, or ends them.
+	 */
 	while ((transfer = find_overdue(client, looked_at)) != NULL)
 	{
 		HttpPool   *pool = transfer->pool;
@@ -368,6 +473,9 @@ end_overdue(HttpClient *client, MonotonicUs looked_at)
 		pools_free_unused(client, NULL);
 }
 
+/*
+ * A transfer whose time was over at the given point in time, or NULL.
+ */
 static HttpTransfer *
 find_overdue(HttpClient *client, MonotonicUs looked_at)
 {
@@ -383,17 +491,30 @@ find_overdue(HttpClient *client, MonotonicUs looked_at)
 	return NULL;
 }
 
+/*
+ * End a transfer that is under way, with libcurl's result or one of our own.
+ * http_next_done() will give it.
+ */
 static void
 end_transfer(HttpTransfer *transfer, CURLcode result)
 {
 	HttpClient *client = transfer->client;
 
 	if (transfer->pool != NULL && transfer->pool->flooded)
+		/*
+		 * The better of two reasons: one that is overdue was so without the
+		 * flood.
+		 */
 		transfer->flooded = !transfer->timed_out;
 	leave_pool(transfer);
 	client->n_transfers--;
 	dlist_delete(&transfer->node);
 	transfer->result = result;
+
+	/*
+	 * While libcurl still knows the protocol; the handle is cleaned up with
+	 * the transfer.
+	 */
 	note_version(transfer);
 	dlist_push_tail(&client->done, &transfer->node);
 	transfer->in_done = true;
@@ -421,6 +542,11 @@ give_up_connections(HttpPool *pool)
 		MonotonicUs waited;
 
 		curl_easy_getinfo(transfer->easy, CURLINFO_NUM_CONNECTS, &connections);
+
+		/*
+		 * Those that were sent have to wait for their answers where they are,
+		 * and those with a connection of their own lose nothing by staying.
+		 */
 		if (transfer->pool != pool || transfer->sent || connections > 0)
 			continue;
 		if (next == NULL)
@@ -428,6 +554,11 @@ give_up_connections(HttpPool *pool)
 		/* It stays where it is, if there is no memory for another. */
 		if (next == NULL)
 			break;
+
+		/*
+		 * What has passed of its time-outs counts in the new pool: to be moved
+		 * again and again must not make a request wait for ever.
+		 */
 		waited = pool_clock(pool, monotonic_now()) - transfer->end_by +
 			transfer->request_timeout * US_PER_MS;
 		leave_pool(transfer);
@@ -445,6 +576,10 @@ note_version(const HttpTransfer *transfer)
 	ClientSocket *socket = find_socket(transfer->client, transfer->socket);
 	long		version = CURL_HTTP_VERSION_NONE;
 
+	/*
+	 * The version of a connection does not change; a failed transfer may
+	 * report one that was never negotiated.
+	 */
 	if (socket == NULL || socket->is_http2 || transfer->result != CURLE_OK)
 		return;
 	curl_easy_getinfo(transfer->easy, CURLINFO_HTTP_VERSION, &version);
@@ -464,6 +599,10 @@ http_next_left(HttpClient *client)
 {
 	dlist_mutable_iter iter;
 
+	/*
+	 * No order is assumed: streams of one connection may be delayed by flow
+	 * control while later ones pass.
+	 */
 	dlist_foreach_modify(iter, &client->left)
 	{
 		HttpTransfer *transfer = dlist_container(HttpTransfer, left_node,
@@ -487,11 +626,25 @@ has_unsent(HttpTransfer *transfer)
 	curl_off_t	written = 0;
 	int			unsent = 0;
 
+	/*
+	 * It is over, so that it has left, or never will; either way the permit is
+	 * not kept waiting.
+	 */
 	if (transfer->pool == NULL)
 		return false;
 	curl_easy_getinfo(transfer->easy, CURLINFO_SIZE_UPLOAD_T, &written);
+
+	/*
+	 * Over HTTP/2 the peer's flow control may hold back a part of the body in
+	 * libcurl.
+	 */
 	if (written < (curl_off_t) transfer->body_len)
 		return true;
+
+	/*
+	 * SIOCOUTQNSD counts what was never sent.  SIOCOUTQ would include what was
+	 * sent and is not acknowledged yet, a round trip more.
+	 */
 	return transfer->socket >= 0 &&
 		ioctl(transfer->socket, SIOCOUTQNSD, &unsent) == 0 && unsent > 0;
 }
@@ -549,6 +702,7 @@ http_reply(HttpTransfer *transfer, HttpReply *reply)
 	{
 		curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE,
 						  &reply->status);
+		/* The array has a byte more than an answer may have, for this. */
 		transfer->answer[transfer->answer_len] = '\0';
 		reply->body = transfer->answer;
 		reply->body_len = transfer->answer_len;
@@ -575,6 +729,10 @@ find_answered_at(const HttpTransfer *transfer)
 
 	if (transfer->socket >= 0 &&
 		getsockopt(transfer->socket, IPPROTO_TCP, TCP_INFO, &info, &len) == 0)
+		/*
+		 * Rounded towards now: a permit that came back too early would let one
+		 * request too many arrive.
+		 */
 		waited = info.tcpi_last_data_recv * US_PER_MS - KERNEL_TICK;
 	return monotonic_now() - Max(waited, 0);
 }
@@ -590,6 +748,7 @@ read_date(HttpTransfer *transfer)
 
 	if (strcmp(client->date, transfer->date) != 0)
 	{
+		/* curl_getdate() returns -1 for what is no date. */
 		client->date_seconds = Max((int64) curl_getdate(transfer->date, NULL),
 								   0);
 		strlcpy(client->date, transfer->date, sizeof(client->date));
@@ -615,12 +774,22 @@ http_release(HttpTransfer *transfer)
 
 	if (transfer->in_left)
 		dlist_delete(&transfer->left_node);
+
+	/*
+	 * A transfer that http_next_done() gave is in no list any more, and has no
+	 * pool.
+	 */
 	if (transfer->in_done || pool != NULL)
 		dlist_delete(&transfer->node);
 	if (pool != NULL)
 	{
 		leave_pool(transfer);
 		client->n_transfers--;
+
+		/*
+		 * What the peer will write on that connection is unknown; with
+		 * HTTP/1.1 the next request would be given this one's answer.
+		 */
 		if (transfer->sent)
 			give_up_connections(pool);
 	}

@@ -54,6 +54,10 @@ watch_sockets(HttpClient *client)
 			.data.fd = socket->fd
 		};
 
+		/*
+		 * Most sockets: libcurl asks for writing, writes, and is back to
+		 * reading within one turn.  Comparing first saves both system calls.
+		 */
 		if (socket->wanted == socket->watched)
 			continue;
 		if (epoll_ctl(client->epoll_fd,
@@ -63,6 +67,11 @@ watch_sockets(HttpClient *client)
 			socket->watched = socket->wanted;
 		else
 		{
+			/*
+			 * Closed behind our back, and with it gone from the set.  Adding
+			 * it anew is right if the number is a new socket by now, and fails
+			 * again if not.
+			 */
 			if (errno == ENOENT || errno == EBADF)
 				socket->watched = 0;
 			done = false;
@@ -87,25 +96,48 @@ give_up_closed_sockets(HttpClient *client)
 	{
 		const ClientSocket *socket = &client->sockets[i];
 
+		/*
+		 * A socket that carries a transfer is in the epoll set, and libcurl
+		 * itself meets its end.
+		 */
 		if (!socket->ours || socket->wanted != 0)
 			continue;
 		client->polls[n].fd = socket->fd;
+
+		/*
+		 * POLLERR and POLLHUP are reported without being asked for (poll(2)).
+		 */
 		client->polls[n++].events = POLLRDHUP;
 	}
+
+	/*
+	 * One system call for all of them, and none where no connection is idle.
+	 */
 	if (n == 0 || poll(client->polls, n, 0) <= 0)
 		return;
 	for (nfds_t i = 0; i < n; i++)
 	{
+		/*
+		 * The socket is shut, not closed: it is libcurl's to close, when it
+		 * finds the connection dead.
+		 */
 		if (client->polls[i].revents != 0)
 			give_up(client->polls[i].fd);
 	}
 }
 
+/*
+ * Shut a connection that the peer has closed, so that libcurl sees its end.
+ */
 static void
 give_up(int fd)
 {
 	char		farewell[256];
 
+	/*
+	 * Emptied first.  libcurl checks a connection with a peek, and takes any
+	 * byte that it finds for a sign of life.
+	 */
 	while (recv(fd, farewell, sizeof(farewell), MSG_DONTWAIT) > 0)
 		;
 	(void) shutdown(fd, SHUT_RDWR);
@@ -121,6 +153,7 @@ count_connections(const HttpClient *client)
 
 	for (int i = 0; i < client->n_sockets; i++)
 	{
+		/* Others belong to resolvers, and use no connection. */
 		if (client->sockets[i].ours)
 			n++;
 	}
@@ -139,6 +172,7 @@ forget_sockets(const HttpPool *pool)
 	while (i < client->n_sockets)
 	{
 		if (client->sockets[i].pool == pool)
+			/* The order has no meaning, so that the last one fills the gap. */
 			client->sockets[i] = client->sockets[--client->n_sockets];
 		else
 			i++;
@@ -153,6 +187,7 @@ uncork_sockets(HttpClient *client)
 {
 	for (int i = 0; i < client->n_sockets; i++)
 	{
+		/* The first request of a turn is not corked, see cork(). */
 		if (client->sockets[i].n_written > 1)
 			set_cork(&client->sockets[i], 0);
 		client->sockets[i].n_written = 0;
@@ -183,6 +218,10 @@ on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg)
 	(void) socket_arg;
 	if (what == CURL_POLL_REMOVE)
 	{
+		/*
+		 * It stays known while libcurl keeps the connection for later;
+		 * on_close_socket() removes it.
+		 */
 		if (socket != NULL && socket->ours)
 			socket->wanted = 0;
 		else if (socket != NULL)
@@ -195,17 +234,34 @@ on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg)
 	}
 
 	if (socket == NULL)
+		/*
+		 * A descriptor that on_new_socket() has not announced, such as the
+		 * pair by which a resolver's thread reports.
+		 */
 		socket = add_socket(pool, fd, false);
 	if (socket == NULL)
+		/*
+		 * All transfers of the multi handle fail by this
+		 * (CURLMOPT_SOCKETFUNCTION); add_socket() has room for what they can
+		 * need.
+		 */
 		return -1;
 	socket->wanted = 0;
 	if (what & CURL_POLL_IN)
+		/*
+		 * RDHUP, so that a peer that closes after its answer is noticed
+		 * without a read.
+		 */
 		socket->wanted |= EPOLLIN | EPOLLRDHUP;
 	if (what & CURL_POLL_OUT)
 		socket->wanted |= EPOLLOUT;
 
 	if (socket->ours && !socket->connected)
 		socket->connected =
+			/*
+			 * Fails with ENOTCONN until the TCP handshake is done.  Asked
+			 * until it succeeds once.
+			 */
 			getpeername(fd, (struct sockaddr *) &peer, &peer_len) == 0;
 	(void) curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &transfer);
 	if (transfer != NULL && socket->connected)
@@ -228,7 +284,17 @@ on_new_socket(void *arg, curl_socket_t fd, curlsocktype purpose)
 		return CURL_SOCKOPT_ERROR;
 	/* It would stay open, and in the epoll set, in what is run from here. */
 	(void) fcntl(fd, F_SETFD, FD_CLOEXEC);
+
+	/*
+	 * Set before the socket connects, which is when TCP negotiates how large a
+	 * window can be.
+	 */
 	(void) setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof(buffer));
+
+	/*
+	 * A connection is made for this transfer first; each later request on it
+	 * may shorten the time, see note_writing().
+	 */
 	bound_repeats(socket, transfer->request_timeout);
 	return CURL_SOCKOPT_OK;
 }
@@ -244,13 +310,25 @@ bound_repeats(ClientSocket *socket, int request_timeout)
 {
 	unsigned int timeout = (unsigned int) request_timeout;
 
+	/*
+	 * Never extended: an earlier request with the shorter time-out may still
+	 * be unacknowledged.
+	 */
 	if (socket->repeats_for != 0 && socket->repeats_for <= request_timeout)
 		return;
 	socket->repeats_for = request_timeout;
+
+	/*
+	 * Failure is ignored: an old kernel then repeats for longer, and requests
+	 * in doubt are still looked up.
+	 */
 	(void) setsockopt(socket->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout,
 					  sizeof(timeout));
 }
 
+/*
+ * libcurl wants a socket closed.
+ */
 int
 on_close_socket(void *arg, curl_socket_t fd)
 {
@@ -264,6 +342,7 @@ on_close_socket(void *arg, curl_socket_t fd)
 			(void) epoll_ctl(client->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
 		*socket = client->sockets[--client->n_sockets];
 	}
+	/* libcurl leaves closing to whoever sets CURLOPT_CLOSESOCKETFUNCTION. */
 	return close(fd);
 }
 
@@ -279,10 +358,19 @@ add_socket(HttpPool *pool, int fd, bool ours)
 	/* One that is there was closed, and nobody has told. */
 	if (socket == NULL)
 	{
+		/*
+		 * The array was sized for all transfers at once.  It cannot grow here,
+		 * where nothing may be allocated.
+		 */
 		if (client->n_sockets == client->max_sockets)
 			return NULL;
 		socket = &client->sockets[client->n_sockets++];
 	}
+
+	/*
+	 * Also an entry that is used again: what was known of the old socket must
+	 * not be believed of the new one.
+	 */
 	memset(socket, 0, sizeof(*socket));
 	socket->fd = fd;
 	socket->pool = pool;
@@ -316,6 +404,10 @@ find_socket_of_port(HttpClient *client, int local_port)
 	{
 		ClientSocket *socket = &client->sockets[i];
 
+		/*
+		 * Looked up late and once.  The port is known when the socket has
+		 * connected, of which there is no callback.
+		 */
 		if (socket->ours && socket->local_port == 0)
 			socket->local_port = find_local_port(socket->fd);
 		if (socket->local_port == local_port)
@@ -351,6 +443,11 @@ shut_sockets(const HttpPool *pool)
 
 	for (int i = 0; i < client->n_sockets; i++)
 	{
+		/*
+		 * shutdown(), because the descriptors stay libcurl's: it would go on
+		 * using numbers that were closed here, and might be another file's by
+		 * then.
+		 */
 		if (client->sockets[i].pool == pool && client->sockets[i].ours)
 			(void) shutdown(client->sockets[i].fd, SHUT_RDWR);
 	}
@@ -368,16 +465,29 @@ cork(ClientSocket *socket)
 {
 	int			n;
 
+	/*
+	 * Over HTTP/1.1 there is one request at a time on a connection, written by
+	 * one call.
+	 */
 	if (!socket->is_http2)
 		return;
 	n = socket->n_written++;
+
+	/*
+	 * n = 0 is the first request, which leaves at once: alone it gains nothing
+	 * by waiting.  Of those after it, each CORKED share a cork.
+	 */
 	if (n % CORKED != 1)
 		return;
+	/* To remove a cork sends what it has held. */
 	if (n > 1)
 		set_cork(socket, 0);
 	set_cork(socket, 1);
 }
 
+/*
+ * Cork a socket (1), or let what was held leave (0).
+ */
 static void
 set_cork(const ClientSocket *socket, int value)
 {

@@ -93,6 +93,11 @@ HttpTransfer *
 transfer_make(HttpClient *client)
 {
 	HttpTransfer *transfer;
+
+	/*
+	 * Made before the memory is taken from the list of unused transfers, so
+	 * that a failure has nothing to put back.
+	 */
 	CURL	   *easy = curl_easy_init();
 
 	if (easy == NULL)
@@ -113,6 +118,12 @@ transfer_make(HttpClient *client)
 				(errcode(ERRCODE_OUT_OF_MEMORY),
 				 errmsg("out of memory")));
 	}
+
+	/*
+	 * The answer is left out: it is most of the struct, and answer_len says
+	 * what of it is valid.  transfer_free() has wiped what an earlier transfer
+	 * left there.
+	 */
 	memset(transfer, 0, offsetof(HttpTransfer, answer));
 	transfer->client = client;
 	transfer->easy = easy;
@@ -135,12 +146,21 @@ transfer_set_options(HttpTransfer *transfer, const HttpRequest *request)
 	transfer->request_timeout = request->request_timeout;
 	transfer->body_len = request->body_len;
 
+	/*
+	 * Transfers outlive the transaction that starts them.  Each copy is stored
+	 * at once, so that transfer_free() finds it after an error.
+	 */
 	old = MemoryContextSwitchTo(TopMemoryContext);
 	transfer->host = pstrdup(request->host);
 	if (request->proxy != NULL)
 		transfer->proxy = pstrdup(request->proxy);
 	if (request->ca_file != NULL)
 		transfer->ca_file = pstrdup(request->ca_file);
+
+	/*
+	 * libcurl does not copy CURLOPT_POSTFIELDS: the body must stay until the
+	 * handle is cleaned up.
+	 */
 	transfer->body = palloc(Max(request->body_len, 1));
 	MemoryContextSwitchTo(old);
 	if (request->body != NULL)
@@ -154,6 +174,11 @@ transfer_set_options(HttpTransfer *transfer, const HttpRequest *request)
 	set_common_options(transfer);
 	set_trust(easy, request);
 	SETOPT(easy, CURLOPT_URL, request->url);
+
+	/*
+	 * An empty string, not NULL: NULL would have libcurl look for http_proxy
+	 * and its like in the environment.
+	 */
 	SETOPT(easy, CURLOPT_PROXY, request->proxy ? request->proxy : "");
 	SETOPT(easy, CURLOPT_HTTPHEADER, transfer->headers);
 	if (request->body != NULL)
@@ -182,16 +207,41 @@ set_common_options(HttpTransfer *transfer)
 	CURL	   *easy = transfer->easy;
 
 	SETOPT(easy, CURLOPT_PRIVATE, transfer);
+
+	/*
+	 * libcurl must not touch signals: SIGALRM is PostgreSQL's
+	 * (statement_timeout), and SIGPIPE is ignored already.
+	 */
 	SETOPT(easy, CURLOPT_NOSIGNAL, 1L);
+
+	/*
+	 * A redirect could lead anywhere, with a signed request and a token in its
+	 * headers.  The API sends none.
+	 */
 	SETOPT(easy, CURLOPT_FOLLOWLOCATION, 0L);
 	SETOPT(easy, CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
+
+	/*
+	 * Otherwise the environment's no_proxy would overrule the server option
+	 * "proxy".
+	 */
 	SETOPT(easy, CURLOPT_NOPROXY, "");
+
+	/*
+	 * HTTP/2 if TLS negotiates it: many requests share a connection then.
+	 * PIPEWAIT has a transfer wait for a connection that may multiplex, rather
+	 * than open another.
+	 */
 	SETOPT(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_2TLS);
 	SETOPT(easy, CURLOPT_PIPEWAIT, 1L);
 	SETOPT(easy, CURLOPT_MAXAGE_CONN, MAX_IDLE_SECONDS);
 #if LIBCURL_VERSION_NUM >= 0x075500
 	SETOPT(easy, CURLOPT_PROTOCOLS_STR, "https,http");
 #else
+	/*
+	 * CURLOPT_PROTOCOLS is deprecated since 7.85, where PROTOCOLS_STR replaces
+	 * it.
+	 */
 	SETOPT(easy, CURLOPT_PROTOCOLS, (long) (CURLPROTO_HTTPS | CURLPROTO_HTTP));
 #endif
 #if LIBCURL_VERSION_NUM >= 0x075700
@@ -205,10 +255,16 @@ set_common_options(HttpTransfer *transfer)
 	SETOPT(easy, CURLOPT_CLOSESOCKETDATA, client);
 	SETOPT(easy, CURLOPT_RESOLVER_START_FUNCTION, before_look_up);
 	SETOPT(easy, CURLOPT_RESOLVER_START_DATA, client);
+
+	/*
+	 * Runs after the connection is ready, TLS included, and just before the
+	 * request is written: the moment that decides whether it counts as sent.
+	 */
 	SETOPT(easy, CURLOPT_PREREQFUNCTION, before_writing);
 	SETOPT(easy, CURLOPT_PREREQDATA, transfer);
 	SETOPT(easy, CURLOPT_XFERINFOFUNCTION, on_progress);
 	SETOPT(easy, CURLOPT_XFERINFODATA, transfer);
+	/* Enables the progress callback, which is off by default. */
 	SETOPT(easy, CURLOPT_NOPROGRESS, 0L);
 	if (uses_openssl())
 	{
@@ -236,11 +292,21 @@ set_trust(CURL *easy, const HttpRequest *request)
 
 	SETOPT(easy, CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
 	SETOPT(easy, CURLOPT_SSL_VERIFYPEER, 1L);
+
+	/*
+	 * libcurl's defaults, set all the same: what is trusted must not depend on
+	 * how a distribution builds it.
+	 */
 	SETOPT(easy, CURLOPT_SSL_VERIFYHOST, 2L);
 	SETOPT(easy, CURLOPT_CAINFO, ca_file);
 	/* A directory of certificates costs 20 ms of CPU a connection. */
 	SETOPT(easy, CURLOPT_CAPATH, NULL);
 
+	/*
+	 * The proxy's TLS has options of its own in libcurl.  Without these an
+	 * HTTPS proxy would be checked against the system's certificates instead
+	 * of ca_file.
+	 */
 	if (request->proxy == NULL || pg_strncasecmp(request->proxy, "https:", 6) != 0)
 		return;
 	SETOPT(easy, CURLOPT_PROXY_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
@@ -267,6 +333,9 @@ transfer_set_connect_timeout(HttpTransfer *transfer)
 							(long) Min(timeout, INT_MAX));
 }
 
+/*
+ * Add a header to a request.  Raises an error when out of memory.
+ */
 static void
 append_header(HttpTransfer *transfer, const char *header)
 {
@@ -308,9 +377,18 @@ transfer_describe_failure(HttpTransfer *transfer)
 	{
 		curl_easy_getinfo(transfer->easy, CURLINFO_HTTP_CONNECTCODE,
 						  &connect_status);
+
+		/*
+		 * With a successful CONNECT what failed next is the endpoint's doing,
+		 * seen through the proxy.
+		 */
 		at_proxy = connect_status / 100 != 2;
 	}
 
+	/*
+	 * Our own reasons come first: libcurl reports all of these as "aborted by
+	 * callback" or a write error.
+	 */
 	if (transfer->missed_deadline)
 		words = "the deadline of its permit had passed";
 	else if (transfer->too_long)
@@ -341,6 +419,11 @@ transfer_describe_failure(HttpTransfer *transfer)
 				 at_proxy ? transfer->proxy : transfer->host, words,
 				 trusted ? " (option \"ca_file\" is \"" : "",
 				 trusted ? trusted : "", trusted ? "\")" : "");
+
+	/*
+	 * Certificates and proxies can put anything in here, and it goes to rows,
+	 * the log, and other databases' views.
+	 */
 	for (char *c = transfer->error; *c != '\0'; c++)
 	{
 		if (*c < ' ' || *c > '~')
@@ -369,6 +452,11 @@ failed_phase(const HttpTransfer *transfer, bool at_proxy, const char *words)
 		return "got no complete answer from";
 	if (is_tls_failure(transfer, words))
 		return "could not negotiate TLS with";
+
+	/*
+	 * 0 until the host's name was resolved; a literal address counts as
+	 * resolved.
+	 */
 	if (looked_up == 0)
 		return "could not look up";
 	if (!transfer->connected)
@@ -399,6 +487,9 @@ void
 transfer_free(HttpTransfer *transfer)
 {
 	/* Its connection is the multi handle's, and stays. */
+	/*
+	 * Before the header list and the body, which libcurl may still refer to.
+	 */
 	curl_easy_cleanup(transfer->easy);
 	/* A header may be a token of temporary credentials, */
 	for (struct curl_slist *header = transfer->headers; header != NULL;
@@ -415,6 +506,11 @@ transfer_free(HttpTransfer *transfer)
 		pfree(transfer->proxy);
 	if (transfer->ca_file != NULL)
 		pfree(transfer->ca_file);
+
+	/*
+	 * At the head: the memory used last is the likeliest to be in the CPU's
+	 * cache.
+	 */
 	dlist_push_head(&transfer->client->unused, &transfer->node);
 }
 
@@ -433,6 +529,11 @@ before_look_up(void *resolver, void *reserved, void *arg)
 
 	(void) resolver;
 	(void) reserved;
+
+	/*
+	 * Several look-ups may begin in one turn; only the first saves the mask,
+	 * which later ones would overwrite with "all".
+	 */
 	if (!client->signals_blocked)
 	{
 		sigfillset(&all);
@@ -455,20 +556,41 @@ before_writing(void *arg, char *remote_ip, char *local_ip, int remote_port,
 	(void) remote_ip;
 	(void) local_ip;
 	(void) remote_port;
+
+	/*
+	 * Second time for this request: libcurl has lost a reused connection and
+	 * tries a new one.  The peer may have acted on the first copy, and the API
+	 * has no idempotency key.
+	 */
 	if (transfer->sent && !MUTANT("repeated-by-libcurl"))
 	{
 		transfer->repeated = true;
 		return CURL_PREREQFUNC_ABORT;
 	}
+
+	/*
+	 * The permit is void: by now another process may have been given it, and
+	 * two requests would arrive under one permit.
+	 */
 	if (monotonic_now() > transfer->deadline)
 	{
 		transfer->missed_deadline = true;
 		return CURL_PREREQFUNC_ABORT;
 	}
+
+	/*
+	 * Set before a byte is written, and never reset: from here on the request
+	 * may have reached the peer.
+	 */
 	transfer->sent = true;
 	socket = note_writing(transfer, local_port);
 	if (socket != NULL)
 		transfer->socket = socket->fd;
+
+	/*
+	 * Only requests with a permit need to know when they have left, and these
+	 * are POSTs.
+	 */
 	if (transfer->body_len > 0 && !transfer->in_left)
 	{
 		dlist_push_tail(&transfer->client->left, &transfer->left_node);
@@ -525,6 +647,11 @@ on_progress(void *arg, curl_off_t to_read, curl_off_t read,
 	/* It does so a last time when a transfer is taken from it. */
 	if (transfer->pool == NULL)
 		return 0;
+
+	/*
+	 * Counted because CONNECT's reply is parsed byte by byte without TLS
+	 * records that on_tls_message() could count.
+	 */
 	pool_note_progress(transfer->pool);
 	if (!transfer->pool->flooded)
 		return 0;
@@ -542,6 +669,10 @@ on_header(char *data, size_t size, size_t nitems, void *arg)
 	HttpTransfer *transfer = arg;
 	size_t		len = size * nitems;
 
+	/*
+	 * The peer's clock tells a wrong clock here from wrong keys, since both
+	 * are refused.  The line is not NUL-terminated.
+	 */
 	if (len > 5 && pg_strncasecmp(data, "date:", 5) == 0)
 	{
 		size_t		date_len = Min(len - 5, sizeof(transfer->date) - 1);
@@ -553,6 +684,9 @@ on_header(char *data, size_t size, size_t nitems, void *arg)
 	transfer->header_len += len;
 	if (transfer->header_len > HTTP_MAX_ANSWER)
 	{
+		/*
+		 * Any number other than len ends the transfer with CURLE_WRITE_ERROR.
+		 */
 		transfer->too_long = true;
 		return 0;
 	}
@@ -568,6 +702,10 @@ on_answer(char *data, size_t size, size_t nitems, void *arg)
 	HttpTransfer *transfer = arg;
 	size_t		len = size * nitems;
 
+	/*
+	 * Written as a subtraction, which cannot overflow: answer_len never
+	 * exceeds the maximum.
+	 */
 	if (len > HTTP_MAX_ANSWER - transfer->answer_len)
 	{
 		transfer->too_long = true;

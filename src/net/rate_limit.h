@@ -26,13 +26,14 @@ typedef struct RateWindow RateWindow;
 typedef struct RatePermit
 {
 	RateWindow *window;			/* NULL: no permit, or spent */
-	RateKey		key;
-	MonotonicUs go_at;			/* not to leave before */
-	MonotonicUs deadline;		/* the deadline: worthless after */
-	MonotonicUs left_at;		/* 0: it has not left */
-	int64		starts;			/* in use from this millisecond on, */
-	int64		returns;		/* back in this one, once it has left; in this
-								 * second, before */
+	RateKey		key;			/* that the window had: it may be another's by
+								 * now */
+	MonotonicUs go_at;			/* the request must not leave before */
+	MonotonicUs deadline;		/* nor after: the permit is void then */
+	MonotonicUs left_at;		/* when it left; 0: it has not */
+	int64		starts;			/* in use from this millisecond on */
+	int64		returns;		/* back in this millisecond, once it has left;
+								 * before that, in this second */
 } RatePermit;
 
 extern Size rate_table_size(int n_windows);

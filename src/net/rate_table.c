@@ -98,6 +98,7 @@ rate_table_init(RateTable *table, int n_windows, int n_for_workers)
 {
 	SpinLockInit(&table->mutex);
 	table->recovery_ended = false;
+	/* Requests that left just before a crash may arrive just now. */
 	table->open_at = monotonic_now() + US_PER_SECOND + FIRST_MARGIN;
 	table->n_windows = n_windows;
 	table->n_for_workers = n_for_workers;
@@ -160,9 +161,16 @@ rate_acquire(RateTable *table, RateKey key, int per_second, int wanted,
 	int			n_taken = 0;
 
 	Assert(horizon <= MAX_HORIZON_MS * US_PER_MS);
+
+	/*
+	 * Read without the mutex: a stale "false" costs one more call, in which it
+	 * is read again under the mutex.
+	 */
 	if (!table->recovery_ended && !RecoveryInProgress())
 		rate_recovery_ended(table);
+	/* For the paths below that learn nothing better. */
 	*retry_at = monotonic_now() + UNKNOWN_RETRY;
+	/* Only workers take permits ahead, so that a horizon tells who asks. */
 	window = find_or_make_window(table, key, horizon > 0);
 	if (window == NULL)
 	{
@@ -171,12 +179,22 @@ rate_acquire(RateTable *table, RateKey key, int per_second, int wanted,
 	}
 
 	SpinLockAcquire(&window->mutex);
+
+	/*
+	 * Between the two mutexes the window may have become another key's.  No
+	 * permit is given then, and the caller asks again.
+	 */
 	if (window->key == key)
 	{
 		MonotonicUs now = rate_window_advance(window);
 		int64		by = (now + horizon) / US_PER_MS;
 		int			capacity = rate_window_set_limit(window, per_second);
 		int			place = rate_window_place(window, now);
+
+		/*
+		 * With others behind, one permit a turn: a worker with a long queue
+		 * must not starve a session that needs one.
+		 */
 		int			most = place + 1 < window->n_waiters ? 1 : wanted;
 		int64		next;
 
@@ -193,8 +211,17 @@ rate_acquire(RateTable *table, RateKey key, int per_second, int wanted,
 			place = rate_window_join(window, now);
 			next = due(table, window, capacity, place);
 			if (next != NO_TIME)
+				/*
+				 * Half a horizon at least, so that a worker wakes up for
+				 * several permits and claims them in one transaction.
+				 */
 				*retry_at = Max(next * US_PER_MS - horizon,
 								now + Max(horizon / 2, US_PER_MS));
+
+			/*
+			 * To come back is also a sign of life: who has not by back_by is
+			 * taken for dead, and loses its place.
+			 */
 			*retry_at = Min(*retry_at, now + WAITER_RETRY);
 			if (place < MAX_WAITERS)
 				window->waiters[place].back_by = *retry_at + WAITER_GRACE;
@@ -202,6 +229,10 @@ rate_acquire(RateTable *table, RateKey key, int per_second, int wanted,
 	}
 	SpinLockRelease(&window->mutex);
 
+	/*
+	 * After the spinlock: the less is done under it the better, and these
+	 * fields are the caller's alone.
+	 */
 	for (int i = 0; i < n_taken; i++)
 	{
 		permits[i].window = window;
@@ -217,6 +248,10 @@ rate_acquire(RateTable *table, RateKey key, int per_second, int wanted,
 static int64
 due(const RateTable *table, const RateWindow *window, int capacity, int place)
 {
+	/*
+	 * Applied here rather than to each window, for windows come and go while
+	 * the table is not open yet.
+	 */
 	return Max(rate_window_due(window, capacity, place),
 			   table->open_at / US_PER_MS + 1);
 }
@@ -248,8 +283,16 @@ rate_answered(RatePermit *permit, MonotonicUs answered_at)
 {
 	RateWindow *window = permit->window;
 
+	/*
+	 * Without a departure there is no round trip to learn from; rate_release()
+	 * returns such a permit.
+	 */
 	if (window == NULL || permit->left_at == 0)
 		return;
+
+	/*
+	 * Spent, whatever happens below: a second call must not return it twice.
+	 */
 	permit->window = NULL;
 
 	SpinLockAcquire(&window->mutex);
@@ -270,6 +313,11 @@ rate_release(RatePermit *permit)
 	if (window == NULL)
 		return;
 	permit->window = NULL;
+
+	/*
+	 * The request was sent, so that it counts at the API; its permit returns
+	 * by the calendar.
+	 */
 	if (permit->left_at != 0)
 		return;
 
@@ -277,6 +325,11 @@ rate_release(RatePermit *permit)
 	if (window->key == permit->key)
 		rate_window_release(window, permit);
 	SpinLockRelease(&window->mutex);
+
+	/*
+	 * After the spinlock, since it takes others.  To all: who is first in the
+	 * queue is not known to the condition variable.
+	 */
 	ConditionVariableBroadcast(&window->released);
 }
 
@@ -340,6 +393,10 @@ rate_wait(RateTable *table, RateKey key, MonotonicUs until,
 
 	PG_TRY();
 	{
+		/*
+		 * No window, as the table is full.  Nothing will signal, but the wait
+		 * is the same for the caller.
+		 */
 		if (window == NULL && timeout > 0)
 		{
 			(void) WaitLatch(MyLatch,
@@ -350,6 +407,11 @@ rate_wait(RateTable *table, RateKey key, MonotonicUs until,
 		else if (timeout > 0)
 			ConditionVariableTimedSleep(&window->released, timeout,
 										wait_event_info);
+
+		/*
+		 * Inside PG_TRY, so that a cancelled call leaves the queue, and does
+		 * not hold up those behind it until back_by.
+		 */
 		CHECK_FOR_INTERRUPTS();
 	}
 	PG_CATCH();
@@ -368,6 +430,10 @@ rate_wait_end(RateTable *table, RateKey key)
 {
 	RateWindow *window = find_window(table, key);
 
+	/*
+	 * Before the window is looked for: the sleep may be on one that is another
+	 * key's by now.
+	 */
 	ConditionVariableCancelSleep();
 	if (window == NULL)
 		return;
@@ -425,6 +491,11 @@ find_or_make_window(RateTable *table, RateKey key, bool is_worker)
 
 		if (window->key == key)
 			found = window;
+
+		/*
+		 * Looked at without the window's mutex.  That is a hint only, and
+		 * checked again under it below.
+		 */
 		else if ((is_worker ? is_reserved || !unused_is_reserved : !is_reserved) &&
 				 rate_window_is_unused(window, now) &&
 				 (unused == NULL || window->last_used < unused->last_used))
@@ -438,6 +509,10 @@ find_or_make_window(RateTable *table, RateKey key, bool is_worker)
 		SpinLockAcquire(&unused->mutex);
 		if (rate_window_is_unused(unused, now))
 		{
+			/*
+			 * Under both mutexes, always taken in this order: nobody can find
+			 * the window by its old key while it changes.
+			 */
 			rate_window_reset(unused, key);
 			found = unused;
 		}

@@ -73,7 +73,13 @@ rate_window_reset(RateWindow *window, RateKey key)
 	MonotonicUs now = monotonic_now();
 
 	window->key = key;
+	/* A window that never had a key is the first to be taken. */
 	window->last_used = key != 0 ? now : 0;
+
+	/*
+	 * Not 0, by which others divide, until rate_window_set_limit() says what
+	 * it is.
+	 */
 	window->per_second = 1;
 	window->in_use = 0;
 	window->up_to = now / US_PER_MS;
@@ -105,6 +111,10 @@ rate_window_is_unused(const RateWindow *window, MonotonicUs now)
 
 	for (int i = 0; i < UNSENT_SECONDS; i++)
 	{
+		/*
+		 * A permit that has not left may still be used until its deadline, by
+		 * a process that this window no longer hears of.
+		 */
 		if (window->unsent[i] > 0)
 			rest = FORGET_UNSENT_AFTER;
 	}
@@ -119,20 +129,40 @@ rate_window_advance(RateWindow *window)
 {
 	MonotonicUs now = monotonic_now();
 	int64		to = now / US_PER_MS;
+
+	/*
+	 * Of two rings, one of milliseconds for permits whose return is known, and
+	 * one of seconds for those that have not left.  Both are run through at
+	 * most once, however long nobody looked.
+	 */
 	int64		second = window->up_to / MS_PER_SECOND;
 
 	for (int64 ms = Max(window->up_to, to - CALENDAR_SIZE) + 1; ms <= to; ms++)
 	{
 		window->in_use += window->changes[ms % CALENDAR_SIZE];
+
+		/*
+		 * The entry stands for the millisecond CALENDAR_SIZE later from now
+		 * on.
+		 */
 		window->changes[ms % CALENDAR_SIZE] = 0;
 	}
 	for (second = Max(second, to / MS_PER_SECOND - UNSENT_SECONDS) + 1;
 		 second <= to / MS_PER_SECOND; second++)
 	{
+		/*
+		 * Permits whose process died, or never said that it gave up: they come
+		 * back by themselves.
+		 */
 		window->in_use -= window->unsent[second % UNSENT_SECONDS];
 		window->unsent[second % UNSENT_SECONDS] = 0;
 	}
 	window->up_to = to;
+
+	/*
+	 * After in_use is up to date, since what was learned says how many permits
+	 * may be.
+	 */
 	relearn(window, now);
 	return now;
 }
@@ -147,6 +177,12 @@ rate_window_set_limit(RateWindow *window, int per_second)
 
 	window->per_second = per_second;
 	window->interval = (MonotonicUs) (US_PER_SECOND / rate);
+
+	/*
+	 * Rounded up, so that a small share of a low limit still allows a request;
+	 * the interval keeps the average right.  The epsilon keeps 20 * 1.0 from
+	 * becoming 21.
+	 */
 	return (int) ceil(rate - 1e-9);
 }
 
@@ -168,10 +204,19 @@ static int64
 due_in_calendar(const RateWindow *window, int capacity, int nth)
 {
 	int			n_free = capacity - window->in_use;
+
+	/*
+	 * Permits taken ahead lower the number again at a later millisecond: it is
+	 * not enough that a permit is free, it has to stay free until they start.
+	 */
 	int64		since = n_free >= nth ? window->up_to : NO_TIME;
 
 	for (int i = 1; i < CALENDAR_SIZE; i++)
 	{
+		/*
+		 * Nothing starts later than the horizon, so that from there on the
+		 * number of free permits only grows.
+		 */
 		if (i > MAX_HORIZON_MS && since != NO_TIME)
 			break;
 		n_free -= window->changes[(window->up_to + i) % CALENDAR_SIZE];
@@ -196,6 +241,11 @@ rate_window_due(const RateWindow *window, int capacity, int place)
 		return NO_TIME;
 	/* All permits are used once more by those before. */
 	at += place / capacity * MS_PER_SECOND;
+
+	/*
+	 * Evenly over the second only under these conditions; see "Pace" in
+	 * rate_table.c.
+	 */
 	if (window->n_waiters > 0 || window->share < 1.0)
 		at = Max(at, ms_from(window->pace_at + place * window->interval));
 	return at;
@@ -207,6 +257,7 @@ rate_window_due(const RateWindow *window, int capacity, int place)
 void
 rate_window_take(RateWindow *window, int64 starts, RatePermit *permit)
 {
+	/* The calendar has no past: what was due earlier starts now. */
 	permit->starts = Max(starts, window->up_to);
 	permit->go_at = permit->starts * US_PER_MS;
 	permit->deadline = permit->go_at + HOLD_TIME;
@@ -219,6 +270,11 @@ rate_window_take(RateWindow *window, int64 starts, RatePermit *permit)
 	else
 		window->in_use++;
 	window->unsent[permit->returns % UNSENT_SECONDS]++;
+
+	/*
+	 * Counted from when it was due, within a tolerance: a late permit does not
+	 * delay all that follow, and a long rest does not save up permits.
+	 */
 	window->pace_at = Max(window->pace_at, permit->go_at - PACE_TOLERANCE) +
 		window->interval;
 }
@@ -231,6 +287,11 @@ rate_window_left(RateWindow *window, RatePermit *permit)
 {
 	MonotonicUs now = rate_window_advance(window);
 
+	/*
+	 * If not, the permit came back by itself before its request left, as when
+	 * the process was stopped.  It is in use once more then: the API counts
+	 * the request.
+	 */
 	if (is_unsent(window, permit))
 		window->unsent[permit->returns % UNSENT_SECONDS]--;
 	else
@@ -246,6 +307,7 @@ rate_window_left(RateWindow *window, RatePermit *permit)
 static bool
 is_unsent(const RateWindow *window, const RatePermit *permit)
 {
+	/* Before it has left, "returns" is a second and not a millisecond. */
 	return permit->returns * MS_PER_SECOND > window->up_to;
 }
 
@@ -259,9 +321,19 @@ rate_window_answered(RateWindow *window, const RatePermit *permit,
 	MonotonicUs now = rate_window_advance(window);
 	MonotonicUs lateness = note_round_trip(window, now,
 										   Max(answered_at - permit->left_at, 1));
+
+	/*
+	 * The API's second begins when the request arrives, which is as late as
+	 * the answer allows, but no later than the margin: beyond that an answer
+	 * is taken for late by itself.
+	 */
 	int64		returns = ms_from(permit->left_at + US_PER_SECOND +
 								  Min(lateness, window->margin));
 
+	/*
+	 * Only ever earlier.  What has come back already may have been given out
+	 * again.
+	 */
 	if (returns < permit->returns && permit->returns > window->up_to)
 	{
 		window->changes[permit->returns % CALENDAR_SIZE]++;
@@ -280,6 +352,11 @@ void
 rate_window_release(RateWindow *window, const RatePermit *permit)
 {
 	(void) rate_window_advance(window);
+
+	/*
+	 * If not, it has come back by itself, and to return it again would make
+	 * one too many.
+	 */
 	if (is_unsent(window, permit))
 	{
 		window->unsent[permit->returns % UNSENT_SECONDS]--;
@@ -287,6 +364,7 @@ rate_window_release(RateWindow *window, const RatePermit *permit)
 			window->changes[permit->starts % CALENDAR_SIZE]--;
 		else
 			window->in_use--;
+		/* As if it had not been taken. */
 		window->pace_at -= window->interval;
 	}
 	rate_window_leave(window);
@@ -308,9 +386,18 @@ note_round_trip(RateWindow *window, MonotonicUs now, MonotonicUs round_trip)
 	if (window->round_trip == 0 || round_trip < window->round_trip)
 		window->round_trip = round_trip;
 	else
+		/*
+		 * Slowly upwards, so that a longer route is learned in minutes, and a
+		 * jam of seconds is not taken for one.
+		 */
 		window->round_trip += (round_trip - window->round_trip) /
 			ROUND_TRIP_DRIFT;
 	lateness = round_trip - window->round_trip + ROUND_TRIP_SLACK;
+
+	/*
+	 * The greatest of about the last second: it may explain a refusal that
+	 * comes now, whichever request it was of.
+	 */
 	if (lateness >= window->lateness || window->late_at + LATE_MATTERS < now)
 	{
 		window->lateness = lateness;
@@ -327,10 +414,15 @@ rate_window_refused(RateWindow *window)
 {
 	MonotonicUs now = rate_window_advance(window);
 
+	/*
+	 * The margin was too small if a request was later than it.  Raising it
+	 * costs a little of the limit; blaming others would cost more.
+	 */
 	if (window->margin < MAX_MARGIN &&
 		window->lateness > window->margin &&
 		window->late_at + LATE_MATTERS > now)
 	{
+		/* A tenth more than was seen, so that one step is usually enough. */
 		window->margin = Min(window->lateness + window->lateness / 10,
 							 MAX_MARGIN);
 		window->raised_at = now;
@@ -346,9 +438,17 @@ rate_window_refused(RateWindow *window)
 static void
 lose_share(RateWindow *window, MonotonicUs now)
 {
+	/*
+	 * The refusal itself was counted as an answer, by rate_answered(): one
+	 * answer between two refusals means that they follow each other.
+	 */
 	window->n_refused = window->n_answered <= 1 ? window->n_refused + 1 : 1;
 	window->n_answered = 0;
 	if (window->n_refused < MANY_REFUSALS)
+		/*
+		 * Half a permit for each refusal: the window settles where as much is
+		 * refused as it regains, a few in a thousand.
+		 */
 		window->share -= Min(0.5 / window->per_second, MAX_SHARE_LOST);
 	/* Many may have met a hiccup together, before that was known. */
 	else if (window->halved_at + US_PER_SECOND < now &&
@@ -357,6 +457,7 @@ lose_share(RateWindow *window, MonotonicUs now)
 		window->share /= 2;
 		window->halved_at = now;
 	}
+	/* Never 0: the only way to learn that others have stopped is to send. */
 	window->share = Max(window->share, MIN_SHARE(window->per_second));
 }
 
@@ -369,9 +470,18 @@ relearn(RateWindow *window, MonotonicUs now)
 	double		seconds = (double) (now - window->learned_at) / US_PER_SECOND;
 	double		regained;
 
+	/*
+	 * Too little would be lost in rounding, and this is called for each
+	 * permit.
+	 */
 	if (seconds < 0.1)
 		return;
 	window->learned_at = now;
+
+	/*
+	 * Faster the longer nothing was refused: whoever used the account seems to
+	 * be gone.
+	 */
 	regained = SHARE_REGAINED + SHARE_REGAINED_MORE *
 		((double) (now - window->refused_at) / US_PER_SECOND);
 	window->share = Min(window->share + regained * seconds, 1.0);
@@ -394,6 +504,10 @@ rate_window_place(RateWindow *window, MonotonicUs now)
 
 	while (place < window->n_waiters)
 	{
+		/*
+		 * Its own entry is found even if it is late: it is alive, and those
+		 * behind it have not passed it.
+		 */
 		if (window->waiters[place].pid == MyProcPid)
 			break;
 		if (window->waiters[place].back_by < now)
@@ -413,6 +527,10 @@ rate_window_join(RateWindow *window, MonotonicUs now)
 {
 	int			place = rate_window_place(window, now);
 
+	/*
+	 * rate_window_place() gives n_waiters for a process that is not in the
+	 * queue.
+	 */
 	if (place == window->n_waiters && place < MAX_WAITERS)
 	{
 		window->waiters[place].pid = MyProcPid;
@@ -421,6 +539,9 @@ rate_window_join(RateWindow *window, MonotonicUs now)
 	return place;
 }
 
+/*
+ * Close the gap that the one at a place of the queue leaves.
+ */
 static void
 remove_waiter(RateWindow *window, int place)
 {
@@ -435,6 +556,9 @@ remove_waiter(RateWindow *window, int place)
 void
 rate_window_leave(RateWindow *window)
 {
+	/*
+	 * With 0 for the time nobody is removed for being late: this only looks.
+	 */
 	int			place = rate_window_place(window, 0);
 
 	if (place < window->n_waiters)

@@ -34,18 +34,26 @@
  * first */
 #define FIRST_MARGIN		(20 * US_PER_MS)
 
+/* A process that waits for a permit */
 typedef struct RateWaiter
 {
 	int			pid;
-	MonotonicUs back_by;		/* else it is gone */
+	MonotonicUs back_by;		/* one that has not asked again by then is
+								 * taken for dead */
 } RateWaiter;
+
+/*
+ * One limit.  Times are of the monotonic clock, in microseconds unless said
+ * otherwise; nothing here is a pointer, since processes come and go.
+ */
 
 struct RateWindow
 {
 	slock_t		mutex;			/* protects all below but "released" */
 	RateKey		key;
-	MonotonicUs last_used;
-	int			per_second;		/* the limit, as it was last told */
+	MonotonicUs last_used;		/* a permit was asked for, or has left */
+	int			per_second;		/* the limit of the server option, as the last
+								 * to ask had it */
 
 	int			in_use;			/* permits, at the time up_to */
 	int64		up_to;			/* in milliseconds */
@@ -57,11 +65,11 @@ struct RateWindow
 	MonotonicUs pace_at;		/* when the next one is due by that */
 
 	/* what answers have taught */
-	MonotonicUs learned_at;
-	MonotonicUs margin;
-	double		share;			/* of the limit, above 0, up to 1 */
+	MonotonicUs learned_at;		/* when it last wore off, see relearn() */
+	MonotonicUs margin;			/* of lateness, that answers are trusted up to */
+	double		share;			/* of the limit that is used: above 0, up to 1 */
 	MonotonicUs round_trip;		/* the shortest; 0: not known */
-	MonotonicUs lateness;		/* the greatest of late */
+	MonotonicUs lateness;		/* the greatest of the last second or so */
 	MonotonicUs late_at;		/* when that was */
 	MonotonicUs raised_at;		/* when the margin was last raised, */
 	MonotonicUs refused_at;		/* a request last refused, */
