@@ -63,18 +63,31 @@ read_answer(const HttpReply *reply, bool wants_task_id, LiveAnswer *answer)
 
 	if (response == NULL)
 		return;
+
+	/*
+	 * Neither can be believed then: to take it for refused could create the
+	 * task twice, to take it for created could lose it.
+	 */
 	if (has_key(response, "Error") && has_key(response, "TaskId"))
 		answer->message = "the answer has both a TaskId and an Error";
 	else if (has_key(response, "Error"))
 		read_error(response, answer);
 	else if (wants_task_id)
 	{
+		/*
+		 * A TaskId is what says that the task exists; the HTTP status is 200
+		 * for errors, too.
+		 */
 		answer->task_id = get_task_id(response);
 		if (answer->task_id != NULL)
 			answer->outcome = LIVE_DONE;
 		else
 			answer->message = "the answer has neither a valid TaskId nor an Error";
 	}
+	/*
+	 * Stop and Delete return nothing else, so that the RequestId is the only
+	 * sign of an answer from the API itself.
+	 */
 	else if (answer->request_id != NULL)
 		answer->outcome = LIVE_DONE;
 	else
@@ -101,6 +114,11 @@ live_read_task_list(const HttpReply *reply, LiveAnswer *answer)
 		read_error(response, answer);
 		return;
 	}
+
+	/*
+	 * A missing list is not an empty one: a request in doubt would be sent
+	 * again for it.
+	 */
 	if (getKeyJsonValueFromContainer(response, "TaskList", 8, &value) == NULL ||
 		!read_tasks(&value, answer))
 	{
@@ -111,11 +129,16 @@ live_read_task_list(const HttpReply *reply, LiveAnswer *answer)
 	if (getKeyJsonValueFromContainer(response, "ScrollToken", 11, &value) != NULL &&
 		value.type != jbvNull)
 	{
+		/*
+		 * Without a valid token the next page cannot be asked for, and this
+		 * one alone would make tasks seem not to exist.
+		 */
 		if (value.type != jbvString || value.val.string.len > MAX_SCROLL_TOKEN)
 		{
 			answer->message = "the answer has no valid ScrollToken";
 			return;
 		}
+		/* An empty token means that this is the last page. */
 		if (value.val.string.len > 0)
 			answer->scroll_token = pnstrdup(value.val.string.val,
 											value.val.string.len);
@@ -142,6 +165,10 @@ read_tasks(const JsonbValue *list, LiveAnswer *answer)
 	{
 		ListedTask *task = read_listed_task(getIthJsonbValueFromContainer(list->val.binary.data, i));
 
+		/*
+		 * The whole list is given up: the task that cannot be read may be the
+		 * one that is looked for.
+		 */
 		if (task == NULL)
 		{
 			answer->message = "the answer has an incomplete task";
@@ -152,6 +179,9 @@ read_tasks(const JsonbValue *list, LiveAnswer *answer)
 	return true;
 }
 
+/*
+ * A task of a TaskList, palloc'd; NULL if a field is missing, or not valid.
+ */
 static ListedTask *
 read_listed_task(const JsonbValue *value)
 {
@@ -166,6 +196,11 @@ read_listed_task(const JsonbValue *value)
 	task->stream_name = get_any_text(object, "StreamName");
 	task->domain_name = get_any_text(object, "DomainName");
 	task->app_name = get_any_text(object, "AppName");
+
+	/*
+	 * "Stopped" may be missing, and means 0 then.  All other fields are
+	 * compared, so that they must be there.
+	 */
 	if (task->task_id == NULL || task->stream_name == NULL ||
 		task->domain_name == NULL || task->app_name == NULL ||
 		!get_number(object, "StartTime", MAX_TIME, &task->start_time) ||
@@ -188,12 +223,20 @@ read_response(const HttpReply *reply, LiveAnswer *answer)
 	Jsonb	   *json;
 	JsonbContainer *response = NULL;
 
+	/*
+	 * Unless something below says otherwise the request may have been carried
+	 * out.
+	 */
 	memset(answer, 0, sizeof(*answer));
 	answer->outcome = LIVE_UNKNOWN;
 	answer->sqlstate = ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN;
 
 	if (!reply->complete)
 	{
+		/*
+		 * By the client's own record of what was written, never by libcurl's
+		 * error: see http_transfer.c.
+		 */
 		if (!reply->sent)
 		{
 			answer->outcome = LIVE_NOT_SENT;
@@ -202,8 +245,18 @@ read_response(const HttpReply *reply, LiveAnswer *answer)
 		answer->message = pstrdup(reply->error);
 		return NULL;
 	}
+
+	/*
+	 * Taken from any answer, also one from a proxy or of another status:
+	 * clocks far apart are seen before a signature is refused.
+	 */
 	if (reply->date != 0)
 		answer->ahead = reply->date - live_seconds(GetCurrentTimestamp());
+
+	/*
+	 * The API answers its own errors with 200, so that this comes from
+	 * something in front of it, which may have passed the request on.
+	 */
 	if (reply->status != 200)
 	{
 		answer->message = psprintf("HTTP status %ld instead of an answer from the API",
@@ -220,11 +273,17 @@ read_response(const HttpReply *reply, LiveAnswer *answer)
 	if (response == NULL)
 		answer->message = "the answer has no Response";
 	else
+		/*
+		 * Kept only if it looks like one: it goes to a row, and into messages.
+		 */
 		answer->request_id = get_text(response, "RequestId", MAX_REQUEST_ID,
 									  "-_");
 	return response;
 }
 
+/*
+ * Set *answer to what the "Error" of a response means.
+ */
 static void
 read_error(JsonbContainer *response, LiveAnswer *answer)
 {
@@ -241,6 +300,11 @@ read_error(JsonbContainer *response, LiveAnswer *answer)
 		answer->message = "the answer has an Error without a valid Code";
 		return;
 	}
+
+	/*
+	 * A code that is in no class leaves the outcome at LIVE_UNKNOWN: new codes
+	 * appear, and some mean that the task was created after all.
+	 */
 	class = find_error_class(answer->error_code);
 	if (class != NULL)
 	{
@@ -250,6 +314,10 @@ read_error(JsonbContainer *response, LiveAnswer *answer)
 	}
 }
 
+/*
+ * The TaskId of an object, palloc'd; NULL if there is none, or if it has
+ * characters that no TaskId has had so far.
+ */
 static const char *
 get_task_id(JsonbContainer *object)
 {
@@ -278,6 +346,11 @@ live_listed_text(const char *value)
 
 	if (GetDatabaseEncoding() == PG_UTF8)
 		return value;
+
+	/*
+	 * The list was read with "?" for each character beyond ASCII, see
+	 * parse_json().  The same is done to the text that it is compared with.
+	 */
 	utf8 = pg_server_to_any(value, (int) strlen(value), PG_UTF8);
 	return replace_non_ascii(utf8, strlen(utf8));
 }

@@ -38,6 +38,7 @@ static int	read_json_escape(const char *text, const char *end);
 Jsonb *
 parse_json(const char *text, size_t len)
 {
+	/* Before the parser sees it, which expects valid text without a NUL. */
 	if (strlen(text) != len || !pg_verify_mbstr(PG_UTF8, text, (int) len, true))
 		return NULL;
 	return try_jsonb_in(GetDatabaseEncoding() == PG_UTF8 ? text :
@@ -52,12 +53,21 @@ try_jsonb_in(const char *text)
 
 	PG_TRY();
 	{
+		/*
+		 * jsonb, because its accessors find the last of equal keys, and give
+		 * numbers without overflow.
+		 */
 		json = DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
 												  CStringGetDatum(text)));
 	}
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(context);
+
+		/*
+		 * What is wrong with the text is not reported: it would quote an
+		 * answer that may be anything.
+		 */
 		FlushErrorState();
 	}
 	PG_END_TRY();
@@ -77,6 +87,10 @@ replace_non_ascii(const char *text, size_t len)
 
 	while (text < end)
 	{
+		/*
+		 * The copy is never longer than the text, since a character of several
+		 * bytes becomes one.
+		 */
 		*out++ = IS_HIGHBIT_SET(*text) ? '?' : *text;
 		text += pg_utf_mblen((const unsigned char *) text);
 	}
@@ -98,13 +112,17 @@ replace_json_non_ascii(const char *text, size_t len)
 	{
 		size_t		escape_len = json_escape_len(in, end);
 
+		/*
+		 * jsonb_in() raises an error for an escape of a character that the
+		 * database's encoding does not have.
+		 */
 		if (escape_len > 0)
 		{
 			*out++ = '?';
 			in += escape_len;
 			continue;
 		}
-		/* A backslash that is escaped begins no escape. */
+		/* A backslash that is itself escaped begins no escape. */
 		if (*in == '\\' && in + 1 < end)
 			*out++ = *in++;
 		*out++ = *in++;
@@ -123,8 +141,13 @@ json_escape_len(const char *text, const char *end)
 {
 	int			code = read_json_escape(text, end);
 
+	/*
+	 * An ASCII character is in every encoding.  Half a surrogate pair is
+	 * wrong, as the parser will find.
+	 */
 	if (code < 0x80 || (code >= 0xdc00 && code <= 0xdfff))
 		return 0;
+	/* Six characters: a backslash, "u", and four digits. */
 	if (code < 0xd800 || code > 0xdbff)
 		return 6;
 	code = read_json_escape(text + 6, end);
@@ -143,6 +166,7 @@ read_json_escape(const char *text, const char *end)
 		return -1;
 	for (int i = 2; i < 6; i++)
 	{
+		/* Not sscanf(), which would take white space and signs. */
 		if (!isxdigit((unsigned char) text[i]))
 			return -1;
 		code = code * 16 + (isdigit((unsigned char) text[i]) ? text[i] - '0' :
@@ -233,6 +257,11 @@ get_number(JsonbContainer *object, const char *key, int64 most, int64 *number)
 									 &value) == NULL ||
 		value.type != jbvNumeric)
 		return false;
+
+	/*
+	 * JSON numbers may have fractions and exponents, for which text and
+	 * strtol() would need a parser of their own.
+	 */
 	numeric = NumericGetDatum(value.val.numeric);
 	/* In this order: a number may have 131072 digits, were it written out. */
 	if (DatumGetBool(DirectFunctionCall2(numeric_lt, numeric,
@@ -259,11 +288,20 @@ get_message(JsonbContainer *object, const char *key)
 									 &value) == NULL ||
 		value.type != jbvString)
 		return NULL;
+
+	/*
+	 * The length is bounded, as the message is kept in the row; on a character
+	 * boundary, so that it stays valid text.
+	 */
 	message = pnstrdup(value.val.string.val,
 					   pg_mbcliplen(value.val.string.val, value.val.string.len,
 									MAX_MESSAGE));
 	for (char *c = message; *c != '\0'; c++)
 	{
+		/*
+		 * It is shown in the log, where a newline would let an answer forge
+		 * lines.
+		 */
 		if ((unsigned char) *c < ' ' || *c == 0x7f)
 			*c = ' ';
 	}

@@ -31,13 +31,28 @@ live_create_body(const ScreenshotTask *task)
 	StringInfoData body;
 
 	initStringInfo(&body);
+
+	/*
+	 * In the order of the vendor's examples, with which people compare what
+	 * preview_screenshot_task() shows.
+	 */
 	append_text(&body, "AppName", task->app_name);
 	append_text(&body, "DomainName", task->domain_name);
 	append_text(&body, "StreamName", task->stream_name);
+
+	/*
+	 * Left out rather than sent as 0: without StartTime the task begins at
+	 * once.
+	 */
 	if (task->has_start)
 		append_number(&body, "StartTime", task->start_time);
 	append_number(&body, "EndTime", task->end_time);
 	append_number(&body, "TemplateId", task->template_id);
+
+	/*
+	 * 0 is the default.  Optional keys are left out, which older editions of
+	 * the API may not know (UnknownParameter).
+	 */
 	if (task->stream_type != 0)
 		append_number(&body, "StreamType", task->stream_type);
 	if (task->extension != NULL)
@@ -71,6 +86,11 @@ live_describe_body(const TaskQuery *lookup)
 	initStringInfo(&body);
 	append_number(&body, "StartTime", lookup->start_time);
 	append_number(&body, "EndTime", lookup->end_time);
+
+	/*
+	 * An empty filter is not the same as none, so that absent ones are left
+	 * out.
+	 */
 	if (lookup->stream_name != NULL)
 		append_text(&body, "StreamName", lookup->stream_name);
 	if (lookup->domain_name != NULL)
@@ -83,6 +103,9 @@ live_describe_body(const TaskQuery *lookup)
 	return body.data;
 }
 
+/*
+ * Begin a member of the object, or the object with it.
+ */
 static void
 append_key(StringInfo body, const char *key)
 {
@@ -93,7 +116,11 @@ static void
 append_text(StringInfo body, const char *key, const char *value)
 {
 	append_key(body, key);
-	/* UTF-8 first: in some encodings a quote may be half a character */
+
+	/*
+	 * UTF-8 first: in some encodings the byte of a quote may be half a
+	 * character.
+	 */
 	escape_json(body, pg_server_to_any(value, (int) strlen(value), PG_UTF8));
 }
 

@@ -81,7 +81,7 @@ static const ErrorClass error_classes[] = {
 };
 
 /*
- * What the skipped of credentials mean, as hints.
+ * Hints about the codes by which credentials are refused.
  */
 static const struct
 {
@@ -105,6 +105,10 @@ find_error_class(const char *code)
 {
 	size_t		first_part = strcspn(code, ".");
 
+	/*
+	 * The full name first: some codes mean something else than others with the
+	 * same first part.
+	 */
 	for (int i = 0; i < (int) lengthof(error_classes); i++)
 	{
 		if (strcmp(error_classes[i].code, code) == 0)
@@ -112,6 +116,10 @@ find_error_class(const char *code)
 	}
 	for (int i = 0; i < (int) lengthof(error_classes); i++)
 	{
+		/*
+		 * The whole first part must match, so that "InvalidParameterValue" is
+		 * not taken for "InvalidParameter".
+		 */
 		if (strlen(error_classes[i].code) == first_part &&
 			strncmp(error_classes[i].code, code, first_part) == 0)
 			return &error_classes[i];

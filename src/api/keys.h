@@ -11,11 +11,13 @@
 /* With what a request is sent; a token is NULL where there is none */
 typedef struct Credentials
 {
-	char	   *secret_id;
-	char	   *secret_key;
-	char	   *token;
-	char	   *source_name;	/* of those that are renewed; else NULL */
-	uint64		account;		/* digest of the endpoint and of these */
+	char	   *secret_id;		/* shown in the Authorization header */
+	char	   *secret_key;		/* never sent, and never shown */
+	char	   *token;			/* X-TC-Token */
+	char	   *source_name;	/* of those that are renewed, which change; else
+								 * NULL */
+	uint64		account;		/* digest of the endpoint and of these: what a
+								 * rate limit is kept for */
 } Credentials;
 
 #endif							/* SCREENSHOT_TASK_KEYS_H */

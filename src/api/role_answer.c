@@ -56,6 +56,7 @@ static void wipe(char *text);
 const char *
 role_read_name(const char *body, size_t len, char name[ROLE_MAX_NAME + 1])
 {
+	/* The service ends the name with a newline, or does not. */
 	while (len > 0 && (body[len - 1] == '\n' || body[len - 1] == '\r' ||
 					   body[len - 1] == ' '))
 		len--;
@@ -65,6 +66,11 @@ role_read_name(const char *body, size_t len, char name[ROLE_MAX_NAME + 1])
 		return "returned an invalid role name";
 	memcpy(name, body, len);
 	name[len] = '\0';
+
+	/*
+	 * The name becomes part of a URL: no slash, and no dots that would lead
+	 * out of the folder.
+	 */
 	if (strspn(name, NAME_CHARACTERS) != len || name[0] == '.' ||
 		strstr(name, "..") != NULL)
 	{
@@ -86,11 +92,20 @@ role_read_set(const char *body, size_t len, RoleAnswer *answer)
 	Parser		parser = {.answer = answer};
 
 	memset(answer, 0, sizeof(*answer));
+
+	/*
+	 * As for the API's answers: the parser expects valid text without a NUL.
+	 */
 	if (strlen(body) != len || !pg_verify_mbstr(PG_UTF8, body, (int) len, true) ||
 		!parse(unconstify(char *, body), len, &parser))
 		return "did not return a JSON object";
 	if (answer->code == NULL)
 		return "returned no Code";
+
+	/*
+	 * Checked before the fields: a refusal has none of them, and its Code is
+	 * the better reason.
+	 */
 	if (strcmp(answer->code, "Success") != 0)
 		return "returned a Code other than \"Success\"";
 	if (answer->secret_id == NULL)
@@ -118,7 +133,7 @@ role_wipe_answer(RoleAnswer *answer)
 }
 
 /*
- * Returns whether it is a JSON object.
+ * Parse an answer.  Returns whether it is a JSON object.
  *
  * The parser raises an error where nesting exhausts the stack, or a character
  * is not in the database's encoding.  It touches nothing but memory, so that one
@@ -164,11 +179,16 @@ parse(char *body, size_t len, Parser *parser)
 	return parsed && parser->is_object && !parser->is_wrong;
 }
 
+/*
+ * Callbacks of the parser, which must return JSON_ACTION_DONE: what is wrong is
+ * noted in Parser.is_wrong.
+ */
 static JsonActionResult
 begin_object(void *arg)
 {
 	Parser	   *parser = arg;
 
+	/* An array or a number as the whole answer never gets here. */
 	if (parser->depth == 0)
 		parser->is_object = true;
 	return begin_nested(arg);
@@ -183,6 +203,11 @@ begin_nested(void *arg)
 	if (parser->field != NULL)
 		parser->is_wrong = true;
 	parser->field = NULL;
+
+	/*
+	 * Only noted, since an error code would make the parser raise one that
+	 * quotes the text.  The parser itself checks the stack.
+	 */
 	if (++parser->depth > MAX_DEPTH)
 		parser->is_wrong = true;
 	return JSON_ACTION_DONE;
@@ -202,6 +227,7 @@ begin_field(void *arg, char *name, bool isnull)
 
 	(void) isnull;
 	parser->field = NULL;
+	/* Fields of nested objects may have the same names, and are not ours. */
 	if (parser->depth == 1 &&
 		(find_text(parser->answer, name) != NULL ||
 		 strcmp(name, "ExpiredTime") == 0))
@@ -229,10 +255,18 @@ take_value(void *arg, char *token, JsonTokenType type)
 	parser->field = NULL;
 	if (text != NULL)
 	{
+		/*
+		 * A repeated key replaces what was there, which must not be left in
+		 * memory.
+		 */
 		wipe(*text);
 		*text = token;
 	}
 	else
+		/*
+		 * Also values of no interest: which of them is a secret is the
+		 * service's to say.
+		 */
 		wipe(token);
 	return JSON_ACTION_DONE;
 }
@@ -254,6 +288,9 @@ find_text(RoleAnswer *answer, const char *field)
 	return NULL;
 }
 
+/*
+ * Read a whole number that is not negative.  Returns whether it is one.
+ */
 static bool
 read_number(const char *token, int64 *value)
 {
@@ -261,9 +298,17 @@ read_number(const char *token, int64 *value)
 
 	errno = 0;
 	*value = strtoi64(token, &end, 10);
+
+	/*
+	 * A fraction or an exponent leaves *end at its first character, and is
+	 * refused.
+	 */
 	return errno == 0 && *end == '\0' && *value >= 0;
 }
 
+/*
+ * Wipe a text and free it.  NULL is allowed.
+ */
 static void
 wipe(char *text)
 {

@@ -14,11 +14,11 @@
 /* A set of temporary credentials; the strings are palloc'd. */
 typedef struct RoleAnswer
 {
-	char	   *code;
-	char	   *secret_id;
-	char	   *secret_key;
-	char	   *token;
-	int64		ends_at;		/* Unix seconds */
+	char	   *code;			/* "Success" */
+	char	   *secret_id;		/* TmpSecretId */
+	char	   *secret_key;		/* TmpSecretKey */
+	char	   *token;			/* Token */
+	int64		ends_at;		/* ExpiredTime, Unix seconds; 0: not given */
 } RoleAnswer;
 
 extern const char *role_read_name(const char *body, size_t len,

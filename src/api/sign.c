@@ -52,6 +52,10 @@ live_sign(LiveRequest *request, const char *action, const char *host,
 	const char *problem;
 	int			n = 0;
 
+	/*
+	 * Kept for the life of the process: to derive the key takes four HMACs,
+	 * and to make the contexts more than all else of a signature.
+	 */
 	if (signer == NULL)
 	{
 		signer = tc3_signer_new();
@@ -59,6 +63,11 @@ live_sign(LiveRequest *request, const char *action, const char *host,
 			ereport(ERROR,
 					(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
 					 errmsg("OpenSSL does not provide HMAC with SHA-256")));
+
+		/*
+		 * live_forget_key() lets a signer be made again, but the callback must
+		 * be registered once.
+		 */
 		if (!is_wiped_at_exit)
 			on_proc_exit(wipe_signer, (Datum) 0);
 		is_wiped_at_exit = true;
@@ -72,12 +81,22 @@ live_sign(LiveRequest *request, const char *action, const char *host,
 
 	request->body = body;
 	request->body_len = to_sign.body_len;
+
+	/*
+	 * Host is set explicitly, for the signature covers it: it must be what
+	 * libcurl sends, to the byte.
+	 */
 	request->headers[n++] = psprintf("Host: %s", host);
 	request->headers[n++] = "Content-Type: " CONTENT_TYPE;
 	request->headers[n++] = psprintf("X-TC-Action: %s", action);
 	request->headers[n++] = "X-TC-Version: " LIVE_API_VERSION;
 	request->headers[n++] = psprintf("X-TC-Timestamp: %lld",
 									 (long long) timestamp);
+
+	/*
+	 * Always sent: one edition of the API requires it, and for the other it
+	 * has no effect.
+	 */
 	request->headers[n++] = psprintf("X-TC-Region: %s", region);
 	request->headers[n++] = psprintf("X-TC-Language: %s", language);
 	request->headers[n++] = "X-TC-RequestClient: " REQUEST_CLIENT;
@@ -85,6 +104,10 @@ live_sign(LiveRequest *request, const char *action, const char *host,
 		request->headers[n++] = psprintf("X-TC-TraceId: %s", trace_id);
 	request->headers[n++] = psprintf("Authorization: %s",
 									 request->signature.authorization);
+
+	/*
+	 * Its position is known to the caller, who must not show it, nor log it.
+	 */
 	request->token_header = -1;
 	if (credentials->token != NULL)
 	{
@@ -133,6 +156,9 @@ live_forget_key(void)
 	signer = NULL;
 }
 
+/*
+ * on_proc_exit callback: forget the derived key.
+ */
 static void
 wipe_signer(int code, Datum arg)
 {

@@ -52,6 +52,11 @@ credentials_get(const LiveServer *server, Oid role, MonotonicUs newer_than)
 	for (;;)
 	{
 		RoleState	state;
+
+		/*
+		 * Again after each fetch, successful or not: a failure is recorded
+		 * with its reason, and raised from there.
+		 */
 		Credentials *credentials = credentials_find(server, role, &wish, &state);
 
 		if (state == ROLE_KNOWN)
@@ -76,6 +81,7 @@ credentials_find(const LiveServer *server, Oid role, const RoleWish *wish,
 	Credentials *credentials = palloc0(sizeof(Credentials));
 	char	   *problem;
 
+	/* All sources but the last are read on the spot. */
 	*state = ROLE_KNOWN;
 	PG_TRY();
 	{
@@ -131,12 +137,20 @@ digest_account(const LiveServer *server, const Credentials *credentials)
 	unsigned char digest[EVP_MAX_MD_SIZE];
 	uint64		account;
 
+	/*
+	 * Not pg_hmac_create(), which registers with CurrentResourceOwner: the
+	 * worker has none between transactions.
+	 */
 	if (HMAC(EVP_sha256(), key, (int) strlen(key), (unsigned char *) text,
 			 strlen(text), digest, NULL) == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
 				 errmsg("OpenSSL does not provide HMAC with SHA-256")));
 	wipe_text(text);
+
+	/*
+	 * 64 bits are enough: nobody can choose the digest without the secret key.
+	 */
 	memcpy(&account, digest, sizeof(account));
 	return account != 0 ? account : 1;
 }
@@ -170,8 +184,10 @@ fetch_role(const RoleWish *wish)
 
 	if (wait_event == 0)
 		wait_event = WaitEventExtensionNew("ScreenshotTaskRole");
+	/* A client of its own: the one for calls belongs to a layer above. */
 	if (client == NULL)
 		client = http_client_create(1);
+	/* Another caller's fetch has ended meanwhile; the caller looks again. */
 	if (!role_fetch_begin(wish, fetch, &request))
 		return;
 	PG_TRY();
@@ -182,10 +198,15 @@ fetch_role(const RoleWish *wish)
 		{
 			HttpReply	reply;
 
+			/*
+			 * Two requests follow each other: the role's name first, then its
+			 * credentials under that name.
+			 */
 			http_start(client, &request, transfer);
 			http_begin(client);
 			while (http_next_done(client) == NULL)
 			{
+				/* Only here, where libcurl is not on the stack. */
 				CHECK_FOR_INTERRUPTS();
 				http_wait(client, MONOTONIC_NEVER, wait_event);
 			}
@@ -198,6 +219,10 @@ fetch_role(const RoleWish *wish)
 	PG_CATCH();
 	{
 		http_release(*transfer);
+
+		/*
+		 * Otherwise is_fetching would stay set, and keep others from fetching.
+		 */
 		role_fetch_abandon(fetch);
 		PG_RE_THROW();
 	}
@@ -206,6 +231,9 @@ fetch_role(const RoleWish *wish)
 	pfree(fetch);
 }
 
+/*
+ * Raise the error that the metadata service gave no credentials, and why.
+ */
 static void
 raise_role_failure(const char *problem)
 {

@@ -25,6 +25,9 @@ static bool take_variable(Credentials *credentials, const char *name,
 						  const char *variable);
 pg_noreturn static void raise_unset(const char *variable);
 
+/*
+ * Read credentials from the environment; see credentials_source.h.
+ */
 void
 read_environment(Credentials *credentials)
 {
@@ -34,6 +37,7 @@ read_environment(Credentials *credentials)
 		raise_unset(KEY_VARIABLE);
 	for (int i = 0; i < (int) lengthof(token_variables); i++)
 	{
+		/* A token is optional: long-term keys have none. */
 		if (take_variable(credentials, "token", token_variables[i]))
 			break;
 	}
@@ -49,6 +53,10 @@ take_variable(Credentials *credentials, const char *name, const char *variable)
 	const char *value = getenv(variable);
 	const char *allowed;
 
+	/*
+	 * Empty counts as unset, as systemd and containers pass on variables that
+	 * nobody has set.
+	 */
 	if (value == NULL || value[0] == '\0')
 		return false;
 	allowed = set_credential(credentials, name, value);
@@ -62,6 +70,9 @@ take_variable(Credentials *credentials, const char *name, const char *variable)
 	return true;
 }
 
+/*
+ * Raise the error that a variable is not set.
+ */
 static void
 raise_unset(const char *variable)
 {

@@ -49,6 +49,10 @@ static const char *parse_line(char *line, Section *section,
 							  Credentials *credentials, bool *in_quotes);
 static char *trim(char *text);
 
+/*
+ * Read credentials from the file of the vendor's tools; see
+ * credentials_source.h.
+ */
 void
 read_file(Credentials *credentials)
 {
@@ -62,6 +66,7 @@ read_file(Credentials *credentials)
 	}
 	PG_FINALLY();
 	{
+		/* Also after an error: the text holds keys of other programs, too. */
 		explicit_bzero(text, len);
 		pfree(text);
 	}
@@ -97,8 +102,17 @@ find_file(void)
 		return pstrdup(named);
 	}
 
+	/*
+	 * The home of the user that the server runs as, from the environment or
+	 * the password file.
+	 */
 	if (get_home_path(home))
 		snprintf(path, sizeof(path), "%s/%s", home, HOME_FILE);
+
+	/*
+	 * A file that exists and cannot be read is an error.  Going on to the next
+	 * one would send with another account's keys.
+	 */
 	if (path[0] != '\0' && file_exists(path))
 		return pstrdup(path);
 	if (file_exists(SYSTEM_FILE))
@@ -154,12 +168,22 @@ read_whole_file(const char *path, size_t *len)
 	check_file(path, &before);
 	for (;;)
 	{
+		/*
+		 * One byte more than is allowed, so that a file that grows beyond it
+		 * is noticed.  One read, from the start: half of one version and half
+		 * of another would pair an id with another key.
+		 */
 		n_read = pg_pread(fd, text, MAX_FILE + 1, 0);
 		if (n_read < 0 || fstat(fd, &after) != 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
 					 errmsg("could not read credentials file \"%s\": %m",
 							path)));
+
+		/*
+		 * Unchanged from before the read to after it, so that what was read is
+		 * one version.
+		 */
 		if (is_same_file(&before, &after) && n_read == after.st_size)
 			break;
 		explicit_bzero(text, MAX_FILE + 1);
@@ -185,10 +209,15 @@ read_whole_file(const char *path, size_t *len)
 static void
 check_file(const char *path, const struct stat *status)
 {
+	/*
+	 * A pipe or a device could be read for ever, in a process that sends
+	 * requests.
+	 */
 	if (!S_ISREG(status->st_mode))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
 				 errmsg("credentials file \"%s\" is not a regular file", path)));
+	/* Its owner could put other keys into it at any time. */
 	if (status->st_uid != geteuid() && status->st_uid != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
@@ -219,6 +248,10 @@ check_file(const char *path, const struct stat *status)
 static bool
 is_same_file(const struct stat *one, const struct stat *other)
 {
+	/*
+	 * ctime as well, since mtime can be set to anything, and a change within
+	 * its resolution would go unnoticed.
+	 */
 	return one->st_size == other->st_size &&
 		one->st_mtim.tv_sec == other->st_mtim.tv_sec &&
 		one->st_mtim.tv_nsec == other->st_mtim.tv_nsec &&
@@ -238,6 +271,7 @@ parse_file(const char *path, char *text, size_t len, Credentials *credentials)
 	char	   *line = text;
 	const char *problem = NULL;
 
+	/* A NUL would hide what follows it. */
 	if (strlen(text) != len)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
@@ -249,6 +283,7 @@ parse_file(const char *path, char *text, size_t len, Credentials *credentials)
 		if (next != NULL)
 			*next++ = '\0';
 		number++;
+		/* The first problem ends it, so that "number" is its line. */
 		problem = parse_line(trim(line), &section, credentials, &in_quotes);
 		line = next;
 	}
@@ -295,10 +330,12 @@ parse_line(char *line, Section *section, Credentials *credentials,
 			OUR_SECTION : OTHER_SECTION;
 		return NULL;
 	}
+	/* Before the line is checked, since other sections may be in any form. */
 	if (*section == OTHER_SECTION)
 		return NULL;
 	if (line[0] == '[')
 		return "A section name has no closing bracket.";
+	/* The first one: base64 in a token ends with some. */
 	equals = strchr(line, '=');
 	if (equals == NULL)
 		return "A line must be a section name in brackets, a key and a value separated by an equals sign, or a comment.";
@@ -316,8 +353,18 @@ parse_line(char *line, Section *section, Credentials *credentials,
 		part = &credentials->token;
 	else
 		return NULL;
+
+	/*
+	 * Which of two keys is meant cannot be known, and other programs do not
+	 * agree on it.
+	 */
 	if (*part != NULL)
 		return psprintf("Key %s appears more than once.", name);
+
+	/*
+	 * Tools that write all three keys leave the token empty for long-term
+	 * keys.
+	 */
 	if (value[0] == '\0' && part == &credentials->token)
 		return NULL;
 	*in_quotes = is_in_quotes(value);

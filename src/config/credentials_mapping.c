@@ -24,7 +24,10 @@ static bool take_user_mapping(Relation catalog, Oid server, Oid role,
 static void take_options(Datum datum, Credentials *credentials);
 
 /*
- * Not from the system cache, which would keep what it has read.
+ * Read credentials from a role's user mapping, or else from that of PUBLIC; see
+ * credentials_source.h.
+ *
+ * Not from the system cache, which would keep the secret key in memory.
  */
 void
 read_user_mapping(const LiveServer *server, Oid role, Credentials *credentials)
@@ -33,6 +36,10 @@ read_user_mapping(const LiveServer *server, Oid role, Credentials *credentials)
 	const char *missing = NULL;
 	bool		found;
 
+	/*
+	 * As GetUserMapping() does: the role's own mapping, then that of PUBLIC
+	 * (umuser 0).
+	 */
 	found = take_user_mapping(catalog, server->oid, role, credentials) ||
 		take_user_mapping(catalog, server->oid, InvalidOid, credentials);
 	table_close(catalog, AccessShareLock);
@@ -48,6 +55,11 @@ read_user_mapping(const LiveServer *server, Oid role, Credentials *credentials)
 				 errhint("Create one with CREATE USER MAPPING FOR %s SERVER %s OPTIONS (secret_id '...', secret_key '...').",
 						 role_name, server_name)));
 	}
+
+	/*
+	 * The validator refuses such a mapping, but may not have been there when
+	 * it was made, as in a restored dump.
+	 */
 	if (credentials->secret_id == NULL)
 		missing = "secret_id";
 	else if (credentials->secret_key == NULL)
@@ -79,6 +91,11 @@ take_user_mapping(Relation catalog, Oid server, Oid role,
 				F_OIDEQ, ObjectIdGetDatum(role));
 	ScanKeyInit(&keys[1], Anum_pg_user_mapping_umserver, BTEqualStrategyNumber,
 				F_OIDEQ, ObjectIdGetDatum(server));
+
+	/*
+	 * With a NULL snapshot it is the catalog as it is now, whatever the
+	 * isolation level of the transaction.
+	 */
 	scan = systable_beginscan(catalog, UserMappingUserServerIndexId, true, NULL,
 							  lengthof(keys), keys);
 	tuple = systable_getnext(scan);
@@ -96,10 +113,16 @@ take_user_mapping(Relation catalog, Oid server, Oid role,
 	return found;
 }
 
+/*
+ * Take over the options of a user mapping, and wipe the copy that is made of
+ * them.
+ */
 static void
 take_options(Datum datum, Credentials *credentials)
 {
-	/* of a small array in a page this is a copy that is aligned */
+	/*
+	 * A small array in a page is not aligned, and this makes an aligned copy.
+	 */
 	ArrayType  *array = DatumGetArrayTypePCopy(datum);
 
 	PG_TRY();
@@ -108,6 +131,10 @@ take_options(Datum datum, Credentials *credentials)
 	}
 	PG_FINALLY();
 	{
+		/*
+		 * The copy is ours to wipe.  The page in shared buffers holds the
+		 * options in any case, as for every foreign-data wrapper.
+		 */
 		explicit_bzero(array, VARSIZE(array));
 	}
 	PG_END_TRY();

@@ -47,13 +47,13 @@
 typedef struct RoleEntry
 {
 	char		url[296];		/* of the service; empty: a free entry */
-	MonotonicUs used_at;
-	MonotonicUs fetched_at;		/* the set; 0: there is none */
-	int64		ends_at;		/* the set, in Unix seconds */
+	MonotonicUs used_at;		/* when it was last looked at */
+	MonotonicUs fetched_at;		/* when the set was; 0: there is none */
+	int64		ends_at;		/* when the set expires, in Unix seconds */
 	MonotonicUs renew_at;		/* when to fetch the next one */
-	bool		is_fetching;	/* is a fetch under way? */
-	MonotonicUs failed_at;		/* the last fetch that did; 0: none */
-	char		problem[MAX_PROBLEM];	/* why it did */
+	bool		is_fetching;	/* is a fetch in flight? */
+	MonotonicUs failed_at;		/* when a fetch last failed; 0: none has */
+	char		problem[MAX_PROBLEM];	/* why it failed */
 	char	   *secret_id;		/* the set, in TopMemoryContext */
 	char	   *secret_key;
 	char	   *token;
@@ -90,6 +90,7 @@ role_wish(RoleWish *wish, const LiveServer *server)
 	strlcpy(wish->host, server->metadata.authority, sizeof(wish->host));
 	if (server->ca_file != NULL)
 		strlcpy(wish->ca_file, server->ca_file, sizeof(wish->ca_file));
+	/* A failure recorded before now says nothing of the next fetch. */
 	wish->since = monotonic_now();
 }
 
@@ -118,6 +119,9 @@ role_look(const RoleWish *wish, Credentials *credentials, char **problem)
 	return state;
 }
 
+/*
+ * The entry of a service, or NULL.
+ */
 static RoleEntry *
 find_entry(const char *url)
 {
@@ -141,11 +145,16 @@ take_entry(const char *url)
 	if (entry != NULL)
 		return entry;
 	if (!wiped_at_exit)
+		/* Registered when there is first something to wipe, and once. */
 		on_proc_exit(forget_sets_at_exit, (Datum) 0);
 	wiped_at_exit = true;
 	entry = &entries[0];
 	for (int i = 1; i < N_ENTRIES; i++)
 	{
+		/*
+		 * More services than entries happen only with as many servers that
+		 * name different ones.  The set that is lost is fetched again.
+		 */
 		if (entries[i].used_at < entry->used_at)
 			entry = &entries[i];
 	}
@@ -155,6 +164,9 @@ take_entry(const char *url)
 	return entry;
 }
 
+/*
+ * Wipe and free the set of an entry, if it has one.
+ */
 static void
 forget_set(RoleEntry *entry)
 {
@@ -181,6 +193,10 @@ forget_sets_at_exit(int code, Datum arg)
 		forget_set(&entries[i]);
 }
 
+/*
+ * What an entry has for a wish, at a point of the monotonic clock and of the
+ * wall clock (Unix seconds).
+ */
 static RoleState
 state_of(const RoleEntry *entry, const RoleWish *wish, MonotonicUs now,
 		 int64 wall)
@@ -188,18 +204,30 @@ state_of(const RoleEntry *entry, const RoleWish *wish, MonotonicUs now,
 	if (entry->fetched_at > wish->newer_than &&
 		entry->ends_at - MIN_LIFE > wall)
 		return !entry->is_fetching && entry->renew_at <= now ? ROLE_DUE : ROLE_KNOWN;
+
+	/*
+	 * Only a failure that came after the wish: the caller has waited for it,
+	 * and gets its reason rather than another fetch.
+	 */
 	if (entry->failed_at > wish->since)
 		return ROLE_FAILED;
 	return entry->is_fetching ? ROLE_AWAITED : ROLE_UNKNOWN;
 }
 
+/*
+ * Copy the set of an entry, for the caller to wipe.
+ */
 static void
 copy_set(const RoleEntry *entry, Credentials *credentials)
 {
 	credentials->secret_id = pstrdup(entry->secret_id);
 	credentials->secret_key = pstrdup(entry->secret_key);
 	credentials->token = pstrdup(entry->token);
-	/* Each set has an id of its own; the account is always the same. */
+
+	/*
+	 * Each set has an id of its own, but the account is the same: by this name
+	 * the rate limit recognizes it.
+	 */
 	credentials->source_name = psprintf("role of %s", entry->url);
 }
 
@@ -223,8 +251,17 @@ role_fetch_begin(const RoleWish *wish, RoleFetch *fetch, HttpRequest *request)
 		return false;
 	entry->used_at = now;
 	entry->is_fetching = true;
+
+	/*
+	 * Set before the fetch, so that one that is never ended is tried again,
+	 * too.
+	 */
 	entry->renew_at = now + RENEW_PAUSE * US_PER_SECOND;
 
+	/*
+	 * A copy, since the fetch may outlive the transaction in which it was
+	 * wished for.
+	 */
 	fetch->wish = *wish;
 	fetch->give_up_at = now + ROLE_FETCH_TIMEOUT * US_PER_MS;
 	fetch->name[0] = '\0';
@@ -232,15 +269,22 @@ role_fetch_begin(const RoleWish *wish, RoleFetch *fetch, HttpRequest *request)
 	return true;
 }
 
+/*
+ * Describe the next request of a fetch: for the role's name, or, once that is
+ * known, for its credentials.  The strings are *fetch's.
+ */
 static void
 make_request(RoleFetch *fetch, HttpRequest *request)
 {
 	static char *const no_headers[] = {NULL};
+	/* Both requests of a fetch share its time. */
 	MonotonicUs left = fetch->give_up_at - monotonic_now();
 
+	/* The name is empty at first: the folder alone lists the role. */
 	snprintf(fetch->url, sizeof(fetch->url), "%s" METADATA_PATH "%s",
 			 fetch->wish.url, fetch->name);
 	memset(request, 0, sizeof(*request));
+	/* So that no connection is shared with another server's requests. */
 	request->server = fetch->wish.server;
 	request->url = fetch->url;
 	request->host = fetch->wish.host;
@@ -249,6 +293,7 @@ make_request(RoleFetch *fetch, HttpRequest *request)
 	request->connect_timeout = request->request_timeout;
 	if (fetch->wish.ca_file[0] != '\0')
 		request->ca_file = fetch->wish.ca_file;
+	/* The metadata service has no rate limit, so that there is no permit. */
 	request->deadline = MONOTONIC_NEVER;
 }
 
@@ -296,6 +341,10 @@ read_reply(const RoleFetch *fetch, const HttpReply *reply)
 	return NULL;
 }
 
+/*
+ * Take the role's name, or the credentials, from a reply.  Returns NULL, or
+ * what is wrong with it, palloc'd.
+ */
 static const char *
 take_name(RoleFetch *fetch, const HttpReply *reply)
 {
@@ -319,6 +368,7 @@ take_set(const RoleFetch *fetch, const HttpReply *reply)
 	else
 		problem = psprintf("\"%s\" %s", fetch->wish.host, problem);
 	role_wipe_answer(&answer);
+	/* The reply is the transfer's, which will be used again. */
 	explicit_bzero(unconstify(char *, reply->body), reply->body_len);
 	return problem;
 }
@@ -332,12 +382,20 @@ check_set(const RoleAnswer *answer)
 	Credentials checked = {0};
 	const char *problem = NULL;
 
+	/*
+	 * By the rules for user mappings: these values go into headers, and must
+	 * not break out of them.
+	 */
 	if (set_credential(&checked, "secret_id", answer->secret_id) != NULL)
 		problem = "returned an invalid TmpSecretId";
 	else if (set_credential(&checked, "secret_key", answer->secret_key) != NULL)
 		problem = "returned an invalid TmpSecretKey";
 	else if (set_credential(&checked, "token", answer->token) != NULL)
 		problem = "returned an invalid Token";
+	/*
+	 * An error of its own: a wrong clock here looks the same as a stale
+	 * answer.
+	 */
 	else if (answer->ends_at - MIN_LIFE <= wall_seconds())
 		problem = "returned credentials that have expired by this machine's clock";
 	wipe_text(checked.secret_id);
@@ -365,6 +423,12 @@ store_set(const char *url, const RoleAnswer *answer)
 	entry->used_at = now;
 	entry->fetched_at = now;
 	entry->ends_at = answer->ends_at;
+
+	/*
+	 * By the monotonic clock, so that a step of the wall clock does not put
+	 * renewal off.  At least RENEW_PAUSE from now, if the service hands out
+	 * sets that end sooner than RENEW_AHEAD.
+	 */
 	entry->renew_at = now +
 		Max(life - RENEW_AHEAD, RENEW_PAUSE) * US_PER_SECOND;
 	entry->is_fetching = false;
@@ -384,6 +448,11 @@ note_failure(const char *url, const char *problem)
 	entry->is_fetching = false;
 	entry->failed_at = monotonic_now();
 	strlcpy(entry->problem, problem, sizeof(entry->problem));
+
+	/*
+	 * Without a usable set the caller reports the error, and a line in the log
+	 * would only repeat it.
+	 */
 	if (ends_in > MIN_LIFE)
 		ereport(LOG,
 				(errmsg("could not refresh the credentials of the instance role: %s",
@@ -404,6 +473,9 @@ role_fetch_abandon(const RoleFetch *fetch)
 		entry->is_fetching = false;
 }
 
+/*
+ * Now, in Unix seconds, as the metadata service gives the end of a set.
+ */
 static int64
 wall_seconds(void)
 {

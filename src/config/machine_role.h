@@ -39,8 +39,8 @@ typedef enum RoleState
 /* A set under way from the metadata service: two requests, one by one */
 typedef struct RoleFetch
 {
-	RoleWish	wish;
-	MonotonicUs give_up_at;
+	RoleWish	wish;			/* a copy */
+	MonotonicUs give_up_at;		/* for both requests together */
 	char		name[ROLE_MAX_NAME + 1];	/* of the role; empty: not known */
 	char		url[512];		/* of the request */
 } RoleFetch;

@@ -53,6 +53,10 @@ set_server_defaults(LiveServer *server)
 	static LiveServer defaults;
 	static bool are_set = false;
 
+	/*
+	 * Done once: every read of a server begins with these, and two URLs are
+	 * parsed for them.
+	 */
 	if (!are_set)
 	{
 		memset(&defaults, 0, sizeof(defaults));
@@ -108,6 +112,11 @@ set_endpoint(void *object, const char *value)
 	if (problem != NULL)
 		return psprintf("%s An endpoint is a URL with a scheme and a host, such as \"%s\".",
 						problem, DEFAULT_ENDPOINT);
+
+	/*
+	 * Without TLS only to this machine: an http endpoint elsewhere would show
+	 * keys' signatures, tokens and stream names to the network.
+	 */
 	if (strcmp(server->endpoint.scheme, "https") == 0 ||
 		(strcmp(server->endpoint.scheme, "http") == 0 &&
 		 is_loopback(server->endpoint.host)))
@@ -124,6 +133,7 @@ is_loopback(const char *host)
 {
 	struct in_addr address;
 
+	/* inet_pton(), since "127.example.com" begins the same. */
 	return strcmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0 ||
 		(strncmp(host, "127.", 4) == 0 &&
 		 inet_pton(AF_INET, host, &address) == 1);
@@ -132,6 +142,7 @@ is_loopback(const char *host)
 const char *
 set_region(void *object, const char *value)
 {
+	/* It goes into a header, unescaped. */
 	if (value[0] == '\0' || strlen(value) > MAX_REGION ||
 		strspn(value, "abcdefghijklmnopqrstuvwxyz0123456789-") != strlen(value))
 		return "A region consists of 1 to 63 lower-case letters, digits and hyphens, such as \"ap-guangzhou\".";
@@ -185,6 +196,10 @@ set_permit_timeout(void *object, const char *value)
 const char *
 set_ca_file(void *object, const char *value)
 {
+	/*
+	 * Relative to what would differ between the validator, a session and a
+	 * worker.  MAXPGPATH is what the buffers for it have.
+	 */
 	if (!is_absolute_path(value) || strlen(value) >= MAXPGPATH)
 		return CA_FILE_ALLOWED;
 	((LiveServer *) object)->ca_file = pstrdup(value);
@@ -298,6 +313,10 @@ set_token(void *object, const char *value)
 	return NULL;
 }
 
+/*
+ * Does a value consist of 1 to 255 visible ASCII characters?  Anything else
+ * could end the header that it becomes a part of.
+ */
 static bool
 is_visible_ascii(const char *value)
 {
@@ -320,6 +339,7 @@ set_time(int *milliseconds, const char *value, int most)
 	int			parsed;
 	const char *hint = NULL;
 
+	/* The parser of settings, so that options take the same units. */
 	if (!parse_int(value, &parsed, GUC_UNIT_MS, &hint) ||
 		parsed <= 0 || parsed > most)
 		return false;
@@ -327,6 +347,9 @@ set_time(int *milliseconds, const char *value, int most)
 	return true;
 }
 
+/*
+ * Read a whole number from 1 to "most".  Returns NULL, or what is allowed.
+ */
 static const char *
 set_count(int *count, const char *value, int most)
 {

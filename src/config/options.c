@@ -89,6 +89,7 @@ apply_options(void *object, Oid catalog, ArrayType *array)
 		}
 		PG_FINALLY();
 		{
+			/* The copy holds the value as well, which may be a secret. */
 			explicit_bzero(name, len);
 		}
 		PG_END_TRY();
@@ -97,6 +98,9 @@ apply_options(void *object, Oid catalog, ArrayType *array)
 	pfree(texts);
 }
 
+/*
+ * The same of one option.
+ */
 void
 apply_option(void *object, Oid catalog, const char *name, const char *value)
 {
@@ -106,6 +110,10 @@ apply_option(void *object, Oid catalog, const char *name, const char *value)
 	if (option == NULL)
 		raise_unknown_option(name, catalog);
 
+	/*
+	 * Checked before the value is looked at, as patterns and messages would
+	 * copy it.
+	 */
 	if (strlen(value) > MAX_VALUE)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -127,6 +135,9 @@ apply_option(void *object, Oid catalog, const char *name, const char *value)
 				 errhint(QUOTES_HINT) : 0));
 }
 
+/*
+ * The option of a name that objects of a catalog have, or NULL.
+ */
 static const Option *
 find_option(const char *name, Oid catalog)
 {

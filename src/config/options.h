@@ -41,19 +41,19 @@ typedef enum CredentialsSource
 /* A server with its options; palloc'd with all it points to */
 typedef struct LiveServer
 {
-	Oid			oid;
-	Oid			owner;
+	Oid			oid;			/* of pg_foreign_server */
+	Oid			owner;			/* the role whose trust its options need */
 	char	   *name;
 	HttpEndpoint endpoint;
-	char	   *region;
-	char	   *language;
+	char	   *region;			/* X-TC-Region */
+	char	   *language;		/* X-TC-Language */
 	char	   *ca_file;		/* NULL: libcurl's */
 	char	   *proxy;			/* NULL: none */
-	int			requests_per_second;
+	int			requests_per_second;	/* for each account and action */
 	int			connect_timeout;	/* ms */
 	int			request_timeout;	/* ms */
 	int			permit_timeout; /* ms, that a call waits for; 0: without end */
-	int			max_in_flight;
+	int			max_in_flight;	/* requests of a worker at a time */
 	InDoubtPolicy in_doubt;
 	CredentialsSource credentials;
 	HttpEndpoint metadata;		/* of the metadata service */

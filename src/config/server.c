@@ -53,6 +53,10 @@ screenshot_task_fdw_validator(PG_FUNCTION_ARGS)
 	LiveServer	server;
 	Credentials credentials;
 
+	/*
+	 * The rules below are about all options together, so that absent ones
+	 * count with their defaults.
+	 */
 	set_server_defaults(&server);
 	memset(&credentials, 0, sizeof(credentials));
 	apply_options(catalog == UserMappingRelationId ?
@@ -60,6 +64,10 @@ screenshot_task_fdw_validator(PG_FUNCTION_ARGS)
 				  catalog, PG_GETARG_ARRAYTYPE_P(0));
 	if (catalog == ForeignServerRelationId)
 	{
+		/*
+		 * First, so that whoever may not set the options learns nothing about
+		 * files by the other checks.
+		 */
 		check_trust_in_setter(&server);
 		check_ca_file(&server);
 		check_proxy(&server);
@@ -68,6 +76,7 @@ screenshot_task_fdw_validator(PG_FUNCTION_ARGS)
 	if (catalog == UserMappingRelationId)
 		check_complete(&credentials);
 
+	/* palloc'd memory is not cleared when it is freed. */
 	wipe_text(credentials.secret_id);
 	wipe_text(credentials.secret_key);
 	wipe_text(credentials.token);
@@ -83,6 +92,9 @@ check_ca_file(const LiveServer *server)
 {
 	struct stat file;
 
+	/*
+	 * Checked at each use as well, for the file may have been replaced since.
+	 */
 	if (server->ca_file == NULL || stat(server->ca_file, &file) != 0 ||
 		(S_ISREG(file.st_mode) && file.st_size <= MAX_CA_FILE))
 		return;
@@ -122,6 +134,9 @@ warn_of_ca_file(const LiveServer *server)
 				 errhint("The user that the PostgreSQL server runs as must be able to read it before a request is sent.")));
 }
 
+/*
+ * Check that a user mapping has what signing takes.  A token is optional.
+ */
 static void
 check_complete(const Credentials *credentials)
 {
@@ -147,6 +162,9 @@ check_live_server(const char *name, Oid role)
 	(void) find_server(name, role);
 }
 
+/*
+ * The same, and return the server, palloc'd.
+ */
 static ForeignServer *
 find_server(const char *name, Oid role)
 {
@@ -155,6 +173,10 @@ find_server(const char *name, Oid role)
 
 	if (foreign == NULL)
 	{
+		/*
+		 * Only those that the role may use: the names of others are not its
+		 * concern.
+		 */
 		const char *usable = list_servers(role);
 
 		ereport(ERROR,
@@ -167,6 +189,11 @@ find_server(const char *name, Oid role)
 	}
 
 	wrapper = GetForeignDataWrapper(foreign->fdwid);
+
+	/*
+	 * Another wrapper's options mean something else, and its user mappings
+	 * hold other secrets.
+	 */
 	if (strcmp(wrapper->fdwname, FDW_NAME) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
@@ -174,6 +201,10 @@ find_server(const char *name, Oid role)
 						name, FDW_NAME),
 				 errdetail("Its wrapper is \"%s\".", wrapper->fdwname)));
 
+	/*
+	 * Last, as PostgreSQL does it for tables: who lacks a privilege may still
+	 * know that the object exists.
+	 */
 	if (foreign_server_aclcheck(foreign->serverid, role, ACL_USAGE) != ACLCHECK_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -185,8 +216,8 @@ find_server(const char *name, Oid role)
 }
 
 /*
- * The same as a text for a HINT: MAX_NAMES of them at the most, and an
- * ellipsis for the others.
+ * The names of the servers that a role may use, as a text for a HINT: MAX_NAMES
+ * of them at the most, and an ellipsis for the others.
  */
 static char *
 list_servers(Oid role)
@@ -231,6 +262,11 @@ get_live_server(const char *name, Oid role)
 		apply_option(server, ForeignServerRelationId, element->defname,
 					 defGetString(element));
 	}
+
+	/*
+	 * The owner, not who set the options: ALTER SERVER ... OWNER TO does not
+	 * call the validator.
+	 */
 	check_trust_in_owner(server);
 	check_ca_file(server);
 	return server;
@@ -248,6 +284,7 @@ server_http_request(const LiveServer *server, const LiveRequest *request,
 					HttpRequest *http)
 {
 	memset(http, 0, sizeof(*http));
+	/* Connections are shared within a server only, see http_pool.c. */
 	http->server = server->oid;
 	http->url = pstrdup(server->endpoint.url);
 	http->host = pstrdup(server->endpoint.authority);

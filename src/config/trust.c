@@ -98,6 +98,10 @@ describe_privileged_option(const LiveServer *server)
 	return NULL;
 }
 
+/*
+ * Is an endpoint the vendor's: over TLS, at the default port, in one of its
+ * domains?
+ */
 static bool
 is_vendor_endpoint(const HttpEndpoint *endpoint)
 {

@@ -31,10 +31,19 @@ live_server_names(Oid role)
 	SysScanDesc scan;
 	HeapTuple	tuple;
 
+	/*
+	 * The wrapper can be missing while the library is loaded: in a database
+	 * without the extension, or while it is dropped.
+	 */
 	if (wrapper == NULL)
 		return NIL;
 	servers = table_open(ForeignServerRelationId, AccessShareLock);
 	by_name = index_open(ForeignServerNameIndexId, AccessShareLock);
+
+	/*
+	 * In the order of the index, so that messages and views are the same each
+	 * time.
+	 */
 	scan = systable_beginscan_ordered(servers, by_name, NULL, 0, NULL);
 	while (HeapTupleIsValid(tuple = systable_getnext_ordered(scan, ForwardScanDirection)))
 	{
