@@ -25,12 +25,20 @@ PG_MODULE_MAGIC;
 
 PGDLLEXPORT void _PG_init(void);
 
+/*
+ * Called when the library is loaded: by the postmaster, or by a session that
+ * calls the first of its functions.
+ */
 void
 _PG_init(void)
 {
 	settings_init();
 	request_table_init();
 
+	/*
+	 * Shared memory, background workers and the hooks that use them can only be
+	 * had while the postmaster starts.  Without them direct calls still work.
+	 */
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 

@@ -89,6 +89,10 @@ settings_init(void)
 							   0,
 							   check_notify_channel, NULL, NULL);
 
+	/*
+	 * Last: it removes placeholders of this prefix that no setting above has
+	 * taken over, with a warning.
+	 */
 	MarkGUCPrefixReserved("screenshot_task");
 }
 
@@ -101,6 +105,11 @@ check_notify_channel(char **value, void **extra, GucSource source)
 {
 	(void) extra;
 	(void) source;
+
+	/*
+	 * Async_Notify() would raise an error for a longer name, at each commit of
+	 * results.
+	 */
 	if (strlen(*value) < NAMEDATALEN)
 		return true;
 	GUC_check_errdetail("A channel name must have at most %d bytes.",

@@ -411,7 +411,6 @@ collect_done(HttpClient *client)
 		HttpPool   *pool = dlist_container(HttpPool, node, iter.cur);
 		CURLMsg    *message;
 		int			remaining;
-
 		/*
 		 * A flooded pool's connections were shut, whatever its transfers say.
 		 */

@@ -190,7 +190,6 @@ rate_acquire(RateTable *table, RateKey key, int per_second, int wanted,
 		int64		by = (now + horizon) / US_PER_MS;
 		int			capacity = rate_window_set_limit(window, per_second);
 		int			place = rate_window_place(window, now);
-
 		/*
 		 * With others behind, one permit a turn: a worker with a long queue
 		 * must not starve a session that needs one.

@@ -129,7 +129,6 @@ rate_window_advance(RateWindow *window)
 {
 	MonotonicUs now = monotonic_now();
 	int64		to = now / US_PER_MS;
-
 	/*
 	 * Of two rings, one of milliseconds for permits whose return is known, and
 	 * one of seconds for those that have not left.  Both are run through at
@@ -204,7 +203,6 @@ static int64
 due_in_calendar(const RateWindow *window, int capacity, int nth)
 {
 	int			n_free = capacity - window->in_use;
-
 	/*
 	 * Permits taken ahead lower the number again at a later millisecond: it is
 	 * not enough that a permit is free, it has to stay free until they start.

@@ -45,8 +45,8 @@ static struct
 {
 	Activity	activity;
 	Activity	published;		/* as it last was */
-	MonotonicUs next_count_at;
-	MonotonicUs last_count_took;
+	MonotonicUs next_count_at;	/* not to count before */
+	MonotonicUs last_count_took;	/* us */
 
 	double		answers;		/* of late, the later the more they count */
 	double		weight;			/* of the time in which they came */
@@ -69,6 +69,7 @@ void
 activity_note_error(const char *text)
 {
 	clip_text(my.activity.last_error, text, ACTIVITY_TEXT);
+	/* Wall-clock time, for people; it is never computed with. */
 	my.activity.last_error_at = GetCurrentTimestamp();
 }
 
@@ -82,6 +83,11 @@ activity_start(int slot)
 	DatabaseStatus status;
 
 	read_activity(slot, &status, &my.published);
+
+	/*
+	 * A worker that dies of an error leaves the reason to its successor, which
+	 * a restart would hide otherwise.
+	 */
 	memcpy(my.activity.last_error, my.published.last_error,
 		   sizeof(my.activity.last_error));
 	my.activity.last_error_at = my.published.last_error_at;
@@ -97,6 +103,9 @@ activity_set_blocked(bool blocked)
 	my.activity.blocked = blocked;
 }
 
+/*
+ * As last set.
+ */
 bool
 activity_is_blocked(void)
 {
@@ -109,6 +118,10 @@ activity_is_blocked(void)
 void
 activity_note_claimed(int n)
 {
+	/*
+	 * The count may be older than some of the requests, so that more can be
+	 * claimed than were counted.
+	 */
 	my.activity.ready = Max(my.activity.ready - n, 0);
 }
 
@@ -147,6 +160,10 @@ age_answers(MonotonicUs now)
 	if (my.answers_at != 0)
 	{
 		double		seconds = (double) (now - my.answers_at) / US_PER_SECOND;
+		/*
+		 * An exponential average: no list of times to keep, and old answers
+		 * count less and less.
+		 */
 		double		fade = exp(-seconds / RATE_SPAN);
 
 		my.answers *= fade;
@@ -164,6 +181,9 @@ activity_note_news(void)
 	my.activity.uncounted = true;
 }
 
+/*
+ * Is there news since the requests were last counted?
+ */
 bool
 activity_is_uncounted(void)
 {
@@ -176,6 +196,10 @@ activity_is_uncounted(void)
 bool
 activity_count_is_cheap(void)
 {
+	/*
+	 * The last duration is the best guess at the next: queues grow and shrink
+	 * slowly compared with this.
+	 */
 	return my.last_count_took <= CHEAP_COUNT &&
 		my.next_count_at <= monotonic_now();
 }
@@ -202,6 +226,11 @@ activity_set_counts(int64 ready, int64 waiting, int64 in_doubt,
 	my.activity.in_doubt = in_doubt;
 	my.activity.oldest = oldest;
 	my.last_count_took = took;
+
+	/*
+	 * Bounds the share of time that counting takes to 1 in COUNT_REST, however
+	 * large the table is.
+	 */
 	my.next_count_at = monotonic_now() + took * COUNT_REST;
 }
 
@@ -214,6 +243,11 @@ activity_set_work(bool has_work)
 	my.activity.has_work = has_work;
 	if (has_work)
 		return;
+
+	/*
+	 * Nothing is ready, by a scan and not by a count: what the count has left
+	 * over is wrong.
+	 */
 	my.activity.ready = 0;
 	my.activity.oldest = 0;
 }
@@ -238,6 +272,11 @@ activity_publish(int slot, bool busy, int in_flight)
 	my.activity.busy = busy;
 	my.activity.disabled = !screenshot_task_enabled;
 	my.activity.in_flight = in_flight;
+
+	/*
+	 * The rate is for drain_time alone.  While nothing is ready an idle time
+	 * would be taken for a slow one.
+	 */
 	if (my.activity.ready == 0)
 	{
 		my.answers = my.weight = 0;
@@ -248,6 +287,11 @@ activity_publish(int slot, bool busy, int in_flight)
 		age_answers(monotonic_now());
 	my.activity.per_second = my.weight >= MIN_RATE_SPAN ?
 		my.answers / my.weight : 0;
+
+	/*
+	 * The struct comes from zeroed memory and clip_text() clears what it does
+	 * not use, so that padding compares equal.
+	 */
 	if (memcmp(&my.activity, &my.published, sizeof(Activity)) == 0)
 		return;
 	publish_activity(slot, &my.activity);
@@ -273,11 +317,21 @@ screenshot_task_worker(PG_FUNCTION_ARGS)
 		Datum		values[14];
 		bool		nulls[lengthof(values)] = {false};
 
+		/*
+		 * Each slot under the lock by itself, so that a reader of the view
+		 * does not hold up the workers for long.
+		 */
 		read_activity(slot, &status, &activity);
 		if (!OidIsValid(status.database) || !status.has_extension)
 			continue;
+
+		/*
+		 * Whoever looks sees the old count, and the next one who looks a new
+		 * one.
+		 */
 		if (activity.uncounted)
 			want_count(slot);
+		/* After the lock is released: it looks into the catalog. */
 		make_readable(activity.paused, status.database);
 		make_readable(activity.last_error, status.database);
 
@@ -303,6 +357,7 @@ screenshot_task_worker(PG_FUNCTION_ARGS)
 		values[12] = CStringGetTextDatum(activity.last_error);
 		values[13] = TimestampTzGetDatum(activity.last_error_at);
 		nulls[12] = nulls[13] = activity.last_error_at == 0;
+		/* Columns 4 to 9, from pending to drain_time. */
 		if (is_blocked(&status, &activity))
 			memset(&nulls[4], true, 6 * sizeof(bool));
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
@@ -320,9 +375,16 @@ is_blocked(const DatabaseStatus *status, const Activity *activity)
 	return status->worker_pid != 0 && !status->held && activity->blocked;
 }
 
+/*
+ * The column "state".
+ */
 static const char *
 state_of(const DatabaseStatus *status, const Activity *activity)
 {
+	/*
+	 * In order of precedence: a command that keeps workers out explains why
+	 * none is running, and so on.
+	 */
 	if (status->held)
 		return "kept out";
 	if (status->worker_pid == 0)
@@ -338,6 +400,9 @@ state_of(const DatabaseStatus *status, const Activity *activity)
 	return activity->busy ? "busy" : "idle";
 }
 
+/*
+ * A number of seconds as an interval.
+ */
 static Datum
 make_span(double seconds)
 {

@@ -50,18 +50,29 @@ static Size segment_size(void);
 void
 segment_init(void)
 {
+	/*
+	 * PostgreSQL 15 raises an error for memory that is requested outside of
+	 * this hook.  Each hook is followed by the one that was there before:
+	 * other modules have their own.
+	 */
 	previous_request_hook = shmem_request_hook;
 	shmem_request_hook = request_memory;
 	previous_startup_hook = shmem_startup_hook;
 	shmem_startup_hook = start_up;
 }
 
+/*
+ * Bytes of all parts together.
+ */
 static Size
 segment_size(void)
 {
 	return add_size(STAT_TABLE_OFFSET, stat_table_size());
 }
 
+/*
+ * shmem_request_hook: ask for memory and locks.
+ */
 static void
 request_memory(void)
 {
@@ -71,6 +82,10 @@ request_memory(void)
 	RequestNamedLWLockTranche(TRANCHE, N_LOCKS);
 }
 
+/*
+ * shmem_startup_hook: set up the segment if this is the first process, and tell
+ * each part where it is.
+ */
 static void
 start_up(void)
 {
@@ -84,6 +99,10 @@ start_up(void)
 	if (previous_startup_hook)
 		previous_startup_hook();
 
+	/*
+	 * Under EXEC_BACKEND every process comes through here, several at a time.
+	 * Elsewhere it is the postmaster alone.
+	 */
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	segment = ShmemInitStruct("screenshot_task", segment_size(), &found);
 	state = (SharedState *) segment;

@@ -74,6 +74,9 @@ static void wake_worker_or_launcher(DatabasePlace *database);
 static void wake_process(pg_atomic_uint32 *proc);
 static void read_status(DatabasePlace *database, DatabaseStatus *status);
 
+/*
+ * Bytes of this part of the segment.
+ */
 Size
 shared_state_size(void)
 {
@@ -193,16 +196,23 @@ tell_news(int slot)
 void
 want_count(int slot)
 {
+	/*
+	 * Many may look at the view at once; the first of them wakes the worker.
+	 */
 	if (pg_atomic_exchange_u32(&state->databases[slot].want_count, 1) == 0)
 		wake_process(&state->databases[slot].worker_proc);
 }
 
 /*
- * Is the worker at a database slot to, since this was last asked?
+ * Has anybody called want_count() for a database slot since this was last asked?
  */
 bool
 take_wanted_count(int slot)
 {
+	/*
+	 * The read comes first since this is asked in each turn of the loop, and
+	 * an exchange takes the cache line from others.
+	 */
 	return pg_atomic_read_u32(&state->databases[slot].want_count) != 0 &&
 		pg_atomic_exchange_u32(&state->databases[slot].want_count, 0) != 0;
 }
@@ -242,6 +252,10 @@ find_or_make_database_slot(Oid database)
 {
 	int 		slot = take_database_slot(database);
 
+	/*
+	 * Without the lock, which take_database_slot() has released: a message
+	 * must not be written while it is held.
+	 */
 	if (slot < 0 && pg_atomic_exchange_u32(&state->refused, 1) == 0)
 		log_lack_of_database_slots();
 	return slot;
@@ -257,6 +271,10 @@ give_database_slot(Oid database)
 	return take_database_slot(database) >= 0;
 }
 
+/*
+ * The database slot of a database, taken for it if it has none; -1 if there is
+ * none to take.
+ */
 static int
 take_database_slot(Oid database)
 {
@@ -269,6 +287,10 @@ take_database_slot(Oid database)
 	{
 		if (state->databases[i].database == database)
 			slot = i;
+		/*
+		 * A slot that nobody ever had is preferred, so that what is known of
+		 * databases without the extension is kept.
+		 */
 		else if (unused < 0 && !OidIsValid(state->databases[i].database))
 			unused = i;
 		else if (no_extension < 0 && is_free(&state->databases[i]))
@@ -276,6 +298,11 @@ take_database_slot(Oid database)
 	}
 	if (unused < 0)
 		unused = no_extension;
+
+	/*
+	 * Under the same lock in which the database was found to have none, so
+	 * that it cannot be given two.
+	 */
 	if (slot < 0 && unused >= 0)
 	{
 		slot = unused;
@@ -284,6 +311,11 @@ take_database_slot(Oid database)
 		state->databases[slot].has_extension = false;
 		state->databases[slot].no_extension = false;
 		state->databases[slot].preempted = false;
+
+		/*
+		 * The previous database's errors and counts must not show as this
+		 * one's.
+		 */
 		memset(&state->databases[slot].activity, 0, sizeof(Activity));
 		pg_atomic_write_u32(&state->databases[slot].held_requests, 0);
 		pg_atomic_write_u32(&state->databases[slot].wake, 0);
@@ -300,6 +332,11 @@ take_database_slot(Oid database)
 static bool
 is_free(DatabasePlace *slot)
 {
+	/*
+	 * A slot is kept while a commit has woken it, since the extension may have
+	 * just been created, and while a command holds it, which will release it
+	 * by its number.
+	 */
 	return !OidIsValid(slot->database) ||
 		(slot->no_extension && slot->worker_pid == 0 &&
 		 (pg_atomic_read_u32(&slot->wake) & WAKE_NEWS) == 0 &&
@@ -325,6 +362,9 @@ count_database_slots(int *n_free, int *n_unknown)
 	LWLockRelease(lock);
 }
 
+/*
+ * Say in the log that a database is not served, since there is no slot for it.
+ */
 void
 log_lack_of_database_slots(void)
 {
@@ -379,7 +419,16 @@ wake_database(int slot, uint64 channels)
 {
 	DatabasePlace *database = &state->databases[slot];
 
+	/*
+	 * The channels first, then the flag: whoever takes the flag finds them, or
+	 * more than it has told of.
+	 */
 	pg_atomic_fetch_or_u64(&database->channels, channels);
+
+	/*
+	 * Any bit that is set means that somebody will look anyway.  The atomic is
+	 * also the barrier between the channels and the latch.
+	 */
 	if (pg_atomic_fetch_or_u32(&database->wake, WAKE_NEWS) == 0)
 		wake_worker_or_launcher(database);
 }
@@ -394,23 +443,39 @@ void
 wake_for_altered_database(int slot)
 {
 	wake_database(slot, ALL_CHANNELS);
+	/* Once more, for WAKE_LATER may have kept it from being woken. */
 	wake_worker_or_launcher(&state->databases[slot]);
 }
 
+/*
+ * Wake whoever serves a database: its worker, or the launcher to start one.
+ */
 static void
 wake_worker_or_launcher(DatabasePlace *database)
 {
+	/*
+	 * Without a lock, as commits call this.  A worker that is just leaving
+	 * wakes the launcher, after it has withdrawn its number.
+	 */
 	if (pg_atomic_read_u32(&database->worker_proc) == NOBODY)
 		wake_process(&state->launcher_proc);
 	else
 		wake_process(&database->worker_proc);
 }
 
+/*
+ * Set the latch of the process whose PGPROC number is here, if any.  Cannot
+ * fail.
+ */
 static void
 wake_process(pg_atomic_uint32 *proc)
 {
 	uint32		number = pg_atomic_read_u32(proc);
 
+	/*
+	 * Read once: the process may withdraw in between, and its PGPROC may even
+	 * be another's by now, which looks up once in vain.
+	 */
 	if (number != NOBODY)
 		SetLatch(&ProcGlobal->allProcs[number].procLatch);
 }
@@ -433,6 +498,10 @@ hold_database(Oid database)
 			slot = i;
 	}
 	if (slot >= 0)
+		/*
+		 * Under the lock, which announce_worker() takes to look at it: no
+		 * worker can come in between.
+		 */
 		pg_atomic_fetch_add_u32(&state->databases[slot].holds, 1);
 	LWLockRelease(lock);
 	if (slot >= 0)
@@ -447,6 +516,10 @@ hold_database(Oid database)
 void
 wait_for_worker_to_leave(int slot, uint32 wait_event_info)
 {
+	/*
+	 * Before the first look, so that a worker that leaves after it is not
+	 * missed.
+	 */
 	ConditionVariablePrepareToSleep(&state->worker_left);
 	for (;;)
 	{
@@ -457,7 +530,12 @@ wait_for_worker_to_leave(int slot, uint32 wait_event_info)
 		LWLockRelease(lock);
 		if (pid == 0)
 			break;
-		/* It may be waiting for something itself. */
+
+		/*
+		 * It may itself be waiting for a lock that the caller holds.  SIGTERM
+		 * ends it anywhere; what it was sending is in doubt then, and looked
+		 * up later.
+		 */
 		if (ConditionVariableTimedSleep(&state->worker_left, 100,
 										wait_event_info))
 			(void) kill(pid, SIGTERM);
@@ -484,9 +562,17 @@ void
 announce_launcher(void)
 {
 	pg_atomic_write_u32(&state->launcher_proc, GetNumberFromPGProc(MyProc));
+
+	/*
+	 * After the number is published, never before: a callback without it would
+	 * do nothing.
+	 */
 	before_shmem_exit(withdraw_launcher, (Datum) 0);
 }
 
+/*
+ * before_shmem_exit callback of the launcher.
+ */
 static void
 withdraw_launcher(int code, Datum arg)
 {
@@ -545,6 +631,7 @@ void
 request_preemption(int slot)
 {
 	pg_atomic_write_u32(&state->databases[slot].yield, 1);
+	/* The flag before the latch, as with every latch. */
 	pg_memory_barrier();
 	wake_process(&state->databases[slot].worker_proc);
 }
@@ -572,6 +659,7 @@ announce_worker(Oid database)
 		state->databases[slot].worker_pid = MyProcPid;
 		state->databases[slot].preempted = false;
 		pg_atomic_write_u32(&state->databases[slot].idle, 0);
+		/* A request to give up the slot was for the worker before this one. */
 		pg_atomic_write_u32(&state->databases[slot].yield, 0);
 		pg_atomic_write_u32(&state->databases[slot].worker_proc,
 							GetNumberFromPGProc(MyProc));
@@ -581,10 +669,18 @@ announce_worker(Oid database)
 
 	if (!taken)
 		return -1;
+
+	/*
+	 * before_shmem_exit, because on_shmem_exit callbacks run when the process
+	 * may have no PGPROC any more, which LWLocks take.
+	 */
 	before_shmem_exit(withdraw_worker, Int32GetDatum(slot));
 	return slot;
 }
 
+/*
+ * before_shmem_exit callback of a worker.
+ */
 static void
 withdraw_worker(int code, Datum slot)
 {
@@ -595,9 +691,15 @@ withdraw_worker(int code, Datum slot)
 	pg_atomic_fetch_and_u32(&database->wake, ~WAKE_LATER);
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	pg_atomic_write_u32(&database->worker_proc, NOBODY);
+
+	/*
+	 * Under the lock, together with the number: one without the other would
+	 * show a worker that cannot be woken.
+	 */
 	database->worker_pid = 0;
 	LWLockRelease(lock);
 
+	/* After the lock is released, so that those who are woken can take it. */
 	ConditionVariableBroadcast(&state->worker_left);
 
 	/* What came while this worker was ending is for the next one. */
@@ -625,6 +727,10 @@ bool
 take_wake(int slot, uint64 *channels)
 {
 	DatabasePlace *database = &state->databases[slot];
+	/*
+	 * Flag first, then the channels: in the opposite order to wake_database(),
+	 * so that none is lost.
+	 */
 	bool		is_new = (pg_atomic_exchange_u32(&database->wake, 0) &
 						  WAKE_NEWS) != 0;
 
@@ -643,7 +749,7 @@ put_off_wake(int slot)
 }
 
 /*
- * Is its wake to be taken, be it for news or to be woken again?
+ * Is a wake-up pending?
  */
 bool
 has_wake(int slot)

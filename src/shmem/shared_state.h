@@ -25,7 +25,7 @@
 /* Bytes of a text, its end included; longer ones are clipped */
 #define ACTIVITY_TEXT		1024
 
-/* As a worker last said, or one that is gone.  Under the lock. */
+/* What a worker last published, be it one that is gone.  Under the lock. */
 typedef struct Activity
 {
 	bool		busy;			/* has it something to do? */
@@ -37,8 +37,9 @@ typedef struct Activity
 	int64		ready;			/* pending requests that may be sent */
 	int64		waiting;		/* pending requests that may not, yet */
 	int64		in_doubt;
-	TimestampTz oldest;			/* of the ready ones, when it was made; 0: none */
-	double		per_second;		/* requests ended, lately; 0: none */
+	TimestampTz oldest;			/* when the oldest ready one was made; 0: there
+								 * is none */
+	double		per_second;		/* answers a second, lately; 0: not known */
 	int			n_paused;		/* servers, and roles on servers */
 	char		paused[ACTIVITY_TEXT];	/* which, until when, and why */
 	TimestampTz last_error_at;	/* 0: there was none */
@@ -54,7 +55,7 @@ typedef struct Activity
 
 typedef struct SharedState SharedState;
 
-/* A database's database slot in shared memory, as far as the launcher looks at it */
+/* What the launcher, and the view, read of a database slot in shared memory */
 typedef struct DatabaseStatus
 {
 	Oid 		database;		/* InvalidOid: a free slot */

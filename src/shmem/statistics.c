@@ -46,9 +46,9 @@ typedef struct ServerStat
 	Oid			database;		/* InvalidOid: free */
 	NameData	server;
 	bool		known;			/* is there a server of that name, as last seen? */
-	TimestampTz since;
-	pg_atomic_uint64 counters[N_SERVER_COUNTERS];
-	pg_atomic_uint64 latencies[N_BUCKETS];
+	TimestampTz since;			/* when counting began */
+	pg_atomic_uint64 counters[N_SERVER_COUNTERS];	/* by ServerCounter */
+	pg_atomic_uint64 latencies[N_BUCKETS];	/* answers, by bucket_of() */
 	pg_atomic_uint64 max_latency;	/* us */
 } ServerStat;
 
@@ -90,12 +90,18 @@ static struct
 PG_FUNCTION_INFO_V1(screenshot_task_stat);
 PG_FUNCTION_INFO_V1(screenshot_task_stat_reset);
 
+/*
+ * Bytes of this part of the segment.
+ */
 Size
 stat_table_size(void)
 {
 	return sizeof(StatTable);
 }
 
+/*
+ * Set it up, as the cluster starts.
+ */
 void
 stat_table_init(StatTable *table)
 {
@@ -140,15 +146,28 @@ stat_know_servers(void)
 
 	if (shared.table == NULL)
 		return;
+
+	/*
+	 * The catalog is read before the lock is taken: catalog access may wait,
+	 * and raise errors.
+	 */
 	names = list_truncate(live_server_names(InvalidOid), MAX_SERVERS);
 	table = shared.table;
 	LWLockAcquire(shared.lock, LW_EXCLUSIVE);
 	for (int i = 0; i < table->n_used; i++)
+		/*
+		 * Servers of this database that are not found again below have been
+		 * dropped.
+		 */
 		table->servers[i].known &= table->servers[i].database != MyDatabaseId;
 	foreach(cell, names)
 	{
 		ServerStat *stat = find_server(table, lfirst(cell));
 
+		/*
+		 * Only into free entries: a zero is not worth throwing another
+		 * server's counts out.
+		 */
 		if (stat == NULL && table->n_used < MAX_SERVERS)
 			stat = add_server(table, lfirst(cell));
 		if (stat != NULL)
@@ -164,6 +183,7 @@ stat_know_servers(void)
 void
 stat_count(const char *server, ServerCounter counter, uint64 n)
 {
+	/* Counting nothing must not make an entry. */
 	ServerStat *stat = n > 0 ? lock_server(server) : NULL;
 
 	if (stat == NULL)
@@ -186,6 +206,11 @@ stat_latency(const char *server, MonotonicUs latency)
 		return;
 	pg_atomic_fetch_add_u64(&stat->latencies[bucket_of(us)], 1);
 	max = pg_atomic_read_u64(&stat->max_latency);
+
+	/*
+	 * Others may raise it meanwhile.  A failed exchange loads the new value,
+	 * with which it is tried again.
+	 */
 	while (us > max &&
 		   !pg_atomic_compare_exchange_u64(&stat->max_latency, &max, us))
 		;
@@ -218,10 +243,15 @@ lock_server(const char *server)
 		stat = add_server(table, server);
 	if (stat != NULL)
 		return stat;
+
+	/*
+	 * Noted under the lock, so that one process says it once for the cluster.
+	 */
 	full = !table->overflow_was_logged;
 	table->overflow_was_logged = true;
 	LWLockRelease(shared.lock);
 
+	/* After the lock is released, since writing to the log may be slow. */
 	if (full)
 		ereport(LOG,
 				(errmsg("cannot keep statistics of more than %d servers of a cluster",
@@ -230,6 +260,9 @@ lock_server(const char *server)
 	return NULL;
 }
 
+/*
+ * The entry of a server of this database, or NULL.  Under the lock.
+ */
 static ServerStat *
 find_server(StatTable *table, const char *server)
 {
@@ -242,6 +275,10 @@ find_server(StatTable *table, const char *server)
 	return NULL;
 }
 
+/*
+ * Make an entry for a server of this database; NULL if there is no room.  Under
+ * the exclusive lock.
+ */
 static ServerStat *
 add_server(StatTable *table, const char *server)
 {
@@ -267,12 +304,19 @@ find_room(StatTable *table)
 		return &table->servers[table->n_used++];
 	for (int i = 0; i < MAX_SERVERS; i++)
 	{
+		/*
+		 * Such an entry holds nothing, and is made again when there is
+		 * something to count.
+		 */
 		if (!has_counted(&table->servers[i]))
 			return &table->servers[i];
 	}
 	return NULL;
 }
 
+/*
+ * Begin to count anew.  Under the exclusive lock.
+ */
 static void
 clear(ServerStat *stat)
 {
@@ -284,6 +328,9 @@ clear(ServerStat *stat)
 	pg_atomic_write_u64(&stat->max_latency, 0);
 }
 
+/*
+ * Has anything been counted for a server?
+ */
 static bool
 has_counted(const ServerStat *stat)
 {
@@ -296,6 +343,9 @@ has_counted(const ServerStat *stat)
 	return false;
 }
 
+/*
+ * The bucket of a latency, in us.
+ */
 static int
 bucket_of(uint64 latency)
 {
@@ -304,8 +354,18 @@ bucket_of(uint64 latency)
 	if (latency < SUB_BUCKETS)
 		return (int) latency;
 	bits = pg_leftmost_one_pos64(latency);
+
+	/*
+	 * Longer than request_timeout may be; all the same it must not write
+	 * beyond the array.
+	 */
 	if (bits >= MAX_BITS)
 		return N_BUCKETS - 1;
+
+	/*
+	 * The highest bit chooses the power of two, and the SUB_BITS after it the
+	 * bucket within.
+	 */
 	return (bits - SUB_BITS + 1) * SUB_BUCKETS +
 		(int) ((latency >> (bits - SUB_BITS)) & (SUB_BUCKETS - 1));
 }
@@ -339,6 +399,10 @@ percentile(const ServerStat *stat, double fraction, bool *isnull)
 
 	for (int i = 0; i < N_BUCKETS; i++)
 	{
+		/*
+		 * A copy, since others go on counting: the total must be that of the
+		 * buckets that are walked below.
+		 */
 		latencies[i] = pg_atomic_read_u64(unconstify(pg_atomic_uint64 *,
 													 &stat->latencies[i]));
 		total += latencies[i];
@@ -348,11 +412,18 @@ percentile(const ServerStat *stat, double fraction, bool *isnull)
 	{
 		seen += latencies[i];
 		if ((double) seen >= fraction * (double) total)
+			/*
+			 * The middle of a bucket may lie above the longest latency that
+			 * was measured.
+			 */
 			return latency_datum(Min(middle_of(i), max));
 	}
 	return latency_datum(max);
 }
 
+/*
+ * A latency as an interval.
+ */
 static Datum
 latency_datum(uint64 us)
 {
@@ -377,6 +448,7 @@ screenshot_task_stat(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	stat_know_servers();
 	table = shared.table;
+	/* Before the lock, under which an error must not be raised. */
 	rows = palloc0(MAX_SERVERS * sizeof(StatRow));
 	LWLockAcquire(shared.lock, LW_SHARED);
 	n = table->n_used;
@@ -386,6 +458,7 @@ screenshot_task_stat(PG_FUNCTION_ARGS)
 
 	for (int i = 0; i < n; i++)
 	{
+		/* After the lock, since it looks into the catalog. */
 		make_readable(NameStr(rows[i].server),
 					 DatumGetObjectId(rows[i].values[0]));
 		tuplestore_putvalues(result->setResult, result->setDesc,
@@ -394,6 +467,9 @@ screenshot_task_stat(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
+/*
+ * Make a row of an entry, whose pointers are into the row itself.
+ */
 static void
 read_row(ServerStat *stat, StatRow *row)
 {
@@ -435,12 +511,17 @@ screenshot_task_stat_reset(PG_FUNCTION_ARGS)
 	LWLockAcquire(shared.lock, LW_EXCLUSIVE);
 	for (int i = 0; i < table->n_used; i++)
 	{
+		/*
+		 * A dropped server that has counts is shown once more, with zeros, so
+		 * that a monitoring system sees the reset.  It goes with the next one.
+		 */
 		if ((!has_counted(&table->servers[i]) && !table->servers[i].known) ||
 			list_member_oid(gone, table->servers[i].database))
 			continue;
 		table->servers[n].database = table->servers[i].database;
 		table->servers[n].server = table->servers[i].server;
 		table->servers[n].known = table->servers[i].known;
+		/* Entries are moved up, and cleared at their new place. */
 		clear(&table->servers[n++]);
 	}
 	table->n_used = n;

@@ -34,6 +34,11 @@ crash_point(const char *name)
 
 	if (find_action(name, "sleep", &amount))
 		pg_usleep((long) (amount * 1000));
+
+	/*
+	 * SIGKILL, which nothing can catch: no cleanup runs, as after a power
+	 * failure or the OOM killer.
+	 */
 	if (find_action(name, "kill", &amount) &&
 		pg_prng_double(&pg_global_prng_state) < amount)
 		kill(MyProcPid, SIGKILL);
@@ -64,6 +69,11 @@ find_action(const char *name, const char *action, double *amount)
 
 	if (file == NULL)
 		return false;
+
+	/*
+	 * The file is read anew each time, so that a test can change it while the
+	 * server runs.  stdio, because libcurl may be on the stack.
+	 */
 	while (!found &&
 		   fscanf(file, "%63s %15s %lf", line_name, line_action, amount) == 3)
 		found = strcmp(line_name, name) == 0 &&

@@ -22,6 +22,10 @@ typedef int64 MonotonicUs;
 #define US_PER_MS			INT64CONST(1000)
 #define US_PER_SECOND		INT64CONST(1000000)
 
+/*
+ * Now.  instr_time is CLOCK_MONOTONIC where there is one, which counts from the
+ * same moment in all processes of a machine.
+ */
 static inline MonotonicUs
 monotonic_now(void)
 {
@@ -42,6 +46,11 @@ monotonic_wait_ms(MonotonicUs now, MonotonicUs until)
 		return -1;
 	if (until <= now)
 		return 0;
+
+	/*
+	 * Rounded up: a wait that ends a fraction of a millisecond early would be
+	 * followed by one of 0 ms, again and again.
+	 */
 	return (long) Min((until - now + US_PER_MS - 1) / US_PER_MS, INT_MAX);
 }
 

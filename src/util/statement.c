@@ -40,6 +40,10 @@ spi_prepare(const char *text, int nargs, Oid *argtypes)
 
 	PG_TRY();
 	{
+		/*
+		 * SPI's error callback adds the statement to CONTEXT, which would show
+		 * users queries of which they know nothing.
+		 */
 		plan = SPI_prepare(text, nargs, argtypes);
 	}
 	PG_CATCH();
@@ -65,6 +69,10 @@ spi_execute(SPIPlanPtr plan, Datum *args, const char *nulls)
 
 	PG_TRY();
 	{
+		/*
+		 * Not read-only, even for a SELECT: with the snapshot of the calling
+		 * statement it would not see what the transaction has done.
+		 */
 		int			result = SPI_execute_plan(plan, args, nulls, false, 0);
 
 		if (result < 0)
@@ -88,15 +96,25 @@ rethrow_without(const char *text, MemoryContext context)
 	ErrorData  *error;
 	char	   *found;
 
+	/*
+	 * CopyErrorData() must not copy into ErrorContext, which FlushErrorState()
+	 * resets.
+	 */
 	MemoryContextSwitchTo(context);
 	error = CopyErrorData();
 	FlushErrorState();
+
+	/*
+	 * The line is found by the statement's text, since SPI has worded it, and
+	 * translated it, in ways that differ between versions.
+	 */
 	if (error->context != NULL &&
 		(found = strstr(error->context, text)) != NULL)
 	{
 		char	   *end = found + strcspn(found, "\n");
 		char	   *line = found;
 
+		/* Its whole line goes, and one of the newlines around it. */
 		while (line > error->context && line[-1] != '\n')
 			line--;
 		if (*end == '\n')
@@ -107,12 +125,18 @@ rethrow_without(const char *text, MemoryContext context)
 		if (error->context[0] == '\0')
 			error->context = NULL;
 	}
+
+	/*
+	 * A syntax error, or one of analysis, points into the statement by
+	 * position.
+	 */
 	if (error->internalquery != NULL &&
 		strcmp(error->internalquery, text) == 0)
 	{
 		error->internalquery = NULL;
 		error->internalpos = 0;
 	}
+	/* Not PG_RE_THROW(), which would go on with the error as it was. */
 	ReThrowError(error);
 }
 
@@ -124,6 +148,10 @@ rethrow_without(const char *text, MemoryContext context)
 Datum
 spi_value(int row, int column, Oid type, bool *isnull)
 {
+	/*
+	 * An owner may have altered a column's type: a Datum read as another type
+	 * is a wild pointer.
+	 */
 	Oid			real = SPI_gettypeid(SPI_tuptable->tupdesc, column);
 
 	if (real != type)

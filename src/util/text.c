@@ -1,8 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * text.c
- *	  Texts that are read elsewhere, or where there is less room, or by nobody
- *	  any more
+ *	  Texts: for databases of other encodings, clipped, compared, wiped
  *
  * What shared memory has of a database is in that database's encoding, and
  * may be no text at all in another's.  To convert it may fail, for a row that
@@ -36,6 +35,11 @@ make_readable(char *text, Oid database)
 {
 	if (pg_is_ascii(text) || has_our_encoding(database))
 		return;
+
+	/*
+	 * By bytes: how many make a character is not known for an encoding that is
+	 * not ours.
+	 */
 	for (char *c = text; *c != '\0'; c++)
 	{
 		if (IS_HIGHBIT_SET(*c))
@@ -43,6 +47,9 @@ make_readable(char *text, Oid database)
 	}
 }
 
+/*
+ * Has a database the encoding of this one?
+ */
 static bool
 has_our_encoding(Oid database)
 {
@@ -52,6 +59,11 @@ has_our_encoding(Oid database)
 	if (database == MyDatabaseId)
 		return true;
 	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
+
+	/*
+	 * Dropped meanwhile: its encoding is not known, so that it is taken for
+	 * another one.
+	 */
 	if (!HeapTupleIsValid(tuple))
 		return false;
 	same = ((Form_pg_database) GETSTRUCT(tuple))->encoding ==
@@ -67,8 +79,13 @@ has_our_encoding(Oid database)
 void
 clip_text(char *to, const char *from, Size size)
 {
+	/* One byte is for the terminating NUL, which memset() has put there. */
 	int			len = pg_mbcliplen(from, (int) strlen(from), (int) size - 1);
 
+	/*
+	 * All of it, since structs with such texts are compared, and published, as
+	 * a whole.
+	 */
 	memset(to, 0, size);
 	memcpy(to, from, len);
 }
@@ -89,12 +106,20 @@ closest_name(const char *name, const char *const *names, int n)
 		return NULL;
 	for (int i = 0; i < n; i++)
 	{
+		/*
+		 * Bounded by the best so far, which lets it give up early on names
+		 * that are far off.
+		 */
 		int			distance = varstr_levenshtein_less_equal(name, len,
 															 names[i],
 															 (int) strlen(names[i]),
 															 1, 1, 1, least,
 															 true);
 
+		/*
+		 * Of two that are equally near the first one wins, in the order of the
+		 * table.
+		 */
 		if (distance > least || (distance == least && closest != NULL))
 			continue;
 		least = distance;
@@ -110,5 +135,6 @@ void
 wipe_text(char *secret)
 {
 	if (secret != NULL)
+		/* memset() before free is a dead store, and compilers remove it. */
 		explicit_bzero(secret, strlen(secret));
 }

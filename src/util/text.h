@@ -1,8 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * text.h
- *	  Texts that are read elsewhere, or where there is less room, or by nobody
- *	  any more
+ *	  Texts: for databases of other encodings, clipped, compared, wiped
  *
  *-------------------------------------------------------------------------
  */
