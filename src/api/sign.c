@@ -22,15 +22,16 @@
 
 static Tc3Signer *signer = NULL;
 
+static void make_signer(void);
 static void wipe_signer(int code, Datum arg);
 
 /*
  * Make a signed request of a body.
  *
  * host is the Host header; trace_id may be NULL, for a request that is only
- * shown; timestamp is in Unix seconds, and the signature holds for five minutes
- * around it.  The headers are palloc'd, the body is
- * taken as it is.  Raises an error when the credentials cannot be signed with.
+ * shown; timestamp is in Unix seconds, and the signature is valid for five
+ * minutes around it.  The headers are palloc'd, the body is taken as it is.
+ * Raises an error if the credentials cannot be signed with.
  */
 void
 live_sign(LiveRequest *request, const char *action, const char *host,
@@ -48,30 +49,10 @@ live_sign(LiveRequest *request, const char *action, const char *host,
 		.body_len = strlen(body),
 		.timestamp = timestamp
 	};
-	static bool is_wiped_at_exit = false;
 	const char *problem;
 	int			n = 0;
 
-	/*
-	 * Kept for the life of the process: to derive the key takes four HMACs,
-	 * and to make the contexts more than all else of a signature.
-	 */
-	if (signer == NULL)
-	{
-		signer = tc3_signer_new();
-		if (signer == NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
-					 errmsg("OpenSSL does not provide HMAC with SHA-256")));
-
-		/*
-		 * live_forget_key() lets a signer be made again, but the callback must
-		 * be registered once.
-		 */
-		if (!is_wiped_at_exit)
-			on_proc_exit(wipe_signer, (Datum) 0);
-		is_wiped_at_exit = true;
-	}
+	make_signer();
 	problem = tc3_sign(signer, &to_sign, credentials->secret_id,
 					   credentials->secret_key, &request->signature);
 	if (problem != NULL)
@@ -117,6 +98,34 @@ live_sign(LiveRequest *request, const char *action, const char *host,
 	}
 	request->headers[n] = NULL;
 	Assert(n < LIVE_MAX_HEADERS);
+}
+
+/*
+ * Make the signer of this process, unless there is one.
+ *
+ * It is kept for the life of the process: to derive the key takes four HMACs,
+ * and to make the contexts more than all else of a signature.
+ */
+static void
+make_signer(void)
+{
+	static bool is_wiped_at_exit = false;
+
+	if (signer != NULL)
+		return;
+	signer = tc3_signer_new();
+	if (signer == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+				 errmsg("OpenSSL does not provide HMAC with SHA-256")));
+
+	/*
+	 * live_forget_key() lets a signer be made again, but the callback must be
+	 * registered once.
+	 */
+	if (!is_wiped_at_exit)
+		on_proc_exit(wipe_signer, (Datum) 0);
+	is_wiped_at_exit = true;
 }
 
 /*

@@ -44,6 +44,10 @@ struct Tc3Signer
 	unsigned char key_pair[TC3_DIGEST_LEN]; /* digest of id and secret key */
 };
 
+static const char *make_canonical_request(Tc3Signer *signer,
+										  const Tc3Request *request,
+										  const char **signed_headers,
+										  Tc3Signature *signature);
 static const char *derive_key(Tc3Signer *signer, const char *day,
 							  const char *service, const char *secret_id,
 							  const char *secret_key);
@@ -131,13 +135,7 @@ tc3_sign(Tc3Signer *signer, const Tc3Request *request,
 		 const char *secret_id, const char *secret_key,
 		 Tc3Signature *signature)
 {
-	bool		is_get = strcmp(request->method, "GET") == 0;
 	const char *signed_headers;
-	char		content_type[128];
-	char		host[TC3_MAX_HOST];
-	char		action[128];
-	char		action_line[160] = "";
-	char		body_hash[TC3_HEX_LEN];
 	char		day[DAY_LEN];
 	unsigned char digest[TC3_DIGEST_LEN];
 	const char *problem;
@@ -147,40 +145,15 @@ tc3_sign(Tc3Signer *signer, const Tc3Request *request,
 		return "the key pair is empty";
 	if (strlen(secret_id) >= TC3_MAX_KEY || strlen(secret_key) >= TC3_MAX_KEY)
 		return "the key pair is too long";
-	if (strlen(request->query) >= TC3_MAX_QUERY)
-		return "the query string is too long";
-	if (!canonical_value(content_type, sizeof(content_type),
-						 request->content_type))
-		return "the content type is too long";
-	if (!canonical_value(host, sizeof(host), request->host))
-		return "the host is too long";
 	if (!utc_day(request->timestamp, day))
 		return "the timestamp has no calendar day";
 
-	signed_headers = "content-type;host";
-	if (request->action != NULL)
-	{
-		if (!canonical_value(action, sizeof(action), request->action))
-			return "the action is too long";
-		snprintf(action_line, sizeof(action_line), "x-tc-action:%s\n", action);
-		signed_headers = "content-type;host;x-tc-action";
-	}
+	problem = make_canonical_request(signer, request, &signed_headers,
+									 signature);
+	if (problem != NULL)
+		return problem;
 
-	if (!sha256_hex(signer, is_get ? "" : request->body,
-					is_get ? 0 : request->body_len, body_hash))
-		return "OpenSSL could not compute a digest";
-
-	len = snprintf(signature->canonical_request,
-				   sizeof(signature->canonical_request),
-				   "%s\n/\n%s\ncontent-type:%s\nhost:%s\n%s\n%s\n%s",
-				   request->method, request->query, content_type, host,
-				   action_line, signed_headers, body_hash);
-	if (len < 0 || (size_t) len >= sizeof(signature->canonical_request))
-		return "the request is too long to be signed";
-	if (!sha256_hex(signer, signature->canonical_request, (size_t) len,
-					signature->canonical_hash))
-		return "OpenSSL could not compute a digest";
-
+	/* The day is that of the very timestamp which is sent, never another. */
 	len = snprintf(signature->string_to_sign,
 				   sizeof(signature->string_to_sign),
 				   ALGORITHM "\n%lld\n%s/%s/" TERMINATOR "\n%s",
@@ -205,6 +178,67 @@ tc3_sign(Tc3Signer *signer, const Tc3Request *request,
 				   signature->signature);
 	if (len < 0 || (size_t) len >= sizeof(signature->authorization))
 		return "the secret id is too long";
+	return NULL;
+}
+
+/*
+ * Set the canonical request and its hash in *signature, and *signed_headers to
+ * the names of the headers that it covers, in static memory.
+ *
+ * Returns NULL, or what is wrong.
+ */
+static const char *
+make_canonical_request(Tc3Signer *signer, const Tc3Request *request,
+					   const char **signed_headers, Tc3Signature *signature)
+{
+	bool		is_get = strcmp(request->method, "GET") == 0;
+	char		content_type[128];
+	char		host[TC3_MAX_HOST];
+	char		action[128];
+	char		action_line[160] = "";
+	char		body_hash[TC3_HEX_LEN];
+	int			len;
+
+	if (strlen(request->query) >= TC3_MAX_QUERY)
+		return "the query string is too long";
+	if (!canonical_value(content_type, sizeof(content_type),
+						 request->content_type))
+		return "the content type is too long";
+	if (!canonical_value(host, sizeof(host), request->host))
+		return "the host is too long";
+
+	/*
+	 * content-type and host must be signed.  The action may be: then nobody can
+	 * turn a signed request into one for another action.
+	 */
+	*signed_headers = "content-type;host";
+	if (request->action != NULL)
+	{
+		if (!canonical_value(action, sizeof(action), request->action))
+			return "the action is too long";
+		snprintf(action_line, sizeof(action_line), "x-tc-action:%s\n", action);
+		*signed_headers = "content-type;host;x-tc-action";
+	}
+
+	/* A GET is signed with the hash of nothing, whatever its body. */
+	if (!sha256_hex(signer, is_get ? "" : request->body,
+					is_get ? 0 : request->body_len, body_hash))
+		return "OpenSSL could not compute a digest";
+
+	/*
+	 * Headers in the order of their names.  The empty line after them is the
+	 * newline that ends the last header, and the one that ends their list.
+	 */
+	len = snprintf(signature->canonical_request,
+				   sizeof(signature->canonical_request),
+				   "%s\n/\n%s\ncontent-type:%s\nhost:%s\n%s\n%s\n%s",
+				   request->method, request->query, content_type, host,
+				   action_line, *signed_headers, body_hash);
+	if (len < 0 || (size_t) len >= sizeof(signature->canonical_request))
+		return "the request is too long to be signed";
+	if (!sha256_hex(signer, signature->canonical_request, (size_t) len,
+					signature->canonical_hash))
+		return "OpenSSL could not compute a digest";
 	return NULL;
 }
 

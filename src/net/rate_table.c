@@ -75,6 +75,9 @@ struct RateTable
 static RateWindow *find_window(RateTable *table, RateKey key);
 static RateWindow *find_or_make_window(RateTable *table, RateKey key,
 									   bool is_worker);
+static int	take_permits(const RateTable *table, RateWindow *window,
+						 int per_second, int wanted, MonotonicUs horizon,
+						 RatePermit *permits, MonotonicUs *retry_at);
 static void log_lack_of_windows(const RateTable *table, MonotonicUs now);
 static int64 due(const RateTable *table, const RateWindow *window,
 				 int capacity, int place);
@@ -185,47 +188,8 @@ rate_acquire(RateTable *table, RateKey key, int per_second, int wanted,
 	 * permit is given then, and the caller asks again.
 	 */
 	if (window->key == key)
-	{
-		MonotonicUs now = rate_window_advance(window);
-		int64		by = (now + horizon) / US_PER_MS;
-		int			capacity = rate_window_set_limit(window, per_second);
-		int			place = rate_window_place(window, now);
-		/*
-		 * With others behind, one permit a turn: a worker with a long queue
-		 * must not starve a session that needs one.
-		 */
-		int			most = place + 1 < window->n_waiters ? 1 : wanted;
-		int64		next;
-
-		window->last_used = now;
-		while (n_taken < most &&
-			   (next = due(table, window, capacity, place)) <= by)
-			rate_window_take(window, next, &permits[n_taken++]);
-
-		/* One who was served and wants more goes to the end of the queue. */
-		if (n_taken > 0)
-			rate_window_leave(window);
-		if (n_taken < wanted)
-		{
-			place = rate_window_join(window, now);
-			next = due(table, window, capacity, place);
-			if (next != NO_TIME)
-				/*
-				 * Half a horizon at least, so that a worker wakes up for
-				 * several permits and claims them in one transaction.
-				 */
-				*retry_at = Max(next * US_PER_MS - horizon,
-								now + Max(horizon / 2, US_PER_MS));
-
-			/*
-			 * To come back is also a sign of life: who has not by back_by is
-			 * taken for dead, and loses its place.
-			 */
-			*retry_at = Min(*retry_at, now + WAITER_RETRY);
-			if (place < MAX_WAITERS)
-				window->waiters[place].back_by = *retry_at + WAITER_GRACE;
-		}
-	}
+		n_taken = take_permits(table, window, per_second, wanted, horizon,
+							   permits, retry_at);
 	SpinLockRelease(&window->mutex);
 
 	/*
@@ -237,6 +201,60 @@ rate_acquire(RateTable *table, RateKey key, int per_second, int wanted,
 		permits[i].window = window;
 		permits[i].key = key;
 	}
+	return n_taken;
+}
+
+/*
+ * The same in a window whose mutex is held, and which has the key.  Sets
+ * *retry_at if there were fewer than wanted.
+ */
+static int
+take_permits(const RateTable *table, RateWindow *window, int per_second,
+			 int wanted, MonotonicUs horizon, RatePermit *permits,
+			 MonotonicUs *retry_at)
+{
+	MonotonicUs now = rate_window_advance(window);
+	int64		by = (now + horizon) / US_PER_MS;
+	int			capacity = rate_window_set_limit(window, per_second);
+	int			place = rate_window_place(window, now);
+	int			most = wanted;
+	int			n_taken = 0;
+	int64		next;
+
+	/*
+	 * With others behind, one permit a turn: a worker with a long queue must
+	 * not starve a session that needs one.
+	 */
+	if (place + 1 < window->n_waiters)
+		most = 1;
+	window->last_used = now;
+	while (n_taken < most &&
+		   (next = due(table, window, capacity, place)) <= by)
+		rate_window_take(window, next, &permits[n_taken++]);
+
+	/* One who was served and wants more goes to the end of the queue. */
+	if (n_taken > 0)
+		rate_window_leave(window);
+	if (n_taken == wanted)
+		return n_taken;
+	place = rate_window_join(window, now);
+	next = due(table, window, capacity, place);
+
+	/*
+	 * Half a horizon at least, so that a worker wakes up for several permits
+	 * and claims them in one transaction.
+	 */
+	if (next != NO_TIME)
+		*retry_at = Max(next * US_PER_MS - horizon,
+						now + Max(horizon / 2, US_PER_MS));
+
+	/*
+	 * To come back is also a sign of life: who has not by back_by is taken for
+	 * dead, and loses its place.
+	 */
+	*retry_at = Min(*retry_at, now + WAITER_RETRY);
+	if (place < MAX_WAITERS)
+		window->waiters[place].back_by = *retry_at + WAITER_GRACE;
 	return n_taken;
 }
 
