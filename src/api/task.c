@@ -26,6 +26,10 @@ live_seconds(TimestampTz time)
 	int64		seconds = time / USECS_PER_SEC;
 
 	if (time % USECS_PER_SEC < 0)
+		/*
+		 * Division truncates towards zero, but a time before the epoch is
+		 * rounded down, too.
+		 */
 		seconds--;
 	return seconds +
 		(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * (int64) SECS_PER_DAY;
@@ -44,6 +48,11 @@ live_set_times(ScreenshotTask *task, TimestampTz start, TimestampTz end)
 {
 	task->start_time = live_seconds(start);
 	task->end_time = live_seconds(end) + (end % USECS_PER_SEC != 0 ? 1 : 0);
+
+	/*
+	 * With fractions of a second both ways the rounding can make 24 hours a
+	 * second longer, which the API would refuse.
+	 */
 	if (end - start <= LIVE_MAX_LENGTH * USECS_PER_SEC)
 		task->end_time = Min(task->end_time,
 							 task->start_time + LIVE_MAX_LENGTH);
@@ -60,13 +69,27 @@ void
 live_check_task(const ScreenshotTask *task, TimestampTz start,
 				TimestampTz end, TimestampTz now)
 {
+	/*
+	 * In this order: what is wrong with the request itself comes before what
+	 * only its time is wrong for.
+	 */
 	live_check_parameters(task);
+
+	/*
+	 * By the time that was given, not by the rounded one: an end half a second
+	 * ago is in the past.
+	 */
 	if (end <= now)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("end_time must be in the future"),
 				 detail_of_times("now", now, end)));
 	live_check_times(task->has_start, start, end);
+
+	/*
+	 * By the rounded times from here on, since these are what the API
+	 * compares.
+	 */
 	if (task->start_time - live_seconds(now) > LIVE_MAX_START)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -178,6 +201,7 @@ live_check_text(const char *parameter, const char *value, size_t least,
 static int
 detail_of_times(const char *other_name, TimestampTz other, TimestampTz wrong)
 {
+	/* timestamptz_to_str() returns the same static buffer each time. */
 	char	   *other_text = pstrdup(timestamptz_to_str(other));
 
 	return errdetail("It is %s, and %s is %s.", timestamptz_to_str(wrong),

@@ -34,12 +34,12 @@
 struct Tc3Signer
 {
 	EVP_MD	   *sha256;
-	EVP_MD_CTX *digest;
+	EVP_MD_CTX *digest;			/* used anew for each digest */
 	EVP_MAC_CTX *unkeyed;		/* of which each derivation has a copy */
 	EVP_MAC_CTX *sign;			/* keyed with the derived key below */
 
 	bool		keyed;			/* does "sign" hold the key of: */
-	char		day[DAY_LEN];
+	char		day[DAY_LEN];	/* UTC */
 	char		service[32];
 	unsigned char key_pair[TC3_DIGEST_LEN]; /* digest of id and secret key */
 };
@@ -73,6 +73,10 @@ static bool utc_day(int64_t timestamp, char day[DAY_LEN]);
 Tc3Signer *
 tc3_signer_new(void)
 {
+	/*
+	 * calloc(), as nothing in this file knows PostgreSQL: the signer outlives
+	 * transactions, and its file is tested by itself.
+	 */
 	Tc3Signer  *signer = calloc(1, sizeof(Tc3Signer));
 	EVP_MAC    *mac;
 	char		digest_name[] = "SHA256";
@@ -85,6 +89,10 @@ tc3_signer_new(void)
 												 digest_name, 0);
 	params[1] = OSSL_PARAM_construct_end();
 
+	/*
+	 * Fetched once, since a fetch by name walks OpenSSL's providers each time.
+	 * The contexts hold references of their own.
+	 */
 	mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
 	signer->sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
 	signer->digest = EVP_MD_CTX_new();
@@ -95,6 +103,7 @@ tc3_signer_new(void)
 	}
 	EVP_MAC_free(mac);
 
+	/* Checked together: tc3_signer_free() takes what is half made. */
 	if (signer->sha256 == NULL || signer->digest == NULL ||
 		signer->unkeyed == NULL || signer->sign == NULL ||
 		!EVP_MAC_CTX_set_params(signer->unkeyed, params) ||
@@ -120,6 +129,7 @@ tc3_signer_free(Tc3Signer *signer)
 	EVP_MAC_CTX_free(signer->unkeyed);
 	EVP_MD_CTX_free(signer->digest);
 	EVP_MD_free(signer->sha256);
+	/* Holds a digest of the key pair, by which a guess could be checked. */
 	OPENSSL_cleanse(signer, sizeof(*signer));
 	free(signer);
 }
@@ -258,10 +268,15 @@ derive_key(Tc3Signer *signer, const char *day, const char *service,
 	EVP_MAC_CTX *derive;
 	bool		ok;
 
+	/*
+	 * Refused rather than cut: two services that share a prefix must not share
+	 * a key.
+	 */
 	if (strlen(service) >= sizeof(signer->service))
 		return "the service is too long";
 	if (!key_pair_digest(signer, secret_id, secret_key, key_pair))
 		return "OpenSSL could not compute a digest";
+	/* The usual case: the same key pair on the same day. */
 	if (signer->keyed &&
 		strcmp(signer->day, day) == 0 &&
 		strcmp(signer->service, service) == 0 &&
@@ -283,11 +298,16 @@ derive_key(Tc3Signer *signer, const char *day, const char *service,
 			 TERMINATOR, strlen(TERMINATOR), step) &&
 		EVP_MAC_init(signer->sign, step, sizeof(step), NULL);
 	EVP_MAC_CTX_free(derive);
+	/* Each of these is as good as the secret key, for a day or for ever. */
 	OPENSSL_cleanse(first, sizeof(first));
 	OPENSSL_cleanse(step, sizeof(step));
 	if (!ok)
 		return "OpenSSL could not compute an HMAC";
 
+	/*
+	 * Only now: a derivation that has failed must not leave the names of a key
+	 * that it did not make.
+	 */
 	memcpy(signer->day, day, DAY_LEN);
 	snprintf(signer->service, sizeof(signer->service), "%s", service);
 	memcpy(signer->key_pair, key_pair, sizeof(key_pair));
@@ -336,11 +356,17 @@ hmac(EVP_MAC_CTX *mac, const void *key, size_t key_len,
 {
 	size_t		digest_len;
 
+	/*
+	 * With a NULL key OpenSSL starts anew with the one that the context has.
+	 */
 	return EVP_MAC_init(mac, key, key_len, NULL) &&
 		EVP_MAC_update(mac, data, len) &&
 		EVP_MAC_final(mac, digest, &digest_len, TC3_DIGEST_LEN);
 }
 
+/*
+ * A digest in lower-case hexadecimal.
+ */
 static void
 to_hex(const unsigned char digest[TC3_DIGEST_LEN], char hex[TC3_HEX_LEN])
 {
@@ -391,6 +417,10 @@ utc_day(int64_t timestamp, char day[DAY_LEN])
 	time_t		seconds = (time_t) timestamp;
 	struct tm	tm;
 
+	/*
+	 * time_t may have 32 bits; and strftime() would write a year of five
+	 * digits beyond DAY_LEN, or cut it.
+	 */
 	if (seconds != timestamp || gmtime_r(&seconds, &tm) == NULL ||
 		tm.tm_year + 1900 < 0 || tm.tm_year + 1900 > 9999)
 		return false;

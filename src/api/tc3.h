@@ -38,9 +38,9 @@ typedef struct Tc3Request
 typedef struct Tc3Signature
 {
 	char		canonical_request[1536];
-	char		canonical_hash[TC3_HEX_LEN];
+	char		canonical_hash[TC3_HEX_LEN];	/* of the former */
 	char		string_to_sign[256];
-	char		signature[TC3_HEX_LEN];
+	char		signature[TC3_HEX_LEN]; /* of the former */
 	char		authorization[TC3_MAX_KEY + 256];	/* the header's value */
 } Tc3Signature;
 
