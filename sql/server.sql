@@ -137,6 +137,7 @@ SELECT option, value, left(try_server(option, value), 5) FROM (VALUES
 	('endpoint', 'https://live.tencentcloudapi.com'), ('endpoint', 'https://tencentcloudapi.com/'), ('endpoint', 'https://Live.Intl.TencentCloudAPI.com:443'),
 	('endpoint', 'https://live.tencentcloudapi.com.cn'), ('endpoint', 'https://live.ap-guangzhou.tencentcloudapi.cn'),
 	('endpoint', 'https://live.tencentcloudapi.com:8443'), ('endpoint', 'https://live.tencentcloudapi.com:80'), ('endpoint', 'https://live.tencentcloudapi.com.'),
+	('endpoint', 'https://.tencentcloudapi.com'), ('endpoint', 'https://live..tencentcloudapi.com'), ('endpoint', 'https://..tencentcloudapi.com.cn'),
 	('endpoint', 'https://livetencentcloudapi.com'), ('endpoint', 'https://tencentcloudapi.com.evil.com'), ('endpoint', 'https://tencentcloudapi.com.cn.com'),
 	('endpoint', 'https://cn'), ('endpoint', 'https://127.0.0.1'), ('endpoint', 'http://127.0.0.1'), ('endpoint', 'http://localhost'), ('endpoint', 'https://metadata.tencentyun.com'),
 	('proxy', 'http://192.0.2.1:3128'), ('ca_file', '/etc/ssl/certs/ca-certificates.crt'), ('ca_file', '/none'), ('ca_file', '/etc'), ('metadata_endpoint', 'http://metadata.tencentyun.com'),

@@ -111,6 +111,13 @@ is_vendor_endpoint(const HttpEndpoint *endpoint)
 	if (strcmp(endpoint->scheme, "https") != 0 ||
 		strcmp(endpoint->authority, endpoint->host) != 0)
 		return false;
+
+	/*
+	 * No name has an empty label.  What a resolver makes of one, perhaps with
+	 * its search list, need not be the vendor's.
+	 */
+	if (endpoint->host[0] == '.' || strstr(endpoint->host, "..") != NULL)
+		return false;
 	for (int i = 0; i < (int) lengthof(vendor_domains); i++)
 	{
 		size_t		len = strlen(vendor_domains[i]);
@@ -118,6 +125,7 @@ is_vendor_endpoint(const HttpEndpoint *endpoint)
 
 		if (host_len < len || pg_strcasecmp(end, vendor_domains[i]) != 0)
 			continue;
+		/* The domain itself, or a name within it, but not "livetencentcloudapi.com". */
 		if (host_len == len || end[-1] == '.')
 			return true;
 	}
