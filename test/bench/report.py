@@ -128,10 +128,10 @@ class Report:
         lines = [
             "# Benchmark", "", *self.headlines(), "", self.sum() + self.missed(), "",
             f"Made by `{command}`, on {machine()}.", "",
-            "Everything is on one machine, over loopback and TLS, the peer an nginx that does not look at what it is sent,"
-            " or where a network is imitated, the stand-in of the API; fsync and synchronous_commit are on. Figures are medians, with the lowest and the highest of the runs. Every"
-            " target is a ratio of what was measured in the same run, in turns. CPU is that of all processes but the"
-            " peer. The load of the machine was"
+            "Everything runs on one machine, over loopback and TLS. The peer is an nginx that does not look at what it is sent;"
+            " where a network is imitated, it is the stand-in of the API. fsync and synchronous_commit are on.", "",
+            "Figures are medians, with the lowest and the highest of the runs. Each target is a ratio of figures of the same"
+            " run, which were measured in turns. CPU is that of all processes but the peer. The load of the machine was"
             f" {min(self.load):.1f} to {max(self.load):.1f} as the parts began.", ""]
         for name, part in self.parts.items():
             lines += [f"## {PARTS[name]}", "", f"![{PARTS[name]}](benchmark_{name}.svg)", "",
