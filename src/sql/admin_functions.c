@@ -188,6 +188,7 @@ cancel_screenshot_task_request(PG_FUNCTION_ARGS)
 static char *
 write_stop(const LockedRequest *request, const char *task_id)
 {
+	/* The default is left out, as people would write the call. */
 	if (request->server == NULL ||
 		strcmp(request->server, DEFAULT_SERVER) == 0)
 		return psprintf("stop_screenshot_task(%s)", task_id);
@@ -207,6 +208,7 @@ retry_screenshot_task_request(PG_FUNCTION_ARGS)
 	RequestStatus to;
 
 	lock_request(fcinfo, &request, &caller);
+	/* Before the status is looked at: it is what the dump had. */
 	refuse_held(&request, "retried");
 	to = request.status == STATUS_IN_DOUBT || request.was_in_doubt ?
 		STATUS_IN_DOUBT : STATUS_PENDING;
@@ -216,6 +218,10 @@ retry_screenshot_task_request(PG_FUNCTION_ARGS)
 		change_status(&request, to, BY_RETRY,
 					  "next_attempt_at = pg_catalog.clock_timestamp(), misses = 0",
 					  NULL);
+	/*
+	 * After the question of doubt: a request in doubt may be asked about as
+	 * long as the API lists its task.
+	 */
 	else if (request.has_ended)
 		refuse(&request, "retried", "Its end_time has passed. Insert a new request instead.");
 	else
@@ -289,9 +295,25 @@ adopt_screenshot_task_requests(PG_FUNCTION_ARGS)
 
 	(void) fcinfo;
 	args[0] = Int64GetDatum(request_origin());
+
+	/*
+	 * Privileges are checked once for each role, not for each row, of which a
+	 * dump may have millions.
+	 */
 	args[1] = PointerGetDatum(find_roles_with_held_requests(table, caller.user,
 															owner));
+
+	/*
+	 * The stamp of this transaction makes the generated column "origin" that
+	 * of this database.
+	 */
 	args[2] = Int64GetDatum(request_stamp(GetTopFullTransactionId()));
+
+	/*
+	 * One statement, so that a request is adopted with all that goes with it
+	 * or not at all.  What was in flight when the copy was made goes in doubt:
+	 * the original's worker may have had an answer since.
+	 */
 	SPI_execute_with_args(psprintf(REQUEST_STATEMENT "UPDATE %1$s AS held SET stamp = $3, role = " REQUEST_ROLE ","
 								   " status = CASE WHEN " STATUS SQL_SENDING
 								   "  THEN " SQL_IN_DOUBT " ELSE status END,"
@@ -306,6 +328,7 @@ adopt_screenshot_task_requests(PG_FUNCTION_ARGS)
 								   " WHERE " HELD_OF_CALLER " AND NOT " REFERENCE_IS_TAKEN,
 								   table),
 						  lengthof(args), argtypes, args, NULL, false, 0);
+	/* Saved, as the next statement overwrites it. */
 	n = SPI_processed;
 	warn_of_taken_references(table, args[0], args[1]);
 	wake_at_commit(NO_CHANNELS);
@@ -336,7 +359,7 @@ warn_of_taken_references(const char *table, Datum origin, Datum roles)
 }
 
 /*
- * The roles of held requests that the caller may steer: an oid[].
+ * The roles of held requests that the caller may administer: an oid[].
  */
 static ArrayType *
 find_roles_with_held_requests(const char *table, Oid caller, Oid owner)
@@ -350,6 +373,7 @@ find_roles_with_held_requests(const char *table, Oid caller, Oid owner)
 								   " WHERE " IS_HELD,
 								   table),
 						  lengthof(args), argtypes, args, NULL, false, 0);
+	/* One more, so that it is never empty. */
 	roles = palloc((SPI_processed + 1) * sizeof(Datum));
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
@@ -370,7 +394,7 @@ find_roles_with_held_requests(const char *table, Oid caller, Oid owner)
  * Find and lock the request of the first argument, and go on as the owner of
  * the table; finish() goes back.
  *
- * Raises an error if there is none, or none that the caller may steer.
+ * Raises an error if there is none, or none that the caller may administer.
  */
 static void
 lock_request(FunctionCallInfo fcinfo, LockedRequest *request, Caller *caller)
@@ -383,7 +407,10 @@ lock_request(FunctionCallInfo fcinfo, LockedRequest *request, Caller *caller)
 				 errmsg("request_id must not be null")));
 	request->id = PG_GETARG_INT64(0);
 
-	/* To wait for its lock would tell that there is one. */
+	/*
+	 * Looked at first without a lock: to wait for the lock of a row would tell
+	 * the caller that it exists.
+	 */
 	owner = begin(&request->table, caller);
 	if (!find_request(request, caller->user, owner, "") ||
 		!find_request(request, caller->user, owner, "FOR UPDATE"))
@@ -405,7 +432,7 @@ no_such_request(int64 id)
 
 /*
  * Read the request of an id.  Returns false if there is none, or none that
- * the caller may steer.
+ * the caller may administer.
  */
 static bool
 find_request(LockedRequest *request, Oid caller, Oid owner, const char *lock)
@@ -427,12 +454,18 @@ find_request(LockedRequest *request, Oid caller, Oid owner, const char *lock)
 						  lengthof(args), argtypes, args, NULL, false, 1);
 	if (SPI_processed == 0)
 		return false;
+	/* The same answer as for a row that does not exist. */
 	if (!may_administer(caller, owner, spi_oid(0, 3)))
 		return false;
 	request->status_name = spi_text(0, 1);
 	/* The owner of the table may have dropped NOT NULL. */
 	if (request->status_name == NULL)
 		request->status_name = pstrdup("of no status");
+
+	/*
+	 * A status that a later version has added is not known here.  It may be
+	 * shown, but not changed.
+	 */
 	request->status = status_of_name(request->status_name);
 	request->task_id = spi_text(0, 2);
 	request->has_ended = spi_bool(0, 4);
@@ -458,8 +491,18 @@ begin(char **table, Caller *caller)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot modify screenshot task requests during recovery"),
 				 errhint("Connect to the primary server instead.")));
+
+	/*
+	 * The lock of an UPDATE, held to the end of the transaction: the table
+	 * that was checked is the one that is changed.
+	 */
 	relation = request_table_open(RowExclusiveLock);
 	owner = relation->rd_rel->relowner;
+
+	/*
+	 * Before the switch: events of the caller's that this makes due fire as
+	 * the caller.
+	 */
 	make_triggers_immediate(relation);
 	GetUserIdAndSecContext(&caller->user, &caller->security_context);
 	/* What runs as the owner finds nothing that the caller made. */
@@ -467,6 +510,12 @@ begin(char **table, Caller *caller)
 	(void) set_config_option("search_path", "pg_catalog, pg_temp",
 							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
 							 true, 0, false);
+
+	/*
+	 * A security-restricted operation, as for index expressions: triggers of
+	 * the owner's run as the owner here, and must not be led by what the
+	 * caller has set up.  NOFORCE_RLS lets the owner see all rows.
+	 */
 	SetUserIdAndSecContext(owner, caller->security_context |
 						   SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_RESTRICTED_OPERATION |
@@ -528,12 +577,16 @@ check_may_insert(Relation relation)
 }
 
 /*
- * May the caller steer requests of a role?  Members may, and the owner of the
- * table.  InvalidOid stands for a role that does not exist.
+ * May the caller administer the requests of a role?  Members may, and the owner
+ * of the table.  InvalidOid stands for a role that does not exist.
  */
 bool
 may_administer(Oid caller, Oid owner, Oid role)
 {
+	/*
+	 * has_privs_of_role(), not is_member_of_role(): a member that does not
+	 * inherit has to SET ROLE first, as elsewhere in PostgreSQL.
+	 */
 	return has_privs_of_role(caller, owner) ||
 		(OidIsValid(role) && has_privs_of_role(caller, role));
 }
@@ -566,6 +619,11 @@ change_status(const LockedRequest *request, RequestStatus to, StatusChange by,
 							status_name(to),
 							is_finished ? "pg_catalog.clock_timestamp()" : "NULL",
 							assignments), task_id);
+
+	/*
+	 * NOTIFY at commit, in the same transaction: whoever listens never hears
+	 * of what was rolled back.
+	 */
 	if (is_finished)
 		notify_result(request->id, request->reference, to, task_id);
 }
@@ -591,6 +649,11 @@ update_request(const LockedRequest *request, const char *assignments,
 								   request->table, assignments),
 						  task_id != NULL ? 3 : 2, argtypes, args, NULL,
 						  false, 0);
+
+	/*
+	 * The row is locked, and has the status that was found, so that nothing
+	 * else can have kept it from being changed.
+	 */
 	if (SPI_processed != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
@@ -599,9 +662,16 @@ update_request(const LockedRequest *request, const char *assignments,
 				 errhint("Check the triggers on screenshot_task_request.")));
 }
 
+/*
+ * Go back to being the caller.
+ */
 static void
 finish(const Caller *caller)
 {
+	/*
+	 * In the reverse order of begin().  After an error PostgreSQL does the
+	 * same at the end of the (sub)transaction.
+	 */
 	SPI_finish();
 	AtEOXact_GUC(false, caller->guc_level);
 	SetUserIdAndSecContext(caller->user, caller->security_context);
@@ -623,6 +693,9 @@ refuse_held(const LockedRequest *request, const char *verb)
 				 errhint("Use adopt_screenshot_task_requests() to have it sent from this database.")));
 }
 
+/*
+ * Raise an error: the request's status does not allow this.
+ */
 static void
 refuse(const LockedRequest *request, const char *verb, const char *hint)
 {

@@ -37,10 +37,10 @@
 typedef struct Call
 {
 	const LiveAction *action;
-	char	   *body;
-	const char *server;
-	RatePermit	permit;
-	HttpTransfer *transfer;
+	char	   *body;			/* the same in each attempt */
+	const char *server;			/* its name */
+	RatePermit	permit;			/* of the attempt under way */
+	HttpTransfer *transfer;		/* NULL: none is under way */
 	const char *trace_id;		/* of the last attempt */
 	bool		sent;			/* was an attempt? */
 	bool		refused;		/* was an attempt, for its token? */
@@ -80,17 +80,34 @@ api_call(const char *server_name, LiveActionId action_id,
 		 const void *parameters, LiveAnswer *answer)
 {
 	const LiveAction *action = &live_actions[action_id];
+	/*
+	 * The body first: it raises errors about encodings, for which no server is
+	 * needed.
+	 */
 	char	   *body = action->body(parameters);
 	LiveServer *server = get_live_server(server_name, GetUserId());
+	/*
+	 * On the heap, since PG_CATCH reads what was changed within PG_TRY, which
+	 * a local variable need not keep.
+	 */
 	Call	   *call = palloc0(sizeof(Call));
 	ErrorContextCallback context;
 
+	/*
+	 * Kept for the session: a new connection costs a TLS handshake, and its
+	 * descriptors.
+	 */
 	if (client == NULL)
 		client = http_client_create(1);
 
 	call->action = action;
 	call->body = body;
 	call->server = server->name;
+
+	/*
+	 * Whoever cancels a call wants to know whether it may have been carried
+	 * out, so that each error says so.
+	 */
 	context.callback = describe_call;
 	context.arg = call;
 	context.previous = error_context_stack;
@@ -109,12 +126,19 @@ api_call(const char *server_name, LiveActionId action_id,
 	}
 	PG_END_TRY();
 
+	/*
+	 * Before raise_failure(), whose message says by itself what became of the
+	 * request.
+	 */
 	error_context_stack = context.previous;
 	count_call(server->name, answer->outcome != LIVE_DONE);
 	if (answer->outcome != LIVE_DONE)
 		raise_failure(server, call, answer);
 }
 
+/*
+ * Count a call, and whether it failed.
+ */
 static void
 count_call(const char *server, bool failed)
 {
@@ -135,6 +159,10 @@ try_tokens(const LiveServer *server, Call *call, LiveAnswer *answer)
 	if (answer->error_code != NULL &&
 		strcmp(answer->error_code, LIVE_TOKEN_FAILURE) == 0)
 	{
+		/*
+		 * Credentials of a file or the machine's role may have been replaced
+		 * since they were read.  Nothing else is tried twice for that reason.
+		 */
 		call->refused = true;
 		(void) try_turns(server, newer_than, call, answer);
 	}
@@ -158,6 +186,10 @@ try_turns(const LiveServer *server, MonotonicUs newer_than, Call *call,
 
 	do
 	{
+		/*
+		 * Each turn reads the credentials anew, as the wait for a permit may
+		 * have been long.
+		 */
 		again = !try_turn(server, newer_than, call, answer, &read_at) &&
 			++missed < MAX_TURNS;
 		call->throttled = answer->outcome == LIVE_THROTTLED;
@@ -175,6 +207,9 @@ try_turn(const LiveServer *server, MonotonicUs newer_than, Call *call,
 	Credentials *credentials = credentials_get(server, GetUserId(), newer_than);
 	volatile bool in_time = false;
 
+	/*
+	 * After they were read: a set that was fetched meanwhile counts as newer.
+	 */
 	*read_at = monotonic_now();
 	PG_TRY();
 	{
@@ -203,10 +238,18 @@ try_once(const LiveServer *server, const Credentials *credentials,
 	bool		missed_deadline = false;
 	MonotonicUs started_at;
 
+	/*
+	 * Before the request is signed, since a signature is valid for five
+	 * minutes only, and a permit may take longer.
+	 */
 	wait_for_permit(server, key, call);
 	started_at = monotonic_now();
 	PG_TRY();
 	{
+		/*
+		 * Each attempt has its own, so that support finds the very request
+		 * that was not answered.
+		 */
 		call->trace_id = live_new_trace_id();
 		live_sign(&request, call->action->name, server->endpoint.authority,
 				  server->region, server->language, call->trace_id, credentials,
@@ -214,6 +257,11 @@ try_once(const LiveServer *server, const Credentials *credentials,
 		send_and_wait(server, &request, call);
 		http_reply(call->transfer, &reply);
 		stat_count(server->name, COUNT_CONNECTIONS, reply.connections);
+
+		/*
+		 * Only an answer says when the request arrived; without one the permit
+		 * comes back by the calendar.
+		 */
 		if (reply.complete)
 		{
 			rate_answered(&call->permit, reply.answered_at);
@@ -224,6 +272,11 @@ try_once(const LiveServer *server, const Credentials *credentials,
 	}
 	PG_FINALLY();
 	{
+		/*
+		 * On every way out of here, errors and cancels included: a permit
+		 * whose request may have arrived must count, and any other must not be
+		 * lost.
+		 */
 		if (call->transfer != NULL && http_sent(call->transfer))
 		{
 			call->sent = true;
@@ -239,6 +292,7 @@ try_once(const LiveServer *server, const Credentials *credentials,
 	if (answer->outcome == LIVE_THROTTLED)
 	{
 		stat_count(server->name, COUNT_THROTTLED, 1);
+		/* After rate_answered(), of which it takes the lateness. */
 		rate_refused(rate_table(), key);
 	}
 	return !missed_deadline;
@@ -256,12 +310,14 @@ wait_for_permit(const LiveServer *server, RateKey key, Call *call)
 
 	if (wait_event == 0)
 		wait_event = WaitEventExtensionNew("ScreenshotTaskPermit");
+	/* The NOTICE counts from the first attempt, permit_timeout from each. */
 	if (call->began == 0)
 		call->began = began;
 
 	for (;;)
 	{
 		CHECK_FOR_INTERRUPTS();
+		/* With a horizon of 0 the permit is good at once. */
 		if (rate_acquire(rate_table(), key, server->requests_per_second, 1, 0,
 						 &call->permit, &retry_at) == 1)
 		{
@@ -270,6 +326,7 @@ wait_for_permit(const LiveServer *server, RateKey key, Call *call)
 		}
 		if (server->permit_timeout > 0)
 			check_permit_timeout(server, key, began);
+		/* Once a call: a person at a prompt learns why nothing happens. */
 		if (!call->noticed && call->began + NOTICE_AFTER <= monotonic_now())
 		{
 			call->noticed = true;
@@ -318,6 +375,10 @@ rate_table(void)
 	static RateTable *own = NULL;
 	const int	n_windows = 8;
 
+	/*
+	 * Without preloading each session can only keep the limit for itself,
+	 * which the documentation says.
+	 */
 	if (shared_state_available())
 		return shared_rate_table();
 	if (own == NULL)
@@ -326,6 +387,7 @@ rate_table(void)
 												   rate_table_size(n_windows));
 
 		rate_table_init(table, n_windows, 0);
+		/* Assigned when it is ready, should an error come in between. */
 		own = table;
 	}
 	return own;
@@ -348,6 +410,7 @@ send_and_wait(const LiveServer *server, const LiveRequest *request, Call *call)
 	server_http_request(server, request, &http_request);
 	http_request.deadline = call->permit.deadline;
 	http_start(client, &http_request, &call->transfer);
+	/* libcurl has copies by now, which transfer_free() wipes. */
 	live_wipe_token(request->headers);
 	http_begin(client);
 	for (;;)
@@ -434,6 +497,11 @@ raise_failure(const LiveServer *server, const Call *call,
 				"server \"%s\" does not support this use of %s" :
 				"server \"%s\" refused the parameters of %s";
 			break;
+
+		/*
+		 * LIVE_UNKNOWN, and LIVE_THROTTLED, which try_turns() never lets
+		 * through.
+		 */
 		default:
 			message = "it is unknown whether server \"%s\" carried out %s";
 			hint = call->action->idempotent ?
@@ -442,6 +510,10 @@ raise_failure(const LiveServer *server, const Call *call,
 			break;
 	}
 
+	/*
+	 * Overrides other hints: with a wrong clock every signature is refused,
+	 * whatever the keys.
+	 */
 	if (live_clocks_disagree(answer) && answer->ahead != 0)
 		hint = psprintf(answer->ahead > 0 ?
 						"Set this machine's clock; the API's clock is %lld s ahead of it." :
@@ -456,6 +528,7 @@ raise_failure(const LiveServer *server, const Call *call,
 	if (answer->request_id != NULL)
 		appendStringInfo(&detail, " (RequestId %s, TraceId %s)",
 						 answer->request_id, call->trace_id);
+	/* Of a request that never left there is nothing for support to find. */
 	else if (answer->outcome != LIVE_NOT_SENT)
 		appendStringInfo(&detail, " (TraceId %s)", call->trace_id);
 

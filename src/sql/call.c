@@ -87,6 +87,9 @@ create_screenshot_task(PG_FUNCTION_ARGS)
 	if (get_call_result_type(fcinfo, NULL, &row_type) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 
+	/*
+	 * The time of day, not of the transaction, which may have begun long ago.
+	 */
 	read_task(fcinfo, &task, GetCurrentTimestamp());
 	api_call(server_name, LIVE_CREATE, &task, &answer);
 
@@ -122,6 +125,11 @@ preview_screenshot_task(PG_FUNCTION_ARGS)
 		elog(ERROR, "return type must be a row type");
 	signed_at = require_time(fcinfo, ARG_SIGNED_AT, "signed_at");
 	now = GetCurrentTimestamp();
+
+	/*
+	 * The past needs no check: such a signature is expired, and shows how the
+	 * vendor's examples come out.
+	 */
 	if (signed_at > now + MAX_AHEAD)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -137,10 +145,19 @@ preview_screenshot_task(PG_FUNCTION_ARGS)
 			  NULL, credentials, live_seconds(signed_at),
 			  live_actions[LIVE_CREATE].body(&task));
 	wipe_credentials(credentials);
+
+	/*
+	 * The signer may have derived the key of another day, which the next call
+	 * has no use for, and which nobody else should have either.
+	 */
 	live_forget_key();
 	live_wipe_token(request.headers);
 
 	for (n_headers = 0; request.headers[n_headers] != NULL; n_headers++)
+		/*
+		 * The token is a secret of its own: with it and a leaked key anybody
+		 * could sign.
+		 */
 		headers[n_headers] = n_headers == request.token_header ?
 			CStringGetTextDatum("X-TC-Token: (not shown)") :
 			CStringGetTextDatum(request.headers[n_headers]);
@@ -148,6 +165,7 @@ preview_screenshot_task(PG_FUNCTION_ARGS)
 	values[0] = CStringGetTextDatum(server->endpoint.url);
 	values[1] = PointerGetDatum(construct_array(headers, n_headers, TEXTOID,
 												-1, false, TYPALIGN_INT));
+	/* The body is in UTF-8, which the API takes. */
 	values[2] = CStringGetTextDatum(pg_any_to_server(request.body,
 													 (int) request.body_len,
 													 PG_UTF8));
@@ -175,6 +193,9 @@ delete_screenshot_task(PG_FUNCTION_ARGS)
 	return call_for_task(fcinfo, LIVE_DELETE);
 }
 
+/*
+ * Call an action on a task for the arguments (task_id, server).
+ */
 static Datum
 call_for_task(FunctionCallInfo fcinfo, LiveActionId action)
 {
@@ -182,6 +203,7 @@ call_for_task(FunctionCallInfo fcinfo, LiveActionId action)
 	char	   *server_name = read_server_name(fcinfo, 1);
 	LiveAnswer	answer;
 
+	/* Checked here so that an empty or absurd id costs no request. */
 	live_check_task_id(task_id);
 	api_call(server_name, action, task_id, &answer);
 	PG_RETURN_TEXT_P(cstring_to_text(answer.request_id));
@@ -225,7 +247,17 @@ describe_screenshot_tasks(PG_FUNCTION_ARGS)
 				 errmsg("start_time must be at most 90 days ago"),
 				 errdetail("It is %s.", timestamptz_to_str(start)),
 				 errhint("The API does not list older tasks.")));
+
+	/*
+	 * Materialized: with the rows one by one a caller that stops early would
+	 * leave the list half read.
+	 */
 	InitMaterializedSRF(fcinfo, 0);
+
+	/*
+	 * Rounded outwards like a task's, so that a task with exactly these times
+	 * lies within.
+	 */
 	live_set_times(&window, start, end);
 	/* No task ends later; a day is for clocks that differ. */
 	window.end_time = Min(window.end_time, live_seconds(now) + LIVE_MAX_END +
@@ -247,8 +279,18 @@ describe_screenshot_tasks(PG_FUNCTION_ARGS)
 							   window.end_time);
 		list_window((ReturnSetInfo *) fcinfo->resultinfo, server_name,
 					&lookup, seen);
+
+		/*
+		 * Otherwise the overlap would have the last part asked for again and
+		 * again.
+		 */
 		if (lookup.end_time == window.end_time)
 			break;
+
+		/*
+		 * A task that straddles the end of this part begins at most
+		 * LIVE_MAX_LENGTH before it, and lies within the next.
+		 */
 		lookup.start_time = lookup.end_time - LIVE_MAX_LENGTH;
 	}
 	return (Datum) 0;
@@ -277,6 +319,10 @@ list_window(ReturnSetInfo *result, const char *server_name,
 		LiveAnswer	answer;
 		ListCell   *cell;
 
+		/*
+		 * A list may have thousands of pages; two of them at a time are
+		 * enough.
+		 */
 		MemoryContextReset(contexts[n_pages % 2]);
 		MemoryContextSwitchTo(contexts[n_pages % 2]);
 		api_call(server_name, LIVE_DESCRIBE, lookup, &answer);
@@ -285,10 +331,16 @@ list_window(ReturnSetInfo *result, const char *server_name,
 			ListedTask *task = lfirst(cell);
 			bool		found;
 
+			/* Overlapping windows list some tasks twice. */
 			(void) hash_search(seen, task->task_id, HASH_ENTER, &found);
 			if (!found)
 				return_task(result, task);
 		}
+
+		/*
+		 * A server that repeats itself must not keep a backend in a loop: each
+		 * page costs a permit that others wait for.
+		 */
 		if (++n_pages == MAX_PAGES ||
 			(answer.scroll_token != NULL && lookup->scroll_token != NULL &&
 			 strcmp(answer.scroll_token, lookup->scroll_token) == 0))
@@ -306,6 +358,9 @@ list_window(ReturnSetInfo *result, const char *server_name,
 		MemoryContextDelete(contexts[i]);
 }
 
+/*
+ * Add a row for a task.
+ */
 static void
 return_task(ReturnSetInfo *result, const ListedTask *task)
 {
@@ -320,6 +375,7 @@ return_task(ReturnSetInfo *result, const ListedTask *task)
 	values[5] = TimestampTzGetDatum(time_t_to_timestamptz((pg_time_t) task->end_time));
 	values[6] = Int64GetDatum(task->template_id);
 	values[7] = TimestampTzGetDatum(time_t_to_timestamptz((pg_time_t) task->stopped));
+	/* The API gives 0 for a task that was not stopped. */
 	nulls[7] = task->stopped == 0;
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
@@ -346,6 +402,7 @@ read_task(FunctionCallInfo fcinfo, ScreenshotTask *task, TimestampTz now)
 	task->has_start = !PG_ARGISNULL(ARG_START_TIME);
 	if (task->has_start)
 		start = require_time(fcinfo, ARG_START_TIME, "start_time");
+	/* Before the checks, which compare what will be sent. */
 	live_set_times(task, start, end);
 
 	if (PG_ARGISNULL(ARG_TEMPLATE_ID))
@@ -363,13 +420,20 @@ read_task(FunctionCallInfo fcinfo, ScreenshotTask *task, TimestampTz now)
 	if (!PG_ARGISNULL(ARG_EXTENSION))
 		task->extension = text_to_cstring(PG_GETARG_TEXT_PP(ARG_EXTENSION));
 
+	/*
+	 * Last, when all arguments were read: its errors compare several of them.
+	 */
 	live_check_task(task, start, end, now);
 }
 
+/*
+ * Arguments that must not be null.  Each raises an error that names the
+ * parameter; a time must also be one that the API can be given.
+ */
 static TimestampTz
 require_time(FunctionCallInfo fcinfo, int arg, const char *name)
 {
-	/* of UTC */
+	/* in UTC */
 	const TimestampTz end_of_9999 = time_t_to_timestamptz(INT64CONST(253402300800));
 	TimestampTz time;
 

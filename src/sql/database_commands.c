@@ -71,6 +71,9 @@ database_commands_init(void)
 	RegisterSubXactCallback(at_subtransaction_end, NULL);
 }
 
+/*
+ * ProcessUtility_hook: have the worker leave before such a command runs.
+ */
 static void
 at_utility(PlannedStmt *statement, const char *query_string,
 		   bool read_only_tree, ProcessUtilityContext context,
@@ -79,6 +82,7 @@ at_utility(PlannedStmt *statement, const char *query_string,
 {
 	const char *name = database_to_have_alone(statement->utilityStmt);
 
+	/* Before the command: it waits 5 s for others to leave, and then fails. */
 	if (name != NULL)
 		have_alone(name, IsA(statement->utilityStmt, CreatedbStmt));
 	if (previous_utility)
@@ -117,6 +121,9 @@ database_to_have_alone(Node *statement)
 	}
 }
 
+/*
+ * The value of an option of a command; NULL if it is not given.
+ */
 static const char *
 option_value(List *options, const char *name)
 {
@@ -143,6 +150,7 @@ have_alone(const char *name, bool to_copy)
 	Oid			database = get_database_oid(name, true);
 	int 		slot;
 
+	/* What does not exist, or is this database, the command itself refuses. */
 	if (!OidIsValid(database) || database == MyDatabaseId ||
 		!may_have_alone(database, to_copy))
 		return;
@@ -153,6 +161,11 @@ have_alone(const char *name, bool to_copy)
 	if (slot < 0)
 		return;
 	held[n_held].slot = slot;
+
+	/*
+	 * Noted before the wait, which can be interrupted: the hold ends with the
+	 * (sub)transaction in any case.
+	 */
 	held[n_held].level = GetCurrentTransactionNestLevel();
 	n_held++;
 	wait_for_worker_to_leave(slot, wait_event);
@@ -182,6 +195,7 @@ make_room(void)
 static void
 release(int level)
 {
+	/* A stack: holds of inner levels are always on top. */
 	while (n_held > 0 && held[n_held - 1].level >= level)
 		release_database(held[--n_held].slot);
 }
@@ -238,9 +252,17 @@ at_transaction_end(XactEvent event, void *arg)
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
 		event != XACT_EVENT_PREPARE)
 		return;
+
+	/*
+	 * At PREPARE, too: the command has run, and its lock on the database,
+	 * which the prepared transaction keeps, lets nobody connect.
+	 */
 	release(0);
 }
 
+/*
+ * A subtransaction has ended, one way or another.
+ */
 static void
 at_subtransaction_end(SubXactEvent event, SubTransactionId mine,
 					  SubTransactionId parent, void *arg)
@@ -254,6 +276,7 @@ at_subtransaction_end(SubXactEvent event, SubTransactionId mine,
 		release(level);
 	else if (event == SUBXACT_EVENT_COMMIT_SUB)
 	{
+		/* They are the parent's now, and end with it. */
 		for (int i = n_held - 1; i >= 0 && held[i].level >= level; i--)
 			held[i].level = level - 1;
 	}

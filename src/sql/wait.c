@@ -81,6 +81,7 @@ wait_for_screenshot_task(PG_FUNCTION_ARGS)
 				 errmsg("request_id must not be null")));
 	id = PG_GETARG_INT64(0);
 	deadline = read_deadline(fcinfo);
+	/* Without a worker nothing would ever become of the request. */
 	require_shared_state();
 	if (RecoveryInProgress())
 		ereport(ERROR,
@@ -89,6 +90,10 @@ wait_for_screenshot_task(PG_FUNCTION_ARGS)
 				 errhint("Connect to the primary server instead.")));
 	if (wait_event == 0)
 		wait_event = WaitEventExtensionNew("ScreenshotTaskResult");
+
+	/*
+	 * The first wait may come before the first worker has found this database.
+	 */
 	slot = find_or_make_database_slot(MyDatabaseId);
 	if (slot < 0)
 		ereport(ERROR,
@@ -96,6 +101,10 @@ wait_for_screenshot_task(PG_FUNCTION_ARGS)
 				 errmsg("cannot serve more than %d databases of a cluster",
 						MAX_DATABASES)));
 
+	/*
+	 * Before the first look, so that a commit between a look and the sleep
+	 * ends the sleep.
+	 */
 	ConditionVariablePrepareToSleep(news_of(slot));
 	for (;;)
 	{
@@ -109,6 +118,11 @@ wait_for_screenshot_task(PG_FUNCTION_ARGS)
 		now = monotonic_now();
 		if (now >= deadline)
 			break;
+
+		/*
+		 * Serves interrupts; an error raised in it ends the sleep, as any end
+		 * of a transaction does.
+		 */
 		(void) ConditionVariableTimedSleep(news_of(slot),
 										   monotonic_wait_ms(now, deadline),
 										   wait_event);
@@ -139,6 +153,7 @@ read_deadline(FunctionCallInfo fcinfo)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("timeout must not be null")));
 	timeout = PG_GETARG_INTERVAL_P(1);
+	/* A month counts 30 days, as for interval comparison. */
 	seconds = (double) timeout->time / USECS_PER_SEC +
 		(timeout->day + timeout->month * (double) DAYS_PER_MONTH) * SECS_PER_DAY;
 	if (seconds < 0)
@@ -166,6 +181,11 @@ look(int64 id, Sight *sight)
 
 	/* What an earlier command of this transaction did is to be seen. */
 	CommandCounterIncrement();
+
+	/*
+	 * Not the transaction's, which REPEATABLE READ keeps from the first query
+	 * on.
+	 */
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	ScanKeyInit(&key, Anum_request_id, BTEqualStrategyNumber, F_INT8EQ,
 				Int64GetDatum(id));
@@ -178,7 +198,13 @@ look(int64 id, Sight *sight)
 		read_sight(tuple, RelationGetDescr(relation), sight);
 	systable_endscan(scan);
 	UnregisterSnapshot(snapshot);
+
+	/*
+	 * Released, unlike elsewhere: the wait may be long, and ALTER TABLE must
+	 * not wait for it.
+	 */
 	table_close(relation, AccessShareLock);
+	/* In C, as this scan knows no row-level security. */
 	return found && may_administer(GetUserId(), owner, sight->role);
 }
 
@@ -204,6 +230,9 @@ find_index(Relation relation)
 	return result;
 }
 
+/*
+ * Set *sight to what a row says.
+ */
 static void
 read_sight(HeapTuple tuple, TupleDesc desc, Sight *sight)
 {
@@ -213,8 +242,14 @@ read_sight(HeapTuple tuple, TupleDesc desc, Sight *sight)
 	Datum		value;
 	RequestStatus status;
 
+	/* The copy of the turn before, lest a long wait pile them up. */
 	if (DatumGetPointer(sight->row) != NULL)
 		pfree(DatumGetPointer(sight->row));
+
+	/*
+	 * A copy, since the tuple is in a buffer that is unpinned at the end of
+	 * the scan; out-of-line values are fetched by it.
+	 */
 	sight->row = heap_copy_tuple_as_datum(tuple, desc);
 
 	(void) heap_getattr(tuple, Anum_request_next_attempt_at, desc, &isnull);
@@ -226,6 +261,10 @@ read_sight(HeapTuple tuple, TupleDesc desc, Sight *sight)
 	sight->is_over = !status_is_unfinished(status) ||
 		(status == STATUS_IN_DOUBT && !has_next_attempt);
 	sight->is_mine =
+		/*
+		 * The worker sees nothing of such a version before the commit, which
+		 * cannot come while this function waits.
+		 */
 		TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
 
 	origin = DatumGetInt64(heap_getattr(tuple, Anum_request_origin, desc,
@@ -270,8 +309,8 @@ refuse_hopeless(int64 id, const Sight *sight)
 }
 
 /*
- * AFTER UPDATE OR DELETE OR TRUNCATE on screenshot_task_request: those who wait
- * are to look.
+ * AFTER UPDATE OR DELETE OR TRUNCATE on screenshot_task_request: wake those who
+ * wait, at commit.
  */
 Datum
 screenshot_task_request_news(PG_FUNCTION_ARGS)

@@ -75,6 +75,11 @@ static void at_object_access(ObjectAccessType access, Oid class, Oid object,
 void
 wake_init(void)
 {
+	/*
+	 * Once a process: a callback is called in every transaction from then on,
+	 * so that registering one in each would slow the session down more and
+	 * more.
+	 */
 	RegisterXactCallback(at_transaction_end, NULL);
 	RegisterResourceReleaseCallback(at_release, NULL);
 	RegisterSubXactCallback(at_subtransaction_end, NULL);
@@ -99,6 +104,11 @@ wake_at_commit(uint64 channels)
 
 	if (!shared_state_available())
 		return;
+
+	/*
+	 * The slot is found while an error can still be raised, which the commit
+	 * cannot.
+	 */
 	if (done.marked_level == 0)
 	{
 		done.marked_slot = find_or_make_database_slot(MyDatabaseId);
@@ -108,6 +118,10 @@ wake_at_commit(uint64 channels)
 		done.channels = NO_CHANNELS;
 	}
 	else
+		/*
+		 * Whatever was done further in goes with it, if the outermost level is
+		 * undone.
+		 */
 		done.marked_level = Min(done.marked_level, level);
 	done.channels |= channels;
 }
@@ -121,24 +135,37 @@ void
 tell_news_at_commit(void)
 {
 	if (shared_state_available())
+		/* Not made if there is none: then nobody waits. */
 		done.news_slot = find_database_slot(MyDatabaseId);
 }
 
+/*
+ * The transaction has been committed, aborted, or prepared.
+ */
 static void
 at_transaction_end(XactEvent event, void *arg)
 {
 	(void) arg;
+	/* Most transactions: nothing of them is for the worker. */
 	if (done.marked_level == 0 && !done.any_altered && done.news_slot < 0)
 		return;
 	switch (event)
 	{
 		case XACT_EVENT_COMMIT:
+			/*
+			 * Only noted here.  The others learn of it when their caches have
+			 * been told what is invalid, see at_release().
+			 */
 			done.committed = true;
 			if (done.marked_level == 0)
 				done.marked_slot = -1;
 			done.marked_level = 0;
 			break;
 		case XACT_EVENT_ABORT:
+		/*
+		 * What was prepared wakes the worker with COMMIT PREPARED, by
+		 * whichever session.
+		 */
 		case XACT_EVENT_PREPARE:
 			done.marked_level = 0;
 			forget_databases();
@@ -159,8 +186,18 @@ at_release(ResourceReleasePhase phase, bool is_commit, bool is_top_level,
 	(void) is_commit;
 	(void) is_top_level;
 	(void) arg;
+
+	/*
+	 * The flag, and not is_commit: resource owners of subtransactions and
+	 * portals are released, too.
+	 */
 	if (!done.committed || phase != RESOURCE_RELEASE_AFTER_LOCKS)
 		return;
+
+	/*
+	 * First, so that an error in here, of which there should be none, does not
+	 * repeat it.
+	 */
 	done.committed = false;
 	if (done.marked_slot >= 0 && !MUTANT("not-woken"))
 		wake_database(done.marked_slot, done.channels);
@@ -175,6 +212,9 @@ at_release(ResourceReleasePhase phase, bool is_commit, bool is_top_level,
 	done.news_slot = -1;
 }
 
+/*
+ * Forget which databases the transaction has altered.
+ */
 static void
 forget_databases(void)
 {
@@ -183,6 +223,9 @@ forget_databases(void)
 	done.any_altered = false;
 }
 
+/*
+ * A subtransaction has ended.  What it did is its parent's now, or undone.
+ */
 static void
 at_subtransaction_end(SubXactEvent event, SubTransactionId mine,
 					  SubTransactionId parent, void *arg)
@@ -192,6 +235,7 @@ at_subtransaction_end(SubXactEvent event, SubTransactionId mine,
 	(void) mine;
 	(void) parent;
 	(void) arg;
+	/* Marked further out: an end of this level changes nothing. */
 	if (done.marked_level < level)
 		return;
 	if (event == SUBXACT_EVENT_COMMIT_SUB)
@@ -211,6 +255,11 @@ at_object_access(ObjectAccessType access, Oid class, Oid object,
 	if (previous_object_access)
 		previous_object_access(access, class, object, sub_object, arg);
 
+	/*
+	 * Changes of these can end a pause, or bring the worker its first work.
+	 * Other extensions are included, since the OID of this one is not known
+	 * while it is dropped.
+	 */
 	if ((class == ExtensionRelationId ||
 		 class == ForeignServerRelationId ||
 		 class == UserMappingRelationId) &&
@@ -247,6 +296,9 @@ note_database(const char *name)
 	done.any_altered = true;
 }
 
+/*
+ * ProcessUtility_hook: note commands of which no other hook is told.
+ */
 static void
 at_utility(PlannedStmt *statement, const char *query_string,
 		   bool read_only_tree, ProcessUtilityContext context,
@@ -254,6 +306,7 @@ at_utility(PlannedStmt *statement, const char *query_string,
 		   DestReceiver *dest, QueryCompletion *completion)
 {
 	Node	   *node = statement->utilityStmt;
+	/* Read before the statement runs, after which its tree may be gone. */
 	bool		commits_prepared = IsA(node, TransactionStmt) &&
 		((TransactionStmt *) node)->kind == TRANS_STMT_COMMIT_PREPARED;
 	/* of which no object_access_hook is told */
@@ -275,6 +328,11 @@ at_utility(PlannedStmt *statement, const char *query_string,
 		standard_ProcessUtility(statement, query_string, read_only_tree,
 								context, params, environment, dest,
 								completion);
+
+	/*
+	 * COMMIT PREPARED has committed already; the command itself is a
+	 * transaction, whose commit wakes the worker.
+	 */
 	if ((commits_prepared || grants_server) && has_extension())
 	{
 		wake_at_commit(ALL_CHANNELS);
