@@ -69,6 +69,11 @@ choose_rows(const Statement *statement, Datum *args, int *n)
 	int64	   *ids;
 
 	*n = 0;
+
+	/*
+	 * With a full list the worker would choose rows of which it can no longer
+	 * note that they cannot be changed, again and again.
+	 */
 	if (skip_list_is_full() ||
 		(skip_list_is_long() && !statement->sends))
 		return NULL;
@@ -99,6 +104,11 @@ change_rows(const Statement *statement, const int64 *ids, int n, Datum *args,
 
 	if (n == 0)
 		return;
+
+	/*
+	 * All at once while all goes well.  After a failure, one by one, in
+	 * subtransactions, which cost a transaction id each.
+	 */
 	if (!queue_transaction.row_by_row && !skip_list_has_failed())
 	{
 		take(change_at_once(&change), arg);
@@ -125,6 +135,7 @@ change_at_once(void *arg)
 	changed = run_firing_triggers(change->statement, change->args,
 								  change->nulls);
 	check_kept(changed);
+	/* Searched only if some are missing. */
 	for (int i = 0; changed < change->n && i < change->n; i++)
 	{
 		if (!was_returned(change->ids[i], changed))
@@ -161,6 +172,10 @@ change_alone(int64 id, RowsChanger change, void *arg)
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
+		/*
+		 * A local variable first: "changed" must not be set if releasing the
+		 * subtransaction fails.
+		 */
 		int			n = change(arg);
 
 		ReleaseCurrentSubTransaction();
@@ -174,11 +189,21 @@ change_alone(int64 id, RowsChanger change, void *arg)
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		FlushErrorState();
+
+		/*
+		 * Before anything is done about the error, since the failed
+		 * subtransaction may hold locks.
+		 */
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(context);
 		category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
 		if (note_lock_timeout(error->sqlerrcode))
 			be_impatient();
+
+		/*
+		 * A full disk, a shutdown or an I/O error would meet every row: these
+		 * are not skipped, but the transaction is given up.
+		 */
 		if (category == ERRCODE_INSUFFICIENT_RESOURCES ||
 			category == ERRCODE_OPERATOR_INTERVENTION ||
 			category == ERRCODE_SYSTEM_ERROR)
@@ -188,9 +213,14 @@ change_alone(int64 id, RowsChanger change, void *arg)
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
+	/* As PL/pgSQL does: the end of a subtransaction leaves another one. */
 	CurrentResourceOwner = owner;
 	if (changed > 0)
 		queue_transaction.n_failed = 0;
+	/*
+	 * The first failure in a row: find out whether it is this row's, or the
+	 * table's.
+	 */
 	else if (queue_transaction.n_failed++ == 0)
 		queue_probe();
 	return changed;

@@ -157,6 +157,9 @@ queue_next_doubtful_due(List *paused)
 	return select_time(&next_doubtful_statement, args);
 }
 
+/*
+ * A list of ChannelName as two arrays, of servers and of roles.
+ */
 static void
 make_channel_arrays(List *names, Datum *servers, Datum *roles)
 {
@@ -191,6 +194,10 @@ queue_find_alike(const DoubtfulRequest *request)
 
 	foreach(cell, read_doubtful(run_statement(&alike_statement, args, NULL)))
 	{
+		/*
+		 * The index finds the stream; the rest is compared here, since few
+		 * requests share one.
+		 */
 		if (are_alike(request, lfirst(cell)))
 			alike = lappend(alike, lfirst(cell));
 	}
@@ -233,6 +240,10 @@ value_or_empty(int row, int column)
 	return value != NULL ? value : pstrdup("");
 }
 
+/*
+ * The rows, so many, that a statement with DOUBTFUL_COLUMNS gave: a list of
+ * DoubtfulRequest, in the caller's context.
+ */
 static List *
 read_doubtful(int n)
 {
@@ -256,6 +267,7 @@ read_doubtful(int n)
 		request->requested_at = spi_timestamptz(i, 14);
 		(void) spi_value(i, 9, TIMESTAMPTZOID, &isnull);
 		request->has_start = !isnull;
+		/* Compared in the API's whole seconds, as the list has them. */
 		live_set_times(&times,
 					   request->has_start ? spi_timestamptz(i, 9) :
 					   request->requested_at,
@@ -291,6 +303,11 @@ queue_find_claims(const DoubtfulRequest *request, List *tasks)
 	foreach(cell, tasks)
 		ids[n++] = CStringGetTextDatum(((FoundTask *) lfirst(cell))->task_id);
 	args[0] = make_array(TEXTOID, ids, n_ids);
+
+	/*
+	 * The task found has this end, and so has any row with it.  With the end
+	 * the index on finished rows can be used, which knows nothing of TaskIds.
+	 */
 	args[1] = TimestampTzGetDatum(time_t_to_timestamptz((pg_time_t) request->end_time));
 
 	n = run_statement(&claimed_statement, args, NULL);
@@ -360,6 +377,13 @@ queue_leave_to_person(const DoubtfulRequest *request, const char *message)
 	return leave_doubt(request, STATUS_IN_DOUBT, 0, NULL, message, 0);
 }
 
+/*
+ * Give a request in doubt another status, or have it stay in doubt.
+ * next_attempt_at may be 0, for none; a NULL message leaves the one that it
+ * has; "misses" is added to its count.
+ *
+ * Returns whether the row was changed.
+ */
 static bool
 leave_doubt(const DoubtfulRequest *request, RequestStatus status,
 			TimestampTz next_attempt_at, const char *task_id,
@@ -372,10 +396,19 @@ leave_doubt(const DoubtfulRequest *request, RequestStatus status,
 	int64	   *ids;
 	int			n_changed = 0;
 
+	/*
+	 * The table of transitions is the law; a caller that breaks it is a bug.
+	 */
 	if (find_transition(STATUS_IN_DOUBT, status, BY_WORKER) == NULL)
 		elog(ERROR, "request " INT64_FORMAT " cannot be %s after it was in doubt",
 			 request->id, status_name(status));
+	/* choose_rows() sets the first two. */
 	args[2] = Int64GetDatum(request->id);
+
+	/*
+	 * Attempt and requested_at, beside the status: the row may have been
+	 * retried, or removed and its id used again, while the API was asked.
+	 */
 	args[3] = Int32GetDatum(request->attempt);
 	args[4] = TimestampTzGetDatum(request->requested_at);
 	ids = choose_rows(&choose_in_doubt, args, &n);
@@ -396,6 +429,9 @@ leave_doubt(const DoubtfulRequest *request, RequestStatus status,
 	return n_changed > 0;
 }
 
+/*
+ * RowsTaker: notify of the rows, and count them in the int that "arg" points to.
+ */
 static void
 take_out_of_doubt(int n, void *arg)
 {

@@ -57,6 +57,7 @@ notify_result(int64 id, const char *reference, RequestStatus status,
 {
 	char	   *payload;
 
+	/* The cheapest first, as this is called for every row. */
 	if (!notifications_are_wanted() || !status_is_finished(status) ||
 		!queue_has_room())
 		return;
@@ -64,6 +65,11 @@ notify_result(int64 id, const char *reference, RequestStatus status,
 	/* It fits, unless somebody has dropped the constraint on references. */
 	if (strlen(payload) > MAX_PAYLOAD)
 		payload = make_payload(id, NULL, status, NULL);
+
+	/*
+	 * Queued at commit, under a lock that all notifying transactions take; one
+	 * transaction of the worker has many results.
+	 */
 	Async_Notify(screenshot_task_notify_channel, payload);
 }
 
@@ -80,9 +86,11 @@ queue_has_room(void)
 
 	if (looked_at != 0 && now < looked_at + US_PER_SECOND)
 		return has_room;
+	/* Once a second: the usage is found under a lock. */
 	looked_at = now;
 	has_room = DatumGetFloat8(DirectFunctionCall1(pg_notification_queue_usage,
 												  (Datum) 0)) < MAX_QUEUE_USAGE;
+	/* Once each time that it fills up. */
 	if (had_room && !has_room)
 		ereport(WARNING,
 				(errmsg("skipping notifications: NOTIFY queue is more than half full"),
@@ -90,6 +98,9 @@ queue_has_room(void)
 	return has_room;
 }
 
+/*
+ * The payload of a notification, palloc'd.
+ */
 static char *
 make_payload(int64 id, const char *reference, RequestStatus status,
 			 const char *task_id)

@@ -28,6 +28,11 @@ request_origin(void)
 	uint64		cluster = GetSystemIdentifier();
 
 	if (origin == 0)
+		/*
+		 * The system identifier tells clusters apart, also one that was made
+		 * by pg_upgrade; the OID tells copies within a cluster apart (CREATE
+		 * DATABASE ... TEMPLATE).
+		 */
 		origin = (int64) hash_combine64(hash_bytes_extended((unsigned char *) &cluster,
 															sizeof(cluster), 0),
 										hash_bytes_uint32_extended(MyDatabaseId, 0));
@@ -41,6 +46,10 @@ request_origin(void)
 int64
 request_stamp(FullTransactionId transaction)
 {
+	/*
+	 * With the epoch: 32-bit transaction ids come around, and a dump is kept
+	 * for long.
+	 */
 	uint64		number = U64FromFullTransactionId(transaction);
 
 	return (int64) hash_combine64((uint64) request_origin(),

@@ -67,6 +67,10 @@ static struct
 void
 orphans_begin(void)
 {
+	/*
+	 * Two numbers, since rows that this transaction takes off the list are
+	 * back on it if it is aborted.
+	 */
 	left.n_after = left.n;
 }
 
@@ -95,6 +99,10 @@ queue_orphans_to_doubt(TimestampTz ask_at, List **doubtful)
 	left.n = left.n_after = 0;	/* of a try that failed */
 	if (n > 0)
 	{
+		/*
+		 * Kept beyond the transaction: what cannot be changed now is tried
+		 * again later, and may not be forgotten.
+		 */
 		left.ids = MemoryContextAlloc(TopMemoryContext,
 										  n * sizeof(int64));
 		memcpy(left.ids, ids, n * sizeof(int64));
@@ -136,6 +144,7 @@ queue_left_orphans_to_doubt(TimestampTz ask_at, List **doubtful)
 		if (was_returned(ids[i], n_found))
 			ids[n_locked++] = ids[i];
 		else
+			/* Locked by somebody, or gone; which of the two shows below. */
 			skip_list_add_locked(ids[i], QUEUE_LOCKED_RETRY);
 	}
 	change_rows(&orphans_statement, ids, n_locked, args, NULL, take_changed,
@@ -150,6 +159,11 @@ queue_left_orphans_to_doubt(TimestampTz ask_at, List **doubtful)
 
 		if (!was_returned(id, n_found))
 			continue;
+
+		/*
+		 * Exchanged rather than overwritten: the ids behind n_left are needed
+		 * again if the transaction is aborted.
+		 */
 		left.ids[i] = left.ids[n_left];
 		left.ids[n_left++] = id;
 	}

@@ -148,13 +148,20 @@ request_table_find(void)
 				F_OIDEQ, ObjectIdGetDatum(ExtensionRelationId));
 	ScanKeyInit(&keys[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber,
 				F_OIDEQ, ObjectIdGetDatum(extension));
+
+	/*
+	 * By the extension's members, not by name: the owner may have renamed the
+	 * table, or put it into another schema.
+	 */
 	scan = systable_beginscan(catalog, DependReferenceIndexId, true, NULL,
 							  lengthof(keys), keys);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		Form_pg_depend member = (Form_pg_depend) GETSTRUCT(tuple);
 
-		/* Of several, the install script's is the first that was made. */
+		/*
+		 * Of several tables, the install script's is the first that was made.
+		 */
 		if (member->classid == RelationRelationId &&
 			member->deptype == DEPENDENCY_EXTENSION &&
 			get_rel_relkind(member->objid) == RELKIND_RELATION &&
@@ -188,7 +195,10 @@ request_table_open(LOCKMODE mode)
 		Oid			table = checked_table;
 		Relation	relation;
 
-		/* ALTER EXTENSION changes nothing of the table. */
+		/*
+		 * ALTER EXTENSION ... DROP TABLE sends no invalidation for the table,
+		 * so that it is asked each time whose it is.
+		 */
 		if (!OidIsValid(table) ||
 			!OidIsValid(getExtensionOfObject(RelationRelationId, table)))
 			table = request_table_find();
@@ -198,6 +208,10 @@ request_table_open(LOCKMODE mode)
 					(errcode(ERRCODE_UNDEFINED_OBJECT),
 					 errmsg("extension \"%s\" is not installed in this database",
 							EXTENSION_NAME)));
+
+		/*
+		 * try_, since it may be dropped between being found and being locked.
+		 */
 		relation = try_table_open(table, mode);
 		if (relation != NULL)
 		{
@@ -222,9 +236,22 @@ request_table_check(Relation relation)
 	Oid			extension;
 	uint64		before;
 
+	/*
+	 * The usual case, in which this costs one comparison for each row that a
+	 * trigger sees.
+	 */
 	if (table == checked_table)
 		return;
+
+	/*
+	 * Registered before the first look, so that no change is missed after it.
+	 */
 	watch_changes();
+
+	/*
+	 * Catalog access below may process invalidations.  If there was any, the
+	 * check may have seen the old state, and is not remembered.
+	 */
 	before = n_changes;
 
 	extension = get_extension_oid(EXTENSION_NAME, true);
@@ -235,6 +262,11 @@ request_table_check(Relation relation)
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("\"%s\" is not the request table of extension \"%s\"",
 						RelationGetRelationName(relation), EXTENSION_NAME)));
+
+	/*
+	 * Fewer columns mean that the library is newer than the install script
+	 * that was run.
+	 */
 	if (desc->natts < Natts_request)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -245,6 +277,10 @@ request_table_check(Relation relation)
 		check_column(relation, &columns[i], TupleDescAttr(desc, i));
 	check_status_type(relation, extension);
 
+	/*
+	 * Set even if the check is not remembered, for statements that run under
+	 * this lock.
+	 */
 	named_table = table;
 	named_type = TupleDescAttr(desc, Anum_request_status - 1)->atttypid;
 	if (n_changes == before)
@@ -266,15 +302,23 @@ watch_changes(void)
 	watching = true;
 }
 
+/*
+ * Relation cache callback: the table may have changed.  May be called in the
+ * middle of catalog access; must not read a catalog itself.
+ */
 static void
 on_table_change(Datum arg, Oid relation)
 {
 	(void) arg;
 	n_changes++;
+	/* InvalidOid means that the whole relation cache was reset. */
 	if (!OidIsValid(relation) || relation == checked_table)
 		checked_table = InvalidOid;
 }
 
+/*
+ * System cache callback: a value of some enum may have changed.
+ */
 static void
 on_enum_change(Datum arg, int cache, uint32 hash)
 {
@@ -285,6 +329,9 @@ on_enum_change(Datum arg, int cache, uint32 hash)
 	checked_table = InvalidOid;
 }
 
+/*
+ * Raise an error unless a column is as the install script made it.
+ */
 static void
 check_column(Relation relation, const Column *column,
 			 Form_pg_attribute attribute)
@@ -292,6 +339,11 @@ check_column(Relation relation, const Column *column,
 	if (attribute->attisdropped)
 		refuse_column(relation, column->name, pstrdup("It was dropped."),
 					  "Dump the requests, and recreate the extension.");
+
+	/*
+	 * The statements name the columns, so that a swapped pair would be read as
+	 * each other.
+	 */
 	if (strcmp(NameStr(attribute->attname), column->name) != 0)
 		refuse_column(relation, column->name,
 					  psprintf("It is named \"%s\".",
@@ -310,6 +362,11 @@ check_column(Relation relation, const Column *column,
 					  psprintf("It has collation \"%s\" instead of \"C\".",
 							   get_collation_name(attribute->attcollation)),
 					  "Give it back its collation with ALTER TABLE ... ALTER COLUMN ... TYPE ... COLLATE.");
+
+	/*
+	 * Without the generation expression, restored rows would keep the origin
+	 * of the dump, and be sent.
+	 */
 	if (attribute->attnum == Anum_request_origin &&
 		attribute->attgenerated != ATTRIBUTE_GENERATED_STORED)
 		refuse_column(relation, column->name,
@@ -317,6 +374,9 @@ check_column(Relation relation, const Column *column,
 					  "Dump the requests, and recreate the extension.");
 }
 
+/*
+ * Raise the error that a column is not as the install script made it.
+ */
 pg_noreturn static void
 refuse_column(Relation relation, const char *column, char *detail,
 			  const char *hint)
@@ -367,6 +427,11 @@ check_statement(ParseState *pstate, Query *query, JumbleState *jumble)
 {
 	if (previous_post_parse_analyze)
 		previous_post_parse_analyze(pstate, query, jumble);
+
+	/*
+	 * Users' statements are none of this function's business, and cost it one
+	 * comparison.
+	 */
 	if (pstate->p_sourcetext != NULL &&
 		strncmp(pstate->p_sourcetext, REQUEST_STATEMENT,
 				strlen(REQUEST_STATEMENT)) == 0 &&
@@ -399,11 +464,16 @@ refers_elsewhere(Node *node, void *context)
 				{
 					RangeTblEntry *entry = lfirst_node(RangeTblEntry, cell);
 
+					/*
+					 * Objects below FirstNormalObjectId were made by initdb,
+					 * and are nobody's to replace.
+					 */
 					if (entry->rtekind == RTE_RELATION &&
 						entry->relid >= FirstNormalObjectId &&
 						entry->relid != named_table)
 						return true;
 				}
+				/* Into subqueries and CTEs as well. */
 				return query_tree_walker(query, refers_elsewhere, context, 0);
 			}
 		case T_Const:
@@ -412,6 +482,11 @@ refers_elsewhere(Node *node, void *context)
 		case T_RelabelType:
 		case T_CoerceViaIO:
 		case T_ArrayCoerceExpr:
+		/*
+		 * These nodes name a type by themselves.  A cast to a type that
+		 * somebody has put in place of the status type would call its input
+		 * function.
+		 */
 		case T_CoerceToDomain:
 			if (is_other_type(exprType(node)))
 				return true;
@@ -422,6 +497,9 @@ refers_elsewhere(Node *node, void *context)
 	return expression_tree_walker(node, refers_elsewhere, context);
 }
 
+/*
+ * Is a type neither PostgreSQL's own nor that of a status?
+ */
 static bool
 is_other_type(Oid type)
 {

@@ -148,6 +148,10 @@ lock_finished(FinishedRequest **finished, int n_finished)
 	int			n_rows;
 	int			n = 0;
 
+	/*
+	 * In the order of ids, so that two results of one id are neighbours, and
+	 * rows are locked in the same order by all.
+	 */
 	qsort(finished, n_finished, sizeof(FinishedRequest *), compare_ids);
 	for (int i = 0; i < n_finished; i++)
 	{
@@ -167,6 +171,11 @@ lock_finished(FinishedRequest **finished, int n_finished)
 	args[0] = make_id_array(ids, n_ids);
 	args[1] = make_array(INT4OID, attempts, n_ids);
 	args[2] = make_array(TIMESTAMPTZOID, requested_at, n_ids);
+
+	/*
+	 * Locked first, in a statement that waits for nobody: the UPDATE would
+	 * wait for a lock that a role holds on its own request.
+	 */
 	n_rows = run_statement(&lock_sent, args, NULL);
 	for (int i = 0; i < n_finished; i++)
 	{
@@ -175,6 +184,7 @@ lock_finished(FinishedRequest **finished, int n_finished)
 		if (request->kept ||
 			(n_rows < n_ids && !was_returned(request->id, n_rows)))
 			continue;
+		/* The locked ones to the front, for the statements that follow. */
 		finished[i] = finished[n];
 		finished[n++] = request;
 	}
@@ -221,6 +231,11 @@ write_at_once(void *arg)
 		  compare_ids);
 	make_columns(results->finished, results->n, args);
 	args[N_COLUMNS] = current_stamp();
+
+	/*
+	 * One statement for all results of a turn: the number of commits, and not
+	 * of rows, is what costs.
+	 */
 	n = run_firing_triggers(&finish_statement, args, NULL);
 	check_kept(n);
 	notify_of_rows(n, 3);
@@ -228,6 +243,7 @@ write_at_once(void *arg)
 	{
 		FinishedRequest *request = results->finished[i];
 
+		/* If all were changed there is nothing to search for. */
 		request->written = n == results->n || was_returned(request->id, n);
 		request->kept = !request->written;
 		if (request->kept)
@@ -259,6 +275,11 @@ make_columns(FinishedRequest **finished, int n_finished, Datum *args)
 		values[ID][i] = Int64GetDatum(request->id);
 		values[ATTEMPT][i] = Int32GetDatum(request->attempt);
 		values[REFUND][i] = Int32GetDatum(request->free_of_charge ? 1 : 0);
+
+		/*
+		 * A result that the table of transitions does not have is a bug of the
+		 * caller's.
+		 */
 		if (find_transition(STATUS_SENDING, request->status, BY_WORKER) == NULL)
 			elog(ERROR, "request " INT64_FORMAT " cannot be %s after it was sent",
 				 request->id, status_name(request->status));
@@ -294,6 +315,9 @@ make_columns(FinishedRequest **finished, int n_finished, Datum *args)
 	}
 }
 
+/*
+ * qsort comparator: by id, and then by age.
+ */
 static int
 compare_ids(const void *a, const void *b)
 {

@@ -59,7 +59,17 @@ use_names(const char *table, const char *status_type)
 		strcmp(prepared.table, table) == 0 &&
 		strcmp(prepared.status_type, status_type) == 0)
 		return;
+
+	/*
+	 * Plans refer to the table by its old name in their text, by which they
+	 * would be analyzed again.
+	 */
 	forget_statements();
+
+	/*
+	 * "table" is set last, since it says that there is something: after an
+	 * error here nothing is prepared.
+	 */
 	prepared.status_type = MemoryContextStrdup(TopMemoryContext, status_type);
 	prepared.table = MemoryContextStrdup(TopMemoryContext, table);
 }
@@ -70,6 +80,10 @@ use_names(const char *table, const char *status_type)
 void
 forget_statements(void)
 {
+	/*
+	 * Counted down first, so that an error in SPI_freeplan() does not free a
+	 * plan twice.
+	 */
 	while (prepared.n > 0)
 		SPI_freeplan(prepared.plans[--prepared.n].plan);
 	if (prepared.table != NULL)
@@ -94,11 +108,22 @@ prepare_statement(const Statement *statement)
 		if (prepared.plans[i].statement == statement)
 			return prepared.plans[i].plan;
 	}
+
+	/*
+	 * Each Statement is a static const, so that there are as many plans as
+	 * these.
+	 */
 	if (prepared.n == MAX_PLANS)
 		elog(ERROR, "too many statements");
+
+	/*
+	 * A constant, not a parameter, since each statement numbers its parameters
+	 * in its own way.
+	 */
 	origin = psprintf("'" INT64_FORMAT "'::pg_catalog.int8", request_origin());
 	text = psprintf(statement->text, prepared.table, prepared.status_type,
 					origin);
+	/* Prepared, since planning took longer than executing most of them. */
 	plan = SPI_prepare(psprintf(REQUEST_STATEMENT "%s", text),
 					   statement->nargs, (Oid *) statement->argtypes);
 	if (plan == NULL || SPI_keepplan(plan) != 0)
@@ -116,6 +141,10 @@ prepare_statement(const Statement *statement)
 int
 run_statement(const Statement *statement, const Datum *args, const char *nulls)
 {
+	/*
+	 * A trigger of the owner's may SET search_path, which the next statement
+	 * would be analyzed with.
+	 */
 	int			level = NewGUCNestLevel();
 	int			result;
 
@@ -139,6 +168,10 @@ run_firing_triggers(const Statement *statement, const Datum *args,
 {
 	volatile int n = 0;
 
+	/*
+	 * lock_timeout works by SIGINT to the own process; elsewhere the worker
+	 * ignores it, as nobody should cancel half of its work.
+	 */
 	pqsignal(SIGINT, StatementCancelHandler);
 	PG_TRY();
 	{
@@ -147,6 +180,7 @@ run_firing_triggers(const Statement *statement, const Datum *args,
 	PG_FINALLY();
 	{
 		pqsignal(SIGINT, SIG_IGN);
+		/* One that came too late must not cancel what follows. */
 		QueryCancelPending = false;
 	}
 	PG_END_TRY();
@@ -206,6 +240,9 @@ make_array(Oid element, Datum *datums, int n)
 										   by_value, align));
 }
 
+/*
+ * A text as an argument, palloc'd; NULL is a null.
+ */
 Datum
 text_or_null(const char *value, bool *isnull)
 {

@@ -84,16 +84,26 @@ queue_begin(const char *activity, bool one_by_one)
 	QueueState	state;
 	Oid			owner;
 
+	/*
+	 * StartTransactionCommand() changes the current context.  What must
+	 * outlive the transaction goes here.
+	 */
 	queue_transaction.caller_context = CurrentMemoryContext;
 	queue_transaction.row_by_row = one_by_one;
 	queue_transaction.change_by = monotonic_now() + MAX_CHANGE_TIME;
 	queue_transaction.n_failed = 0;
 	orphans_begin();
+
+	/*
+	 * now() and pg_stat_activity would otherwise show when the process was
+	 * started.
+	 */
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	pgstat_report_activity(STATE_RUNNING, activity);
 	GetUserIdAndSecContext(&queue_transaction.user,
 						   &queue_transaction.security_context);
+	/* SPI needs one, and so does reading the catalogs for the table. */
 	PushActiveSnapshot(GetTransactionSnapshot());
 
 	state = find_table(&owner);
@@ -106,6 +116,10 @@ queue_begin(const char *activity, bool one_by_one)
 		return state;
 	}
 
+	/*
+	 * After the table was found, as the worker's own role: the owner might
+	 * lack USAGE on its schema.
+	 */
 	SetUserIdAndSecContext(owner, queue_transaction.security_context |
 						   SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_RESTRICTED_OPERATION |
@@ -114,6 +128,11 @@ queue_begin(const char *activity, bool one_by_one)
 	AfterTriggerSetState(&all_immediate);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
+
+	/*
+	 * lock_timeout has to be set anew in each transaction, since it is local
+	 * to it.
+	 */
 	if (monotonic_now() < last.impatient_until)
 		be_impatient();
 	return QUEUE_OPEN;
@@ -132,6 +151,7 @@ queue_commit(void)
 	SetUserIdAndSecContext(queue_transaction.user,
 						   queue_transaction.security_context);
 	MemoryContextSwitchTo(queue_transaction.caller_context);
+	/* Only now, when it is known that the commit did not fail. */
 	orphans_commit();
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
@@ -150,11 +170,21 @@ queue_abort(void)
 	ErrorData  *error;
 	char	   *text;
 
+	/*
+	 * As PostgresMain() does: an interrupt in here would jump out of the
+	 * cleanup.
+	 */
 	HOLD_INTERRUPTS();
 	MemoryContextSwitchTo(queue_transaction.caller_context);
+	/* Before the abort, which resets the context that the error is in. */
 	error = CopyErrorData();
 	text = error->detail == NULL ? error->message :
 		psprintf("%s\nDETAIL:  %s", error->message, error->detail);
+
+	/*
+	 * The same error may come back every few seconds for hours; one line in
+	 * the log is enough.
+	 */
 	if (strncmp(last.error, text, sizeof(last.error) - 1) != 0)
 		EmitErrorReport();
 	strlcpy(last.error, text, sizeof(last.error));
@@ -190,6 +220,10 @@ note_lock_timeout(int sqlerrcode)
 	if (sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
 		return false;
 	if (last.impatient_until < now)
+		/*
+		 * Not extended while it lasts: after IMPATIENT_FOR one full
+		 * lock_timeout is given another chance.
+		 */
 		last.impatient_until = now + IMPATIENT_FOR;
 	return true;
 }
@@ -217,8 +251,14 @@ find_table(Oid *owner)
 
 	if (!OidIsValid(table))
 		return QUEUE_GONE;
+
+	/*
+	 * Answers cannot be read while this process waits for a lock.  The caller
+	 * tries again, and shows who is in the way.
+	 */
 	if (!ConditionalLockRelationOid(table, RowExclusiveLock))
 		return QUEUE_BUSY;
+	/* The lock may have been granted just after a DROP TABLE was committed. */
 	relation = try_table_open(table, NoLock);
 	if (relation == NULL)
 		return QUEUE_GONE;
@@ -226,6 +266,7 @@ find_table(Oid *owner)
 	*owner = relation->rd_rel->relowner;
 	use_names(request_table_name(relation),
 			  request_table_status_type(relation));
+	/* The lock is kept until the transaction ends. */
 	table_close(relation, NoLock);
 	return QUEUE_OPEN;
 }

@@ -143,6 +143,9 @@ queue_wake_waiting(int most, List **ready)
 	return n;
 }
 
+/*
+ * RowsTaker: add the rows to the List that "arg" points to.
+ */
 static void
 take_woken(int n, void *arg)
 {
@@ -203,6 +206,10 @@ queue_expire(ReadyPosition *after, int most, List **expired)
 
 	for (int i = 0; i < n_rows; i++)
 	{
+		/*
+		 * The rows are walked in the order of the index and chosen by end
+		 * here: no index has the ends.
+		 */
 		if (spi_bool(i, 5))
 			ids[n++] = spi_int8(i, 1);
 	}
@@ -212,6 +219,11 @@ queue_expire(ReadyPosition *after, int most, List **expired)
 		after->channel.server = spi_name(n_rows - 1, 2);
 		after->channel.role = spi_oid(n_rows - 1, 3);
 		after->start = spi_timestamptz(n_rows - 1, 4);
+
+		/*
+		 * The rest of this channel begins even later, so that none of it can
+		 * have ended.  DT_NOEND skips to the next channel.
+		 */
 		if (after->start > by)
 			after->start = DT_NOEND;
 	}
@@ -220,6 +232,11 @@ queue_expire(ReadyPosition *after, int most, List **expired)
 
 	args[2] = make_id_array(ids, n);
 	args[3] = TimestampTzGetDatum(by);
+
+	/*
+	 * Locked and looked at once more, as somebody may have changed them since
+	 * the walk.
+	 */
 	ids = choose_rows(&choose_expired, args, &n);
 	args[1] = CStringGetTextDatum(QUEUE_EXPIRED_MESSAGE);
 	change_rows(&expire_statement, ids, n, args, NULL, take_expired, expired);
@@ -254,6 +271,7 @@ queue_choose_old(int64 age, OldRequest *after, int most, int64 *ids)
 
 	for (int i = 0; i < n; i++)
 	{
+		/* The caller goes on from here, past rows that cannot be removed. */
 		ids[i] = after->id = spi_int8(i, 1);
 		after->over_at = spi_timestamptz(i, 2);
 	}
