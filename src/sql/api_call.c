@@ -67,6 +67,9 @@ static RateTable *rate_table(void);
 static void send_and_wait(const LiveServer *server, const LiveRequest *request,
 						  Call *call);
 static void describe_call(void *arg);
+static const char *explain_failure(const LiveServer *server, const Call *call,
+								   const LiveAnswer *answer,
+								   const char **hint);
 pg_noreturn static void raise_failure(const LiveServer *server,
 									  const Call *call,
 									  const LiveAnswer *answer);
@@ -448,63 +451,58 @@ describe_call(void *arg)
 }
 
 /*
- * Raise an outcome as an error: what happened, the API's own words with the
- * RequestId, the TraceId if it was sent, and what to do about it.
+ * What an outcome that is a failure means: the format of a message for the
+ * server's name and the action's, and in *hint what to do about it, or NULL.
  */
-static void
-raise_failure(const LiveServer *server, const Call *call,
-			  const LiveAnswer *answer)
+static const char *
+explain_failure(const LiveServer *server, const Call *call,
+				const LiveAnswer *answer, const char **hint)
 {
 	const char *message;
-	const char *hint = NULL;
-	StringInfoData detail;
 
+	*hint = NULL;
 	switch (answer->outcome)
 	{
 		case LIVE_NOT_SENT:
 			message = "could not reach server \"%s\" for %s";
-			hint = "Nothing was sent; the call can be repeated.";
+			*hint = "Nothing was sent; the call can be repeated.";
 			break;
 		case LIVE_QUOTA:
 			message = "server \"%s\" refused %s: an account limit has been reached";
-			hint = answer->retry_after > 0 ?
+			*hint = answer->retry_after > 0 ?
 				"Nothing was done; the call can be repeated once the account may create more tasks." :
 				"Nothing was done; the call can be repeated once other tasks have ended.";
 			break;
 		case LIVE_CREDENTIALS:
 			message = "server \"%s\" refused the credentials for %s";
-			hint = live_credentials_hint(answer->error_code);
-			if (hint != NULL)
+			*hint = live_credentials_hint(answer->error_code);
+			if (*hint != NULL)
 				break;
-			hint = server->credentials == FROM_USER_MAPPING ?
+			*hint = server->credentials == FROM_USER_MAPPING ?
 				"Check the user mapping's secret_id, secret_key and token, what the account may do, and this machine's clock." :
 				"Check the credentials from the source that the server option \"credentials\" names, what the account may do, and this machine's clock.";
 			break;
 		case LIVE_PERMISSION:
 			message = "server \"%s\" refused the account permission for %s";
-			hint = "Check in the console what the account may do with this domain and with the Live service.";
+			*hint = "Check in the console what the account may do with this domain and with the Live service.";
 			break;
 		case LIVE_SERVICE_STATE:
 			message = "server \"%s\" refused %s: the account's service is not active";
-			hint = "Check the state of the Live service in the console.";
+			*hint = "Check the state of the Live service in the console.";
 			break;
 		case LIVE_ENVIRONMENT:
 			message = "server \"%s\" does not offer %s to this client";
-			hint = "Check the server options \"endpoint\" and \"region\", and the account's address lists.";
+			*hint = "Check the server options \"endpoint\" and \"region\", and the account's address lists.";
 			break;
 		case LIVE_REFUSED:
 			message = answer->sqlstate == ERRCODE_FEATURE_NOT_SUPPORTED ?
 				"server \"%s\" does not support this use of %s" :
 				"server \"%s\" refused the parameters of %s";
 			break;
-
-		/*
-		 * LIVE_UNKNOWN, and LIVE_THROTTLED, which try_turns() never lets
-		 * through.
-		 */
 		default:
+			/* LIVE_UNKNOWN: LIVE_THROTTLED never gets out of try_turns(). */
 			message = "it is unknown whether server \"%s\" carried out %s";
-			hint = call->action->idempotent ?
+			*hint = call->action->idempotent ?
 				"This action changes nothing; the call can be repeated, for a shorter window if the answer was too long." :
 				"Check whether it was carried out before repeating the call.";
 			break;
@@ -515,10 +513,24 @@ raise_failure(const LiveServer *server, const Call *call,
 	 * whatever the keys.
 	 */
 	if (live_clocks_disagree(answer) && answer->ahead != 0)
-		hint = psprintf(answer->ahead > 0 ?
-						"Set this machine's clock; the API's clock is %lld s ahead of it." :
-						"Set this machine's clock; the API's clock is %lld s behind it.",
-						llabs((long long) answer->ahead));
+		*hint = psprintf(answer->ahead > 0 ?
+						 "Set this machine's clock; the API's clock is %lld s ahead of it." :
+						 "Set this machine's clock; the API's clock is %lld s behind it.",
+						 llabs((long long) answer->ahead));
+	return message;
+}
+
+/*
+ * Raise an outcome as an error: what happened, the API's own words with the
+ * RequestId, the TraceId if it was sent, and what to do about it.
+ */
+static void
+raise_failure(const LiveServer *server, const Call *call,
+			  const LiveAnswer *answer)
+{
+	const char *hint;
+	const char *message = explain_failure(server, call, answer, &hint);
+	StringInfoData detail;
 
 	initStringInfo(&detail);
 	if (answer->error_code != NULL)
