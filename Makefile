@@ -72,11 +72,13 @@ OBJS = \
 	src/util/text.o \
 	src/util/statement.o \
 	src/worker/background_worker.o \
+	src/worker/breaker.o \
 	src/worker/database.o \
 	src/worker/dispatch.o \
 	src/worker/expiry.o \
 	src/worker/log_throttling.o \
 	src/worker/channel.o \
+	src/worker/channel_fault.o \
 	src/worker/launcher.o \
 	src/worker/reconcile.o \
 	src/worker/removal.o \

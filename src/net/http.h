@@ -31,6 +31,7 @@ typedef struct HttpRequest
 	int			request_timeout;	/* ms, for everything */
 	const char *ca_file;		/* NULL: libcurl's own */
 	const char *proxy;			/* its URL; NULL: none */
+	bool		fresh;			/* on a new connection? */
 	MonotonicUs deadline;		/* a request not written by then is not sent */
 	void	   *owner;			/* the caller's, for http_owner() */
 } HttpRequest;
@@ -47,6 +48,7 @@ typedef struct HttpReply
 {
 	bool		sent;			/* may a byte of it have reached the peer? */
 	bool		missed_deadline;	/* not sent: its deadline had passed */
+	bool		delayed;		/* was the process busy elsewhere meanwhile? */
 	bool		timed_out;		/* ended by connect_timeout or, if it was sent,
 								 * by request_timeout */
 	bool		complete;		/* is there an answer, in full? */

@@ -64,8 +64,8 @@ static HttpPool *longest_idle(HttpClient *client, const HttpPool *except);
 static int	on_timer(CURLM *multi, long timeout_ms, void *arg);
 
 /*
- * The pool for a request, made if there is none.  Returns NULL if there is no
- * memory for one.
+ * The pool for a request, made if there is none, or if the request wants a fresh
+ * connection.  Returns NULL if there is no memory for one.
  */
 HttpPool *
 pool_find(HttpClient *client, const HttpRequest *request)
@@ -73,7 +73,9 @@ pool_find(HttpClient *client, const HttpRequest *request)
 	char	   *key = make_key(request);
 	HttpPool   *pool = find_usable(client, key);
 
-	if (pool == NULL)
+	if (pool != NULL && request->fresh)
+		pool->retired = true;
+	if (pool == NULL || pool->retired)
 		pool = make_pool(client, key);
 	pfree(key);
 	if (pool != NULL)

@@ -123,6 +123,7 @@ struct HttpTransfer
 	int			request_timeout;	/* ms */
 	MonotonicUs connect_by;		/* by pool_clock() */
 	MonotonicUs end_by;			/* likewise */
+	MonotonicUs lost_before;	/* HttpClient.lost, when it was started */
 	MonotonicUs loss_at_start;	/* of time, that others have caused its pool */
 
 	MonotonicUs deadline;		/* of its permit */

@@ -103,6 +103,7 @@ http_start(HttpClient *client, const HttpRequest *request,
 	 */
 	if (client->n_transfers == 0)
 		client->served_at = monotonic_now();
+	(*transfer)->lost_before = client->lost;
 	result = enter_pool(*transfer, pool, 0);
 	if (result != CURLM_OK)
 		ereport(ERROR,
@@ -192,6 +193,9 @@ leave_pool(HttpTransfer *transfer)
 void
 http_begin(HttpClient *client)
 {
+	/* libcurl has time-outs of its own, which are moved by the time that was lost. */
+	note_gap(client, monotonic_now());
+
 	/*
 	 * Before libcurl chooses a connection, since it would take one that the
 	 * peer has just closed.
@@ -329,8 +333,10 @@ deadline(const HttpTransfer *transfer)
 static void
 note_gap(HttpClient *client, MonotonicUs now)
 {
-	if (now - client->served_at > MIN_LOSS)
-		client->lost += now - client->served_at;
+	if (now - client->served_at <= MIN_LOSS)
+		return;
+	client->lost += now - client->served_at;
+	client->served_at = now;
 }
 
 /*
@@ -694,6 +700,7 @@ http_reply(HttpTransfer *transfer, HttpReply *reply)
 	reply->sent = transfer->sent;
 	reply->missed_deadline = transfer->missed_deadline;
 	reply->timed_out = transfer->timed_out;
+	reply->delayed = transfer->client->lost > transfer->lost_before;
 	reply->complete = transfer->result == CURLE_OK;
 	curl_easy_getinfo(transfer->easy, CURLINFO_NUM_CONNECTS,
 					  &reply->connections);

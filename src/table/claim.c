@@ -333,6 +333,7 @@ read_body(ClaimedRequest *request, const Datum *values, const bool *nulls)
 	task.stream_name = TextDatumGetCString(values[CLAIMED_STREAM_NAME]);
 	task.domain_name = TextDatumGetCString(values[CLAIMED_DOMAIN_NAME]);
 	task.app_name = TextDatumGetCString(values[CLAIMED_APP_NAME]);
+	request->domain_name = pstrdup(task.domain_name);
 	task.template_id = DatumGetInt64(values[CLAIMED_TEMPLATE_ID]);
 	task.has_start = !nulls[CLAIMED_START_TIME];
 	live_set_times(&task, request->start, request->end_time);

@@ -94,6 +94,7 @@ typedef struct ClaimedRequest
 	TimestampTz start;			/* its place among the ready ones, with id */
 	TimestampTz end_time;
 	char	   *trace_id;		/* of this attempt */
+	char	   *domain_name;	/* NULL: see problem */
 	char	   *body;			/* of CreateScreenshotTask; NULL: see problem */
 	const char *problem;		/* why there is no body */
 } ClaimedRequest;

@@ -1,19 +1,14 @@
 /*-------------------------------------------------------------------------
  *
  * channel.c
- *	  Who sends to where: the worker's channels and servers, and their pauses
- *
- * A fault that is not the request's own is no reason to try the next request
- * at once.  Faults of the credentials or the account pause the channel, faults
- * of the network or the endpoint the server with all its channels; other servers
- * go on.  Each pause in a row is twice as long as the one before.  All end
- * when a server, a user mapping or a role is changed, or the settings are
- * reloaded.
+ *	  Who sends to where: the worker's channels and servers, and their room
  *
  * Of a server that was not heard of for a while one request is sent first,
  * and the others once a connection stands: else as many connections would be
- * opened at once as there are requests, and their permits held meanwhile.  A
- * server that left a request unanswered must answer one first.
+ * opened at once as there are requests, and their permits held meanwhile.
+ *
+ * The transfers that are free are shared among roles, and what a role may have
+ * among its channels.
  *
  * A channel that sends with the machine's role may want credentials that must be
  * fetched.  It is noted here; renewal.c fetches them, while the channel waits.
@@ -32,12 +27,10 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "settings.h"
 #include "api/task.h"
 #include "config/server.h"
-#include "shmem/activity.h"
 #include "shmem/shared_state.h"
-#include "shmem/statistics.h"
-#include "util/text.h"
 #include "worker/channel.h"
 
 /*
@@ -46,23 +39,25 @@
  */
 #define KNOWN_FOR			(40 * US_PER_SECOND)
 
-#define MIN_PAUSE			(5 * US_PER_SECOND)
-#define MAX_PAUSE			(300 * US_PER_SECOND)
-
 /* How long a channel goes behind others, at first and at the most */
 #define MIN_BEHIND			US_PER_SECOND
 #define MAX_BEHIND			(16 * US_PER_SECOND)
+
+/*
+ * A server is trusted again after so many answers beside the first: a connection
+ * may break with its second request.
+ */
+#define MORE_ANSWERS		7
 
 /* longer than credentials take to be fetched, or not */
 #define WAIT_FOR_SET		((ROLE_FETCH_TIMEOUT + 3000) * US_PER_MS)
 
 dlist_head	channels = DLIST_STATIC_INIT(channels);
-
-static dlist_head servers = DLIST_STATIC_INIT(servers);
+dlist_head	servers = DLIST_STATIC_INIT(servers);
 static dlist_head requesters = DLIST_STATIC_INIT(requesters);
 static int	n_busy_requesters = 0;	/* those with requests in flight */
 
-/* The same, to be found by their names */
+/* Channels, to be found by their names */
 typedef struct ChannelEntry
 {
 	ChannelName name;
@@ -78,17 +73,9 @@ static int	compare_cursors(const void *a, const void *b);
 static Server *find_server(const Name name);
 static Requester *find_requester(Oid role);
 static void want_set(Channel *channel, const RoleWish *wish, bool waits);
-static bool is_first_refusal(Channel *channel, MonotonicUs signed_at,
-							 const LiveAnswer *answer);
-static void pause_server(Server *server, const char *reason);
-static void note_unanswered(Server *server, MonotonicUs started_at,
-							const char *reason);
 static MonotonicUs not_before(const Channel *channel);
 static int	part_of(int n_free, int own, int n_others);
-static MonotonicUs start_pause(Pause *pause, const char *reason);
-static void describe_pause(const Pause *pause, StringInfo text);
-static const char *describe_clocks(const LiveAnswer *answer,
-								   const char *reason);
+static void count(Channel *channel, int n);
 
 /*
  * The channel of a name, made if there is none.
@@ -172,6 +159,7 @@ find_server(const Name name)
 	server = MemoryContextAllocZero(TopMemoryContext, sizeof(Server));
 	server->name = *name;
 	server->max_in_flight = 1;
+	server->breaker.more_answers = MORE_ANSWERS;
 	dlist_push_tail(&servers, &server->node);
 	return server;
 }
@@ -375,96 +363,6 @@ channel_sign(Channel *channel, LiveActionId action, const char *body,
 }
 
 /*
- * Draw from the answer to a request what it says of the account, the channel and
- * the server.  signed_at and started_at are the request's.
- */
-void
-channel_note_answer(Channel *channel, RateKey key, MonotonicUs signed_at,
-				 MonotonicUs started_at, const HttpReply *reply, const LiveAnswer *answer)
-{
-	const char *reason = answer->message ? answer->message : "no message";
-
-	if (answer->error_code != NULL)
-		reason = psprintf("%s: %s", answer->error_code, reason);
-	if (answer->error_code != NULL || answer->outcome == LIVE_DONE)
-		channel->server->suspect = false;
-	switch (answer->outcome)
-	{
-		case LIVE_DONE:
-			channel->pause.n = 0;
-			channel->server->pause.n = 0;
-			if (signed_at > channel->refused_at)
-				channel->refused_at = 0;
-			break;
-		case LIVE_NOT_SENT:
-			/* One that no connection was made for in time is its network's. */
-			if (!reply->missed_deadline || reply->connections > 0)
-				pause_server(channel->server, reason);
-			break;
-		case LIVE_UNKNOWN:
-			/* What answers without a code is not the API. */
-			if (answer->error_code == NULL)
-				note_unanswered(channel->server, started_at, reason);
-			break;
-		case LIVE_THROTTLED:
-			stat_count(NameStr(channel->server->name), COUNT_THROTTLED, 1);
-			rate_refused(shared_rate_table(), key);
-			break;
-		case LIVE_CREDENTIALS:
-			if (!live_clocks_disagree(answer) &&
-				!is_first_refusal(channel, signed_at, answer))
-				channel_pause(channel, reason,
-						   live_credentials_hint(answer->error_code));
-			break;
-		case LIVE_PERMISSION:
-		case LIVE_SERVICE_STATE:
-			channel_pause(channel, reason, NULL);
-			break;
-		case LIVE_ENVIRONMENT:
-			pause_server(channel->server, reason);
-			break;
-		case LIVE_QUOTA:
-		case LIVE_REFUSED:
-			break;
-	}
-	if (live_clocks_disagree(answer))
-		pause_server(channel->server, describe_clocks(answer, reason));
-}
-
-/*
- * Why requests are not worth signing: the clocks, and how far apart they are.
- */
-static const char *
-describe_clocks(const LiveAnswer *answer, const char *reason)
-{
-	if (answer->error_code == NULL)
-		reason = "signatures are valid for five minutes either way";
-	if (answer->ahead == 0)
-		return psprintf("the clocks of the API and of this machine differ (%s)",
-						reason);
-	return psprintf(answer->ahead > 0 ?
-					"the API's clock is %lld s ahead of this machine's (%s)" :
-					"the API's clock is %lld s behind this machine's (%s)",
-					llabs((long long) answer->ahead), reason);
-}
-
-/*
- * Is this the refusal of a token after which the credentials are read anew,
- * and the requests sent once more; or of one that was signed before that?
- */
-static bool
-is_first_refusal(Channel *channel, MonotonicUs signed_at, const LiveAnswer *answer)
-{
-	if (answer->error_code == NULL ||
-		strcmp(answer->error_code, LIVE_TOKEN_FAILURE) != 0)
-		return false;
-	channel->newer_than = Max(channel->newer_than, signed_at);
-	if (channel->refused_at == 0)
-		channel->refused_at = monotonic_now();
-	return signed_at <= channel->refused_at;
-}
-
-/*
  * A commit may have made a request of a channel ready, which is likely to be
  * behind those that were claimed.
  */
@@ -570,8 +468,8 @@ not_before(const Channel *channel)
 MonotonicUs
 channel_paused_until(const Channel *channel)
 {
-	return Max(Max(channel->pause.until, channel->waits_until),
-			   channel->server->pause.until);
+	return Max(Max(channel->breaker.open_until, channel->waits_until),
+			   channel->server->breaker.open_until);
 }
 
 /*
@@ -581,24 +479,32 @@ channel_paused_until(const Channel *channel)
  * What is free is shared twice: among roles, however many servers they use; and
  * what a role may have among its channels.  So servers that do not answer leave
  * something to others, of other roles and of the same one.
+ *
+ * A server whose breaker is half-open need not wait for what it has not answered
+ * before.
  */
 int
 channel_room(const Channel *channel, MonotonicUs now, int n_free)
 {
 	const Server *server = channel->server;
 	const Requester *requester = channel->requester;
-	int			most = server->max_in_flight - server->n_unsaved;
 	int			room;
+	int			share;
 
-	if (server->suspect)
-		most = 1 - server->n_unsaved;
+	if (!breaker_is_closed(&server->breaker))
+		room = Min(breaker_room(&server->breaker),
+				   server->max_in_flight - server->breaker.in_flight);
 	else if (server->known_until < now)
-		most = server->n_left + 1 - server->n_unsaved;
-	room = part_of(n_free, requester->in_flight,
-				   n_busy_requesters - (requester->in_flight > 0));
-	room = part_of(room, channel->in_flight,
-				   requester->n_busy - (channel->in_flight > 0));
-	return Max(Min(room, most - server->in_flight), 0);
+		room = server->n_left + 1 - server->in_flight;
+	else
+		room = server->max_in_flight - server->n_unsaved - server->in_flight;
+	room = Min(room, breaker_room(&channel->breaker));
+
+	share = part_of(n_free, requester->in_flight,
+					n_busy_requesters - (requester->in_flight > 0));
+	share = part_of(share, channel->in_flight,
+					requester->n_busy - (channel->in_flight > 0));
+	return Max(Min(room, share), 0);
 }
 
 /*
@@ -615,10 +521,37 @@ part_of(int n_free, int own, int n_others)
 }
 
 /*
- * Count so many more requests of a channel as under way, or fewer.
+ * How many lookups may begin for a channel, where so many transfers are free.
+ *
+ * Where one request goes first it is a lookup if there is one: it can be repeated.
+ * But then they take turns with requests that make tasks: one of both may be
+ * answered, and the other not.
  */
-void
-channel_count(Channel *channel, int n)
+int
+channel_lookup_room(const Channel *channel, MonotonicUs now, int n_free)
+{
+	const Server *server = channel->server;
+	dlist_iter	iter;
+
+	if (server->create_next && screenshot_task_enabled &&
+		!breaker_is_closed(&server->breaker))
+	{
+		dlist_foreach(iter, &channels)
+		{
+			const Channel *other = dlist_container(Channel, node, iter.cur);
+
+			if (other->server == server && channel_may_claim(other, now, n_free))
+				return 0;
+		}
+	}
+	return Min(breaker_room(&server->breaker), breaker_room(&channel->breaker));
+}
+
+/*
+ * Count so many more requests of a channel as in flight, or fewer.
+ */
+static void
+count(Channel *channel, int n)
 {
 	Requester  *requester = channel->requester;
 
@@ -629,6 +562,43 @@ channel_count(Channel *channel, int n)
 	channel->server->in_flight += n;
 	requester->n_busy += channel->in_flight > 0;
 	n_busy_requesters += requester->in_flight > 0;
+}
+
+/*
+ * The same of requests that are about to be claimed.
+ */
+void
+channel_plan(Channel *channel, int n)
+{
+	count(channel, n);
+	channel->breaker.in_flight += n;
+	channel->server->breaker.in_flight += n;
+}
+
+/*
+ * A request of a channel begins.  channel_end() must follow.
+ */
+void
+channel_begin(Channel *channel, Attempt *attempt)
+{
+	Server	   *server = channel->server;
+
+	attempt->signed_at = monotonic_now();
+	attempt->server_generation = breaker_begin(&server->breaker);
+	attempt->channel_generation = breaker_begin(&channel->breaker);
+	server->create_next = attempt->is_lookup;
+	count(channel, 1);
+}
+
+/*
+ * It has ended.  What its answer says is for channel_note_answer(), afterwards.
+ */
+void
+channel_end(Channel *channel, const Attempt *attempt)
+{
+	breaker_end(&channel->server->breaker, attempt->server_generation);
+	breaker_end(&channel->breaker, attempt->channel_generation);
+	count(channel, -1);
 }
 
 /*
@@ -650,156 +620,12 @@ channel_put_behind(Channel *channel)
 }
 
 /*
- * Pause a channel, unless it is paused, and say so in the log.  The hint, which
- * says what mends it in whole sentences, may be NULL.
- */
-void
-channel_pause(Channel *channel, const char *reason, const char *hint)
-{
-	MonotonicUs now = monotonic_now();
-	MonotonicUs pause;
-
-	channel->wants_set = false;
-	channel->waits_until = 0;
-	if (channel->pause.until > now)
-		return;
-	pause = start_pause(&channel->pause, reason);
-	ereport(LOG,
-			(errmsg("screenshot tasks of role %s for server \"%s\" are paused for %d s",
-					quote_identifier(NameStr(channel->role_name)),
-					NameStr(channel->name.server), (int) (pause / US_PER_SECOND)),
-			 errdetail_internal("%s", reason),
-			 errhint("%s%sThe pause ends at any change of the server, of the user mapping or of the role, and at a reload.",
-					 hint ? hint : "", hint ? " " : "")));
-}
-
-static void
-pause_server(Server *server, const char *reason)
-{
-	MonotonicUs now = monotonic_now();
-	MonotonicUs pause;
-
-	server->known_until = 0;
-	if (server->pause.until > now)
-		return;
-	pause = start_pause(&server->pause, reason);
-	ereport(LOG,
-			(errmsg("screenshot tasks for server \"%s\" are paused for %d s",
-					NameStr(server->name), (int) (pause / US_PER_SECOND)),
-			 errdetail_internal("%s", reason),
-			 errhint("The pause ends at any change of the server, of a user mapping or of a role, and at a reload.")));
-}
-
-/*
- * Start a pause, and return how long it is.
- */
-static MonotonicUs
-start_pause(Pause *pause, const char *reason)
-{
-	MonotonicUs length = Min(MIN_PAUSE << Min(pause->n, 6), MAX_PAUSE);
-
-	pause->n++;
-	pause->until = monotonic_now() + length;
-	pause->ends_at = GetCurrentTimestamp() + length;
-	clip_text(pause->reason, reason, sizeof(pause->reason));
-	activity_note_error(pause->reason);
-	return length;
-}
-
-/*
- * Say which servers, and which roles on servers, are paused, until when and
- * why, a line each.  Returns how many there are.
- */
-int
-channels_describe_pauses(MonotonicUs now, StringInfo lines)
-{
-	int			n = 0;
-	dlist_iter	iter;
-
-	dlist_foreach(iter, &servers)
-	{
-		Server	   *server = dlist_container(Server, node, iter.cur);
-
-		if (server->pause.until <= now)
-			continue;
-		appendStringInfo(lines, "%sserver \"%s\"", n > 0 ? "\n" : "",
-						 NameStr(server->name));
-		describe_pause(&server->pause, lines);
-		n++;
-	}
-	dlist_foreach(iter, &channels)
-	{
-		Channel    *channel = dlist_container(Channel, node, iter.cur);
-
-		if (channel->pause.until <= now)
-			continue;
-		appendStringInfo(lines, "%srole %s on server \"%s\"",
-						 n > 0 ? "\n" : "",
-						 quote_identifier(NameStr(channel->role_name)),
-						 NameStr(channel->name.server));
-		describe_pause(&channel->pause, lines);
-		n++;
-	}
-	return n;
-}
-
-static void
-describe_pause(const Pause *pause, StringInfo text)
-{
-	appendStringInfo(text, " until %s: %s", timestamptz_to_str(pause->ends_at),
-					 pause->reason);
-}
-
-/*
  * A request has left for the server: there is a connection.
  */
 void
 server_reached(Server *server)
 {
 	server->known_until = monotonic_now() + KNOWN_FOR;
-}
-
-/*
- * A request that was started at the given time has left, and the API has not
- * answered it.  That may be bad luck, of all that were under way with it; but
- * not if there was reason already to suspect the server.
- */
-static void
-note_unanswered(Server *server, MonotonicUs started_at, const char *reason)
-{
-	if (server->suspect && started_at > server->suspect_since)
-		pause_server(server, reason);
-	else if (!server->suspect)
-	{
-		server->suspect = true;
-		server->suspect_since = monotonic_now();
-	}
-}
-
-/*
- * End all pauses: what they were for may have changed.  Returns whether there
- * were any.
- */
-bool
-channels_end_pauses(void)
-{
-	MonotonicUs now = monotonic_now();
-	bool		any = false;
-	dlist_iter	iter;
-
-	dlist_foreach(iter, &channels)
-	{
-		Channel    *channel = dlist_container(Channel, node, iter.cur);
-
-		any |= channel_paused_until(channel) > now;
-		channel->pause.until = 0;
-		channel->pause.n = 0;
-		channel->refused_at = 0;
-		channel->server->pause.until = 0;
-		channel->server->pause.n = 0;
-		channel->server->suspect = false;
-	}
-	return any;
 }
 
 /*

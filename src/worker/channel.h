@@ -15,15 +15,7 @@
 #include "config/credentials.h"
 #include "net/rate_limit.h"
 #include "table/request_queue.h"
-
-/* A time in which nothing is sent */
-typedef struct Pause
-{
-	MonotonicUs until;			/* 0: there is none */
-	TimestampTz ends_at;		/* the same, for people */
-	int			n;				/* in a row, with this one */
-	char		reason[256];	/* clipped */
-} Pause;
+#include "worker/breaker.h"
 
 /* A foreign server, as the worker has come to know it */
 typedef struct Server
@@ -35,9 +27,15 @@ typedef struct Server
 	int 		n_unsaved;		/* ended, with outcomes that wait to be written */
 	int			max_in_flight;
 	MonotonicUs known_until;	/* when it must be got to know again */
-	bool		suspect;		/* was a request not answered by the API? */
-	MonotonicUs suspect_since;
-	Pause		pause;
+	Breaker		breaker;		/* for faults of the network and the endpoint */
+
+	/* answers that leave it open whether a task was made; see in_outage() */
+	int			n_ambiguous;	/* in a row */
+	uint32		last_answers;	/* a bit each, the last one's lowest: set if it
+								 * was ambiguous */
+	int			n_last_answers;
+	bool		create_next;	/* if not closed: is it no lookup's turn? */
+
 	int 		n_sharing;		/* for the length of one claim: channels that may
 								 * still ask for a part of its room */
 } Server;
@@ -76,7 +74,7 @@ typedef struct Channel
 	int			n_behind;		/* times in a row that it was put behind them */
 	int			n_passed_over;	/* requests that triggers have not let be claimed,
 								 * with none claimed since */
-	Pause		pause;
+	Breaker		breaker;		/* for faults of the credentials and the account */
 
 	/* credentials of the machine's role, and tokens that were refused */
 	bool		wants_set;		/* is a set to be fetched? */
@@ -94,16 +92,30 @@ typedef struct Channel
 	int			claimed;		/* requests given */
 } Channel;
 
+/*
+ * What a request counts for until it has ended, and what its answer says
+ * something of.  The part above the line is filled in by whoever sends it.
+ */
+typedef struct Attempt
+{
+	RateKey		key;
+	bool		is_lookup;		/* or is it to make a task? */
+	const char *domain;			/* NULL: a lookup's */
+
+	/* ---------------- */
+	MonotonicUs signed_at;
+	uint32		server_generation;	/* see breaker.h */
+	uint32		channel_generation;
+} Attempt;
+
 extern dlist_head channels;		/* of Channel.node; see channels_sort() */
+extern dlist_head servers;		/* of Server.node */
 
 extern Channel *channel_find(const ChannelName *name);
 extern bool channel_resolve(Channel *channel);
 extern uint64 channel_account(Channel *channel);
 extern const char *channel_sign(Channel *channel, LiveActionId action, const char *body,
 							 const char *trace_id, HttpRequest *http);
-extern void channel_note_answer(Channel *channel, RateKey key, MonotonicUs signed_at,
-							 MonotonicUs started_at, const HttpReply *reply,
-							 const LiveAnswer *answer);
 extern void channels_sort(void);
 extern void channels_forget_options(void);
 
@@ -115,15 +127,20 @@ extern bool channel_rests(const Channel *channel, MonotonicUs now);
 extern void channel_claimed(Channel *channel, TimestampTz start, int64 id);
 extern bool channel_may_claim(const Channel *channel, MonotonicUs now, int n_free);
 extern int	channel_room(const Channel *channel, MonotonicUs now, int n_free);
-extern void channel_count(Channel *channel, int n);
+extern int	channel_lookup_room(const Channel *channel, MonotonicUs now, int n_free);
+extern void channel_plan(Channel *channel, int n);
+extern void channel_begin(Channel *channel, Attempt *attempt);
+extern void channel_end(Channel *channel, const Attempt *attempt);
 extern void channel_put_behind(Channel *channel);
 extern MonotonicUs channel_paused_until(const Channel *channel);
-extern void channel_pause(Channel *channel, const char *reason, const char *hint);
-
+extern MonotonicUs channels_next_chance(MonotonicUs now, int n_free);
 extern void server_reached(Server *server);
 
+/* channel_fault.c */
+extern void channel_note_answer(Channel *channel, const Attempt *attempt,
+								const HttpReply *reply, const LiveAnswer *answer);
+extern void channel_pause(Channel *channel, const char *reason, const char *hint);
 extern bool channels_end_pauses(void);
 extern int	channels_describe_pauses(MonotonicUs now, StringInfo lines);
-extern MonotonicUs channels_next_chance(MonotonicUs now, int n_free);
 
 #endif							/* SCREENSHOT_TASK_CHANNEL_H */

@@ -75,12 +75,13 @@ dispatch_add(Job *job)
 	Assert(dispatch_room() > 0);
 	job->transfer = NULL;
 	job->left_at = 0;
-	job->signed_at = monotonic_now();
 	job->http.deadline = job->permit.deadline;
 	job->http.owner = job;
 	if (job->channel != NULL)
 	{
-		channel_count(job->channel, 1);
+		channel_begin(job->channel, &job->attempt);
+		/* The connections that there are may be what the matter is. */
+		job->http.fresh = !breaker_is_closed(&job->channel->server->breaker);
 		n_channel_jobs++;
 	}
 	n_jobs++;
@@ -236,7 +237,7 @@ end(Job *job, const HttpReply *reply)
 	job->transfer = NULL;
 	if (job->channel != NULL)
 	{
-		channel_count(job->channel, -1);
+		channel_end(job->channel, &job->attempt);
 		if (job->left_at != 0)
 			job->channel->server->n_left--;
 		n_channel_jobs--;

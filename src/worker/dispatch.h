@@ -22,7 +22,7 @@ typedef struct Job Job;
 struct Job
 {
 	Channel    *channel;			/* NULL: none, and no limit either */
-	RateKey		key;
+	Attempt		attempt;
 	RatePermit	permit;
 	HttpRequest http;
 
@@ -33,7 +33,6 @@ struct Job
 	void		(*ended) (Job *job, const HttpReply *reply);
 
 	/* ---------------- */
-	MonotonicUs signed_at;		/* when it was added, just signed */
 	MonotonicUs started_at;
 	TimestampTz left_at;		/* when it left, or 0 */
 	dlist_node	node;

@@ -198,7 +198,11 @@ reconcile_next_event(MonotonicUs now)
 		Lookup	   *lookup = dlist_container(Lookup, node, iter.cur);
 
 		if (lookup->state == LOOKUP_TO_SEND)
-			next = Min(next, lookup->permit_at);
+		{
+			/* The end of the request that goes first tells. */
+			if (channel_lookup_room(lookup->job.channel, now, dispatch_room()) > 0)
+				next = Min(next, lookup->permit_at);
+		}
 		else if (lookup->state != LOOKUP_SENT)
 			next = Min(next, now);
 	}
@@ -575,6 +579,7 @@ start_lookup(const DoubtfulRequest *request, Channel *channel)
 	lookup->listed_app_name = pstrdup(live_listed_text(request->app_name));
 	lookup->request_timeout = channel->options->request_timeout;
 	lookup->job.channel = channel;
+	lookup->job.attempt.is_lookup = true;
 	lookup->job.ended = on_reply;
 	lookup->state = LOOKUP_TO_SEND;
 	MemoryContextSwitchTo(old);
@@ -613,10 +618,12 @@ ask(Lookup *lookup)
 		lookup->state = LOOKUP_ABANDONED;
 		return;
 	}
-	lookup->job.key = rate_key(channel->account,
-									 live_actions[LIVE_DESCRIBE].name);
+	if (channel_lookup_room(channel, now, dispatch_room()) == 0)
+		return;
+	lookup->job.attempt.key = rate_key(channel->account,
+									   live_actions[LIVE_DESCRIBE].name);
 	if (dispatch_room() == 0 ||
-		rate_acquire(shared_rate_table(), lookup->job.key,
+		rate_acquire(shared_rate_table(), lookup->job.attempt.key,
 					 channel->options->requests_per_second, 1, ASK_AHEAD,
 					 &lookup->job.permit, &retry_at) == 0)
 	{
@@ -655,7 +662,11 @@ on_reply(Job *job, const HttpReply *reply)
 
 	live_actions[LIVE_DESCRIBE].read(reply, &answer);
 	if (answer.outcome == LIVE_DONE)
+	{
+		channel_note_answer(lookup->job.channel, &lookup->job.attempt, reply,
+							&answer);
 		take_page(lookup, answer.tasks, answer.scroll_token);
+	}
 	else
 		take_failure(lookup, reply, &answer);
 	MemoryContextSwitchTo(old);
@@ -737,9 +748,7 @@ take_failure(Lookup *lookup, const HttpReply *reply,
 		lookup->state = LOOKUP_REFUSED;
 		return;
 	}
-	channel_note_answer(lookup->job.channel, lookup->job.key,
-					 lookup->job.signed_at, lookup->job.started_at, reply,
-					 answer);
+	channel_note_answer(lookup->job.channel, &lookup->job.attempt, reply, answer);
 	switch (answer->outcome)
 	{
 		case LIVE_THROTTLED:

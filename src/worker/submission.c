@@ -182,14 +182,14 @@ share_room(MonotonicUs now)
 			server->n_sharing;
 		server->n_sharing--;
 		/* What it asks for is not free for those that follow. */
-		channel_count(channel, channel->demand);
+		channel_plan(channel, channel->demand);
 		n_free -= channel->demand;
 	}
 	dlist_foreach(iter, &channels)
 	{
 		Channel    *channel = dlist_container(Channel, node, iter.cur);
 
-		channel_count(channel, -channel->demand);
+		channel_plan(channel, -channel->demand);
 	}
 }
 
@@ -419,7 +419,7 @@ take_permit(Job *job)
 {
 	for (int i = 0; i < n_claim_permits; i++)
 	{
-		if (claim_permits[i].window == NULL || claim_permits[i].key != job->key)
+		if (claim_permits[i].window == NULL || claim_permits[i].key != job->attempt.key)
 			continue;
 		job->permit = claim_permits[i];
 		claim_permits[i].window = NULL;
@@ -448,7 +448,10 @@ make_request(const ClaimedRequest *claimed, Channel *channel)
 
 	request->context = context;
 	request->job.channel = channel;
-	request->job.key = channel->key;
+	request->job.attempt.key = channel->key;
+	if (claimed->domain_name != NULL)
+		request->job.attempt.domain = MemoryContextStrdup(context,
+														  claimed->domain_name);
 	request->job.ended = on_reply;
 	request->start = claimed->start;
 	request->end_time = claimed->end_time;
@@ -517,8 +520,7 @@ classify(Request *request, const HttpReply *reply, const LiveAnswer *answer)
 	outcome->request_id = answer->request_id;
 	outcome->error_code = answer->error_code;
 	outcome->error_message = answer->message;
-	channel_note_answer(channel, request->job.key, request->job.signed_at,
-					 request->job.started_at, reply, answer);
+	channel_note_answer(channel, &request->job.attempt, reply, answer);
 
 	switch (answer->outcome)
 	{

@@ -1,5 +1,6 @@
-# What one role does to others whose servers do not answer: of the transfers that a worker has it takes no more than half of
-# those that are free, however many servers it uses.
+# What one role, or a process that is busy, does to others.  Of the transfers that a worker has a role takes no more than half
+# of those that are free, however many servers it uses; and no server is paused, and no request in doubt, for time that the
+# process spent elsewhere.
 
 use strict;
 use warnings;
@@ -9,7 +10,29 @@ use lib "$FindBin::RealBin/../perl";
 use ScreenshotTaskTest;
 use Test::More;
 
-my $node     = ScreenshotTaskTest->start_new('main');
+my $node = ScreenshotTaskTest->start_new('main');
+
+# A process that is busy: a trigger of the table's owner takes longer than a permit holds, and than the time-outs, while an
+# answer and a handshake are waited for.
+my ($answers, $connects, $other) = map { LiveApi->new } 1 .. 3;
+$node->add_server('answers',  $answers,  request_timeout => '4s');
+$node->add_server('connects', $connects, connect_timeout => '4s');
+$node->add_server('busy',     $other);
+$node->safe_psql('postgres', "CREATE SEQUENCE naps;
+	CREATE FUNCTION sleep() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN PERFORM pg_sleep(8) WHERE nextval('public.naps') = 1; RETURN NEW; END \$\$;
+	CREATE TRIGGER sleep BEFORE UPDATE ON screenshot_task_request FOR EACH ROW WHEN (NEW.status = 'sending' AND NEW.stream_name = 'busy') EXECUTE FUNCTION sleep()");
+$connects->order(fault => 'slow-handshake=1.5');
+$answers->order(fault => 'delay=1.5', stream => 'answered', action => 'CreateScreenshotTask');
+$node->safe_psql('postgres', insert_sql(server => 'answers', stream_name => 'answered') . insert_sql(server => 'connects', stream_name => 'connected'));
+ok($answers->wait_for_requests(1, stream_name => 'answered'), 'a request is under way');
+ok($node->poll_query_until('postgres', "SELECT status = 'sending' FROM screenshot_task_request WHERE stream_name = 'connected'"), 'and another, whose connection is being made');
+$node->safe_psql('postgres', insert_sql(server => 'busy', stream_name => 'busy'));
+ok($node->wait_for_table("status = 'created' AND attempts = 1"), 'while the process was busy for long: all are created');
+is($_->requests(action => 'CreateScreenshotTask'), 1, 'sent once each') for $answers, $connects, $other;
+is_deeply([ grep { /are paused for|is in doubt/ } split /\n/, $node->log_text ], [], 'no server is paused, and no request in doubt');
+$node->safe_psql('postgres', 'DROP TRIGGER sleep ON screenshot_task_request');
+
+# Two roles whose servers do not answer, and a third one
 my @accounts = map { [ "AKID$_", "secretKeyOf$_" ] } 1 .. 3;
 my $api      = LiveApi->new('--limit', 1000, map { ('--account', join ':', @$_) } @accounts);
 my $sending  = "SELECT count(*) FROM screenshot_task_request WHERE status = 'sending' AND requested_by =";
@@ -40,6 +63,6 @@ ok($node->wait_for_table("status = 'created' AND attempts = 1", where => "reques
 my ($first, $second) = split /\|/, $node->safe_psql('postgres', "SELECT ($sending 'role1'), ($sending 'role2')");
 cmp_ok($first, '<=', 125, 'role 1 has no more than half of all');
 cmp_ok($second, '<=', (250 - $first) / 2, 'role 2 no more than half of what that leaves');
-is($api->complaints, '', 'the stand-in has nothing to complain of');
+is($_->complaints, '', 'the stand-in has nothing to complain of') for $answers, $connects, $other, $api;
 
 done_testing();
