@@ -78,6 +78,7 @@ OBJS = \
 	src/worker/expiry.o \
 	src/worker/log_throttling.o \
 	src/worker/channel.o \
+	src/worker/channel_domain.o \
 	src/worker/channel_fault.o \
 	src/worker/launcher.o \
 	src/worker/reconcile.o \

@@ -609,7 +609,7 @@ COMMENT ON COLUMN @extschema@.screenshot_task_worker.in_doubt IS 'requests in do
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.held IS 'requests that came in a dump or a copy of a database and are not sent; counted up to 1,000 of a kind';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.oldest_age IS 'age of the oldest request that may be sent';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.drain_time IS 'estimated time to send the requests that may be sent now, at the rate of the last ten seconds; null if unknown';
-COMMENT ON COLUMN @extschema@.screenshot_task_worker.pauses IS 'number of paused servers, and roles on servers';
+COMMENT ON COLUMN @extschema@.screenshot_task_worker.pauses IS 'number of paused servers, roles on servers, and domains of these';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.paused IS 'what is paused, until when, and why, one line each';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.last_error IS 'last error';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.last_error_at IS 'time of the last error';

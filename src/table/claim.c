@@ -75,12 +75,15 @@ static const Statement choose_ready = {
 	"  AND (COALESCE(t.start_time, t.requested_at), t.id)"
 	"   >= (channel.from_start, channel.from_id)"
 	"  AND t.end_time > $9"
+	"  AND (t.server, t.role, COALESCE(t.domain_name, '')) NOT IN (SELECT *"
+	"   FROM ROWS FROM (pg_catalog.unnest($11), pg_catalog.unnest($12),"
+	"    pg_catalog.unnest($13)) AS refused(server, role, domain_name))"
 	"  ORDER BY COALESCE(t.start_time, t.requested_at), t.id"
 	"  LIMIT channel.most FOR NO KEY UPDATE SKIP LOCKED) AS ready"
 	" ORDER BY channel.goes_last, ready.starts, ready.id LIMIT $6",
-	10, {INT8OID, INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID, INT4ARRAYOID,
+	13, {INT8OID, INT8ARRAYOID, NAMEARRAYOID, OIDARRAYOID, INT4ARRAYOID,
 		INT4OID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, TIMESTAMPTZOID,
-	BOOLARRAYOID}, true
+		BOOLARRAYOID, NAMEARRAYOID, OIDARRAYOID, TEXTARRAYOID}, true
 };
 
 /* $3 is the time, and $4 what it must be before an end for a request to be sent */
@@ -122,6 +125,8 @@ static const Oid claimed_types[N_CLAIMED_COLUMNS] = {
 	TEXTOID, TIMESTAMPTZOID, InvalidOid, InvalidOid, InvalidOid
 };
 
+static void make_refused_arrays(const ChannelDemand *demands, int n_demands,
+								Datum *arrays);
 static ChannelName *read_channels(int n);
 static void take_claimed(int n, void *arg);
 static ClaimedRequest *read_claimed(const Datum *values, const bool *nulls);
@@ -187,7 +192,7 @@ queue_claim(const ChannelDemand *demands, int n_demands, int most)
 	int64	   *from_ids = palloc(n_demands * sizeof(int64));
 	Datum	   *last = palloc(n_demands * sizeof(Datum));
 	MonotonicUs began = monotonic_now();
-	Datum		args[10];
+	Datum		args[13];
 	Claim		claim = {0};
 	TimestampTz now;
 	int64	   *ids;
@@ -211,6 +216,7 @@ queue_claim(const ChannelDemand *demands, int n_demands, int most)
 	args[7] = make_id_array(from_ids, n_demands);
 	args[8] = TimestampTzGetDatum(ended_by());
 	args[9] = make_array(BOOLOID, last, n_demands);
+	make_refused_arrays(demands, n_demands, &args[10]);
 	ids = choose_rows(&choose_ready, args, &n);
 	channels = read_channels(n);
 	claim.n_chosen = n;
@@ -237,6 +243,40 @@ queue_claim(const ChannelDemand *demands, int n_demands, int most)
 		MemoryContextSwitchTo(old);
 	}
 	return claim;
+}
+
+/*
+ * The domains that are not to be claimed for, as arrays of servers, roles and
+ * names.
+ */
+static void
+make_refused_arrays(const ChannelDemand *demands, int n_demands, Datum *arrays)
+{
+	Datum	   *servers;
+	Datum	   *roles;
+	Datum	   *names;
+	int			n = 0;
+
+	for (int i = 0; i < n_demands; i++)
+		n += list_length(demands[i].refused_domains);
+	servers = palloc((n + 1) * sizeof(Datum));
+	roles = palloc((n + 1) * sizeof(Datum));
+	names = palloc((n + 1) * sizeof(Datum));
+	n = 0;
+	for (int i = 0; i < n_demands; i++)
+	{
+		ListCell   *cell;
+
+		foreach(cell, demands[i].refused_domains)
+		{
+			servers[n] = NameGetDatum(&demands[i].name.server);
+			roles[n] = ObjectIdGetDatum(demands[i].name.role);
+			names[n++] = CStringGetTextDatum(lfirst(cell));
+		}
+	}
+	arrays[0] = make_array(NAMEOID, servers, n);
+	arrays[1] = make_array(OIDOID, roles, n);
+	arrays[2] = make_array(TEXTOID, names, n);
 }
 
 /*

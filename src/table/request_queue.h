@@ -36,6 +36,7 @@ typedef struct ChannelDemand
 	TimestampTz from_start;		/* from this place on, in the order of */
 	int64		from_id;		/* their start and id */
 	bool		goes_last;		/* after those of others, whenever they start? */
+	List	   *refused_domains;	/* of char *: none of these */
 } ChannelDemand;
 
 /* A place among the ready requests, channel by channel */

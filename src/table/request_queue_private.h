@@ -22,7 +22,7 @@ typedef struct Statement
 {
 	const char *text;
 	int			nargs;
-	Oid			argtypes[12];
+	Oid			argtypes[13];
 	bool		sends;			/* chooses rows to send, see choose_rows() */
 } Statement;
 

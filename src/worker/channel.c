@@ -104,6 +104,8 @@ channel_find(const ChannelName *name)
 	snprintf(NameStr(channel->role_name), NAMEDATALEN, "%u", name->role);
 	channel->server = find_server(&channel->name.server);
 	channel->requester = find_requester(name->role);
+	dlist_init(&channel->domains);
+	channel->domain_due_at = MONOTONIC_NEVER;
 	channel->bit = channel_bit(NameStr(key.server), key.role);
 	channel->cursor_start = DT_NOBEGIN;
 	entry = hash_search(channel_table, &key, HASH_ENTER, NULL);
@@ -431,8 +433,8 @@ channel_rests(const Channel *channel, MonotonicUs now)
 bool
 channel_may_claim(const Channel *channel, MonotonicUs now, int n_free)
 {
-	return channel->has_work && not_before(channel) <= now &&
-		channel_room(channel, now, n_free) > 0;
+	return (channel->has_work || channel->domain_due_at <= now) &&
+		not_before(channel) <= now && channel_room(channel, now, n_free) > 0;
 }
 
 /*
@@ -586,6 +588,7 @@ channel_begin(Channel *channel, Attempt *attempt)
 	attempt->signed_at = monotonic_now();
 	attempt->server_generation = breaker_begin(&server->breaker);
 	attempt->channel_generation = breaker_begin(&channel->breaker);
+	channel_begin_domain(channel, attempt);
 	server->create_next = attempt->is_lookup;
 	count(channel, 1);
 }
@@ -598,6 +601,7 @@ channel_end(Channel *channel, const Attempt *attempt)
 {
 	breaker_end(&channel->server->breaker, attempt->server_generation);
 	breaker_end(&channel->breaker, attempt->channel_generation);
+	channel_end_domain(channel, attempt);
 	count(channel, -1);
 }
 
@@ -642,8 +646,12 @@ channels_next_chance(MonotonicUs now, int n_free)
 	{
 		Channel    *channel = dlist_container(Channel, node, iter.cur);
 
-		if (channel->has_work && channel_room(channel, now, n_free) > 0)
+		if (channel_room(channel, now, n_free) == 0)
+			continue;
+		if (channel->has_work)
 			next = Min(next, not_before(channel));
+		else if (channel->domain_due_at != MONOTONIC_NEVER)
+			next = Min(next, Max(not_before(channel), channel->domain_due_at));
 	}
 	return next;
 }

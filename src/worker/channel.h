@@ -76,6 +76,11 @@ typedef struct Channel
 								 * with none claimed since */
 	Breaker		breaker;		/* for faults of the credentials and the account */
 
+	/* domains that the API refuses to the role; see channel_domain.c */
+	dlist_head	domains;		/* of RefusedDomain.node */
+	int			n_refused;		/* different ones, since a request was done */
+	MonotonicUs domain_due_at;	/* when to look for requests of one, or never */
+
 	/* credentials of the machine's role, and tokens that were refused */
 	bool		wants_set;		/* is a set to be fetched? */
 	RoleWish	wish;			/* which, if so */
@@ -106,6 +111,7 @@ typedef struct Attempt
 	MonotonicUs signed_at;
 	uint32		server_generation;	/* see breaker.h */
 	uint32		channel_generation;
+	uint32		domain_generation;	/* 0: its domain is not refused */
 } Attempt;
 
 extern dlist_head channels;		/* of Channel.node; see channels_sort() */
@@ -142,5 +148,18 @@ extern void channel_note_answer(Channel *channel, const Attempt *attempt,
 extern void channel_pause(Channel *channel, const char *reason, const char *hint);
 extern bool channels_end_pauses(void);
 extern int	channels_describe_pauses(MonotonicUs now, StringInfo lines);
+
+/* channel_domain.c */
+extern void channel_begin_domain(Channel *channel, Attempt *attempt);
+extern void channel_end_domain(Channel *channel, const Attempt *attempt);
+extern void channel_note_refused_domain(Channel *channel, const Attempt *attempt,
+										const char *reason);
+extern void channel_note_allowed_domain(Channel *channel, const char *name);
+extern bool channel_takes_domain(const Channel *channel, const char *name);
+extern List *channel_refused_domains(const Channel *channel, MonotonicUs now);
+extern void channel_look_for_domains(Channel *channel, MonotonicUs now);
+extern bool channel_end_domain_pauses(Channel *channel, MonotonicUs now);
+extern int	channel_describe_domain_pauses(const Channel *channel, MonotonicUs now,
+										   StringInfo lines);
 
 #endif							/* SCREENSHOT_TASK_CHANNEL_H */

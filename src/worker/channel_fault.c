@@ -55,7 +55,8 @@ static void pause_server(Server *server, const Attempt *attempt,
 						 const char *reason);
 
 /*
- * Draw from the answer to a request what it says of the server and the account.
+ * Draw from the answer to a request what it says of the server, the account and
+ * the domain.
  */
 void
 channel_note_answer(Channel *channel, const Attempt *attempt,
@@ -200,6 +201,8 @@ note_at_channel(Channel *channel, const Attempt *attempt,
 			breaker_answered(&channel->breaker, attempt->channel_generation);
 			if (attempt->signed_at > channel->refused_at)
 				channel->refused_at = 0;
+			if (attempt->domain != NULL)
+				channel_note_allowed_domain(channel, attempt->domain);
 			break;
 		case LIVE_QUOTA:
 		case LIVE_REFUSED:
@@ -212,6 +215,9 @@ note_at_channel(Channel *channel, const Attempt *attempt,
 							  live_credentials_hint(answer->error_code));
 			break;
 		case LIVE_PERMISSION:
+			if (attempt->domain != NULL)
+				channel_note_refused_domain(channel, attempt, reason);
+			break;
 		case LIVE_SERVICE_STATE:
 			if (is_new)
 				channel_pause(channel, reason, NULL);
@@ -304,8 +310,8 @@ pause_server(Server *server, const Attempt *attempt, const char *reason)
 }
 
 /*
- * Say which servers, and roles on servers, are paused, until when and why, a line
- * each.  Returns how many there are.
+ * Say which servers, roles on servers, and domains of these are paused, until when
+ * and why, a line each.  Returns how many there are.
  */
 int
 channels_describe_pauses(MonotonicUs now, StringInfo lines)
@@ -337,6 +343,7 @@ channels_describe_pauses(MonotonicUs now, StringInfo lines)
 			breaker_describe(&channel->breaker, lines);
 			n++;
 		}
+		n += channel_describe_domain_pauses(channel, now, lines);
 	}
 	return n;
 }
@@ -366,6 +373,7 @@ channels_end_pauses(void)
 		Channel    *channel = dlist_container(Channel, node, iter.cur);
 
 		any |= breaker_try_again(&channel->breaker, now);
+		any |= channel_end_domain_pauses(channel, now);
 		any |= channel->waits_until > now;
 		channel->refused_at = 0;
 	}

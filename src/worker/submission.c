@@ -127,6 +127,7 @@ submission_claim(MonotonicUs *scan_again_at)
 	{
 		Channel    *channel = dlist_container(Channel, node, iter.cur);
 
+		channel_look_for_domains(channel, now);
 		if (channel_may_claim(channel, now, dispatch_room()))
 			(void) channel_resolve(channel);
 	}
@@ -229,6 +230,7 @@ claim_for_account(Channel *first, MonotonicUs *scan_again_at)
 		demands[n_demands].from_start = channel->cursor_start;
 		demands[n_demands].from_id = channel->cursor_id;
 		demands[n_demands].goes_last = channel->behind_until > now;
+		demands[n_demands].refused_domains = channel_refused_domains(channel, now);
 		wanted += channel->demand;
 		n_demands++;
 		channel->demand = 0;
@@ -243,13 +245,11 @@ claim_for_account(Channel *first, MonotonicUs *scan_again_at)
 	n_claim_permits += n;
 	if (n > 0)
 		claim = queue_claim(demands, n_demands, n);
-	if (n > 0)
-	{
-		/* Some may be locked, or have been, before those that were claimed. */
+	for (int i = 0; i < n_demands && n > 0; i++)
+		channel_find(&demands[i].name)->woken = false;
+	/* Some may be locked, or have been, before those that were claimed. */
+	if (claim.n_chosen > 0)
 		scan_by = Min(scan_by, monotonic_now() + QUEUE_LOCKED_RETRY);
-		for (int i = 0; i < n_demands; i++)
-			channel_find(&demands[i].name)->woken = false;
-	}
 	foreach(cell, claim.passed_over)
 		channel_find(lfirst(cell))->n_passed_over++;
 	foreach(cell, claim.requests)
@@ -310,8 +310,11 @@ note_searched(const Claim *claim, const ChannelDemand *demands, int n_demands,
 		/* What it was woken for may be before its cursor. */
 		if (channel->claimed == 0 && !channel->was_seen)
 			scan_by = now;
-		/* What was seen and cannot be claimed is locked. */
-		if (channel->was_seen)
+		/*
+		 * What was seen and cannot be claimed is locked; or of a domain that is
+		 * refused, and looked for when that may be tried.
+		 */
+		if (channel->was_seen && dlist_is_empty(&channel->domains))
 			*scan_again_at = now + QUEUE_LOCKED_RETRY;
 		channel->was_seen = false;
 	}
@@ -376,8 +379,14 @@ submission_claimed(List *claimed)
 			continue;
 		}
 		request = make_request(row, channel);
-		/* A trigger has given it a server or a role that was not claimed for. */
-		if (channel->options == NULL)
+
+		/*
+		 * A trigger has given it a server or a role that was not claimed for;
+		 * or it is one of several of a domain that one is to try.
+		 */
+		if (channel->options == NULL ||
+			(row->domain_name != NULL &&
+			 !channel_takes_domain(channel, row->domain_name)))
 			put_back(request, true);
 		else
 			sign_request(request, row);

@@ -22,12 +22,13 @@ my %codes = (
 	daily => [qw(LimitExceeded.MaximumTask)],
 	role  => [
 		qw(AuthFailure.SignatureFailure AuthFailure.SignatureExpire AuthFailure.SecretIdNotFound AuthFailure.TokenFailure
-		  UnauthorizedOperation UnauthorizedOperation.CamNoAuth ResourceNotFound.ForbidService
+		  ResourceNotFound.ForbidService
 		  ResourceNotFound.FreezeService ResourceNotFound.StopService ResourceNotFound.UserDisableService
 		  ResourceNotFound.InvalidUser ResourceNotFound.UserNotExist UnsupportedOperation.NotLVBCodeMode
 		  FailedOperation.JiFeiNoEnoughFund FailedOperation.NoRealNameAuth FailedOperation.SdkNoPackage
 		  FailedOperation.AuthError OperationDenied OperationDenied.Any)
 	],
+	domain => [qw(UnauthorizedOperation UnauthorizedOperation.CamNoAuth AuthFailure.UnauthorizedOperation)],
 	server => [
 		qw(InvalidAction NoSuchProduct NoSuchVersion ActionOffline UnsupportedRegion IpInBlacklist IpNotInWhitelist
 		  UnsupportedProtocol MissingParameter UnknownParameter)
@@ -46,6 +47,7 @@ my %state_after = (
 	quota   => "status = 'pending' AND attempts > 0 AND next_attempt_at > sent_at",
 	daily   => "status = 'pending' AND attempts = 1 AND next_attempt_at - sent_at BETWEEN interval '15 min' AND interval '31 min'",
 	role    => "status = 'pending' AND attempts = 0 AND next_attempt_at IS NULL",
+	domain  => "status = 'pending' AND attempts = 0 AND next_attempt_at IS NULL",
 	server  => "status = 'pending' AND attempts = 0 AND next_attempt_at IS NULL",
 	request => "status = 'failed' AND attempts = 1 AND finished_at >= sent_at",
 	unknown => "status = 'in_doubt' AND attempts = 1 AND finished_at IS NULL");
@@ -114,6 +116,7 @@ sub check_fault
 	}
 	my %logged = (
 		role    => qr/screenshot tasks of role postgres for server "$server{$code}" are paused for 5 s\n.*DETAIL:  $code: ordered by a test\n/,
+		domain  => qr/screenshot tasks of domain "5000\.live\.push\.com" and role postgres for server "$server{$code}" are paused for 5 s\n.*DETAIL:  $code: ordered by a test\n/,
 		server  => qr/screenshot tasks for server "$server{$code}" are paused for 5 s\n.*DETAIL:  $code: ordered by a test\n/,
 		request => qr/screenshot task request $row->{id} failed\n.*DETAIL:  $code: ordered by a test, RequestId $row->{request_id}\n/,
 		unknown => qr/screenshot task request $row->{id} is in doubt\n.*DETAIL:  $code: ordered by a test$doubt, RequestId $row->{request_id}\n/);

@@ -1,6 +1,6 @@
-# Circuit breakers: which faults stop what, and how sending begins again.  Answers in a row that leave it open whether a task
-# was made stop the server; and after a pause one request goes first, on a fresh connection, and a lookup rather than one
-# that makes a task.
+# Circuit breakers: which faults stop what, and how sending begins again.  A domain that is refused stops none of the
+# others; answers in a row that leave it open whether a task was made stop the server; and after a pause one request goes
+# first, on a fresh connection, and a lookup rather than one that makes a task.
 
 use strict;
 use warnings;
@@ -12,6 +12,42 @@ use Test::More;
 
 my $node = ScreenshotTaskTest->start_new('main', 'screenshot_task.reconcile_grace' => '100ms', 'screenshot_task.reconcile_spacing' => '500ms');
 my $api  = LiveApi->new;
+$node->add_server('domains', $api, request_timeout => '2s');
+
+# A domain that the account may do nothing with, before one that it may: the latter's requests are created meanwhile.
+$api->order(fault => 'error=UnauthorizedOperation.CamNoAuth', stream => 'forbidden*', action => 'CreateScreenshotTask', times => 0);
+$node->safe_psql('postgres', insert_sql(server => 'domains', rows => 40, stream_name => 'forbidden', domain_name => 'forbidden.example.com', start_time => \"now() - interval '1 min'")
+	  . insert_sql(server => 'domains', rows => 40, stream_name => 'good', domain_name => 'good.example.com'));
+ok($node->wait_for_table("status = 'created' AND attempts = 1", where => "stream_name = 'good'"), 'a domain is refused: all of another are created');
+cmp_ok($api->requests(stream_name => 'forbidden'), '<=', 40, 'a domain is refused: not each of its requests was tried again meanwhile');
+like($node->log_text, qr/LOG:  screenshot tasks of domain "forbidden\.example\.com" and role postgres for server "domains" are paused for 5 s\n.*DETAIL:  UnauthorizedOperation\.CamNoAuth: ordered by a test\n.*HINT:  See in the console what the account may do with this domain\. The pause ends at any change of the server, of the user mapping or of the role, and at a reload\.\n/, 'a domain is refused: the log says so');
+unlike($node->log_text, qr/screenshot tasks of role postgres for server "domains" are paused/, 'a domain is refused: the role is not paused');
+ok($node->poll_query_until('postgres', "SELECT paused LIKE 'domain \"forbidden.example.com\" of role postgres on server \"domains\" until %: UnauthorizedOperation.CamNoAuth: ordered by a test' FROM screenshot_task_worker"), 'a domain is refused: the view says so');
+is($node->safe_psql('postgres', "SELECT count(*) FROM screenshot_task_request WHERE stream_name = 'forbidden' AND status = 'pending' AND attempts = 0"), 40, 'a domain is refused: its requests wait, and none is the worse for it');
+
+cmp_ok($node->transactions_a_second(2), '<', 20, 'a domain is refused: the worker does not look for them all the time');
+
+# After its pause one request of it is tried.
+my $pauses = pauses_of_domain();
+my $tried  = $api->requests(stream_name => 'forbidden');
+ok($api->wait_for_requests($tried + 1, stream_name => 'forbidden'), 'a domain is refused: it is tried again');
+ok(wait_until(sub { $node->log_text =~ /domain "forbidden\.example\.com" and role postgres for server "domains" are paused for 10 s/ }), 'a domain is refused: and paused for longer');
+is($api->requests(stream_name => 'forbidden') - $tried, pauses_of_domain() - $pauses, 'a domain is refused: with one request each time');
+$api->clear_orders;
+$node->reload;
+ok($node->wait_for_table("status = 'created' AND attempts = 1", where => "server = 'domains'"), 'a domain is allowed: a reload has all created');
+is(scalar $api->ledger(stream_name => $_), 40, "$_: once each") for 'forbidden', 'good';
+
+# Different domains are refused: the role is paused.  One that is allowed is found all the same.
+$node->add_server('role', $api, request_timeout => '2s');
+$api->order(fault => 'error=UnauthorizedOperation', stream => 'no *', action => 'CreateScreenshotTask', times => 0);
+$node->safe_psql('postgres', join '', map { insert_sql(server => 'role', rows => 20, stream_name => "no $_", domain_name => "$_.example.com", start_time => \"now() - interval '1 min'") } 1, 2);
+ok(wait_until(sub { $node->log_text =~ /screenshot tasks of role postgres for server "role" are paused for 5 s\n.*DETAIL:  UnauthorizedOperation: ordered by a test\n/ }), 'different domains are refused: the role is paused');
+$node->safe_psql('postgres', insert_sql(server => 'role', rows => 10, stream_name => 'yes', domain_name => 'good.example.com'));
+ok($node->wait_for_table("status = 'created'", where => "stream_name = 'yes'"), 'different domains are refused: one that is not goes first after the pause');
+$api->clear_orders;
+$node->reload;
+ok($node->wait_for_table("status = 'created' AND attempts = 1", where => "server = 'role'"), 'different domains are allowed: all are created');
 
 # An outage that is answered with a code: most requests are not sent, although nobody is to look them up.
 my $outage = LiveApi->new;
@@ -100,3 +136,5 @@ unlike($node->log_text($offset), qr/"breaking" are paused for (?:[2-9]\d|1\d\d) 
 is($_->complaints, '', 'the stand-in has nothing to complain of') for $api, $outage, $probed, $locked, $deaf, $breaking;
 
 done_testing();
+
+sub pauses_of_domain { return scalar(() = $node->log_text =~ /screenshot tasks of domain "forbidden\.example\.com" and role postgres .* are paused/g) }
