@@ -270,12 +270,11 @@ read_response(const HttpReply *reply, LiveAnswer *answer)
 		return NULL;
 	}
 	response = get_object(&json->root, "Response");
+
+	/* A RequestId is kept only if it looks like one: it goes into messages. */
 	if (response == NULL)
 		answer->message = "the answer has no Response";
 	else
-		/*
-		 * Kept only if it looks like one: it goes to a row, and into messages.
-		 */
 		answer->request_id = get_text(response, "RequestId", MAX_REQUEST_ID,
 									  "-_");
 	return response;

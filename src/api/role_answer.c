@@ -263,11 +263,7 @@ take_value(void *arg, char *token, JsonTokenType type)
 		*text = token;
 	}
 	else
-		/*
-		 * Also values of no interest: which of them is a secret is the
-		 * service's to say.
-		 */
-		wipe(token);
+		wipe(token);			/* it may be a secret, too */
 	return JSON_ACTION_DONE;
 }
 

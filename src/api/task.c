@@ -25,11 +25,11 @@ live_seconds(TimestampTz time)
 {
 	int64		seconds = time / USECS_PER_SEC;
 
+	/*
+	 * Division truncates towards zero, but a time before the epoch is rounded
+	 * down, too.
+	 */
 	if (time % USECS_PER_SEC < 0)
-		/*
-		 * Division truncates towards zero, but a time before the epoch is
-		 * rounded down, too.
-		 */
 		seconds--;
 	return seconds +
 		(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * (int64) SECS_PER_DAY;

@@ -144,8 +144,8 @@ take_entry(const char *url)
 
 	if (entry != NULL)
 		return entry;
+	/* Registered when there is first something to wipe, and once. */
 	if (!wiped_at_exit)
-		/* Registered when there is first something to wipe, and once. */
 		on_proc_exit(forget_sets_at_exit, (Datum) 0);
 	wiped_at_exit = true;
 	entry = &entries[0];

@@ -78,11 +78,12 @@ pool_find(HttpClient *client, const HttpRequest *request)
 	if (pool == NULL || pool->retired)
 		pool = make_pool(client, key);
 	pfree(key);
+
+	/*
+	 * After the new pool is known: its own idle connections must not be freed
+	 * to make room for it.
+	 */
 	if (pool != NULL)
-		/*
-		 * After the new pool is known: its own idle connections must not be
-		 * freed to make room for it.
-		 */
 		pools_free_unused(client, pool);
 	return pool;
 }

@@ -505,11 +505,10 @@ end_transfer(HttpTransfer *transfer, CURLcode result)
 {
 	HttpClient *client = transfer->client;
 
+	/*
+	 * The better of two reasons: one that is overdue was so without the flood.
+	 */
 	if (transfer->pool != NULL && transfer->pool->flooded)
-		/*
-		 * The better of two reasons: one that is overdue was so without the
-		 * flood.
-		 */
 		transfer->flooded = !transfer->timed_out;
 	leave_pool(transfer);
 	client->n_transfers--;
@@ -733,12 +732,12 @@ find_answered_at(const HttpTransfer *transfer)
 	socklen_t	len = sizeof(info);
 	MonotonicUs waited = 0;
 
+	/*
+	 * Rounded towards now: a permit that came back too early would let one
+	 * request too many arrive.
+	 */
 	if (transfer->socket >= 0 &&
 		getsockopt(transfer->socket, IPPROTO_TCP, TCP_INFO, &info, &len) == 0)
-		/*
-		 * Rounded towards now: a permit that came back too early would let one
-		 * request too many arrive.
-		 */
 		waited = info.tcpi_last_data_recv * US_PER_MS - KERNEL_TICK;
 	return monotonic_now() - Max(waited, 0);
 }

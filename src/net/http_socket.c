@@ -171,8 +171,8 @@ forget_sockets(const HttpPool *pool)
 
 	while (i < client->n_sockets)
 	{
+		/* The order has no meaning, so that the last one fills the gap. */
 		if (client->sockets[i].pool == pool)
-			/* The order has no meaning, so that the last one fills the gap. */
 			client->sockets[i] = client->sockets[--client->n_sockets];
 		else
 			i++;
@@ -233,35 +233,33 @@ on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg)
 		return 0;
 	}
 
+	/*
+	 * A descriptor that on_new_socket() has not announced, such as the pair by
+	 * which a resolver's thread reports.
+	 */
 	if (socket == NULL)
-		/*
-		 * A descriptor that on_new_socket() has not announced, such as the
-		 * pair by which a resolver's thread reports.
-		 */
 		socket = add_socket(pool, fd, false);
+
+	/*
+	 * All transfers of the multi handle fail by this
+	 * (CURLMOPT_SOCKETFUNCTION); add_socket() has room for what they can need.
+	 */
 	if (socket == NULL)
-		/*
-		 * All transfers of the multi handle fail by this
-		 * (CURLMOPT_SOCKETFUNCTION); add_socket() has room for what they can
-		 * need.
-		 */
 		return -1;
 	socket->wanted = 0;
+
+	/*
+	 * RDHUP, so that a peer that closes after its answer is noticed without a
+	 * read.
+	 */
 	if (what & CURL_POLL_IN)
-		/*
-		 * RDHUP, so that a peer that closes after its answer is noticed
-		 * without a read.
-		 */
 		socket->wanted |= EPOLLIN | EPOLLRDHUP;
 	if (what & CURL_POLL_OUT)
 		socket->wanted |= EPOLLOUT;
 
+	/* getpeername() fails with ENOTCONN until the TCP handshake is done. */
 	if (socket->ours && !socket->connected)
 		socket->connected =
-			/*
-			 * Fails with ENOTCONN until the TCP handshake is done.  Asked
-			 * until it succeeds once.
-			 */
 			getpeername(fd, (struct sockaddr *) &peer, &peer_len) == 0;
 	(void) curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &transfer);
 	if (transfer != NULL && socket->connected)
@@ -317,11 +315,6 @@ bound_repeats(ClientSocket *socket, int request_timeout)
 	if (socket->repeats_for != 0 && socket->repeats_for <= request_timeout)
 		return;
 	socket->repeats_for = request_timeout;
-
-	/*
-	 * Failure is ignored: an old kernel then repeats for longer, and requests
-	 * in doubt are still looked up.
-	 */
 	(void) setsockopt(socket->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout,
 					  sizeof(timeout));
 }

@@ -264,7 +264,7 @@ set_common_options(HttpTransfer *transfer)
 	SETOPT(easy, CURLOPT_PREREQDATA, transfer);
 	SETOPT(easy, CURLOPT_XFERINFOFUNCTION, on_progress);
 	SETOPT(easy, CURLOPT_XFERINFODATA, transfer);
-	/* Enables the progress callback, which is off by default. */
+	/* Without this libcurl calls no progress callback. */
 	SETOPT(easy, CURLOPT_NOPROGRESS, 0L);
 	if (uses_openssl())
 	{
@@ -486,9 +486,9 @@ is_tls_failure(const HttpTransfer *transfer, const char *words)
 void
 transfer_free(HttpTransfer *transfer)
 {
-	/* Its connection is the multi handle's, and stays. */
 	/*
 	 * Before the header list and the body, which libcurl may still refer to.
+	 * The connection is the multi handle's, and stays.
 	 */
 	curl_easy_cleanup(transfer->easy);
 	/* A header may be a token of temporary credentials, */
@@ -684,9 +684,6 @@ on_header(char *data, size_t size, size_t nitems, void *arg)
 	transfer->header_len += len;
 	if (transfer->header_len > HTTP_MAX_ANSWER)
 	{
-		/*
-		 * Any number other than len ends the transfer with CURLE_WRITE_ERROR.
-		 */
 		transfer->too_long = true;
 		return 0;
 	}
@@ -703,8 +700,8 @@ on_answer(char *data, size_t size, size_t nitems, void *arg)
 	size_t		len = size * nitems;
 
 	/*
-	 * Written as a subtraction, which cannot overflow: answer_len never
-	 * exceeds the maximum.
+	 * A subtraction cannot overflow here, since answer_len never exceeds the
+	 * maximum.  Any return value but len ends the transfer.
 	 */
 	if (len > HTTP_MAX_ANSWER - transfer->answer_len)
 	{

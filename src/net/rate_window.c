@@ -381,13 +381,14 @@ note_round_trip(RateWindow *window, MonotonicUs now, MonotonicUs round_trip)
 	MonotonicUs lateness;
 
 	window->n_answered++;
+
+	/*
+	 * Slowly upwards, so that a longer route is learned in minutes, and a jam
+	 * of seconds is not taken for one.
+	 */
 	if (window->round_trip == 0 || round_trip < window->round_trip)
 		window->round_trip = round_trip;
 	else
-		/*
-		 * Slowly upwards, so that a longer route is learned in minutes, and a
-		 * jam of seconds is not taken for one.
-		 */
 		window->round_trip += (round_trip - window->round_trip) /
 			ROUND_TRIP_DRIFT;
 	lateness = round_trip - window->round_trip + ROUND_TRIP_SLACK;
@@ -442,11 +443,12 @@ lose_share(RateWindow *window, MonotonicUs now)
 	 */
 	window->n_refused = window->n_answered <= 1 ? window->n_refused + 1 : 1;
 	window->n_answered = 0;
+
+	/*
+	 * Half a permit for each refusal: the window settles where as much is
+	 * refused as it regains, a few in a thousand.
+	 */
 	if (window->n_refused < MANY_REFUSALS)
-		/*
-		 * Half a permit for each refusal: the window settles where as much is
-		 * refused as it regains, a few in a thousand.
-		 */
 		window->share -= Min(0.5 / window->per_second, MAX_SHARE_LOST);
 	/* Many may have met a hiccup together, before that was known. */
 	else if (window->halved_at + US_PER_SECOND < now &&

@@ -497,11 +497,12 @@ hold_database(Oid database)
 		if (state->databases[i].database == database)
 			slot = i;
 	}
+
+	/*
+	 * Under the lock, which announce_worker() takes to look at it: no worker
+	 * can come in between.
+	 */
 	if (slot >= 0)
-		/*
-		 * Under the lock, which announce_worker() takes to look at it: no
-		 * worker can come in between.
-		 */
 		pg_atomic_fetch_add_u32(&state->databases[slot].holds, 1);
 	LWLockRelease(lock);
 	if (slot >= 0)
@@ -562,11 +563,6 @@ void
 announce_launcher(void)
 {
 	pg_atomic_write_u32(&state->launcher_proc, GetNumberFromPGProc(MyProc));
-
-	/*
-	 * After the number is published, never before: a callback without it would
-	 * do nothing.
-	 */
 	before_shmem_exit(withdraw_launcher, (Datum) 0);
 }
 
@@ -671,8 +667,8 @@ announce_worker(Oid database)
 		return -1;
 
 	/*
-	 * before_shmem_exit, because on_shmem_exit callbacks run when the process
-	 * may have no PGPROC any more, which LWLocks take.
+	 * before_shmem_exit is for cleanup that takes locks: the process still is
+	 * a whole backend then.
 	 */
 	before_shmem_exit(withdraw_worker, Int32GetDatum(slot));
 	return slot;

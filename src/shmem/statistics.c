@@ -154,11 +154,12 @@ stat_know_servers(void)
 	names = list_truncate(live_server_names(InvalidOid), MAX_SERVERS);
 	table = shared.table;
 	LWLockAcquire(shared.lock, LW_EXCLUSIVE);
+
+	/*
+	 * Servers of this database that are not found again below have been
+	 * dropped.
+	 */
 	for (int i = 0; i < table->n_used; i++)
-		/*
-		 * Servers of this database that are not found again below have been
-		 * dropped.
-		 */
 		table->servers[i].known &= table->servers[i].database != MyDatabaseId;
 	foreach(cell, names)
 	{
@@ -411,11 +412,12 @@ percentile(const ServerStat *stat, double fraction, bool *isnull)
 	for (int i = 0; i < N_BUCKETS; i++)
 	{
 		seen += latencies[i];
+
+		/*
+		 * The middle of a bucket may lie above the longest latency that was
+		 * measured.
+		 */
 		if ((double) seen >= fraction * (double) total)
-			/*
-			 * The middle of a bucket may lie above the longest latency that
-			 * was measured.
-			 */
 			return latency_datum(Min(middle_of(i), max));
 	}
 	return latency_datum(max);
@@ -448,7 +450,7 @@ screenshot_task_stat(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	stat_know_servers();
 	table = shared.table;
-	/* Before the lock, under which an error must not be raised. */
+	/* Before the lock, so that it is held for as short as possible. */
 	rows = palloc0(MAX_SERVERS * sizeof(StatRow));
 	LWLockAcquire(shared.lock, LW_SHARED);
 	n = table->n_used;

@@ -153,11 +153,11 @@ preview_screenshot_task(PG_FUNCTION_ARGS)
 	live_forget_key();
 	live_wipe_token(request.headers);
 
+	/*
+	 * The token is a secret of its own: with it and a leaked key anybody could
+	 * sign.
+	 */
 	for (n_headers = 0; request.headers[n_headers] != NULL; n_headers++)
-		/*
-		 * The token is a secret of its own: with it and a leaked key anybody
-		 * could sign.
-		 */
 		headers[n_headers] = n_headers == request.token_header ?
 			CStringGetTextDatum("X-TC-Token: (not shown)") :
 			CStringGetTextDatum(request.headers[n_headers]);

@@ -260,11 +260,12 @@ read_sight(HeapTuple tuple, TupleDesc desc, Sight *sight)
 	/* One in doubt that is left to a person has no next attempt. */
 	sight->is_over = !status_is_unfinished(status) ||
 		(status == STATUS_IN_DOUBT && !has_next_attempt);
+
+	/*
+	 * The worker sees nothing of such a version before the commit, which cannot
+	 * come while this function waits.
+	 */
 	sight->is_mine =
-		/*
-		 * The worker sees nothing of such a version before the commit, which
-		 * cannot come while this function waits.
-		 */
 		TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
 
 	origin = DatumGetInt64(heap_getattr(tuple, Anum_request_origin, desc,

@@ -118,10 +118,6 @@ wake_at_commit(uint64 channels)
 		done.channels = NO_CHANNELS;
 	}
 	else
-		/*
-		 * Whatever was done further in goes with it, if the outermost level is
-		 * undone.
-		 */
 		done.marked_level = Min(done.marked_level, level);
 	done.channels |= channels;
 }
@@ -134,8 +130,8 @@ wake_at_commit(uint64 channels)
 void
 tell_news_at_commit(void)
 {
+	/* Not made if there is none: then nobody waits. */
 	if (shared_state_available())
-		/* Not made if there is none: then nobody waits. */
 		done.news_slot = find_database_slot(MyDatabaseId);
 }
 

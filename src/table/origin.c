@@ -27,12 +27,12 @@ request_origin(void)
 	static int64 origin = 0;	/* a process has one database */
 	uint64		cluster = GetSystemIdentifier();
 
+	/*
+	 * The system identifier tells clusters apart, also one that was made by
+	 * pg_upgrade; the OID tells copies within a cluster apart (CREATE DATABASE
+	 * ... TEMPLATE).
+	 */
 	if (origin == 0)
-		/*
-		 * The system identifier tells clusters apart, also one that was made
-		 * by pg_upgrade; the OID tells copies within a cluster apart (CREATE
-		 * DATABASE ... TEMPLATE).
-		 */
 		origin = (int64) hash_combine64(hash_bytes_extended((unsigned char *) &cluster,
 															sizeof(cluster), 0),
 										hash_bytes_uint32_extended(MyDatabaseId, 0));

@@ -139,12 +139,12 @@ queue_left_orphans_to_doubt(TimestampTz ask_at, List **doubtful)
 		return;
 	lock_args[0] = make_id_array(ids, n);
 	n_found = run_statement(&lock_sending, lock_args, NULL);
+	/* The others are locked by somebody, or gone: which of it shows below. */
 	for (int i = 0; i < n; i++)
 	{
 		if (was_returned(ids[i], n_found))
 			ids[n_locked++] = ids[i];
 		else
-			/* Locked by somebody, or gone; which of the two shows below. */
 			skip_list_add_locked(ids[i], QUEUE_LOCKED_RETRY);
 	}
 	change_rows(&orphans_statement, ids, n_locked, args, NULL, take_changed,

@@ -219,11 +219,12 @@ note_lock_timeout(int sqlerrcode)
 
 	if (sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
 		return false;
+
+	/*
+	 * Not extended while it lasts: after IMPATIENT_FOR one full lock_timeout
+	 * is given another chance.
+	 */
 	if (last.impatient_until < now)
-		/*
-		 * Not extended while it lasts: after IMPATIENT_FOR one full
-		 * lock_timeout is given another chance.
-		 */
 		last.impatient_until = now + IMPATIENT_FOR;
 	return true;
 }

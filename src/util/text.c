@@ -134,7 +134,7 @@ closest_name(const char *name, const char *const *names, int n)
 void
 wipe_text(char *secret)
 {
+	/* memset() before free is a dead store, and compilers remove it. */
 	if (secret != NULL)
-		/* memset() before free is a dead store, and compilers remove it. */
 		explicit_bzero(secret, strlen(secret));
 }
