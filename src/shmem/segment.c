@@ -30,7 +30,7 @@
 
 enum
 {
-	PLACES_LOCK, STAT_LOCK, N_LOCKS
+	SLOTS_LOCK, STAT_LOCK, N_LOCKS
 };
 
 #define RATE_TABLE_OFFSET	MAXALIGN(shared_state_size())
@@ -115,7 +115,7 @@ start_up(void)
 		stat_table_init(stats);
 	}
 	locks = GetNamedLWLockTranche(TRANCHE);
-	shared_state_attach(state, &locks[PLACES_LOCK].lock, rates);
+	shared_state_attach(state, &locks[SLOTS_LOCK].lock, rates);
 	stat_table_attach(stats, &locks[STAT_LOCK].lock);
 	LWLockRelease(AddinShmemInitLock);
 }

@@ -4,10 +4,13 @@
  *	  What the processes of a cluster share: which databases have a worker,
  *	  what it is doing, and who is to be woken
  *
- * A database takes a database slot when the launcher starts, when the extension is
- * created in it, or with its first request.  A database slot whose worker found no
+ * A database takes a slot when the launcher starts, when the extension is
+ * created in it, or with its first request.  A slot whose worker found no
  * extension is marked so, and another database may have it when there is none
- * left that nobody ever had.  A process is woken through the latch of its
+ * left that nobody ever had.  (A background worker slot is something else: one
+ * of max_worker_processes.)
+ *
+ * A process is woken through the latch of its
  * PGPROC, whose number is kept here.  PGPROCs live as long as the shared
  * memory does, so that setting such a latch is always allowed; if the process
  * has gone, some other one looks up once in vain.
@@ -28,38 +31,42 @@
 
 #define NOBODY			PG_UINT32_MAX
 
-/* DatabasePlace.wake */
+/* DatabaseSlot.wake */
 #define WAKE_NEWS		1		/* there is something new */
 #define WAKE_LATER		2		/* the worker will look without being woken, or
 								 * there is none, and none to be started */
 
-typedef struct DatabasePlace
+/*
+ * What is known of a database.  Fields are under the lock, unless they are
+ * atomic: these are written by commits, which wait for nobody.
+ */
+typedef struct DatabaseSlot
 {
-	Oid			database;		/* under the lock; InvalidOid: free */
-	pid_t		worker_pid;		/* under the lock */
-	bool		has_extension;		/* under the lock */
-	bool		no_extension;		/* under the lock: no extension was found */
-	bool		preempted;		/* under the lock */
-	MonotonicUs next_look;		/* under the lock */
+	Oid			database;		/* InvalidOid: free */
+	pid_t		worker_pid;		/* 0: none is running */
+	bool		has_extension;	/* has a worker found the extension? */
+	bool		no_extension;	/* has it found none? */
+	bool		preempted;		/* has the last worker made room for another? */
+	MonotonicUs next_look;		/* if so: when the next one is needed */
 	pg_atomic_uint32 held_requests; /* that were made elsewhere */
 	pg_atomic_uint32 idle;		/* has the worker nothing to do? */
-	pg_atomic_uint32 yield;		/* is the worker to give up its slot? */
+	pg_atomic_uint32 preempt;	/* is the worker to make room for another? */
 	pg_atomic_uint32 holds;		/* commands that keep workers out; raised
 								 * under the lock */
-	pg_atomic_uint32 wake;		/* of the following */
+	pg_atomic_uint32 wake;		/* WAKE_NEWS, WAKE_LATER */
 	pg_atomic_uint64 channels;	/* not yet taken: see ALL_CHANNELS */
 	pg_atomic_uint32 worker_proc;	/* PGPROC number, or NOBODY */
 	pg_atomic_uint32 want_count;	/* is it to count its requests? */
 	ConditionVariable news;		/* some requests have changed their status */
-	Activity	activity;		/* under the lock: of its worker */
-} DatabasePlace;
+	Activity	activity;		/* of its worker, or the last one */
+} DatabaseSlot;
 
 struct SharedState
 {
 	pg_atomic_uint32 launcher_proc; /* PGPROC number, or NOBODY */
 	ConditionVariable worker_left;	/* some worker has ended */
 	pg_atomic_uint32 refused;	/* has a database been refused a slot? */
-	DatabasePlace databases[MAX_DATABASES];
+	DatabaseSlot databases[MAX_DATABASES];
 };
 
 static SharedState *state = NULL;
@@ -69,10 +76,10 @@ static RateTable *rate_table = NULL;	/* what shared_rate_table() returns */
 static void withdraw_worker(int code, Datum slot);
 static void withdraw_launcher(int code, Datum arg);
 static int	take_database_slot(Oid database);
-static bool is_free(DatabasePlace *slot);
-static void wake_worker_or_launcher(DatabasePlace *database);
+static bool is_free(DatabaseSlot *slot);
+static void wake_worker_or_launcher(DatabaseSlot *database);
 static void wake_process(pg_atomic_uint32 *proc);
-static void read_status(DatabasePlace *database, DatabaseStatus *status);
+static void read_status(DatabaseSlot *database, DatabaseStatus *status);
 
 /*
  * Bytes of this part of the segment.
@@ -100,7 +107,7 @@ shared_state_setup(SharedState *shared)
 		pg_atomic_init_u32(&shared->databases[i].holds, 0);
 		pg_atomic_init_u32(&shared->databases[i].held_requests, 0);
 		pg_atomic_init_u32(&shared->databases[i].idle, 0);
-		pg_atomic_init_u32(&shared->databases[i].yield, 0);
+		pg_atomic_init_u32(&shared->databases[i].preempt, 0);
 		pg_atomic_init_u32(&shared->databases[i].worker_proc, NOBODY);
 		pg_atomic_init_u32(&shared->databases[i].want_count, 0);
 		ConditionVariableInit(&shared->databases[i].news);
@@ -112,11 +119,11 @@ shared_state_setup(SharedState *shared)
  * database slot is whose, and the rate limits.
  */
 void
-shared_state_attach(SharedState *shared, LWLock *places_lock,
+shared_state_attach(SharedState *shared, LWLock *slots_lock,
 					RateTable *shared_rates)
 {
 	state = shared;
-	lock = places_lock;
+	lock = slots_lock;
 	rate_table = shared_rates;
 }
 
@@ -157,7 +164,7 @@ require_shared_state(void)
 int
 find_database_slot(Oid database)
 {
-	int 		slot = -1;
+	int			slot = -1;
 
 	LWLockAcquire(lock, LW_SHARED);
 	for (int i = 0; i < MAX_DATABASES && slot < 0; i++)
@@ -170,8 +177,8 @@ find_database_slot(Oid database)
 }
 
 /*
- * What is broadcast when requests of the database at a database slot have changed
- * their status.
+ * What is broadcast when requests of the database of a slot have changed their
+ * status.
  */
 ConditionVariable *
 news_of(int slot)
@@ -191,7 +198,7 @@ tell_news(int slot)
 }
 
 /*
- * Have the worker at a database slot count its requests, if there is one.
+ * Have the worker of a slot count its requests, if there is one.
  */
 void
 want_count(int slot)
@@ -204,7 +211,7 @@ want_count(int slot)
 }
 
 /*
- * Has anybody called want_count() for a database slot since this was last asked?
+ * Has anybody called want_count() for a slot since this was last asked?
  */
 bool
 take_wanted_count(int slot)
@@ -218,7 +225,7 @@ take_wanted_count(int slot)
 }
 
 /*
- * Tell others what the worker at a database slot is doing.
+ * Tell others what the worker of a slot is doing.
  */
 void
 publish_activity(int slot, const Activity *activity)
@@ -229,8 +236,8 @@ publish_activity(int slot, const Activity *activity)
 }
 
 /*
- * What the worker at a database slot, or the last that was there, was doing, and what
- * else is known of the database slot.
+ * What the worker of a slot, or the last one, was doing, and what else is known
+ * of the slot.
  */
 void
 read_activity(int slot, DatabaseStatus *status, Activity *activity)
@@ -244,13 +251,13 @@ read_activity(int slot, DatabaseStatus *status, Activity *activity)
 /*
  * The database slot of a database, taken for it if it has none.
  *
- * Returns -1 if all database slots are taken, and says so in the log, once until
+ * Returns -1 if all slots are taken, and says so in the log, once until
  * forget_refused_database_slots().
  */
 int
 find_or_make_database_slot(Oid database)
 {
-	int 		slot = take_database_slot(database);
+	int			slot = take_database_slot(database);
 
 	/*
 	 * Without the lock, which take_database_slot() has released: a message
@@ -278,9 +285,9 @@ give_database_slot(Oid database)
 static int
 take_database_slot(Oid database)
 {
-	int 		slot = -1;
+	int			slot = -1;
 	int			unused = -1;
-	int 		no_extension = -1;
+	int			no_extension = -1;
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	for (int i = 0; i < MAX_DATABASES && slot < 0; i++)
@@ -330,7 +337,7 @@ take_database_slot(Oid database)
  * May another database have a database slot?  Under the lock.
  */
 static bool
-is_free(DatabasePlace *slot)
+is_free(DatabaseSlot *slot)
 {
 	/*
 	 * A slot is kept while a commit has woken it, since the extension may have
@@ -344,8 +351,8 @@ is_free(DatabasePlace *slot)
 }
 
 /*
- * How many database slots there are for other databases, and how many are of databases
- * of which it is not known whether they have the extension.
+ * How many slots there are for other databases, and how many are of databases of
+ * which it is not known whether they have the extension.
  */
 void
 count_database_slots(int *n_free, int *n_unknown)
@@ -376,7 +383,7 @@ log_lack_of_database_slots(void)
 }
 
 /*
- * Was there no database slot for the database of some session?
+ * Was there no slot for the database of some session?
  */
 bool
 database_slot_was_refused(void)
@@ -405,19 +412,20 @@ channel_bit(const char *server, Oid role)
 }
 
 /*
- * Tell the worker at a database slot that there is something new; the launcher, if
- * it has no worker.  What is told before the worker has taken it costs no
- * wake-up more, nor does what it is about to look for by itself: a signal that
- * wakes a process costs more than to insert a row.  So the launcher is woken by
- * the first commit that wants a worker, and not by those that come before it has
- * started one.  "channels" are those that it concerns.
+ * Tell the worker of a slot that there is something new, or the launcher if
+ * there is no worker.  "channels" are those that it concerns.
+ *
+ * Nobody is woken for what the worker has been told of and not taken yet, or is
+ * about to look for by itself: to wake a process costs more than to insert a
+ * row.  So the first commit that wants a worker wakes the launcher, and none of
+ * those that come before it has started one.
  *
  * May be called while a transaction commits: cannot fail, and waits for nothing.
  */
 void
 wake_database(int slot, uint64 channels)
 {
-	DatabasePlace *database = &state->databases[slot];
+	DatabaseSlot *database = &state->databases[slot];
 
 	/*
 	 * The channels first, then the flag: whoever takes the flag finds them, or
@@ -434,8 +442,8 @@ wake_database(int slot, uint64 channels)
 }
 
 /*
- * The database at a database slot was made, or altered so that it may be served now, or
- * not any more: whoever has to see to that is woken, whatever was told before.
+ * The database of a slot was created, or altered so that it may be served now,
+ * or not any more: wake whoever has to see to that, whatever was told before.
  *
  * May be called while a transaction commits, as above.
  */
@@ -451,7 +459,7 @@ wake_for_altered_database(int slot)
  * Wake whoever serves a database: its worker, or the launcher to start one.
  */
 static void
-wake_worker_or_launcher(DatabasePlace *database)
+wake_worker_or_launcher(DatabaseSlot *database)
 {
 	/*
 	 * Without a lock, as commits call this.  A worker that is just leaving
@@ -484,12 +492,12 @@ wake_process(pg_atomic_uint32 *proc)
  * Have the worker of a database leave, and none come, until
  * release_database().
  *
- * Returns the database's database slot; -1, with nothing to release, if it has none.
+ * Returns the database's slot; -1, with nothing to release, if it has none.
  */
 int
 hold_database(Oid database)
 {
-	int 		slot = -1;
+	int			slot = -1;
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	for (int i = 0; i < MAX_DATABASES && slot < 0; i++)
@@ -592,7 +600,7 @@ read_database(int slot, DatabaseStatus *status)
  * The same, with the lock held.
  */
 static void
-read_status(DatabasePlace *database, DatabaseStatus *status)
+read_status(DatabaseSlot *database, DatabaseStatus *status)
 {
 	status->database = database->database;
 	status->worker_pid = database->worker_pid;
@@ -601,15 +609,15 @@ read_status(DatabasePlace *database, DatabaseStatus *status)
 	status->held = pg_atomic_read_u32(&database->holds) != 0;
 	status->woken = (pg_atomic_read_u32(&database->wake) & WAKE_NEWS) != 0;
 	status->idle = pg_atomic_read_u32(&database->idle) != 0;
-	status->asked = pg_atomic_read_u32(&database->yield) != 0;
+	status->preempt = pg_atomic_read_u32(&database->preempt) != 0;
 	status->preempted = database->preempted;
 	status->next_look = database->next_look;
 	status->n_held = (int) pg_atomic_read_u32(&database->held_requests);
 }
 
 /*
- * The database at a database slot has no extension, or is itself gone: it needs no
- * worker until something wakes it.
+ * The database of a slot has no extension, or is itself gone: it needs no worker
+ * until something wakes it.
  */
 void
 set_no_extension(int slot)
@@ -621,12 +629,12 @@ set_no_extension(int slot)
 }
 
 /*
- * Ask the worker at a database slot to give up its slot to another one's.
+ * Ask the worker of a slot to leave, so that another database has a turn.
  */
 void
 request_preemption(int slot)
 {
-	pg_atomic_write_u32(&state->databases[slot].yield, 1);
+	pg_atomic_write_u32(&state->databases[slot].preempt, 1);
 	/* The flag before the latch, as with every latch. */
 	pg_memory_barrier();
 	wake_process(&state->databases[slot].worker_proc);
@@ -636,13 +644,13 @@ request_preemption(int slot)
  * Let sessions know this process as the worker of a database, until it
  * exits.
  *
- * Returns the database's database slot; -1 if it has a worker already, if workers
- * are kept out, or if there is no database slot.
+ * Returns the database's slot; -1 if it has a worker already, if workers are
+ * kept out, or if there is no slot.
  */
 int
 announce_worker(Oid database)
 {
-	int 		slot = find_or_make_database_slot(database);
+	int			slot = find_or_make_database_slot(database);
 	bool		taken = false;
 
 	if (slot < 0)
@@ -656,7 +664,7 @@ announce_worker(Oid database)
 		state->databases[slot].preempted = false;
 		pg_atomic_write_u32(&state->databases[slot].idle, 0);
 		/* A request to give up the slot was for the worker before this one. */
-		pg_atomic_write_u32(&state->databases[slot].yield, 0);
+		pg_atomic_write_u32(&state->databases[slot].preempt, 0);
 		pg_atomic_write_u32(&state->databases[slot].worker_proc,
 							GetNumberFromPGProc(MyProc));
 		taken = true;
@@ -680,7 +688,7 @@ announce_worker(Oid database)
 static void
 withdraw_worker(int code, Datum slot)
 {
-	DatabasePlace *database = &state->databases[DatumGetInt32(slot)];
+	DatabaseSlot *database = &state->databases[DatumGetInt32(slot)];
 
 	(void) code;
 	/* Nobody will look by itself now. */
@@ -703,7 +711,7 @@ withdraw_worker(int code, Datum slot)
 }
 
 /*
- * The worker at a database slot has found the extension in its database.
+ * The worker of a slot has found the extension in its database.
  */
 void
 confirm_extension(int slot)
@@ -716,13 +724,13 @@ confirm_extension(int slot)
 }
 
 /*
- * Was there something new at a database slot since this was last asked?  Adds to
- * *channels those that it concerns.
+ * Was there something new for the worker of a slot since this was last asked?
+ * Adds to *channels those that it concerns.
  */
 bool
 take_wake(int slot, uint64 *channels)
 {
-	DatabasePlace *database = &state->databases[slot];
+	DatabaseSlot *database = &state->databases[slot];
 	/*
 	 * Flag first, then the channels: in the opposite order to wake_database(),
 	 * so that none is lost.
@@ -735,8 +743,8 @@ take_wake(int slot, uint64 *channels)
 }
 
 /*
- * Nobody needs to wake the worker at a database slot before it next takes its wake; or,
- * as the launcher has it, before the database is altered.
+ * Nobody needs to wake the worker of a slot before it next takes its wake-up;
+ * or, if the launcher says so, before the database is altered.
  */
 void
 put_off_wake(int slot)
@@ -754,7 +762,7 @@ has_wake(int slot)
 }
 
 /*
- * Is the worker at a database slot in the way of a command?
+ * Is the worker of a slot in the way of a command?
  */
 bool
 worker_must_leave(int slot)
@@ -774,7 +782,7 @@ note_held_requests(int slot, int n)
 }
 
 /*
- * Note whether the worker at a database slot has something to do.
+ * Note whether the worker of a slot has something to do.
  */
 void
 set_idle(int slot, bool idle)
@@ -783,17 +791,17 @@ set_idle(int slot, bool idle)
 }
 
 /*
- * Does the worker of another database need the slot of the one at a database slot?
+ * Is the worker of a slot to leave, so that another database has a turn?
  */
 bool
 worker_preemption_requested(int slot)
 {
-	return pg_atomic_read_u32(&state->databases[slot].yield) != 0;
+	return pg_atomic_read_u32(&state->databases[slot].preempt) != 0;
 }
 
 /*
- * The worker at a database slot is about to give up its slot.  Its database needs
- * another one when something wakes it, or at the given time.
+ * The worker of a slot is about to leave, so that another database has a turn.
+ * Its own needs one again when something wakes it, or at the given time.
  */
 void
 give_up_slot(int slot, MonotonicUs next_look)

@@ -47,8 +47,8 @@ typedef struct Activity
 } Activity;
 
 /*
- * Which channels a commit may have made requests ready of: a set of channel_bit().
- * It is a hint, to find these sooner than a scan of the whole index would.
+ * The channels of which a commit may have made requests ready: a set of
+ * channel_bit().  A hint, to find these sooner than a scan of the whole index.
  */
 #define ALL_CHANNELS	PG_UINT64_MAX
 #define NO_CHANNELS		UINT64CONST(0)
@@ -58,14 +58,14 @@ typedef struct SharedState SharedState;
 /* What the launcher, and the view, read of a database slot in shared memory */
 typedef struct DatabaseStatus
 {
-	Oid 		database;		/* InvalidOid: a free slot */
+	Oid			database;		/* InvalidOid: a free slot */
 	pid_t		worker_pid;		/* 0: none is running */
-	bool		has_extension;		/* has its worker found the extension? */
-	bool		no_extension;		/* has its worker found no extension? */
+	bool		has_extension;	/* has its worker found the extension? */
+	bool		no_extension;	/* has its worker found no extension? */
 	bool		woken;			/* is there something new? */
 	bool		held;			/* is a command keeping workers out? */
 	bool		idle;			/* has its worker nothing to do? */
-	bool		asked;			/* is its worker to give up its slot? */
+	bool		preempt;		/* is its worker to make room for another? */
 	bool		preempted;		/* has its last worker done so? */
 	MonotonicUs next_look;		/* if preempted: when another is needed */
 	int			n_held;			/* requests that were made elsewhere */
@@ -73,7 +73,7 @@ typedef struct DatabaseStatus
 
 extern Size shared_state_size(void);
 extern void shared_state_setup(SharedState *shared);
-extern void shared_state_attach(SharedState *shared, LWLock *places_lock,
+extern void shared_state_attach(SharedState *shared, LWLock *slots_lock,
 								RateTable *shared_rates);
 extern bool shared_state_available(void);
 extern RateTable *shared_rate_table(void);

@@ -373,7 +373,7 @@ make_room(int needed)
 		DatabaseStatus status;
 
 		read_database(slot, &status);
-		if (status.worker_pid != 0 && status.asked &&
+		if (status.worker_pid != 0 && status.preempt &&
 			attempts[slot].asked_at + ASKED_FOR > now)
 			needed--;
 	}
@@ -389,7 +389,7 @@ make_room(int needed)
 
 			/* It may be one of a launcher before this one. */
 			read_database(slot, &status);
-			if (status.worker_pid == 0 || !status.has_extension || status.asked ||
+			if (status.worker_pid == 0 || !status.has_extension || status.preempt ||
 				(!status.idle && attempt->started_at + TURN > now))
 				continue;
 			if (first < 0 || (status.idle && !first_is_idle) ||
