@@ -18,6 +18,7 @@ OBJS = \
 	src/api/sign.o \
 	src/api/task.o \
 	src/api/tc3.o \
+	src/api/template.o \
 	src/config/credentials.o \
 	src/config/credentials_environment.o \
 	src/config/credentials_file.o \
@@ -43,6 +44,7 @@ OBJS = \
 	src/shmem/shared_state.o \
 	src/shmem/statistics.o \
 	src/sql/api_call.o \
+	src/sql/arguments.o \
 	src/sql/call.o \
 	src/sql/enqueue.o \
 	src/sql/make_request.o \
@@ -52,6 +54,7 @@ OBJS = \
 	src/sql/admin_functions.o \
 	src/sql/database_commands.o \
 	src/sql/tc3_sql.o \
+	src/sql/template_call.o \
 	src/sql/trigger.o \
 	src/sql/trigger_arguments.o \
 	src/sql/wait.o \
@@ -97,7 +100,7 @@ EXTENSION = screenshot_task
 DATA = screenshot_task--1.0.sql
 PGFILEDESC = "screenshot_task - Tencent Cloud Live screenshot tasks from SQL"
 
-REGRESS = install setup member tc3 server parameter call preview constraint table reference \
+REGRESS = install setup member tc3 server parameter call template preview constraint table reference \
 	steer trigger trigger_error security_privileges security_search_path security_forgery security_visibility alter endpoint version teardown
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl

@@ -130,6 +130,81 @@ COMMENT ON FUNCTION @extschema@.describe_screenshot_tasks(
 'lists all screenshot tasks that lie within a time window';
 
 --
+-- Templates: what pictures are like, and where they go
+--
+
+CREATE TYPE @extschema@.screenshot_template AS (
+	template_id pg_catalog.int8,
+	name pg_catalog.text,
+	snapshot_interval pg_catalog.int4,
+	width pg_catalog.int4,
+	height pg_catalog.int4,
+	porn_flag pg_catalog.int4,
+	cos_app_id pg_catalog.int8,
+	cos_bucket pg_catalog.text,
+	cos_region pg_catalog.text,
+	cos_prefix pg_catalog.text,
+	cos_file_name pg_catalog.text,
+	description pg_catalog.text);
+
+COMMENT ON TYPE @extschema@.screenshot_template IS
+'a screenshot template as the API lists it';
+COMMENT ON COLUMN @extschema@.screenshot_template.template_id IS 'TemplateId, for template_id of a task';
+COMMENT ON COLUMN @extschema@.screenshot_template.name IS 'TemplateName';
+COMMENT ON COLUMN @extschema@.screenshot_template.snapshot_interval IS 'SnapshotInterval: seconds from one picture to the next';
+COMMENT ON COLUMN @extschema@.screenshot_template.width IS 'Width of a picture, in pixels; 0: that of the stream';
+COMMENT ON COLUMN @extschema@.screenshot_template.height IS 'Height of a picture, in pixels; 0: that of the stream';
+COMMENT ON COLUMN @extschema@.screenshot_template.porn_flag IS 'PornFlag: 1 if pictures are checked for pornography, else 0';
+COMMENT ON COLUMN @extschema@.screenshot_template.cos_app_id IS 'CosAppId: the APPID of the account that the bucket belongs to';
+COMMENT ON COLUMN @extschema@.screenshot_template.cos_bucket IS 'CosBucket: the bucket to store pictures in, without the APPID';
+COMMENT ON COLUMN @extschema@.screenshot_template.cos_region IS 'CosRegion: the region of the bucket';
+COMMENT ON COLUMN @extschema@.screenshot_template.cos_prefix IS 'CosPrefix: the folder in the bucket';
+COMMENT ON COLUMN @extschema@.screenshot_template.cos_file_name IS 'CosFileName: the pattern of file names';
+COMMENT ON COLUMN @extschema@.screenshot_template.description IS 'Description';
+
+CREATE FUNCTION @extschema@.describe_screenshot_templates(
+	server pg_catalog.name DEFAULT 'tencent_live')
+RETURNS SETOF @extschema@.screenshot_template
+AS 'MODULE_PATHNAME', 'describe_screenshot_templates'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.describe_screenshot_templates(pg_catalog.name) IS
+'lists the screenshot templates of the account';
+
+CREATE FUNCTION @extschema@.create_screenshot_template(
+	name pg_catalog.text,
+	cos_app_id pg_catalog.int8,
+	cos_bucket pg_catalog.text,
+	cos_region pg_catalog.text,
+	snapshot_interval pg_catalog.int4 DEFAULT 10,
+	width pg_catalog.int4 DEFAULT 0,
+	height pg_catalog.int4 DEFAULT 0,
+	porn_flag pg_catalog.int4 DEFAULT 0,
+	cos_prefix pg_catalog.text DEFAULT NULL,
+	cos_file_name pg_catalog.text DEFAULT NULL,
+	description pg_catalog.text DEFAULT NULL,
+	server pg_catalog.name DEFAULT 'tencent_live',
+	OUT template_id pg_catalog.int8,
+	OUT request_id pg_catalog.text)
+AS 'MODULE_PATHNAME', 'create_screenshot_template'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.create_screenshot_template(
+	pg_catalog.text, pg_catalog.int8, pg_catalog.text, pg_catalog.text, pg_catalog.int4, pg_catalog.int4, pg_catalog.int4,
+	pg_catalog.int4, pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.name) IS
+'creates a screenshot template immediately, whether or not the transaction commits; snapshot_interval is in seconds, width and height are in pixels';
+
+CREATE FUNCTION @extschema@.delete_screenshot_template(
+	template_id pg_catalog.int8,
+	server pg_catalog.name DEFAULT 'tencent_live')
+RETURNS pg_catalog.text
+AS 'MODULE_PATHNAME', 'delete_screenshot_template'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.delete_screenshot_template(pg_catalog.int8, pg_catalog.name) IS
+'removes a screenshot template; returns the RequestId';
+
+--
 -- The request table
 --
 

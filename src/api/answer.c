@@ -28,8 +28,19 @@
 #define MAX_SCROLL_TOKEN	4096	/* bytes */
 #define MAX_TIME			INT64CONST(253402300799)	/* 9999-12-31T23:59:59Z */
 
-static void read_answer(const HttpReply *reply, bool wants_task_id,
-						LiveAnswer *answer);
+/* Takes what an action gives from its answer; returns whether it is there. */
+typedef bool (*ResultReader) (JsonbContainer *response, LiveAnswer *answer);
+
+static void read_result(const HttpReply *reply, const char *result,
+						ResultReader read, LiveAnswer *answer);
+static bool read_task_id(JsonbContainer *response, LiveAnswer *answer);
+static bool read_request_id(JsonbContainer *response, LiveAnswer *answer);
+static bool read_template_id(JsonbContainer *response, LiveAnswer *answer);
+static bool read_template_list(JsonbContainer *response, LiveAnswer *answer);
+static ScreenshotTemplate *read_listed_template(const JsonbValue *value);
+static bool read_optional_number(JsonbContainer *object, const char *key,
+								 int64 most, int64 *number);
+static bool is_null(JsonbContainer *object, const char *key);
 static const char *get_task_id(JsonbContainer *object);
 static JsonbContainer *read_response(const HttpReply *reply,
 									 LiveAnswer *answer);
@@ -38,8 +49,8 @@ static bool read_tasks(const JsonbValue *list, LiveAnswer *answer);
 static ListedTask *read_listed_task(const JsonbValue *value);
 
 /*
- * What a reply means, to an action whose success has a TaskId, or to one whose
- * success has nothing but a RequestId.
+ * What a reply means, to an action whose success has a TaskId, a TemplateId, a
+ * list of templates, or nothing but a RequestId.
  *
  * The texts of *answer are palloc'd.  Raises nothing but out of memory, and not
  * even that while it reads the JSON, which is LIVE_UNKNOWN then.
@@ -47,17 +58,30 @@ static ListedTask *read_listed_task(const JsonbValue *value);
 void
 live_read_task_id(const HttpReply *reply, LiveAnswer *answer)
 {
-	read_answer(reply, true, answer);
+	read_result(reply, "TaskId", read_task_id, answer);
 }
 
 void
 live_read_request_id(const HttpReply *reply, LiveAnswer *answer)
 {
-	read_answer(reply, false, answer);
+	read_result(reply, "RequestId", read_request_id, answer);
+}
+
+void
+live_read_template_id(const HttpReply *reply, LiveAnswer *answer)
+{
+	read_result(reply, "TemplateId", read_template_id, answer);
+}
+
+void
+live_read_template_list(const HttpReply *reply, LiveAnswer *answer)
+{
+	read_result(reply, "Templates", read_template_list, answer);
 }
 
 static void
-read_answer(const HttpReply *reply, bool wants_task_id, LiveAnswer *answer)
+read_result(const HttpReply *reply, const char *result, ResultReader read,
+			LiveAnswer *answer)
 {
 	JsonbContainer *response = read_response(reply, answer);
 
@@ -65,33 +89,134 @@ read_answer(const HttpReply *reply, bool wants_task_id, LiveAnswer *answer)
 		return;
 
 	/*
-	 * Neither can be believed then: to take it for refused could create the
-	 * task twice, to take it for created could lose it.
+	 * Neither can be believed then: to take it for refused could do the same
+	 * twice, to take it for done could lose it.
 	 */
-	if (has_key(response, "Error") && has_key(response, "TaskId"))
-		answer->message = "the answer has both a TaskId and an Error";
+	if (has_key(response, "Error") && read != read_request_id &&
+		has_key(response, result))
+		answer->message = psprintf("the answer has both a %s and an Error",
+								   result);
 	else if (has_key(response, "Error"))
 		read_error(response, answer);
-	else if (wants_task_id)
-	{
-		/*
-		 * A TaskId is what says that the task exists; the HTTP status is 200
-		 * for errors, too.
-		 */
-		answer->task_id = get_task_id(response);
-		if (answer->task_id != NULL)
-			answer->outcome = LIVE_DONE;
-		else
-			answer->message = "the answer has neither a valid TaskId nor an Error";
-	}
-	/*
-	 * Stop and Delete return nothing else, so that the RequestId is the only
-	 * sign of an answer from the API itself.
-	 */
-	else if (answer->request_id != NULL)
+	else if (read(response, answer))
 		answer->outcome = LIVE_DONE;
 	else
-		answer->message = "the answer has neither a RequestId nor an Error";
+		answer->message = psprintf("the answer has neither a valid %s nor an Error",
+								   result);
+}
+
+/*
+ * A TaskId is what says that the task exists; the HTTP status is 200 for
+ * errors, too.
+ */
+static bool
+read_task_id(JsonbContainer *response, LiveAnswer *answer)
+{
+	answer->task_id = get_task_id(response);
+	return answer->task_id != NULL;
+}
+
+/*
+ * Of an action that returns nothing else, so that the RequestId is the only
+ * sign of an answer from the API itself.
+ */
+static bool
+read_request_id(JsonbContainer *response, LiveAnswer *answer)
+{
+	(void) response;
+	return answer->request_id != NULL;
+}
+
+static bool
+read_template_id(JsonbContainer *response, LiveAnswer *answer)
+{
+	return get_number(response, "TemplateId", PG_INT64_MAX,
+					  &answer->template_id) && answer->template_id > 0;
+}
+
+/*
+ * A list that is null is an empty one, in an answer that the API has given a
+ * RequestId.
+ */
+static bool
+read_template_list(JsonbContainer *response, LiveAnswer *answer)
+{
+	JsonbValue	list;
+
+	if (getKeyJsonValueFromContainer(response, "Templates", 9, &list) == NULL)
+		return false;
+	if (list.type == jbvNull)
+		return answer->request_id != NULL;
+	if (list.type != jbvBinary || !JsonContainerIsArray(list.val.binary.data))
+		return false;
+	for (uint32 i = 0; i < JsonContainerSize(list.val.binary.data); i++)
+	{
+		ScreenshotTemplate *template =
+			read_listed_template(getIthJsonbValueFromContainer(list.val.binary.data, i));
+
+		if (template == NULL)
+			return false;
+		answer->templates = lappend(answer->templates, template);
+	}
+	return true;
+}
+
+/*
+ * A template as it is listed; NULL if it has no valid TemplateId, or a number
+ * that is none.
+ */
+static ScreenshotTemplate *
+read_listed_template(const JsonbValue *value)
+{
+	ScreenshotTemplate *template = palloc0(sizeof(ScreenshotTemplate));
+	JsonbContainer *object;
+
+	if (value->type != jbvBinary ||
+		!JsonContainerIsObject(value->val.binary.data))
+		return NULL;
+	object = value->val.binary.data;
+	if (!get_number(object, "TemplateId", PG_INT64_MAX, &template->template_id) ||
+		template->template_id == 0 ||
+		!read_optional_number(object, "SnapshotInterval", PG_INT32_MAX,
+							  &template->snapshot_interval) ||
+		!read_optional_number(object, "Width", PG_INT32_MAX, &template->width) ||
+		!read_optional_number(object, "Height", PG_INT32_MAX, &template->height) ||
+		!read_optional_number(object, "PornFlag", PG_INT32_MAX,
+							  &template->porn_flag) ||
+		!read_optional_number(object, "CosAppId", PG_INT64_MAX,
+							  &template->cos_app_id))
+		return NULL;
+	template->name = get_any_text(object, "TemplateName");
+	template->cos_bucket = get_any_text(object, "CosBucket");
+	template->cos_region = get_any_text(object, "CosRegion");
+	template->cos_prefix = get_any_text(object, "CosPrefix");
+	template->cos_file_name = get_any_text(object, "CosFileName");
+	template->description = get_any_text(object, "Description");
+	return template;
+}
+
+/*
+ * A member that is a number, or -1 if it is null or not there.  Returns false
+ * if it is something else.
+ */
+static bool
+read_optional_number(JsonbContainer *object, const char *key, int64 most,
+					 int64 *number)
+{
+	if (has_key(object, key) && !is_null(object, key))
+		return get_number(object, key, most, number);
+	*number = -1;
+	return true;
+}
+
+static bool
+is_null(JsonbContainer *object, const char *key)
+{
+	JsonbValue	value;
+
+	return getKeyJsonValueFromContainer(object, key, (int) strlen(key),
+										&value) != NULL &&
+		value.type == jbvNull;
 }
 
 /*

@@ -104,6 +104,47 @@ live_describe_body(const TaskQuery *lookup)
 }
 
 /*
+ * The body of CreateLiveSnapshotTemplate, as above.
+ */
+char *
+live_template_body(const ScreenshotTemplate *template)
+{
+	StringInfoData body;
+
+	initStringInfo(&body);
+	append_text(&body, "TemplateName", template->name);
+	append_number(&body, "CosAppId", template->cos_app_id);
+	append_text(&body, "CosBucket", template->cos_bucket);
+	append_text(&body, "CosRegion", template->cos_region);
+	append_number(&body, "SnapshotInterval", template->snapshot_interval);
+	append_number(&body, "Width", template->width);
+	append_number(&body, "Height", template->height);
+	append_number(&body, "PornFlag", template->porn_flag);
+	if (template->cos_prefix != NULL)
+		append_text(&body, "CosPrefix", template->cos_prefix);
+	if (template->cos_file_name != NULL)
+		append_text(&body, "CosFileName", template->cos_file_name);
+	if (template->description != NULL)
+		append_text(&body, "Description", template->description);
+	appendStringInfoChar(&body, '}');
+	return body.data;
+}
+
+/*
+ * The body of DeleteLiveSnapshotTemplate, as above.
+ */
+char *
+live_template_id_body(int64 template_id)
+{
+	StringInfoData body;
+
+	initStringInfo(&body);
+	append_number(&body, "TemplateId", template_id);
+	appendStringInfoChar(&body, '}');
+	return body.data;
+}
+
+/*
  * Begin a member of the object, or the object with it.
  */
 static void

@@ -9,6 +9,7 @@
 #define SCREENSHOT_TASK_BODY_H
 
 #include "api/task.h"
+#include "api/template.h"
 
 /* Parameters of DescribeScreenshotTask; a text that is NULL is not given */
 typedef struct TaskQuery
@@ -24,5 +25,7 @@ typedef struct TaskQuery
 extern char *live_create_body(const ScreenshotTask *task);
 extern char *live_task_id_body(const char *task_id);
 extern char *live_describe_body(const TaskQuery *lookup);
+extern char *live_template_body(const ScreenshotTemplate *template);
+extern char *live_template_id_body(int64 template_id);
 
 #endif							/* SCREENSHOT_TASK_BODY_H */

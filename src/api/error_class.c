@@ -31,6 +31,7 @@
 #define ADDRESS			LIVE_ENVIRONMENT, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, 0
 #define PARAMETERS		LIVE_REFUSED, ERRCODE_INVALID_PARAMETER_VALUE, 0
 #define OPERATION		LIVE_REFUSED, ERRCODE_FEATURE_NOT_SUPPORTED, 0
+#define STATE			LIVE_REFUSED, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, 0
 
 static const ErrorClass error_classes[] = {
 	{"RequestLimitExceeded", MANY_REQUESTS},
@@ -38,6 +39,7 @@ static const ErrorClass error_classes[] = {
 
 	{"LimitExceeded.MaximumTask", QUOTA, 900},	/* of a day */
 	{"LimitExceeded", QUOTA, 0},
+	{"InternalError.ConfOutLimit", QUOTA, 0},	/* of templates */
 	{"ResourceInsufficient", QUOTA, 0},
 	{"ResourcesSoldOut", QUOTA, 0},
 	{"ResourceUnavailable", QUOTA, 0},
@@ -78,16 +80,25 @@ static const ErrorClass error_classes[] = {
 	{"RequestSizeLimitExceeded", PARAMETERS},
 	{"ResourceNotFound", PARAMETERS},
 	{"DryRunOperation", PARAMETERS},
+
+	/* templates, and where they store pictures */
+	{"FailedOperation.CosBucketNotExist", PARAMETERS},
+	{"FailedOperation.CosBucketNotPermission", STATE},
+	{"FailedOperation.CosRoleNotExists", STATE},
+	{"FailedOperation.NotFound", PARAMETERS},
+	{"FailedOperation.ConfInUsed", STATE},
+	{"InternalError.ConfInUsed", STATE},
+	{"InternalError.ConfNotFound", PARAMETERS},
 };
 
 /*
- * Hints about the codes by which credentials are refused.
+ * Hints about some codes.
  */
 static const struct
 {
 	const char *code;
 	const char *hint;
-}			credentials_hints[] = {
+}			error_hints[] = {
 	{"AuthFailure.SecretIdNotFound", "The secret_id is wrong, was deleted or disabled in the console, or belongs to an account of the other edition than the server option \"endpoint\"."},
 	{"AuthFailure.InvalidSecretId", "The secret_id is not that of an API key."},
 	{"AuthFailure.SignatureFailure", "The secret_key probably does not belong to the secret_id."},
@@ -95,6 +106,14 @@ static const struct
 	{LIVE_TOKEN_FAILURE, "The token has expired, does not belong to the secret_id, or is missing. Temporary credentials consist of all three."},
 	{"AuthFailure.MFAFailure", "The account requires a second factor for this, which a request cannot supply. Use the key of an account that does not."},
 	{"AuthFailure.InvalidAuthorization", "The API could not parse the Authorization header. Check whether a proxy changes it."},
+	{"FailedOperation.CosBucketNotExist", "Check cos_bucket, cos_region and cos_app_id. The name of a bucket has no \"-APPID\" at its end here."},
+	{"FailedOperation.CosBucketNotPermission", "Allow the Live service to write to the bucket, in the console of Cloud Object Storage."},
+	{"FailedOperation.CosRoleNotExists", "Authorize the Live service to use Cloud Object Storage, in the Live console under Feature Configuration, Live Screencapture."},
+	{"FailedOperation.NotFound", "describe_screenshot_templates() lists the templates of the account."},
+	{"InternalError.ConfNotFound", "describe_screenshot_templates() lists the templates of the account."},
+	{"FailedOperation.ConfInUsed", "Remove the rules that use the template first, in the Live console."},
+	{"InternalError.ConfInUsed", "Remove the rules that use the template first, in the Live console."},
+	{"InternalError.ConfOutLimit", "An account can have 50 templates. Remove one that is not used with delete_screenshot_template()."},
 };
 
 /*
@@ -128,16 +147,15 @@ find_error_class(const char *code)
 }
 
 /*
- * What to do about credentials that were refused with a code, as a sentence;
- * NULL: the code does not tell.
+ * What to do about an error code, as a sentence; NULL: the code does not tell.
  */
 const char *
-live_credentials_hint(const char *code)
+live_error_hint(const char *code)
 {
-	for (int i = 0; i < (int) lengthof(credentials_hints); i++)
+	for (int i = 0; i < (int) lengthof(error_hints); i++)
 	{
-		if (strcmp(credentials_hints[i].code, code) == 0)
-			return credentials_hints[i].hint;
+		if (strcmp(error_hints[i].code, code) == 0)
+			return error_hints[i].hint;
 	}
 	return NULL;
 }

@@ -40,6 +40,6 @@ typedef struct ErrorClass
 } ErrorClass;
 
 extern const ErrorClass *find_error_class(const char *code);
-extern const char *live_credentials_hint(const char *code);
+extern const char *live_error_hint(const char *code);
 
 #endif							/* SCREENSHOT_TASK_ERROR_CLASS_H */

@@ -475,9 +475,6 @@ explain_failure(const LiveServer *server, const Call *call,
 			break;
 		case LIVE_CREDENTIALS:
 			message = "server \"%s\" refused the credentials for %s";
-			*hint = live_credentials_hint(answer->error_code);
-			if (*hint != NULL)
-				break;
 			*hint = server->credentials == FROM_USER_MAPPING ?
 				"Check the user mapping's secret_id, secret_key and token, what the account may do, and this machine's clock." :
 				"Check the credentials from the source that the server option \"credentials\" names, what the account may do, and this machine's clock.";
@@ -502,11 +499,12 @@ explain_failure(const LiveServer *server, const Call *call,
 		default:
 			/* LIVE_UNKNOWN: LIVE_THROTTLED never gets out of try_turns(). */
 			message = "it is unknown whether server \"%s\" carried out %s";
-			*hint = call->action->idempotent ?
-				"This action changes nothing; the call can be repeated, for a shorter window if the answer was too long." :
-				"Check whether it was carried out before repeating the call.";
+			*hint = call->action->hint;
 			break;
 	}
+
+	if (answer->error_code != NULL && live_error_hint(answer->error_code) != NULL)
+		*hint = live_error_hint(answer->error_code);
 
 	/*
 	 * Overrides other hints: with a wrong clock every signature is refused,

@@ -31,13 +31,10 @@
 #include "config/credentials.h"
 #include "config/server.h"
 #include "sql/api_call.h"
+#include "sql/arguments.h"
 
 static void read_task(FunctionCallInfo fcinfo, ScreenshotTask *task,
 					  TimestampTz now);
-static TimestampTz require_time(FunctionCallInfo fcinfo, int arg,
-								const char *name);
-static char *read_server_name(FunctionCallInfo fcinfo, int arg);
-static text *require_text(FunctionCallInfo fcinfo, int arg, const char *name);
 static Datum call_for_task(FunctionCallInfo fcinfo, LiveActionId action);
 static void list_window(ReturnSetInfo *result, const char *server_name,
 						TaskQuery  *lookup, HTAB *seen);
@@ -199,7 +196,7 @@ delete_screenshot_task(PG_FUNCTION_ARGS)
 static Datum
 call_for_task(FunctionCallInfo fcinfo, LiveActionId action)
 {
-	char	   *task_id = text_to_cstring(require_text(fcinfo, 0, "task_id"));
+	char	   *task_id = require_text(fcinfo, 0, "task_id");
 	char	   *server_name = read_server_name(fcinfo, 1);
 	LiveAnswer	answer;
 
@@ -262,12 +259,9 @@ describe_screenshot_tasks(PG_FUNCTION_ARGS)
 	/* No task ends later; a day is for clocks that differ. */
 	window.end_time = Min(window.end_time, live_seconds(now) + LIVE_MAX_END +
 						  SECS_PER_DAY);
-	if (!PG_ARGISNULL(2))
-		lookup.stream_name = text_to_cstring(PG_GETARG_TEXT_PP(2));
-	if (!PG_ARGISNULL(3))
-		lookup.domain_name = text_to_cstring(PG_GETARG_TEXT_PP(3));
-	if (!PG_ARGISNULL(4))
-		lookup.app_name = text_to_cstring(PG_GETARG_TEXT_PP(4));
+	lookup.stream_name = optional_text(fcinfo, 2);
+	lookup.domain_name = optional_text(fcinfo, 3);
+	lookup.app_name = optional_text(fcinfo, 4);
 	live_check_filter("stream_name", lookup.stream_name);
 	live_check_filter("domain_name", lookup.domain_name);
 	live_check_filter("app_name", lookup.app_name);
@@ -391,12 +385,9 @@ read_task(FunctionCallInfo fcinfo, ScreenshotTask *task, TimestampTz now)
 	TimestampTz end;
 
 	memset(task, 0, sizeof(*task));
-	task->stream_name =
-		text_to_cstring(require_text(fcinfo, ARG_STREAM_NAME, "stream_name"));
-	task->domain_name =
-		text_to_cstring(require_text(fcinfo, ARG_DOMAIN_NAME, "domain_name"));
-	task->app_name =
-		text_to_cstring(require_text(fcinfo, ARG_APP_NAME, "app_name"));
+	task->stream_name = require_text(fcinfo, ARG_STREAM_NAME, "stream_name");
+	task->domain_name = require_text(fcinfo, ARG_DOMAIN_NAME, "domain_name");
+	task->app_name = require_text(fcinfo, ARG_APP_NAME, "app_name");
 
 	end = require_time(fcinfo, ARG_END_TIME, "end_time");
 	task->has_start = !PG_ARGISNULL(ARG_START_TIME);
@@ -405,11 +396,7 @@ read_task(FunctionCallInfo fcinfo, ScreenshotTask *task, TimestampTz now)
 	/* Before the checks, which compare what will be sent. */
 	live_set_times(task, start, end);
 
-	if (PG_ARGISNULL(ARG_TEMPLATE_ID))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("template_id must not be null")));
-	task->template_id = PG_GETARG_INT64(ARG_TEMPLATE_ID);
+	task->template_id = require_int64(fcinfo, ARG_TEMPLATE_ID, "template_id");
 
 	if (PG_ARGISNULL(ARG_STREAM_TYPE))
 		ereport(ERROR,
@@ -417,59 +404,10 @@ read_task(FunctionCallInfo fcinfo, ScreenshotTask *task, TimestampTz now)
 				 errmsg("stream_type must not be null"),
 				 errhint("Use 0 for a live stream or 1 for a mixed stream.")));
 	task->stream_type = PG_GETARG_INT32(ARG_STREAM_TYPE);
-	if (!PG_ARGISNULL(ARG_EXTENSION))
-		task->extension = text_to_cstring(PG_GETARG_TEXT_PP(ARG_EXTENSION));
+	task->extension = optional_text(fcinfo, ARG_EXTENSION);
 
 	/*
 	 * Last, when all arguments were read: its errors compare several of them.
 	 */
 	live_check_task(task, start, end, now);
-}
-
-/*
- * Arguments that must not be null.  Each raises an error that names the
- * parameter; a time must also be one that the API can be given.
- */
-static TimestampTz
-require_time(FunctionCallInfo fcinfo, int arg, const char *name)
-{
-	/* in UTC */
-	const TimestampTz end_of_9999 = time_t_to_timestamptz(INT64CONST(253402300800));
-	TimestampTz time;
-
-	if (PG_ARGISNULL(arg))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", name)));
-	time = PG_GETARG_TIMESTAMPTZ(arg);
-	if (TIMESTAMP_NOT_FINITE(time))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must be finite", name)));
-	if (time < time_t_to_timestamptz(0) || time >= end_of_9999)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must be in the years 1970 to 9999", name),
-				 errdetail("It is %s.", timestamptz_to_str(time))));
-	return time;
-}
-
-static text *
-require_text(FunctionCallInfo fcinfo, int arg, const char *name)
-{
-	if (PG_ARGISNULL(arg))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", name)));
-	return PG_GETARG_TEXT_PP(arg);
-}
-
-static char *
-read_server_name(FunctionCallInfo fcinfo, int arg)
-{
-	if (PG_ARGISNULL(arg))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("server must not be null")));
-	return pstrdup(NameStr(*PG_GETARG_NAME(arg)));
 }

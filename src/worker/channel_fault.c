@@ -212,7 +212,7 @@ note_at_channel(Channel *channel, const Attempt *attempt,
 			if (!live_clocks_disagree(answer) &&
 				!is_first_refusal(channel, attempt->signed_at, answer) && is_new)
 				channel_pause(channel, reason,
-							  live_credentials_hint(answer->error_code));
+							  live_error_hint(answer->error_code));
 			break;
 		case LIVE_PERMISSION:
 			if (attempt->domain != NULL)

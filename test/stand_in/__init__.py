@@ -1,6 +1,6 @@
 """A stand-in of the Tencent Cloud Live API, for the demo and the tests.
 
-It answers the four screenshot-task actions over HTTPS as the real API would, as strictly as the
+It answers the screenshot-task actions, and those of templates, over HTTPS as the real API would, as strictly as the
 documentation allows to be, and breaks in every way a network and a service can break, on demand.  It
 shares no code with the extension: what both agree on was written twice.
 
@@ -9,7 +9,7 @@ shares no code with the extension: what both agree on was written twice.
     arrival   network        what the network was ordered to do to the request on its way
     verdict   api            the rules, in the API's order: signature, limit, parameters
     fault     faults         what was ordered to go wrong with this connection or request
-    effect    ledger         the tasks: the only thing that a request changes
+    effect    ledger         tasks and templates: the only thing that a request changes
 
 Everything runs in one thread.  A request is first judged by the rules alone; that changes nothing.  Then
 a fault may be found for it.  Only then does the verdict take effect, unless the fault spoils the answer

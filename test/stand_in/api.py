@@ -1,11 +1,10 @@
 """The rules of the API, in its order: signature, limit, parameters."""
 
 import base64
-import collections
 import itertools
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Callable
 
 from stand_in.ledger import Task, Tasks
 from stand_in.limit import Limit
@@ -34,6 +33,15 @@ def is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def is_label(most: int) -> Callable[[Any], bool]:
+    """Letters, digits, underscores and hyphens, of at most so many bytes."""
+    return lambda value: is_text(value) and re.fullmatch(r"[\w-]+", value) is not None and len(value.encode()) <= most
+
+
+def is_between(least: int, most: int) -> Callable[[Any], bool]:
+    return lambda value: is_integer(value) and least <= value <= most
+
+
 REQUIRED, OPTIONAL = True, False
 PARAMETERS = {
     "CreateScreenshotTask": {
@@ -46,7 +54,19 @@ PARAMETERS = {
     "DescribeScreenshotTask": {
         "StartTime": (is_integer, REQUIRED), "EndTime": (is_integer, REQUIRED),
         "StreamName": (is_name, OPTIONAL), "DomainName": (is_name, OPTIONAL), "AppName": (is_name, OPTIONAL),
-        "ScrollToken": (is_text, OPTIONAL)}}
+        "ScrollToken": (is_text, OPTIONAL)},
+    "CreateLiveSnapshotTemplate": {
+        "TemplateName": (is_label(255), REQUIRED), "CosAppId": (is_integer, REQUIRED), "CosBucket": (is_name, REQUIRED),
+        "CosRegion": (is_name, REQUIRED), "Description": (is_label(1024), OPTIONAL),
+        "SnapshotInterval": (is_between(2, 300), OPTIONAL), "Width": (is_between(0, 3000), OPTIONAL),
+        "Height": (is_between(0, 2000), OPTIONAL), "PornFlag": (is_between(0, 1), OPTIONAL),
+        "CosPrefix": (is_name, OPTIONAL), "CosFileName": (is_name, OPTIONAL)},
+    "DeleteLiveSnapshotTemplate": {"TemplateId": (is_integer, REQUIRED)},
+    "DescribeLiveSnapshotTemplates": {}}
+
+# Requests a second, of those that have a limit of their own
+LIMITS = {"CreateLiveSnapshotTemplate": 200, "DeleteLiveSnapshotTemplate": 200, "DescribeLiveSnapshotTemplates": 500}
+MAX_TEMPLATES = 50
 
 # Common headers: what they must match, whether they must be there, and the code if they do not match.
 HEADERS = {
@@ -63,16 +83,19 @@ HEADERS = {
 
 
 class Api:
-    """The rules of the four actions.  judge() raises ApiError, or returns what would be done."""
+    """The rules of the actions.  judge() raises ApiError, or returns what would be done."""
 
     def __init__(self, accounts: list[Account], limit: int, page_size: int, separate: bool, tasks: Tasks,
                  network: Network):
         self.accounts = {account.secret_id: account for account in accounts}
         self.page_size, self.separate, self.tasks, self.network = page_size, separate, tasks, network
-        self.limits: dict[tuple[str, str], Limit] = collections.defaultdict(lambda: Limit(limit))
+        self.limit = limit
+        self.limits: dict[tuple[str, str], Limit] = {}
         self.actions = {
             "CreateScreenshotTask": self.create, "StopScreenshotTask": self.stop,
-            "DeleteScreenshotTask": self.delete, "DescribeScreenshotTask": self.describe}
+            "DeleteScreenshotTask": self.delete, "DescribeScreenshotTask": self.describe,
+            "CreateLiveSnapshotTemplate": self.create_template, "DeleteLiveSnapshotTemplate": self.delete_template,
+            "DescribeLiveSnapshotTemplates": self.describe_templates}
 
     def judge(self, request: Request) -> Verdict:
         if request.method != "POST":
@@ -85,12 +108,13 @@ class Api:
         verify_signature(request, self.accounts)
         if request.action not in self.actions:
             raise ApiError("InvalidAction", f"X-TC-Action {request.action} does not exist")
-        limit = self.limits[request.secret_id, request.action]
+        limit = self.limits.setdefault((request.secret_id, request.action), Limit(LIMITS.get(request.action, self.limit)))
         limit.add_others(self.network.others, request.arrival)
         if limit.exceeded_by(request.arrival, request.earliest):
             raise ApiError("RequestLimitExceeded", f"too many requests of {request.action} in a second")
-        self.check_headers(request, "x-tc-version", "x-tc-region", "x-tc-language", "x-tc-requestclient",
-                           "x-tc-traceid")
+        self.check_headers(request, "x-tc-version", "x-tc-language", "x-tc-requestclient", "x-tc-traceid")
+        if request.action not in LIMITS:        # those of templates know no region
+            self.check_headers(request, "x-tc-region")
         self.check_parameters(request)
         return self.actions[request.action](request, request.parameters)
 
@@ -168,6 +192,36 @@ class Api:
         return Verdict("TaskList", {
             "TaskList": [task.listed() for task in page],
             "ScrollToken": scroll_token(page[-1].place) if more else "", "RequestId": request.id})
+
+
+    def create_template(self, request: Request, given: dict[str, Any]) -> Verdict:
+        require(given["CosAppId"] > 0, "CosAppId is not positive")
+        require(re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", given["CosBucket"]) is not None, "CosBucket is no name of a bucket")
+        require(not given["CosBucket"].endswith(f"-{given['CosAppId']}"), "CosBucket has the APPID")
+        if len(self.templates(request)) >= MAX_TEMPLATES:
+            raise ApiError("InternalError.ConfOutLimit", f"there are {MAX_TEMPLATES} templates")
+        template_id = self.tasks.new_template_id()
+        event = {"event": "create_template", "template_id": template_id, "request_id": request.id,
+                 "secret_id": request.secret_id, "template": {"SnapshotInterval": 10, "Width": 0, "Height": 0, "PornFlag": 0} | given,
+                 "time": seconds_of(request.arrival)}
+        return Verdict("TemplateId", {"TemplateId": template_id, "RequestId": request.id}, event)
+
+    def delete_template(self, request: Request, given: dict[str, Any]) -> Verdict:
+        if given["TemplateId"] not in self.templates(request):
+            raise ApiError("FailedOperation.NotFound", "TemplateId does not exist")
+        return Verdict("RequestId", {"RequestId": request.id}, {
+            "event": "delete_template", "template_id": given["TemplateId"], "request_id": request.id,
+            "time": seconds_of(request.arrival)})
+
+    def describe_templates(self, request: Request, _: dict[str, Any]) -> Verdict:
+        return Verdict("Templates", {
+            "Templates": [{"TemplateId": number} | event["template"] for number, event in self.templates(request).items()],
+            "RequestId": request.id})
+
+    def templates(self, request: Request) -> dict[int, dict[str, Any]]:
+        """Those of the account, in order."""
+        return {number: event for number, event in sorted(self.tasks.templates.items())
+                if not self.separate or event.get("secret_id") in (None, request.secret_id)}
 
 
 def require(condition: bool, message: str) -> None:

@@ -41,8 +41,11 @@ def read_options() -> argparse.Namespace:
                         help="may be repeated (default: the example of the vendor)")
     parser.add_argument("--separate", action="store_true",
                         help="the tasks of an account are listed to that account alone (default: all keys are of one account)")
+    parser.add_argument("--template", type=int, action="append", metavar="ID",
+                        help="a template that is there from the start; may be repeated (default 20001); 0: none")
     parser.add_argument("--metadata", action="store_true", help="be the metadata service of a machine too")
     options = parser.parse_args()
+    options.template = [number for number in options.template or [20001] if number]
     options.account = options.account or [read_account(DEFAULT_ACCOUNT)]
     return options
 

@@ -89,6 +89,24 @@ def answer_huge(response: dict, _) -> Reply:
     return Reply.api(response | {"Padding": "x" * MAX_BODY})
 
 
+def answer_null_list(response: dict, _) -> Reply:
+    return Reply.api({list_key(response): None, "ScrollToken": "", "RequestId": response["RequestId"]})
+
+
+def answer_nameless_null_list(response: dict, _) -> Reply:
+    return Reply.api({list_key(response): None, "ScrollToken": ""})
+
+
+def list_key(response: dict) -> str:
+    return "Templates" if "Templates" in response else "TaskList"
+
+
+def answer_odd_template(response: dict, number: str) -> Reply:
+    reply = Reply.api({"Templates": [{"TemplateId": "?", "TemplateName": "x"}], "RequestId": response["RequestId"]})
+    reply.body = reply.body.replace(b'"?"', number.encode())
+    return reply
+
+
 def answer_odd_list(response: dict, number: str) -> Reply:
     task = {name: "x" for name in ("TaskId", "StreamName", "DomainName", "AppName")} | {"EndTime": 1, "TemplateId": 1, "Stopped": 0}
     reply = Reply.api({"TaskList": [task | {"StartTime": "?"}], "ScrollToken": "", "RequestId": response["RequestId"]})
@@ -177,10 +195,9 @@ FAULTS = {
 
     "endless-list": Kind(ANSWER, SPOILS, None, "A page without tasks whose ScrollToken is the same each time.",
                          lambda response, _: Reply.api({"TaskList": [], "ScrollToken": "again", "RequestId": response["RequestId"]})),
-    "null-list": Kind(ANSWER, SPOILS, None, "A page whose TaskList is null.",
-                      lambda response, _: Reply.api({"TaskList": None, "ScrollToken": "", "RequestId": response["RequestId"]})),
-    "nameless-null-list": Kind(ANSWER, SPOILS, None, "The same without a RequestId.",
-                               lambda response, _: Reply.api({"TaskList": None, "ScrollToken": ""})),
+    "null-list": Kind(ANSWER, SPOILS, None, "A list, of tasks or templates, that is null.", answer_null_list),
+    "nameless-null-list": Kind(ANSWER, SPOILS, None, "The same without a RequestId.", answer_nameless_null_list),
+    "odd-template": Kind(ANSWER, SPOILS, word, "A list with a template whose TemplateId is this JSON.", answer_odd_template),
     "odd-list": Kind(ANSWER, SPOILS, word, "A page with a task whose StartTime is this JSON.", answer_odd_list),
 
     "close": Kind(WIRE, SPOILS, None, "FIN without an answer.",

@@ -1,4 +1,4 @@
-"""Tasks, and the ledger of what was done to them."""
+"""Tasks and templates, and the ledger of what was done to them."""
 
 import bisect
 import itertools
@@ -7,7 +7,7 @@ import operator
 import secrets
 import string
 from dataclasses import dataclass
-from typing import Any, Iterator
+from typing import Any, Iterable, Iterator
 
 
 class Journal:
@@ -36,10 +36,17 @@ class Task:
 place_of = operator.attrgetter("place")
 
 
-class Tasks:
-    """The tasks that exist, and the ledger of the events that made them so."""
+# What a template is that was there before
+TEMPLATE = {"TemplateName": "testName", "SnapshotInterval": 10, "Width": 0, "Height": 0, "PornFlag": 0, "CosAppId": 1250000000,
+            "CosBucket": "pictures", "CosRegion": "ap-guangzhou", "CosPrefix": None, "CosFileName": None, "Description": ""}
 
-    def __init__(self, path: str):
+
+class Tasks:
+    """The tasks and templates that exist, and the ledger of the events that made them so."""
+
+    def __init__(self, path: str, templates: Iterable[int] = ()):
+        self.templates: dict[int, dict[str, Any]] = {number: {"template": TEMPLATE} for number in templates}
+        self.last_template = max(self.templates, default=20000)
         self.by_id: dict[str, Task] = {}
         self.in_order: list[Task] = []
         self.created = itertools.count(1)
@@ -53,7 +60,15 @@ class Tasks:
         self.apply(event)
 
     def apply(self, event: dict[str, Any]) -> None:
-        task_id = event["task_id"]
+        if event["event"] == "create_template":
+            self.templates[event["template_id"]] = event
+            self.last_template = max(self.last_template, event["template_id"])
+        elif event["event"] == "delete_template":
+            del self.templates[event["template_id"]]
+        else:
+            self.apply_to_task(event, event["task_id"])
+
+    def apply_to_task(self, event: dict[str, Any], task_id: str) -> None:
         if event["event"] == "create":
             start = int(event["time"]) if event["start_time"] is None else event["start_time"]
             task = self.by_id[task_id] = Task(event, (start, next(self.created)))
@@ -72,6 +87,10 @@ class Tasks:
                 return
             if task.event["end_time"] <= end:
                 yield task
+
+    def new_template_id(self) -> int:
+        """Never one that was given out before, or was there."""
+        return self.last_template + 1
 
     def new_id(self, length: int = 57) -> str:
         while (task_id := random_text(length)) in self.by_id:

@@ -36,7 +36,7 @@ class Server:
             protocols = ["http/1.1"] if options.http1 else ["h2", "http/1.1"]
             self.context = tls_context(options.dir, "ca", "server", options.name, protocols)
             self.strange_context = tls_context(options.dir, "stranger-ca", "stranger", options.name, protocols)
-        self.tasks = Tasks(file("ledger"))
+        self.tasks = Tasks(file("ledger"), options.template)
         self.network = Network()
         self.api = Api(options.account, options.limit, options.page_size, options.separate, self.tasks, self.network)
         self.faults = Faults(file("orders"), self.refuse, self.network)
@@ -124,7 +124,7 @@ class Server:
             if event:
                 self.tasks.record(event)
             self.log(request, fault.outcome(verdict) if fault else verdict.outcome, fault=fault and fault.text,
-                     order=order, task_id=event and event["task_id"])
+                     order=order, task_id=event and event.get("task_id"))
             script = fault.script(exchange, verdict.response) if fault else whole(exchange, Reply.api(verdict.response))
         except BadOrder as mistake:
             self.log(request, "mistake")
