@@ -112,38 +112,63 @@
 
 PGDLLEXPORT void screenshot_task_worker_main(Datum database);
 
-static int	slot;				/* of this database, in shared memory */
+/* What a worker is */
+static struct
+{
+	int			slot;			/* of its database, in shared memory */
+	MemoryContext cycle_context;	/* reset before each transaction */
+	bool		preempted;		/* is this process to end soon? */
+	MonotonicUs give_up_at;		/* and does it then, whatever is in hand? */
+	MonotonicUs count_at;		/* when to count the pending requests */
+}			worker = {.give_up_at = MONOTONIC_NEVER, .count_at = MONOTONIC_NEVER};
 
-static int	n_unsaved = 0;		/* of the outcomes, that could not be written */
-static MonotonicUs unsaved_since = 0; /* there are any; 0: there were none */
+/* How its transactions go */
+static struct
+{
+	bool		row_by_row;		/* has one failed? */
+	bool		table_gone;		/* and the extension, as the last one saw */
+	int			n_failed;		/* in succession */
+	MonotonicUs busy_since;		/* the table is locked; 0: it is not */
+	MonotonicUs not_before;		/* the next one */
+}			transactions;
 
-static MemoryContext cycle_context; /* reset before each transaction */
+/* Results that could not be written, among the outcomes */
+static struct
+{
+	int			n;
+	MonotonicUs since;			/* there are any; 0: there were none */
+}			unsaved;
 
-static bool preempted = false;	/* is this process to end soon? */
-static MonotonicUs give_up_at = MONOTONIC_NEVER;	/* and gets it then */
-static bool look = true;		/* is there news in the table? */
-static uint64 woken_channels = ALL_CHANNELS;	/* and of which channels? */
-static uint64 known_channels = NO_CHANNELS; /* that a search had a chance to find */
-static bool search_is_due = true;	/* for the first request of each channel? */
-static MonotonicUs searched_at = 0; /* the last time */
-static MonotonicUs search_time = 0; /* how long that took; 0: not long */
-static MonotonicUs check_wakeup_at = 0;	/* when to ask again whether there is */
-static bool catalog_changed = false;	/* has something that may end pauses? */
-static bool servers_changed = false;	/* has one been made, or altered? */
-static MonotonicUs check_change_at = 0;	/* the next time that it has */
-static bool database_changed = true;	/* may it be served still? */
-static bool is_served = true;	/* it was, at last sight */
-static bool row_by_row = false;	/* has a transaction failed? */
-static bool table_gone = false; /* and the extension, as the last one saw */
-static int	failures = 0;		/* of transactions, in a row */
-static MonotonicUs busy_since = 0;	/* the table; 0: it is not */
-static MonotonicUs not_before = 0;	/* the next transaction */
-static MonotonicUs sweep_at = 0;
-static MonotonicUs due_at = MONOTONIC_NEVER;	/* the next waiting request */
-static MonotonicUs count_at = MONOTONIC_NEVER;	/* the pending requests */
+/* When to scan the table, and what for */
+static struct
+{
+	bool		woken;			/* is there something new? */
+	uint64		channels;		/* and of which channels? */
+	MonotonicUs next_wakeup_at; /* when to ask again whether there is */
+	MonotonicUs sweep_at;
+	MonotonicUs due_at;			/* the next waiting request */
+	List	   *doubtful;		/* of ChangedRequest: left by the worker before
+								 * this one, in the transaction under way */
 
-/* In the transaction under way: left by the worker before this one */
-static List *doubtful = NIL;	/* of ChangedRequest */
+	/* the search for the first request of each channel */
+	bool		search_is_due;
+	MonotonicUs searched_at;	/* the last time */
+	MonotonicUs search_time;	/* how long that took; 0: not long */
+	uint64		known_channels; /* that a search had a chance to find */
+}			scan = {
+	.woken = true, .channels = ALL_CHANNELS, .due_at = MONOTONIC_NEVER,
+	.search_is_due = true
+};
+
+/* What has changed in the catalogs */
+static struct
+{
+	bool		any;			/* that may end pauses */
+	bool		servers;		/* has one been made, or altered? */
+	MonotonicUs check_at;		/* the next time that any has */
+	bool		database;		/* may it be served still? */
+	bool		is_served;		/* it was, at last sight */
+}			changes = {.database = true, .is_served = true};
 
 /* What became of a transaction */
 typedef enum TransactionResult
@@ -215,8 +240,8 @@ screenshot_task_worker_main(Datum database)
 	pqsignal(SIGINT, SIG_IGN);
 	BackgroundWorkerUnblockSignals();
 
-	slot = announce_worker(DatumGetObjectId(database));
-	if (slot < 0)
+	worker.slot = announce_worker(DatumGetObjectId(database));
+	if (worker.slot < 0)
 		proc_exit(0);
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(database),
 											  InvalidOid, 0);
@@ -226,40 +251,40 @@ screenshot_task_worker_main(Datum database)
 	CacheRegisterSyscacheCallback(AUTHOID, on_catalog_change, (Datum) 0);
 	CacheRegisterSyscacheCallback(DATABASEOID, on_database_change,
 								  UInt32GetDatum(GetSysCacheHashValue1(DATABASEOID, database)));
-	cycle_context = AllocSetContextCreate(TopMemoryContext,
+	worker.cycle_context = AllocSetContextCreate(TopMemoryContext,
 										  "screenshot_task cycle",
 										  ALLOCSET_DEFAULT_SIZES);
 	wait_event = WaitEventExtensionNew("ScreenshotTaskWorker");
 
 	before_shmem_exit(log_bursts_at_exit, (Datum) 0);
-	activity_start(slot);
-	(void) take_wake(slot, &woken_channels);
+	activity_start(worker.slot);
+	(void) take_wake(worker.slot, &scan.channels);
 	begin_work();
 	for (;;)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (worker_must_leave(slot))
+		if (worker_must_leave(worker.slot))
 			proc_exit(0);
 		if (ConfigReloadPending)
 			reload();
-		if (check_wakeup_at <= monotonic_now() && take_wake(slot, &woken_channels))
-			look = true;
-		if (take_wanted_count(slot) && activity_is_uncounted())
-			count_at = activity_count_at();
+		if (scan.next_wakeup_at <= monotonic_now() && take_wake(worker.slot, &scan.channels))
+			scan.woken = true;
+		if (take_wanted_count(worker.slot) && activity_is_uncounted())
+			worker.count_at = activity_count_at();
 		check_catalog_change();
 		check_database_change();
 		check_preemption();
 		if (has_database_work(monotonic_now()))
 			work_on_database();
-		if (preempted && may_give_up_slot())
+		if (worker.preempted && may_give_up_slot())
 		{
-			if (!is_served)
+			if (!changes.is_served)
 				leave_database();
-			preempted = false;
-			if (take_wake(slot, &woken_channels))
-				look = true;
+			worker.preempted = false;
+			if (take_wake(worker.slot, &scan.channels))
+				scan.woken = true;
 			/* What is left unfinished is for the next worker, and soon. */
-			give_up_slot(slot, in_hand() == 0 ? next_event() : 0);
+			give_up_slot(worker.slot, in_hand() == 0 ? next_event() : 0);
 			proc_exit(0);
 		}
 		renew_credentials();
@@ -284,13 +309,13 @@ do_what_can_wait(void)
 {
 	MonotonicUs now = monotonic_now();
 
-	MemoryContextReset(cycle_context);
-	MemoryContextSwitchTo(cycle_context);
-	if (count_at <= now)
+	MemoryContextReset(worker.cycle_context);
+	MemoryContextSwitchTo(worker.cycle_context);
+	if (worker.count_at <= now)
 		count_aside();
-	if (!preempted && expiry_next_event() <= now)
+	if (!worker.preempted && expiry_next_event() <= now)
 		expiry_run();
-	if (!preempted && removal_next_event() <= now)
+	if (!worker.preempted && removal_next_event() <= now)
 		removal_run();
 }
 
@@ -300,7 +325,7 @@ do_what_can_wait(void)
 static void
 count_aside(void)
 {
-	count_at = MONOTONIC_NEVER;
+	worker.count_at = MONOTONIC_NEVER;
 	PG_TRY();
 	{
 		if (queue_begin("counting screenshot task requests", false) == QUEUE_OPEN)
@@ -341,14 +366,14 @@ tell_activity(void)
 		next_event() > monotonic_now() + IDLE_AFTER;
 	StringInfoData pauses;
 
-	set_idle(slot, idle);
-	MemoryContextSwitchTo(cycle_context);
+	set_idle(worker.slot, idle);
+	MemoryContextSwitchTo(worker.cycle_context);
 	initStringInfo(&pauses);
 	activity_set_pauses(channels_describe_pauses(monotonic_now(), &pauses),
 						pauses.data);
 	pfree(pauses.data);
-	activity_set_work(look || channels_have_work());
-	activity_publish(slot, !idle, in_hand());
+	activity_set_work(scan.woken || channels_have_work());
+	activity_publish(worker.slot, !idle, in_hand());
 }
 
 static void
@@ -381,11 +406,11 @@ in_hand(void)
 static void
 check_preemption(void)
 {
-	preempted = !is_served || worker_preemption_requested(slot);
-	if (!preempted)
-		give_up_at = MONOTONIC_NEVER;
-	else if (give_up_at == MONOTONIC_NEVER)
-		give_up_at = monotonic_now() + PATIENCE;
+	worker.preempted = !changes.is_served || worker_preemption_requested(worker.slot);
+	if (!worker.preempted)
+		worker.give_up_at = MONOTONIC_NEVER;
+	else if (worker.give_up_at == MONOTONIC_NEVER)
+		worker.give_up_at = monotonic_now() + PATIENCE;
 }
 
 /*
@@ -399,8 +424,8 @@ may_give_up_slot(void)
 	MonotonicUs now = monotonic_now();
 
 	return (dlist_is_empty(&outcomes) ||
-			(unsaved_since != 0 && unsaved_since + UNSAVED_PATIENCE < now)) &&
-		(dispatch_jobs() == 0 || give_up_at <= now);
+			(unsaved.since != 0 && unsaved.since + UNSAVED_PATIENCE < now)) &&
+		(dispatch_jobs() == 0 || worker.give_up_at <= now);
 }
 
 /*
@@ -467,8 +492,8 @@ on_catalog_change(Datum arg, int cache, uint32 hash)
 {
 	(void) arg;
 	(void) hash;
-	catalog_changed = true;
-	servers_changed |= cache == FOREIGNSERVEROID;
+	changes.any = true;
+	changes.servers |= cache == FOREIGNSERVEROID;
 }
 
 /*
@@ -479,7 +504,7 @@ on_database_change(Datum arg, int cache, uint32 hash)
 {
 	(void) cache;
 	if (hash == 0 || hash == DatumGetUInt32(arg))
-		database_changed = true;
+		changes.database = true;
 }
 
 static void
@@ -489,9 +514,9 @@ reload(void)
 	ProcessConfigFile(PGC_SIGHUP);
 	require_durable_commits();
 	(void) channels_end_pauses();
-	not_before = 0;
+	transactions.not_before = 0;
 	/* It may be more often from now on. */
-	sweep_at = Min(sweep_at, monotonic_now() +
+	scan.sweep_at = Min(scan.sweep_at, monotonic_now() +
 				   screenshot_task_sweep_interval * US_PER_SECOND);
 	skip_list_expire(MONOTONIC_NEVER);
 	removal_begin(true);
@@ -507,18 +532,18 @@ begin_work(void)
 {
 	int			n;
 
-	MemoryContextSwitchTo(cycle_context);
+	MemoryContextSwitchTo(worker.cycle_context);
 	if (!queue_exists())
 		leave_database();
 	/* The launcher need not wait for a lock that this one waits for. */
-	confirm_extension(slot);
+	confirm_extension(worker.slot);
 	while (!see_to_orphans(&n))
 	{
-		activity_publish(slot, true, 0);
+		activity_publish(worker.slot, true, 0);
 		wait_to_begin();
 	}
 	tell_of_changed();
-	MemoryContextReset(cycle_context);
+	MemoryContextReset(worker.cycle_context);
 
 	if (n > 0)
 		ereport(LOG,
@@ -539,16 +564,16 @@ see_to_orphans(int *n)
 	volatile QueueState state = QUEUE_BUSY;
 	volatile bool failed = false;
 
-	MemoryContextReset(cycle_context);
-	MemoryContextSwitchTo(cycle_context);
-	doubtful = NIL;
+	MemoryContextReset(worker.cycle_context);
+	MemoryContextSwitchTo(worker.cycle_context);
+	scan.doubtful = NIL;
 	PG_TRY();
 	{
 		state = queue_begin("looking for requests that were being sent", true);
 		if (state == QUEUE_OPEN)
 		{
 			stat_know_servers();
-			*n = queue_orphans_to_doubt(after_grace(), &doubtful);
+			*n = queue_orphans_to_doubt(after_grace(), &scan.doubtful);
 			queue_commit();
 		}
 	}
@@ -575,15 +600,15 @@ see_to_orphans(int *n)
 static void
 wait_to_begin(void)
 {
-	while (not_before > monotonic_now())
+	while (transactions.not_before > monotonic_now())
 	{
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 monotonic_wait_ms(monotonic_now(), not_before),
+						 monotonic_wait_ms(monotonic_now(), transactions.not_before),
 						 WaitEventExtensionNew("ScreenshotTaskLocked"));
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
-		if (worker_must_leave(slot) || worker_preemption_requested(slot))
+		if (worker_must_leave(worker.slot) || worker_preemption_requested(worker.slot))
 			proc_exit(0);
 		if (ConfigReloadPending)
 			reload();
@@ -607,7 +632,7 @@ after_grace(void)
 static void
 leave_database(void)
 {
-	set_no_extension(slot);
+	set_no_extension(worker.slot);
 	proc_exit(0);
 }
 
@@ -620,10 +645,10 @@ leave_database(void)
 static bool
 has_database_work(MonotonicUs now)
 {
-	if (not_before > now)
+	if (transactions.not_before > now)
 		return false;
-	return has_outcome_to_write() || look || sweep_at <= now ||
-		due_at <= now || next_search() <= now ||
+	return has_outcome_to_write() || scan.woken || scan.sweep_at <= now ||
+		scan.due_at <= now || next_search() <= now ||
 		skip_list_next_event() <= now || may_send(now);
 }
 
@@ -650,7 +675,7 @@ has_outcome_to_write(void)
 static bool
 may_begin_more(void)
 {
-	return n_unsaved < MAX_UNSAVED && !preempted && is_served;
+	return unsaved.n < MAX_UNSAVED && !worker.preempted && changes.is_served;
 }
 
 static bool
@@ -669,18 +694,18 @@ work_on_database(void)
 	dlist_head	none = DLIST_STATIC_INIT(none);
 	TransactionResult result = TRANSACTION_DONE;
 
-	set_idle(slot, false);
+	set_idle(worker.slot, false);
 	/* Outcomes need not wait for what else may have failed. */
-	if (row_by_row && has_outcome_to_write())
+	if (transactions.row_by_row && has_outcome_to_write())
 		result = run_transaction(&outcomes, false);
 	if (result == TRANSACTION_DONE)
-		result = run_transaction(row_by_row ? &none : &outcomes, true);
+		result = run_transaction(transactions.row_by_row ? &none : &outcomes, true);
 	note_transaction(result);
 	if (dlist_is_empty(&outcomes))
-		unsaved_since = 0;
-	else if (unsaved_since == 0)
-		unsaved_since = monotonic_now();
-	if (table_gone && in_hand() == 0)
+		unsaved.since = 0;
+	else if (unsaved.since == 0)
+		unsaved.since = monotonic_now();
+	if (transactions.table_gone && in_hand() == 0)
 		leave_database();
 	/* A wait in a transaction may have taken a wake-up that was for the loop. */
 	SetLatch(MyLatch);
@@ -697,32 +722,32 @@ note_transaction(TransactionResult result)
 	MonotonicUs now = monotonic_now();
 
 	if (result != TABLE_BUSY)
-		busy_since = 0;
+		transactions.busy_since = 0;
 	switch (result)
 	{
 		case TRANSACTION_DONE:
 			/* There may have been no time for all of them. */
-			row_by_row = row_by_row && has_outcome_to_write();
-			failures = 0;
+			transactions.row_by_row = transactions.row_by_row && has_outcome_to_write();
+			transactions.n_failed = 0;
 			queue_forget_error();
-			if (activity_is_blocked() && !table_gone)
+			if (activity_is_blocked() && !transactions.table_gone)
 				end_block();
 			break;
 		case TRANSACTION_FAILED:
-			row_by_row = true;
-			if (failures++ == 0)
+			transactions.row_by_row = true;
+			if (transactions.n_failed++ == 0)
 				break;
 			activity_set_blocked(true);
-			not_before = now + Min(submission_backoff(failures),
+			transactions.not_before = now + Min(submission_backoff(transactions.n_failed),
 								   BLOCKED_RETRY);
 			break;
 		case TABLE_BUSY:
 			activity_note_error("table screenshot_task_request is locked by another session; nothing is sent or saved until the lock is released");
-			if (busy_since == 0)
-				busy_since = now;
-			if (now > busy_since + BLOCKED_AFTER)
+			if (transactions.busy_since == 0)
+				transactions.busy_since = now;
+			if (now > transactions.busy_since + BLOCKED_AFTER)
 				activity_set_blocked(true);
-			not_before = now + BUSY_RETRY;
+			transactions.not_before = now + BUSY_RETRY;
 			break;
 	}
 }
@@ -768,33 +793,33 @@ run_transaction(dlist_head *finished, bool go_on)
 	List	   *volatile claimed = NIL;
 	volatile QueueState state = QUEUE_OPEN;
 	volatile bool failed = false;
-	MonotonicUs swept_at = sweep_at;
+	MonotonicUs swept_at = scan.sweep_at;
 	MonotonicUs scan_again_at;
 
-	MemoryContextReset(cycle_context);
-	MemoryContextSwitchTo(cycle_context);
-	doubtful = NIL;
+	MemoryContextReset(worker.cycle_context);
+	MemoryContextSwitchTo(worker.cycle_context);
+	scan.doubtful = NIL;
 	PG_TRY();
 	{
-		state = queue_begin("working on screenshot task requests", row_by_row);
+		state = queue_begin("working on screenshot task requests", transactions.row_by_row);
 		if (state == QUEUE_OPEN)
 		{
 			write_outcomes(finished);
-			if (servers_changed)
+			if (changes.servers)
 			{
-				servers_changed = false;
+				changes.servers = false;
 				stat_know_servers();
 			}
 			if (go_on)
 			{
-				if (row_by_row)
+				if (transactions.row_by_row)
 					queue_probe();
 				scan_table();
 				if (may_begin_more())
 				{
 					reconcile_work();
 					claimed = submission_claim(&scan_again_at);
-					due_at = Min(due_at, scan_again_at);
+					scan.due_at = Min(scan.due_at, scan_again_at);
 				}
 			}
 			if (claimed != NIL)
@@ -821,7 +846,7 @@ run_transaction(dlist_head *finished, bool go_on)
 		{
 			/* What this look has seen to is undone. */
 			scan_anew();
-			sweep_at = swept_at;
+			scan.sweep_at = swept_at;
 		}
 		reconcile_aborted();
 		submission_end_claim();
@@ -832,8 +857,8 @@ run_transaction(dlist_head *finished, bool go_on)
 		return TRANSACTION_FAILED;
 	if (state == QUEUE_BUSY)
 		return TABLE_BUSY;
-	table_gone = state == QUEUE_GONE;
-	if (table_gone)
+	transactions.table_gone = state == QUEUE_GONE;
+	if (transactions.table_gone)
 		give_up_outcomes(finished);
 	tell_of_changed();
 	forget_requests(finished);
@@ -859,12 +884,12 @@ give_up_outcomes(dlist_head *finished)
 		log_unwritten(outcome);
 		outcome->kept = false;
 	}
-	look = false;
-	due_at = MONOTONIC_NEVER;
+	scan.woken = false;
+	scan.due_at = MONOTONIC_NEVER;
 	/* The extension may come back while requests are under way. */
-	sweep_at = monotonic_now() +
+	scan.sweep_at = monotonic_now() +
 		screenshot_task_sweep_interval * US_PER_SECOND;
-	not_before = monotonic_now() + BUSY_RETRY;
+	transactions.not_before = monotonic_now() + BUSY_RETRY;
 }
 
 /*
@@ -925,7 +950,7 @@ forget_requests(dlist_head *finished)
 		int			more = request->outcome.kept - request->is_unsaved;
 
 		request->is_unsaved = request->outcome.kept;
-		n_unsaved += more;
+		unsaved.n += more;
 		request->job.channel->server->n_unsaved += more;
 		if (request->is_unsaved)
 			continue;
@@ -944,7 +969,7 @@ forget_request(Request *request)
 	TimestampTz next = request->outcome.next_attempt_at;
 
 	if (next != 0)
-		due_at = Min(due_at, monotonic_now() +
+		scan.due_at = Min(scan.due_at, monotonic_now() +
 					 Max(next - GetCurrentTimestamp(), 0));
 	submission_written(request);
 	MemoryContextDelete(request->context);
@@ -958,10 +983,10 @@ check_catalog_change(void)
 {
 	MonotonicUs now = monotonic_now();
 
-	if (!catalog_changed || check_change_at > now)
+	if (!changes.any || changes.check_at > now)
 		return;
-	catalog_changed = false;
-	check_change_at = now + CHANGE_REST;
+	changes.any = false;
+	changes.check_at = now + CHANGE_REST;
 	if (channels_end_pauses())
 		reconcile_scan();
 }
@@ -973,10 +998,10 @@ check_catalog_change(void)
 static void
 check_database_change(void)
 {
-	if (!database_changed)
+	if (!changes.database)
 		return;
-	database_changed = false;
-	is_served = database_may_be_served(MyDatabaseId);
+	changes.database = false;
+	changes.is_served = database_may_be_served(MyDatabaseId);
 }
 
 /*
@@ -985,8 +1010,8 @@ check_database_change(void)
 static void
 scan_anew(void)
 {
-	look = true;
-	woken_channels = ALL_CHANNELS;
+	scan.woken = true;
+	scan.channels = ALL_CHANNELS;
 }
 
 /*
@@ -996,7 +1021,7 @@ static void
 scan_table(void)
 {
 	MonotonicUs now = monotonic_now();
-	bool		was_told = look;
+	bool		was_told = scan.woken;
 	bool		more = false;
 	List	   *ready = NIL;
 	ListCell   *cell;
@@ -1010,9 +1035,9 @@ scan_table(void)
 		skip_list_expire(now);
 		scan_anew();
 	}
-	if (!look && due_at > now && sweep_at > now)
+	if (!scan.woken && scan.due_at > now && scan.sweep_at > now)
 	{
-		if (submission_scan_by() != MONOTONIC_NEVER || search_is_due)
+		if (submission_scan_by() != MONOTONIC_NEVER || scan.search_is_due)
 			find_channels();
 		return;
 	}
@@ -1020,14 +1045,14 @@ scan_table(void)
 	if (activity_count_is_cheap())
 		count_requests();
 
-	queue_left_orphans_to_doubt(after_grace(), &doubtful);
+	queue_left_orphans_to_doubt(after_grace(), &scan.doubtful);
 	more = queue_has_orphans();
 
-	if (sweep_at <= now)
+	if (scan.sweep_at <= now)
 	{
 		tell_of_held_requests(queue_count_held());
 		expiry_begin(true);
-		sweep_at = now + screenshot_task_sweep_interval * US_PER_SECOND;
+		scan.sweep_at = now + screenshot_task_sweep_interval * US_PER_SECOND;
 		removal_begin(false);
 	}
 	more |= queue_wake_waiting(MAX_ROWS, &ready) == MAX_ROWS;
@@ -1044,17 +1069,17 @@ scan_table(void)
 	due = queue_next_due();
 	wall = GetCurrentTimestamp();
 	if (TIMESTAMP_NOT_FINITE(due))
-		due_at = MONOTONIC_NEVER;
+		scan.due_at = MONOTONIC_NEVER;
 	else if (due > GetCurrentStatementStartTimestamp())
-		due_at = now + Max(due - wall, 0);
+		scan.due_at = now + Max(due - wall, 0);
 	else						/* it was not made ready: it is locked */
-		due_at = now + QUEUE_LOCKED_RETRY;
-	look = more;
-	check_wakeup_at = monotonic_now() +
+		scan.due_at = now + QUEUE_LOCKED_RETRY;
+	scan.woken = more;
+	scan.next_wakeup_at = monotonic_now() +
 		Min((monotonic_now() - now) * (SCAN_SHARE - 1), MAX_SCAN_PAUSE);
 	/* After a look of its own accord there is no reason to expect news. */
 	if (was_told)
-		put_off_wake(slot);
+		put_off_wake(worker.slot);
 }
 
 /*
@@ -1064,10 +1089,10 @@ static MonotonicUs
 next_search(void)
 {
 	MonotonicUs next = Max(submission_scan_by(),
-						   searched_at + search_time * URGENT_SEARCH_SHARE);
+						   scan.searched_at + scan.search_time * URGENT_SEARCH_SHARE);
 
-	if (search_is_due)
-		next = Min(next, searched_at + search_time * SEARCH_SHARE);
+	if (scan.search_is_due)
+		next = Min(next, scan.searched_at + scan.search_time * SEARCH_SHARE);
 	return next;
 }
 
@@ -1081,10 +1106,10 @@ find_channels(void)
 {
 	dlist_iter	iter;
 
-	search_is_due = true;
+	scan.search_is_due = true;
 	/* A channel that commits tell of for the first time may be a new one. */
-	if (search_time == 0 || next_search() <= monotonic_now() ||
-		(woken_channels != ALL_CHANNELS && (woken_channels & ~known_channels)))
+	if (scan.search_time == 0 || next_search() <= monotonic_now() ||
+		(scan.channels != ALL_CHANNELS && (scan.channels & ~scan.known_channels)))
 		find_heads();
 	else
 	{
@@ -1092,13 +1117,13 @@ find_channels(void)
 		{
 			Channel    *channel = dlist_container(Channel, node, iter.cur);
 
-			if (channel->bit & woken_channels)
+			if (channel->bit & scan.channels)
 				channel_wake(channel);
 		}
 	}
-	if (woken_channels != ALL_CHANNELS)
-		known_channels |= woken_channels;
-	woken_channels = NO_CHANNELS;
+	if (scan.channels != ALL_CHANNELS)
+		scan.known_channels |= scan.channels;
+	scan.channels = NO_CHANNELS;
 }
 
 /*
@@ -1123,11 +1148,11 @@ find_heads(void)
 	dlist_foreach(iter, &channels)
 		enough += LONG_SEARCH_OF_CHANNEL;
 	submission_scanned();
-	search_is_due = false;
-	searched_at = monotonic_now();
-	search_time = searched_at - began;
-	if (search_time <= enough)
-		search_time = 0;
+	scan.search_is_due = false;
+	scan.searched_at = monotonic_now();
+	scan.search_time = scan.searched_at - began;
+	if (scan.search_time <= enough)
+		scan.search_time = 0;
 }
 
 /*
@@ -1138,7 +1163,7 @@ tell_of_changed(void)
 {
 	ListCell   *cell;
 
-	foreach(cell, doubtful)
+	foreach(cell, scan.doubtful)
 	{
 		ChangedRequest *request = lfirst(cell);
 
@@ -1147,7 +1172,7 @@ tell_of_changed(void)
 					   NameStr(request->server), request->id, NULL,
 					   QUEUE_ORPHAN_MESSAGE, NULL);
 	}
-	doubtful = NIL;
+	scan.doubtful = NIL;
 }
 
 /*
@@ -1156,7 +1181,7 @@ tell_of_changed(void)
 static void
 tell_of_held_requests(int n)
 {
-	if (note_held_requests(slot, n) > 0 || n == 0)
+	if (note_held_requests(worker.slot, n) > 0 || n == 0)
 		return;
 	ereport(WARNING,
 			(n >= MOST_HELD ?
@@ -1180,27 +1205,27 @@ static MonotonicUs
 next_event(void)
 {
 	MonotonicUs now = monotonic_now();
-	MonotonicUs next = Min(Min(sweep_at, due_at),
+	MonotonicUs next = Min(Min(scan.sweep_at, scan.due_at),
 						   Min(skip_list_next_event(), next_search()));
 
 	/* Once that has passed, it is an outcome kept that is waited for. */
-	if (give_up_at > now)
-		next = Min(next, give_up_at);
-	if (look || has_outcome_to_write())
+	if (worker.give_up_at > now)
+		next = Min(next, worker.give_up_at);
+	if (scan.woken || has_outcome_to_write())
 		next = 0;
-	if (has_wake(slot))
-		next = Min(next, check_wakeup_at);
-	if (catalog_changed)
-		next = Min(next, check_change_at);
+	if (has_wake(worker.slot))
+		next = Min(next, scan.next_wakeup_at);
+	if (changes.any)
+		next = Min(next, changes.check_at);
 	if (may_begin_more())
 	{
 		next = Min(next, reconcile_next_event(now));
 		if (screenshot_task_enabled && dispatch_room() > 0)
 			next = Min(next, channels_next_chance(now, dispatch_room()));
 	}
-	next = Max(next, not_before);
-	next = Min(next, count_at);
-	if (!preempted)
+	next = Max(next, transactions.not_before);
+	next = Min(next, worker.count_at);
+	if (!worker.preempted)
 		next = Min(next, Min(expiry_next_event(), removal_next_event()));
 	return next;
 }
