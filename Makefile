@@ -76,20 +76,26 @@ OBJS = \
 	src/util/statement.o \
 	src/worker/background_worker.o \
 	src/worker/breaker.o \
+	src/worker/counting.o \
 	src/worker/database.o \
 	src/worker/dispatch.o \
 	src/worker/expiry.o \
 	src/worker/log_throttling.o \
+	src/worker/catalog_changes.o \
 	src/worker/channel.o \
 	src/worker/channel_domain.o \
 	src/worker/channel_fault.o \
 	src/worker/launcher.o \
+	src/worker/outcomes.o \
 	src/worker/reconcile.o \
 	src/worker/removal.o \
 	src/worker/renewal.o \
+	src/worker/scan.o \
 	src/worker/status_change.o \
 	src/worker/submission.o \
-	src/worker/worker.o
+	src/worker/work.o \
+	src/worker/worker.o \
+	src/worker/worker_settings.o
 
 ifdef CRASH_POINTS
 OBJS += src/util/crash_point.o

@@ -1,0 +1,136 @@
+/*-------------------------------------------------------------------------
+ *
+ * catalog_changes.c
+ *	  What has changed in the catalogs that matters to the worker
+ *
+ * A change of a server, a user mapping or a role may be a reason to end pauses,
+ * and one of the database, to leave it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/inval.h"
+#include "utils/syscache.h"
+
+#include "compat.h"
+#include "worker/catalog_changes.h"
+#include "worker/channel.h"
+#include "worker/database.h"
+#include "worker/reconcile.h"
+
+/*
+ * How soon a change of a server, a mapping or a role ends pauses again: any
+ * role may change its own password as often as it likes.
+ */
+#define CHANGE_REST			(5 * US_PER_SECOND)
+
+/* What has changed in the catalogs */
+static struct
+{
+	bool		any;			/* that may end pauses */
+	bool		servers;		/* has one been made, or altered? */
+	MonotonicUs check_at;		/* the next time that any has */
+	bool		database;		/* may it be served still? */
+	bool		is_served;		/* it was, at last sight */
+}			changes = {.database = true, .is_served = true};
+
+static void on_catalog_change(Datum arg, int cache, uint32 hash);
+static void on_database_change(Datum arg, int cache, uint32 hash);
+
+/*
+ * Hear of changes from now on.
+ */
+void
+catalog_changes_init(Oid database)
+{
+	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, on_catalog_change, (Datum) 0);
+	CacheRegisterSyscacheCallback(USERMAPPINGOID, on_catalog_change, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHOID, on_catalog_change, (Datum) 0);
+	CacheRegisterSyscacheCallback(DATABASEOID, on_database_change,
+								  UInt32GetDatum(GetSysCacheHashValue1(DATABASEOID,
+																	   ObjectIdGetDatum(database))));
+}
+
+/*
+ * A server, a user mapping or a role has changed.
+ */
+static void
+on_catalog_change(Datum arg, int cache, uint32 hash)
+{
+	(void) arg;
+	(void) hash;
+	changes.any = true;
+	changes.servers |= cache == FOREIGNSERVEROID;
+}
+
+/*
+ * A database has changed.
+ */
+static void
+on_database_change(Datum arg, int cache, uint32 hash)
+{
+	(void) cache;
+	if (hash == 0 || hash == DatumGetUInt32(arg))
+		changes.database = true;
+}
+
+/*
+ * End pauses, if something has changed that may be a reason to.
+ */
+void
+check_catalog_change(void)
+{
+	MonotonicUs now = monotonic_now();
+
+	if (!changes.any || changes.check_at > now)
+		return;
+	changes.any = false;
+	changes.check_at = now + CHANGE_REST;
+	if (channels_end_pauses())
+		reconcile_scan();
+}
+
+/*
+ * See whether this database may be served still, if it has changed.  In a
+ * transaction or outside of one.
+ */
+void
+check_database_change(void)
+{
+	if (!changes.database)
+		return;
+	changes.database = false;
+	changes.is_served = database_may_be_served(MyDatabaseId);
+}
+
+/*
+ * Has a server been made or altered, since this was last asked?
+ */
+bool
+take_server_change(void)
+{
+	bool		changed = changes.servers;
+
+	changes.servers = false;
+	return changed;
+}
+
+/*
+ * May this database be served, as far as was seen?
+ */
+bool
+database_is_served(void)
+{
+	return changes.is_served;
+}
+
+/*
+ * When to check next; never, if nothing has changed.
+ */
+MonotonicUs
+catalog_changes_next_event(void)
+{
+	return changes.any ? changes.check_at : MONOTONIC_NEVER;
+}

@@ -1,0 +1,74 @@
+/*-------------------------------------------------------------------------
+ *
+ * counting.c
+ *	  Counting what is not finished, for others to see
+ *
+ * With each scan, where that is cheap; else when somebody asks for it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "compat.h"
+#include "shmem/activity.h"
+#include "shmem/shared_state.h"
+#include "table/request_queue.h"
+#include "worker/counting.h"
+
+static MonotonicUs count_at = MONOTONIC_NEVER;
+
+/*
+ * See whether somebody has asked for it.
+ */
+void
+counting_check(int slot)
+{
+	if (take_wanted_count(slot) && activity_is_uncounted())
+		count_at = activity_count_at();
+}
+
+/*
+ * When to count; never, if there is no reason to.
+ */
+MonotonicUs
+counting_next_event(void)
+{
+	return count_at;
+}
+
+/*
+ * Count what is not finished, for others to see, in a transaction of its own.
+ */
+void
+counting_run(void)
+{
+	count_at = MONOTONIC_NEVER;
+	PG_TRY();
+	{
+		if (queue_begin("counting screenshot task requests", false) == QUEUE_OPEN)
+		{
+			count_requests();
+			queue_commit();
+		}
+	}
+	PG_CATCH();
+	{
+		/* It was for information alone, and will be tried again. */
+		activity_note_error(queue_abort());
+	}
+	PG_END_TRY();
+}
+
+/*
+ * The same, in the transaction that is open.
+ */
+void
+count_requests(void)
+{
+	MonotonicUs began = monotonic_now();
+	QueueCounts counts;
+
+	queue_count(&counts);
+	activity_set_counts(counts.ready, counts.waiting, counts.in_doubt,
+						counts.oldest, monotonic_now() - began);
+}

@@ -1,0 +1,381 @@
+/*-------------------------------------------------------------------------
+ *
+ * work.c
+ *	  The worker's transactions on the table
+ *
+ * In one transaction the worker writes down the outcomes of requests, scans the table,
+ * resolves doubt, and claims.
+ *
+ * A transaction that fails is logged, and tried again later and later.  One
+ * row may be to blame for it: so after a failure rows are changed one by one,
+ * and those that cannot be are passed over for a while; see skip_list.c.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "utils/memutils.h"
+
+#include "compat.h"
+#include "shmem/activity.h"
+#include "shmem/shared_state.h"
+#include "shmem/statistics.h"
+#include "table/request_queue.h"
+#include "table/skip_list.h"
+#include "util/crash_point.h"
+#include "worker/catalog_changes.h"
+#include "worker/dispatch.h"
+#include "worker/outcomes.h"
+#include "worker/reconcile.h"
+#include "worker/scan.h"
+#include "worker/submission.h"
+#include "worker/work.h"
+
+#define BUSY_RETRY			(100 * US_PER_MS)	/* the table is locked */
+
+/* For how long it may be, before the worker is blocked; and when a worker that
+ * is tries again, at the latest */
+#define BLOCKED_AFTER		(5 * US_PER_SECOND)
+#define BLOCKED_RETRY		(10 * US_PER_SECOND)
+
+/* How its transactions go */
+static struct
+{
+	bool		row_by_row;		/* has one failed? */
+	bool		table_gone;		/* and the extension, as the last one saw */
+	int			n_failed;		/* in succession */
+	MonotonicUs busy_since;		/* the table is locked; 0: it is not */
+	MonotonicUs not_before;		/* the next one */
+}			transactions;
+
+static MemoryContext cycle_context; /* reset before each transaction */
+
+/* What became of a transaction */
+typedef enum TransactionResult
+{
+	TRANSACTION_DONE,
+	TRANSACTION_FAILED,
+	TABLE_BUSY					/* it was not begun: the table is locked */
+} TransactionResult;
+
+/* Steps of a transaction, a set of which it has */
+enum
+{
+	WRITE_OUTCOMES = 1,
+	SCAN = 2,
+	BEGIN = 4					/* what is then waited for: requests, lookups */
+};
+
+static void note_transaction(TransactionResult result);
+static void end_block(void);
+static List *send_uncommitted(List *claimed);
+static List *take_steps(int slot, int steps);
+static void commit_steps(int steps, bool claims);
+static TransactionResult run_transaction(int slot, int steps);
+
+/*
+ * Set up, once.
+ */
+void
+work_init(void)
+{
+	cycle_context = AllocSetContextCreate(TopMemoryContext,
+										  "screenshot_task cycle",
+										  ALLOCSET_DEFAULT_SIZES);
+}
+
+/*
+ * Free what the last transaction, or whatever else of the loop, has left, and have
+ * what is needed from now on allocated in its place.
+ */
+void
+begin_cycle(void)
+{
+	MemoryContextReset(cycle_context);
+	MemoryContextSwitchTo(cycle_context);
+}
+
+/*
+ * Before when there is no transaction.
+ */
+MonotonicUs
+work_not_before(void)
+{
+	return transactions.not_before;
+}
+
+/*
+ * Try at once what failed: the reason may have gone.
+ */
+void
+work_at_once(void)
+{
+	transactions.not_before = 0;
+}
+
+/*
+ * Was there no table, the last time?
+ */
+bool
+work_has_no_table(void)
+{
+	return transactions.table_gone;
+}
+
+/*
+ * Have requests be in doubt that the last worker was sending, in a transaction.
+ * What became of it is in transactions; returns what the table is like.  *n
+ * becomes how many there were.
+ */
+QueueState
+work_on_orphans(int *n)
+{
+	volatile QueueState state = QUEUE_BUSY;
+	volatile bool failed = false;
+
+	begin_cycle();
+	scan_begin();
+	PG_TRY();
+	{
+		state = queue_begin("looking for requests that were being sent", true);
+		if (state == QUEUE_OPEN)
+		{
+			stat_know_servers();
+			*n = scan_orphans();
+			queue_commit();
+		}
+	}
+	PG_CATCH();
+	{
+		activity_note_error(queue_abort());
+		failed = true;
+	}
+	PG_END_TRY();
+
+	if (state == QUEUE_GONE)
+		return state;
+	note_transaction(failed ? TRANSACTION_FAILED :
+					 state == QUEUE_BUSY ? TABLE_BUSY : TRANSACTION_DONE);
+	/* There is nothing to do row by row instead. */
+	if (failed)
+		note_transaction(TRANSACTION_FAILED);
+	else if (state == QUEUE_OPEN)
+		scan_committed();
+	return failed ? QUEUE_BUSY : state;
+}
+
+/*
+ * Is there reason for a transaction?
+ */
+bool
+work_is_due(MonotonicUs now, bool may_begin)
+{
+	if (transactions.not_before > now)
+		return false;
+	return outcomes_to_write() || scan_next_event() <= now ||
+		(may_begin &&
+		 (submission_may_claim(now) || reconcile_has_work(now)));
+}
+
+/*
+ * Write down outcomes, look at the table if there is reason to, and claim.
+ */
+void
+work_on_table(int slot, bool may_begin)
+{
+	TransactionResult result = TRANSACTION_DONE;
+
+	set_idle(slot, false);
+	/* Outcomes need not wait for what else may have failed. */
+	if (transactions.row_by_row && outcomes_to_write())
+		result = run_transaction(slot, WRITE_OUTCOMES);
+	if (result == TRANSACTION_DONE)
+		result = run_transaction(slot, (may_begin ? SCAN | BEGIN : SCAN) |
+								 (transactions.row_by_row ? 0 : WRITE_OUTCOMES));
+	note_transaction(result);
+	outcomes_tried();
+	/* A wait in a transaction may have taken a wake-up that was for the loop. */
+	SetLatch(MyLatch);
+}
+
+/*
+ * A transaction on the table has ended: see when the next may be tried, and how.
+ * One that fails is tried again at once, row by row.  If that fails, too, it is
+ * not a row's fault: the worker is blocked.
+ */
+static void
+note_transaction(TransactionResult result)
+{
+	MonotonicUs now = monotonic_now();
+
+	if (result != TABLE_BUSY)
+		transactions.busy_since = 0;
+	switch (result)
+	{
+		case TRANSACTION_DONE:
+			/* There may have been no time for all of them. */
+			transactions.row_by_row &= outcomes_to_write();
+			transactions.n_failed = 0;
+			queue_forget_error();
+			if (activity_is_blocked() && !transactions.table_gone)
+				end_block();
+			break;
+		case TRANSACTION_FAILED:
+			transactions.row_by_row = true;
+			if (transactions.n_failed++ == 0)
+				break;
+			activity_set_blocked(true);
+			transactions.not_before = now +
+				Min(submission_backoff(transactions.n_failed), BLOCKED_RETRY);
+			break;
+		case TABLE_BUSY:
+			activity_note_error("table screenshot_task_request is locked by another session; nothing is sent or saved until the lock is released");
+			if (transactions.busy_since == 0)
+				transactions.busy_since = now;
+			if (now > transactions.busy_since + BLOCKED_AFTER)
+				activity_set_blocked(true);
+			transactions.not_before = now + BUSY_RETRY;
+			break;
+	}
+}
+
+/*
+ * What kept the worker from its table is mended.
+ */
+static void
+end_block(void)
+{
+	activity_set_blocked(false);
+	ereport(LOG,
+			(errmsg("screenshot_task worker is no longer blocked")));
+	skip_list_expire(MONOTONIC_NEVER);
+	scan_anew();
+}
+
+/*
+ * A mistake that tests must notice: requests leave before their claim is
+ * committed.
+ */
+static List *
+send_uncommitted(List *claimed)
+{
+	MonotonicUs until = monotonic_now() + US_PER_SECOND;
+
+	submission_claimed(claimed);
+	for (; monotonic_now() < until; dispatch_wait(until, 0))
+		dispatch_start();
+	return NIL;
+}
+
+/*
+ * The steps of a transaction that is open.  Returns the requests that were
+ * claimed, a list of ClaimedRequest.
+ */
+static List *
+take_steps(int slot, int steps)
+{
+	List	   *claimed = NIL;
+	MonotonicUs scan_again_at;
+
+	if (steps & WRITE_OUTCOMES)
+		outcomes_write();
+	if (take_server_change())
+		stat_know_servers();
+	if (steps & SCAN)
+	{
+		/* If no row at all can be changed, that is not the fault of each. */
+		if (transactions.row_by_row)
+			queue_probe();
+		scan_table(slot);
+	}
+	/* The scan may have seen that the database is not served any more. */
+	if ((steps & BEGIN) && database_is_served())
+	{
+		reconcile_work();
+		claimed = submission_claim(&scan_again_at);
+		scan_by(scan_again_at);
+	}
+	if (claimed != NIL)
+	{
+		if (MUTANT("claim-uncommitted"))
+			claimed = send_uncommitted(claimed);
+		CRASH_POINT("claim-before-commit");
+	}
+	return claimed;
+}
+
+/*
+ * Commit it.
+ */
+static void
+commit_steps(int steps, bool claims)
+{
+	bool		has_results = (steps & WRITE_OUTCOMES) && outcomes_count() > 0;
+
+	if (has_results)
+		CRASH_POINT("result-before-commit");
+	queue_commit();
+	if (claims)
+		CRASH_POINT("claim-after-commit");
+	if (has_results)
+		CRASH_POINT("result-after-commit");
+}
+
+/*
+ * One transaction, with the given steps.
+ *
+ * If it failed, the error is logged and the outcomes are kept.
+ */
+static TransactionResult
+run_transaction(int slot, int steps)
+{
+	List	   *volatile claimed = NIL;
+	volatile QueueState state = QUEUE_OPEN;
+	volatile bool failed = false;
+
+	begin_cycle();
+	scan_begin();
+	PG_TRY();
+	{
+		state = queue_begin("working on screenshot task requests",
+							transactions.row_by_row);
+		if (state == QUEUE_OPEN)
+		{
+			claimed = take_steps(slot, steps);
+			commit_steps(steps, claimed != NIL);
+		}
+	}
+	PG_CATCH();
+	{
+		activity_note_error(queue_abort());
+		failed = true;
+		claimed = NIL;
+		if (steps & SCAN)
+			scan_aborted();
+		reconcile_aborted();
+		submission_end_claim();
+	}
+	PG_END_TRY();
+
+	if (failed)
+		return TRANSACTION_FAILED;
+	if (state == QUEUE_BUSY)
+		return TABLE_BUSY;
+	transactions.table_gone = state == QUEUE_GONE;
+	if (transactions.table_gone)
+	{
+		if (steps & WRITE_OUTCOMES)
+			outcomes_give_up();
+		scan_gone_table();
+		transactions.not_before = monotonic_now() + BUSY_RETRY;
+	}
+	scan_committed();
+	if (steps & WRITE_OUTCOMES)
+		scan_by(outcomes_written());
+	reconcile_committed();
+	submission_claimed(claimed);
+	submission_end_claim();
+	return TRANSACTION_DONE;
+}
