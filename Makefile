@@ -81,6 +81,7 @@ OBJS = \
 	src/worker/dispatch.o \
 	src/worker/expiry.o \
 	src/worker/log_throttling.o \
+	src/worker/lookup.o \
 	src/worker/catalog_changes.o \
 	src/worker/channel.o \
 	src/worker/channel_domain.o \
@@ -90,6 +91,7 @@ OBJS = \
 	src/worker/reconcile.o \
 	src/worker/removal.o \
 	src/worker/renewal.o \
+	src/worker/resolution.o \
 	src/worker/scan.o \
 	src/worker/status_change.o \
 	src/worker/submission.o \

@@ -3,7 +3,7 @@
  * in_doubt.c
  *	  Requests in doubt: finding them, and what they become
  *
- * Whether a task was created is asked for by the API, see reconcile.c; here is
+ * Whether a task was created is asked for by the API, see lookup.c; here is
  * what the table knows of such a request, of those like it, and of tasks that
  * rows have already.
  *

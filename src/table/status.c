@@ -51,7 +51,7 @@ static const Transition transitions[] = {
 	{STATUS_SENDING, STATUS_IN_DOUBT, BY_WORKER, false, COUNT_IN_DOUBT, IN_DOUBT},
 	{STATUS_SENDING, STATUS_PENDING, BY_WORKER, false, COUNT_POSTPONED, UNLOGGED},
 
-	/* found out about, or not; reconcile.c logs what it found */
+	/* found out about, or not; resolution.c logs what it found */
 	{STATUS_IN_DOUBT, STATUS_CREATED, BY_WORKER, false, COUNT_FOUND, UNLOGGED},
 	{STATUS_IN_DOUBT, STATUS_PENDING, BY_WORKER, false, COUNT_RESENT, UNLOGGED},
 	{STATUS_IN_DOUBT, STATUS_IN_DOUBT, BY_WORKER, false, UNCOUNTED, UNLOGGED},

@@ -1,0 +1,399 @@
+/*-------------------------------------------------------------------------
+ *
+ * resolution.c
+ *	  What follows for a request in doubt from what a lookup has found
+ *
+ * Here is which task is whose: each task that the API lists for a request is that of
+ * one of the equal requests of its account at most, and they have it in turn.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "settings.h"
+#include "config/server.h"
+#include "shmem/activity.h"
+#include "util/crash_point.h"
+#include "util/text.h"
+#include "worker/resolution.h"
+#include "worker/status_change.h"
+
+/* How long to wait for an equal request that is under way */
+#define EQUAL_WAIT			(1 * USECS_PER_SEC)
+
+/* What became of a request in doubt, in the transaction under way */
+typedef enum ResolutionKind
+{
+	FOUND,
+	NOT_FOUND,					/* twice, and is sent again */
+	SENT_AGAIN,					/* by the server's option */
+	REFUSED,					/* cannot be asked: left to a person */
+	DISPUTED					/* may be another's task: left to a person */
+} ResolutionKind;
+
+typedef struct Resolution
+{
+	ResolutionKind kind;
+	int64		id;
+	NameData	server;
+	char		message[256];	/* clipped; may be empty */
+} Resolution;
+
+static List *resolutions = NIL; /* of Resolution: in the transaction under way */
+
+static void note(const DoubtfulRequest *request, ResolutionKind kind,
+				 const char *message);
+static void count_left_doubt(const Resolution *resolution,
+							 RequestStatus status);
+static void tell(const Resolution *resolution);
+static TimestampTz may_be_asked_at(TimestampTz sent_at, int request_timeout);
+static void resolve_listed(Lookup *lookup);
+static List *drop_claimed(const Lookup *lookup, bool *disputed);
+static void leave_disputed(const DoubtfulRequest *request);
+static bool is_of_account(const DoubtfulRequest *request, uint64 account);
+static List *leave_to_others(const Lookup *lookup, List *tasks,
+							 List *alike);
+static void not_found(const Lookup *lookup, const DoubtfulRequest *request);
+
+/*
+ * Note what became of a request, to be told of once it is on disk.
+ */
+static void
+note(const DoubtfulRequest *request, ResolutionKind kind, const char *message)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+	Resolution *resolution = palloc0(sizeof(Resolution));
+
+	resolution->kind = kind;
+	resolution->id = request->id;
+	resolution->server = request->channel.server;
+	if (message != NULL)
+		clip_text(resolution->message, message, sizeof(resolution->message));
+	resolutions = lappend(resolutions, resolution);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+count_left_doubt(const Resolution *resolution, RequestStatus status)
+{
+	status_changed(find_transition(STATUS_IN_DOUBT, status, BY_WORKER),
+				   NameStr(resolution->server), resolution->id, NULL, NULL,
+				   NULL);
+}
+
+static void
+tell(const Resolution *resolution)
+{
+	long long	id = (long long) resolution->id;
+
+	activity_note_news();
+	switch (resolution->kind)
+	{
+		case FOUND:
+			count_left_doubt(resolution, STATUS_CREATED);
+			ereport(LOG,
+					(errmsg("resolved screenshot task request %lld: task found",
+							id)));
+			break;
+		case NOT_FOUND:
+			count_left_doubt(resolution, STATUS_PENDING);
+			ereport(LOG,
+					(errmsg("resending screenshot task request %lld: no task found in two lookups",
+							id)));
+			break;
+		case SENT_AGAIN:
+			count_left_doubt(resolution, STATUS_PENDING);
+			break;
+		case REFUSED:
+			ereport(LOG,
+					(errmsg("screenshot task request %lld remains in doubt: task lookup refused",
+							id),
+					 errdetail_internal("%s", resolution->message),
+					 errhint("Check whether the task exists, then call resolve_screenshot_task_request().")));
+			break;
+		case DISPUTED:
+			ereport(LOG,
+					(errmsg("screenshot task request %lld remains in doubt: the task found may belong to another request",
+							id),
+					 errdetail("The account of the other request is unknown because its server or user mapping no longer exists."),
+					 errhint("Check which of them has a task, then call resolve_screenshot_task_request().")));
+			break;
+	}
+}
+
+/*
+ * Do what the server's option in_doubt says, where that is not to ask, and not
+ * before it is to be asked.  Returns whether that was all.
+ */
+bool
+apply_policy(const DoubtfulRequest *request, const LiveServer *options)
+{
+	TimestampTz at = may_be_asked_at(request->sent_at,
+									 options->request_timeout);
+
+	if (options->in_doubt == IN_DOUBT_HOLD)
+	{
+		queue_leave_to_person(request,
+							  psprintf("in doubt; server option in_doubt is \"hold\". Check whether the task exists, then call resolve_screenshot_task_request(%lld, TaskId), or with NULL if it does not.",
+									   (long long) request->id));
+		return true;
+	}
+	if (at > GetCurrentTimestamp())
+	{
+		queue_ask_later(request, at, NULL);
+		return true;
+	}
+	if (options->in_doubt == IN_DOUBT_RECONCILE && !MUTANT("sent-again-unasked"))
+		return false;
+	if (queue_send_again(request,
+						 "was in doubt; resent because server option in_doubt is \"resend\""))
+	{
+		channel_has_work_from(channel_find(&request->channel), DT_NOBEGIN, 0);
+		note(request, SENT_AGAIN, NULL);
+	}
+	return true;
+}
+
+/*
+ * When a request can no longer arrive, and has had its grace.
+ */
+static TimestampTz
+may_be_asked_at(TimestampTz sent_at, int request_timeout)
+{
+	return sent_at +
+		(request_timeout + screenshot_task_reconcile_grace) * INT64CONST(1000);
+}
+
+/*
+ * Write down what a lookup has found out.
+ */
+void
+resolve_doubt(Lookup *lookup)
+{
+	const DoubtfulRequest *request = &lookup->request;
+
+	switch (lookup->state)
+	{
+		case LOOKUP_LISTED:
+			resolve_listed(lookup);
+			break;
+		case LOOKUP_FAILED:
+			queue_ask_later(request,
+							GetCurrentTimestamp() +
+							screenshot_task_reconcile_spacing * INT64CONST(1000),
+							psprintf("in doubt; task lookup failed: %s",
+									 lookup->message));
+			break;
+		case LOOKUP_REFUSED:
+			if (queue_leave_to_person(request,
+									  psprintf("in doubt; task lookup refused: %s. Check whether the task exists, then call resolve_screenshot_task_request(%lld, TaskId), or with NULL if it does not.",
+											   lookup->message,
+											   (long long) request->id)))
+				note(request, REFUSED, lookup->message);
+			break;
+		default:
+			break;
+	}
+}
+
+/*
+ * Share out the tasks that were found among the requests that are equal.
+ */
+static void
+resolve_listed(Lookup *lookup)
+{
+	const DoubtfulRequest *request = &lookup->request;
+	List	   *alike = queue_find_alike(request);
+	List	   *unclaimed;
+	bool		disputed = false;
+	ListCell   *cell;
+
+	/* The list is another account's: it is asked anew. */
+	if (channel_account(lookup->job.channel) != lookup->account)
+		return;
+	if (waits_for_another(request, lookup->account, alike))
+		return;
+	unclaimed = drop_claimed(lookup, &disputed);
+	if (!request->has_start)
+		unclaimed = leave_to_others(lookup, unclaimed, alike);
+	foreach(cell, alike)
+	{
+		DoubtfulRequest *other = lfirst(cell);
+
+		if (!requests_are_equal(request, other) ||
+			channel_find(&other->channel) != lookup->job.channel || !other->is_due ||
+			may_be_asked_at(other->sent_at, lookup->request_timeout) >
+			lookup->asked_at)
+			continue;
+		/* What was sent at another time has another list of tasks. */
+		if (!request->has_start && other->id != request->id)
+			continue;
+		if (unclaimed == NIL && disputed)
+			leave_disputed(other);
+		else if (unclaimed == NIL)
+			not_found(lookup, other);
+		else
+		{
+			if (queue_adopt_task(other,
+								 ((FoundTask *) linitial(unclaimed))->task_id))
+				note(other, FOUND, NULL);
+			unclaimed = list_delete_first(unclaimed);
+		}
+	}
+}
+
+/*
+ * Of the tasks that were found those, each once, that no row of the same account
+ * has.  Sets *disputed if a row has one of them that may be of that account, or
+ * not.
+ */
+static List *
+drop_claimed(const Lookup *lookup, bool *disputed)
+{
+	List	   *taken = NIL;	/* of String, the TaskIds */
+	List	   *unclaimed = NIL;
+	ListCell   *cell;
+
+	foreach(cell, queue_find_claims(&lookup->request, lookup->found))
+	{
+		const TaskClaim *claim = lfirst(cell);
+		Channel    *channel = channel_find(&claim->channel);
+		uint64		account = channel == lookup->job.channel ?
+			lookup->account : channel_account(channel);
+
+		if (account == 0)
+			*disputed = true;
+		if (account == 0 || account == lookup->account)
+			taken = lappend(taken, makeString(unconstify(char *, claim->task_id)));
+	}
+	foreach(cell, lookup->found)
+	{
+		FoundTask  *task = lfirst(cell);
+		String	   *id = makeString(unconstify(char *, task->task_id));
+
+		if (list_member(taken, id) && !MUTANT("task-adopted-twice"))
+			continue;
+		taken = lappend(taken, id);
+		unclaimed = lappend(unclaimed, task);
+	}
+	return unclaimed;
+}
+
+static void
+leave_disputed(const DoubtfulRequest *request)
+{
+	if (queue_leave_to_person(request,
+							  psprintf("in doubt; the task found may belong to another request, whose server or user mapping no longer exists. Check which of them has a task, then call resolve_screenshot_task_request(%lld, TaskId), or with NULL if this one has none.",
+									   (long long) request->id)))
+		note(request, DISPUTED, NULL);
+}
+
+/*
+ * Is a request of the same account under way whose task may be taken for this
+ * one's?  Then this one is asked about later.
+ */
+bool
+waits_for_another(const DoubtfulRequest *request, uint64 account, List *alike)
+{
+	ListCell   *cell;
+
+	foreach(cell, alike)
+	{
+		DoubtfulRequest *other = lfirst(cell);
+
+		if (other->is_sending &&
+			(!other->has_start || !request->has_start ||
+			 other->start_time == request->start_time) &&
+			is_of_account(other, account))
+		{
+			queue_ask_later(request, GetCurrentTimestamp() + EQUAL_WAIT, NULL);
+			return true;
+		}
+	}
+	return false;
+}
+
+/*
+ * Is a request sent for a certain account?  One that is under way was signed
+ * with what its channel had when this process last looked.
+ */
+static bool
+is_of_account(const DoubtfulRequest *request, uint64 account)
+{
+	Channel    *channel = channel_find(&request->channel);
+
+	if (request->is_sending && channel->account != 0)
+		return channel->account == account;
+	return channel_account(channel) == account;
+}
+
+/*
+ * Of the tasks found for a request without a start, those that are not to be
+ * left to a request in doubt that has just that start.
+ */
+static List *
+leave_to_others(const Lookup *lookup, List *tasks, List *alike)
+{
+	ListCell   *other_cell;
+
+	foreach(other_cell, alike)
+	{
+		DoubtfulRequest *other = lfirst(other_cell);
+		ListCell   *cell;
+
+		if (!other->has_start || !is_of_account(other, lookup->account))
+			continue;
+		foreach(cell, tasks)
+		{
+			if (((FoundTask *) lfirst(cell))->start_time != other->start_time)
+				continue;
+			tasks = foreach_delete_current(tasks, cell);
+			break;
+		}
+	}
+	return tasks;
+}
+
+static void
+not_found(const Lookup *lookup, const DoubtfulRequest *request)
+{
+	if (request->misses == 0 && !MUTANT("sent-again-too-soon"))
+	{
+		queue_count_miss(request,
+						 GetCurrentTimestamp() +
+						 screenshot_task_reconcile_spacing * INT64CONST(1000));
+		return;
+	}
+	if (!queue_send_again(request,
+						  "was in doubt; resent: no task found in two lookups"))
+		return;
+	channel_has_work_from(lookup->job.channel, DT_NOBEGIN, 0);
+	note(request, NOT_FOUND, NULL);
+}
+
+/*
+ * What was resolved is on disk.
+ */
+void
+resolutions_committed(void)
+{
+	ListCell   *cell;
+
+	foreach(cell, resolutions)
+		tell(lfirst(cell));
+	resolutions_aborted();
+}
+
+/*
+ * Nothing was resolved.
+ */
+void
+resolutions_aborted(void)
+{
+	list_free_deep(resolutions);
+	resolutions = NIL;
+}
