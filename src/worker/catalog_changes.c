@@ -15,10 +15,10 @@
 #include "utils/syscache.h"
 
 #include "compat.h"
-#include "worker/catalog_changes.h"
 #include "worker/channel.h"
 #include "worker/database.h"
 #include "worker/reconcile.h"
+#include "worker/worker_private.h"
 
 /*
  * How soon a change of a server, a mapping or a role ends pauses again: any

@@ -13,7 +13,7 @@
 #include "shmem/activity.h"
 #include "shmem/shared_state.h"
 #include "table/request_queue.h"
-#include "worker/counting.h"
+#include "worker/worker_private.h"
 
 static MonotonicUs count_at = MONOTONIC_NEVER;
 

@@ -19,7 +19,7 @@
 #include "api/task.h"
 #include "config/server.h"
 #include "shmem/shared_state.h"
-#include "worker/lookup.h"
+#include "worker/reconcile_private.h"
 
 /* The most pages that a lookup asks for, lest a list that never ends */
 #define MAX_PAGES			500

@@ -15,8 +15,8 @@
 
 #include "compat.h"
 #include "table/skip_list.h"
-#include "worker/outcomes.h"
 #include "worker/submission.h"
+#include "worker/worker_private.h"
 
 /* The most outcomes that cannot be written before nothing more is sent */
 #define MAX_UNSAVED			1000

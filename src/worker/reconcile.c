@@ -42,9 +42,8 @@
 #include "compat.h"
 #include "table/request_queue.h"
 #include "worker/channel.h"
-#include "worker/lookup.h"
 #include "worker/reconcile.h"
-#include "worker/resolution.h"
+#include "worker/reconcile_private.h"
 
 /* The most lookups at a time: of one server, lest it answers late, and of all */
 #define MAX_SERVER_LOOKUPS	4

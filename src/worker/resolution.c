@@ -19,7 +19,7 @@
 #include "shmem/activity.h"
 #include "util/crash_point.h"
 #include "util/text.h"
-#include "worker/resolution.h"
+#include "worker/reconcile_private.h"
 #include "worker/status_change.h"
 
 /* How long to wait for an equal request that is under way */

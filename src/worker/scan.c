@@ -21,15 +21,13 @@
 #include "shmem/shared_state.h"
 #include "table/request_queue.h"
 #include "table/skip_list.h"
-#include "worker/catalog_changes.h"
 #include "worker/channel.h"
-#include "worker/counting.h"
 #include "worker/expiry.h"
 #include "worker/reconcile.h"
 #include "worker/removal.h"
-#include "worker/scan.h"
 #include "worker/status_change.h"
 #include "worker/submission.h"
+#include "worker/worker_private.h"
 
 /* Held requests are counted no further, of a kind */
 #define MOST_HELD			1000

@@ -25,13 +25,10 @@
 #include "table/request_queue.h"
 #include "table/skip_list.h"
 #include "util/crash_point.h"
-#include "worker/catalog_changes.h"
 #include "worker/dispatch.h"
-#include "worker/outcomes.h"
 #include "worker/reconcile.h"
-#include "worker/scan.h"
 #include "worker/submission.h"
-#include "worker/work.h"
+#include "worker/worker_private.h"
 
 #define BUSY_RETRY			(100 * US_PER_MS)	/* the table is locked */
 

@@ -36,19 +36,14 @@
 #include "table/request_queue.h"
 #include "table/skip_list.h"
 #include "worker/background_worker.h"
-#include "worker/catalog_changes.h"
 #include "worker/channel.h"
-#include "worker/counting.h"
 #include "worker/dispatch.h"
 #include "worker/expiry.h"
 #include "worker/log_throttling.h"
-#include "worker/outcomes.h"
 #include "worker/reconcile.h"
 #include "worker/removal.h"
 #include "worker/renewal.h"
-#include "worker/scan.h"
-#include "worker/work.h"
-#include "worker/worker_settings.h"
+#include "worker/worker_private.h"
 
 /* The most requests under way, over all servers */
 #define MAX_TRANSFERS		250

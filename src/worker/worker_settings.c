@@ -14,7 +14,7 @@
 
 #include "compat.h"
 #include "util/crash_point.h"
-#include "worker/worker_settings.h"
+#include "worker/worker_private.h"
 
 /*
  * Make the settings that matter to the worker what it needs, whatever the

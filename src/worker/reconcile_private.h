@@ -1,12 +1,15 @@
 /*-------------------------------------------------------------------------
  *
- * lookup.h
- *	  Asking DescribeScreenshotTask about a request in doubt
+ * reconcile_private.h
+ *	  What the files share that find out about requests in doubt
+ *
+ * reconcile.c has whose turn it is, lookup.c asks the API, and resolution.c says
+ * what follows.
  *
  *-------------------------------------------------------------------------
  */
-#ifndef SCREENSHOT_TASK_LOOKUP_H
-#define SCREENSHOT_TASK_LOOKUP_H
+#ifndef SCREENSHOT_TASK_RECONCILE_PRIVATE_H
+#define SCREENSHOT_TASK_RECONCILE_PRIVATE_H
 
 #include "table/request_queue.h"
 #include "worker/dispatch.h"
@@ -44,6 +47,7 @@ typedef struct Lookup
 	bool		resolved;		/* in the transaction under way */
 } Lookup;
 
+/* lookup.c */
 extern dlist_head lookups;		/* of Lookup.node: in the order of their turns */
 extern int	n_lookups;
 
@@ -53,4 +57,13 @@ extern void lookup_end(Lookup *lookup);
 extern bool is_asked_about(const DoubtfulRequest *request);
 extern int	lookups_of_server(const Server *server);
 
-#endif							/* SCREENSHOT_TASK_LOOKUP_H */
+/* resolution.c */
+extern bool apply_policy(const DoubtfulRequest *request,
+						 const LiveServer *options);
+extern bool waits_for_another(const DoubtfulRequest *request, uint64 account,
+							  List *alike);
+extern void resolve_doubt(Lookup *lookup);
+extern void resolutions_committed(void);
+extern void resolutions_aborted(void);
+
+#endif							/* SCREENSHOT_TASK_RECONCILE_PRIVATE_H */
