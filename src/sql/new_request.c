@@ -77,24 +77,45 @@ new_request_row(Relation relation, HeapTuple tuple)
 	row.nulls = palloc(desc->natts * sizeof(bool));
 	heap_deform_tuple(tuple, desc, row.values, row.nulls);
 
+	/*
+	 * Before the server is looked up, so that what is wrong with the request
+	 * itself is said first.
+	 */
 	check_row(&row);
 	check_server_once(NameStr(*DatumGetName(*get_column(&row, Anum_request_server))),
 					  role);
+
+	/*
+	 * Now, while somebody is there to read the error, and not when the worker
+	 * makes the body.
+	 */
 	if (GetDatabaseEncoding() != PG_UTF8)
 		check_texts(&row);
 
-	/* Nobody but the owner may take an id that others are to get. */
+	/*
+	 * OVERRIDING SYSTEM VALUE would let a role choose the id, and so take one
+	 * that the sequence has yet to give to somebody else.
+	 */
 	if (!relation_ownercheck(RelationGetRelid(relation), role))
 		set_drawn_id(relation, &row);
+
+	/*
+	 * The current user, not the session's: in a SECURITY DEFINER function the
+	 * request is the owner's of that function.
+	 */
 	namestrcpy(&role_name, GetUserNameFromId(role, false));
 	set_column(&row, Anum_request_requested_by, NameGetDatum(&role_name));
 	set_column(&row, Anum_request_requested_at,
+			   /*
+			    * now(), so that all requests of a transaction are of one age.
+			    */
 			   TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
 	set_column(&row, Anum_request_status,
 			   request_status_value(desc, STATUS_PENDING));
 	set_column(&row, Anum_request_attempts, Int32GetDatum(0));
 	set_column(&row, Anum_request_misses, Int32GetDatum(0));
 	set_column(&row, Anum_request_role, ObjectIdGetDatum(role));
+	/* Draws a transaction id, which an INSERT does in any case. */
 	set_column(&row, Anum_request_stamp,
 			   Int64GetDatum(request_stamp(GetTopFullTransactionId())));
 	for (int i = 0; i < (int) lengthof(empty); i++)
@@ -120,6 +141,10 @@ wake_for_row(const RequestRow *row)
 	const Datum *server = get_column(row, Anum_request_server);
 	const Datum *role = get_column(row, Anum_request_role);
 
+	/*
+	 * Such a row is not ready.  The worker looks, but need not search a
+	 * channel for it.
+	 */
 	if (server == NULL || role == NULL ||
 		get_column(row, Anum_request_next_attempt_at) != NULL)
 		wake_at_commit(NO_CHANNELS);
@@ -137,6 +162,9 @@ get_column(const RequestRow *row, int column)
 	return row->nulls[column - 1] ? NULL : &row->values[column - 1];
 }
 
+/*
+ * Set the value of a column.
+ */
 static void
 set_column(RequestRow *row, int column, Datum value)
 {
@@ -159,6 +187,11 @@ set_drawn_id(Relation relation, RequestRow *row)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("column \"id\" of table \"%s\" has no sequence",
 						RelationGetRelationName(relation))));
+
+	/*
+	 * To draw one here needs no privilege on the sequence, which roles that
+	 * may insert need not have.
+	 */
 	if (id == NULL ||
 		!is_last_drawn(relation, sequence, DatumGetInt64(*id)))
 		set_column(row, Anum_request_id,
@@ -181,6 +214,7 @@ is_last_drawn(Relation relation, Oid sequence, int64 id)
 	ResourceOwner owner = CurrentResourceOwner;
 	volatile bool is_last = false;
 
+	/* For a statement of many rows one subtransaction is enough. */
 	if (FullTransactionIdEquals(last_transaction, GetTopFullTransactionId()) &&
 		last_command == GetCurrentCommandId(false) &&
 		last_sequence == sequence)
@@ -197,6 +231,10 @@ is_last_drawn(Relation relation, Oid sequence, int64 id)
 	{
 		int			code = geterrcode();
 
+		/*
+		 * currval() has no value in this session, or the owner may not use its
+		 * own sequence: then the id was not drawn by the default.
+		 */
 		if (code != ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE &&
 			code != ERRCODE_INSUFFICIENT_PRIVILEGE)
 			PG_RE_THROW();
@@ -230,6 +268,11 @@ last_drawn(Relation relation, Oid sequence)
 	GetUserIdAndSecContext(&user, &security_context);
 	SetUserIdAndSecContext(relation->rd_rel->relowner, security_context |
 						   SECURITY_LOCAL_USERID_CHANGE);
+
+	/*
+	 * As the owner, for currval() checks privileges.  An error in it ends the
+	 * (sub)transaction, which restores the user.
+	 */
 	last = DirectFunctionCall1(currval_oid, ObjectIdGetDatum(sequence));
 	SetUserIdAndSecContext(user, security_context);
 	return DatumGetInt64(last);
@@ -248,6 +291,10 @@ check_server_once(const char *server, Oid role)
 	FullTransactionId transaction = GetTopFullTransactionId();
 	CommandId	command = GetCurrentCommandId(false);
 
+	/*
+	 * Per command: another session may drop the server, or take USAGE away,
+	 * between two statements.
+	 */
 	if (FullTransactionIdEquals(last_transaction, transaction) &&
 		last_command == command &&
 		last_role == role && strcmp(NameStr(last_server), server) == 0)
@@ -290,15 +337,26 @@ check_row(const RequestRow *row)
 		task.extension = TextDatumGetCString(*extension);
 	(void) require_column(row, Anum_request_server, "server");
 
+	/*
+	 * Before the differences of times below, in which infinity would overflow.
+	 */
 	require_finite("end_time", ends);
 	require_finite("start_time", begins);
 	live_check_parameters(&task);
+
+	/*
+	 * Not that end_time is in the future: a request that is too late is kept
+	 * as expired, so that a trigger does not fail a user's transaction for it.
+	 */
 	live_check_times(start != NULL, begins, ends);
 	if (reference != NULL)
 		live_check_text("reference", TextDatumGetCString(*reference), 0,
 						LIVE_MAX_NAME);
 }
 
+/*
+ * The value of a column.  Raises an error if it has none.
+ */
 static Datum
 require_column(const RequestRow *row, int column, const char *name)
 {
@@ -311,6 +369,9 @@ require_column(const RequestRow *row, int column, const char *name)
 	return *value;
 }
 
+/*
+ * Raise an error if a time is infinite.
+ */
 static void
 require_finite(const char *name, TimestampTz time)
 {
@@ -339,6 +400,7 @@ check_texts(const RequestRow *row)
 		{
 			char	   *chars = TextDatumGetCString(*value);
 
+			/* The result is not needed, only the error. */
 			(void) pg_server_to_any(chars, (int) strlen(chars), PG_UTF8);
 		}
 	}

@@ -24,8 +24,8 @@
 /* The requests of one role for one server, which share their credentials */
 typedef struct ChannelName
 {
-	NameData	server;
-	Oid			role;
+	NameData	server;			/* its name, which may belong to none any more */
+	Oid			role;			/* that made the requests; may be dropped */
 } ChannelName;
 
 /* A channel to claim requests of */
@@ -84,12 +84,15 @@ typedef struct QueueCounts
 	TimestampTz oldest;			/* of the ready ones; 0: there is none */
 } QueueCounts;
 
-/* A request that was claimed, or that was found to have expired */
+/*
+ * A request that was claimed, or that was found to have expired.  In the
+ * caller's context, with all it points to.
+ */
 typedef struct ClaimedRequest
 {
 	int64		id;
-	int32		attempt;
-	TimestampTz requested_at;
+	int32		attempt;		/* number of this attempt, from 1 on */
+	TimestampTz requested_at;	/* tells it from another row of the same id */
 	bool		expired;		/* nothing to send: its end has passed */
 	ChannelName channel;
 	TimestampTz start;			/* its place among the ready ones, with id */
@@ -109,13 +112,13 @@ typedef struct Claim
 	MonotonicUs search_time;	/* how long it took to choose them */
 } Claim;
 
-/* What a request that was being sent becomes */
+/* What a request that was being sent becomes.  The strings are the caller's. */
 typedef struct FinishedRequest
 {
 	int64		id;
-	int32		attempt;
-	TimestampTz requested_at;
-	RequestStatus status;
+	int32		attempt;		/* as claimed */
+	TimestampTz requested_at;	/* as claimed */
+	RequestStatus status;		/* its next one */
 	bool		free_of_charge; /* the attempt does not count */
 	TimestampTz sent_at;		/* 0: it was not sent */
 	TimestampTz next_attempt_at;	/* 0: none */
@@ -125,7 +128,7 @@ typedef struct FinishedRequest
 	const char *error_message;
 
 	/* set by queue_finish() */
-	bool		written;
+	bool		written;		/* once the transaction has committed */
 	bool		kept;			/* to be written later */
 } FinishedRequest;
 
@@ -143,11 +146,11 @@ typedef struct DoubtfulRequest
 	const char *domain_name;
 	const char *app_name;
 	int64		template_id;
-	bool		has_start;
+	bool		has_start;		/* else start_time is when it was made */
 	int64		start_time;
 	int64		end_time;
-	TimestampTz sent_at;
-	bool		is_sending;		/* not in doubt, but under way */
+	TimestampTz sent_at;		/* when it last left, at the latest */
+	bool		is_sending;		/* not in doubt, but in flight */
 	bool		is_due;			/* has its next_attempt_at come? */
 	int			misses;			/* how often it was not found */
 

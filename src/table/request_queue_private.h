@@ -20,7 +20,7 @@
  */
 typedef struct Statement
 {
-	const char *text;
+	const char *text;			/* the format of the statement */
 	int			nargs;
 	Oid			argtypes[13];
 	bool		sends;			/* chooses rows to send, see choose_rows() */

@@ -18,6 +18,7 @@
 
 #include "table/skip_list.h"
 
+/* How long a request is skipped that a trigger keeps from being changed */
 #define REFUSED_FOR			(60 * US_PER_SECOND)
 
 /*
@@ -32,8 +33,8 @@
 typedef struct SkippedRequest
 {
 	int64		id;
-	MonotonicUs end_at;
-	bool		is_locked;		/* and not refused */
+	MonotonicUs end_at;			/* when to try it again */
+	bool		is_locked;		/* by another session; else a trigger refuses */
 } SkippedRequest;
 
 static SkippedRequest skipped[MAX_ENTRIES];
@@ -47,6 +48,9 @@ static void note(int64 id, MonotonicUs how_long, bool is_locked);
 void
 skip_list_add(int64 id, const char *reason)
 {
+	/*
+	 * Without an entry it is tried again at once, and must not fill the log.
+	 */
 	if (n_skipped == MAX_ENTRIES)
 		return;
 	ereport(LOG,
@@ -66,9 +70,13 @@ skip_list_add_locked(int64 id, MonotonicUs how_long)
 	note(id, how_long, true);
 }
 
+/*
+ * Add an entry.
+ */
 static void
 note(int64 id, MonotonicUs how_long, bool is_locked)
 {
+	/* Choices have stopped long before, see MAX_SKIPPED. */
 	if (n_skipped == MAX_ENTRIES)
 		return;
 	skipped[n_skipped].id = id;
@@ -105,6 +113,10 @@ skip_list_has_failed(void)
 	return false;
 }
 
+/*
+ * Is it so long that only requests to send may be chosen; or so full that none
+ * may be?
+ */
 bool
 skip_list_is_long(void)
 {
