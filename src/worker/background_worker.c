@@ -37,6 +37,11 @@ worker_start(Oid database, BackgroundWorkerHandle **handle)
 	snprintf(worker.bgw_function_name, BGW_MAXLEN,
 			 "screenshot_task_worker_main");
 	worker.bgw_main_arg = ObjectIdGetDatum(database);
+
+	/*
+	 * The postmaster signals the launcher when the worker has started or
+	 * ended.
+	 */
 	worker.bgw_notify_pid = MyProcPid;
 	return RegisterDynamicBackgroundWorker(&worker, handle);
 }

@@ -75,6 +75,11 @@ dispatch_add(Job *job)
 	Assert(dispatch_room() > 0);
 	job->transfer = NULL;
 	job->left_at = 0;
+
+	/*
+	 * Checked by the client just before the request is written, which may be
+	 * much later than now.
+	 */
 	job->http.deadline = job->permit.deadline;
 	job->http.owner = job;
 	if (job->channel != NULL)
@@ -123,6 +128,9 @@ let_leave(void)
 	take_left_and_done();
 }
 
+/*
+ * Start a job.  If that fails, it ends at once.
+ */
 static void
 start(Job *job)
 {
@@ -133,11 +141,17 @@ start(Job *job)
 	PG_TRY();
 	{
 		http_start(client, &job->http, &job->transfer);
+		/* libcurl has copies by now. */
 		live_wipe_token(job->http.headers);
 	}
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(context);
+
+		/*
+		 * An error here, such as out of memory, is this job's alone; nothing
+		 * of it was sent.
+		 */
 		error = CopyErrorData();
 		FlushErrorState();
 	}
@@ -145,6 +159,7 @@ start(Job *job)
 
 	if (error != NULL)
 	{
+		/* Not sent, not complete: the same as if the connection had failed. */
 		HttpReply	reply = {.error = error->message};
 
 		end(job, &reply);
@@ -179,6 +194,10 @@ take_left_and_done(void)
 	{
 		Job		   *job = http_owner(transfer);
 
+		/*
+		 * As soon as the request has left: the permit comes back a second
+		 * after that.
+		 */
 		rate_left(&job->permit);
 		note_left(job);
 		CRASH_POINT("after-send");
@@ -191,6 +210,7 @@ take_left_and_done(void)
 		HttpReply	reply;
 
 		http_reply(transfer, &reply);
+		/* The answer was here before anybody saw that the request had left. */
 		if (reply.sent && job->left_at == 0)
 			note_left(job);
 		if (job->channel != NULL)
@@ -212,6 +232,9 @@ count(const Job *job, const HttpReply *reply)
 		stat_latency(NameStr(server->name), monotonic_now() - job->started_at);
 }
 
+/*
+ * Note that the request of a job has left.
+ */
 static void
 note_left(Job *job)
 {
@@ -234,6 +257,7 @@ end(Job *job, const HttpReply *reply)
 		rate_left(&job->permit);
 	else
 		rate_release(&job->permit);
+	/* Before the owner is called, who may add the job again. */
 	job->transfer = NULL;
 	if (job->channel != NULL)
 	{
@@ -244,5 +268,6 @@ end(Job *job, const HttpReply *reply)
 	}
 	n_jobs--;
 	job->ended(job, reply);
+	/* Last, since the reply's texts are the transfer's. */
 	http_release(transfer);
 }

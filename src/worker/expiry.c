@@ -84,6 +84,11 @@ expiry_run(void)
 			case QUEUE_OPEN:
 				n = queue_expire(&place, MAX_ROWS, &changed);
 				queue_commit();
+
+				/*
+				 * Only what is committed is told of; "changed" belongs to a
+				 * transaction that may still fail.
+				 */
 				expired = changed;
 				break;
 			case QUEUE_BUSY:
@@ -104,10 +109,15 @@ expiry_run(void)
 		request_expired((ChangedRequest *) lfirst(cell));
 	if (failed)
 	{
+		/* Once more from where it began, now row by row. */
 		place = before;
 		if (!one_by_one)
 			next_at = monotonic_now() + RETRY;
 	}
+	/*
+	 * Fewer rows than were asked for mean that the end of the index was
+	 * reached.
+	 */
 	else if (n == MAX_ROWS)
 		next_at = monotonic_now() + REST;
 	one_by_one = failed && !one_by_one;

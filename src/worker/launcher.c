@@ -11,8 +11,8 @@
  *
  * A worker that ends for another reason is started again, later and later.
  *
- * More databases than have database slots in shared memory are looked into little by
- * little, as others are found to need none.
+ * More databases than there are database slots are looked into little by little,
+ * as others are found to need none.
  *
  * Where there are more such databases than slots for background workers, they
  * take turns: a worker that is idle, or else one that has had its turn, makes
@@ -57,24 +57,24 @@
 /* One that was asked to make room, and has not by then, is held up. */
 #define ASKED_FOR			(2 * US_PER_SECOND)
 
-/* What the launcher knows of a database slot in shared memory */
+/* What the launcher remembers of the workers of a database slot */
 typedef struct Attempt
 {
 	Oid			database;		/* that the following is about */
 	BackgroundWorkerHandle *handle; /* NULL: none was started, or it ended */
-	MonotonicUs started_at;
+	MonotonicUs started_at;		/* the last one; 0: none was */
 	MonotonicUs not_before;		/* when one may be started again */
 	int			failures;		/* in a row */
 	bool		was_held;		/* was it made to leave? */
 	MonotonicUs waiting_since;	/* for a worker to be started; 0: it is not */
-	MonotonicUs asked_at;		/* its worker, to give up its slot */
+	MonotonicUs asked_at;		/* when its worker was asked to make room */
 } Attempt;
 
 static Attempt attempts[MAX_DATABASES];
 static MonotonicUs full_until = 0;	/* no slot may be free before */
 static bool full_was_logged = false;
 
-/* Databases have been given database slots up to this one, by OID; none after it, if
+/* Databases have been given slots up to this one, by OID; none after it, if
  * there are more */
 static Oid	last_found = InvalidOid;
 static bool all_are_found = false;
@@ -103,6 +103,10 @@ launcher_register(void)
 {
 	BackgroundWorker worker = {0};
 
+	/*
+	 * pg_upgrade must find no other connections, and nothing may be sent by a
+	 * cluster that is only being copied.
+	 */
 	if (IsBinaryUpgrade)
 		return;
 
@@ -112,6 +116,11 @@ launcher_register(void)
 		BGWORKER_BACKEND_DATABASE_CONNECTION;
 	/* Never on a standby: only where requests can be written to. */
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+
+	/*
+	 * A worker is started again by the launcher, the launcher by the
+	 * postmaster.
+	 */
 	worker.bgw_restart_time = 5;
 	snprintf(worker.bgw_library_name, BGW_MAXLEN, "screenshot_task");
 	snprintf(worker.bgw_function_name, BGW_MAXLEN,
@@ -119,6 +128,9 @@ launcher_register(void)
 	RegisterBackgroundWorker(&worker);
 }
 
+/*
+ * Main function of the launcher.
+ */
 void
 screenshot_task_launcher_main(Datum arg)
 {
@@ -128,8 +140,18 @@ screenshot_task_launcher_main(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
+
+	/*
+	 * Without a database it can read the shared catalogs, which is all that it
+	 * needs.
+	 */
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	announce_launcher();
+
+	/*
+	 * After a fail-over the former primary may have sent just now; the limits
+	 * count as used up for a second.
+	 */
 	rate_recovery_ended(shared_rate_table());
 	wait_event = WaitEventExtensionNew("ScreenshotTaskLauncher");
 
@@ -158,8 +180,7 @@ screenshot_task_launcher_main(Datum arg)
 }
 
 /*
- * If there are databases without a database slot, and database slots are free now, look for
- * them.
+ * If there are databases without a slot, and slots are free now, look for them.
  */
 static void
 find_more_databases(void)
@@ -180,8 +201,8 @@ find_more_databases(void)
 }
 
 /*
- * Give every database that may have the extension a database slot: all those that come
- * after the last one found, as long as there are database slots.
+ * Give every database that may have the extension a slot: all those that come
+ * after the last one found, as long as there are slots.
  */
 static void
 find_databases(void)
@@ -198,6 +219,10 @@ find_databases(void)
 	all_are_found = true;
 	foreach(cell, databases)
 	{
+		/*
+		 * By OID, so that an interrupted search goes on where it stopped,
+		 * whatever was created or dropped meanwhile.
+		 */
 		if (lfirst_oid(cell) <= last_found)
 			continue;
 		all_are_found = give_database_slot(lfirst_oid(cell));
@@ -212,6 +237,7 @@ find_databases(void)
 	}
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(context);
+	/* At once: the next transaction may be days away. */
 	pgstat_report_stat(true);
 }
 
@@ -226,6 +252,10 @@ list_databases(void)
 	HeapTuple	tuple;
 	List	   *databases = NIL;
 
+	/*
+	 * Not used itself.  It sets the horizon up to which reading a page may
+	 * prune it, as in autovacuum's get_database_list().
+	 */
 	(void) GetTransactionSnapshot();
 	catalog = table_open(DatabaseRelationId, AccessShareLock);
 	scan = table_beginscan_catalog(catalog, 0, NULL);
@@ -269,10 +299,19 @@ keep_workers(void)
 		MonotonicUs wanted_at;
 
 		read_database(slot, &status);
+
+		/*
+		 * Remembered, since the hold may be over by the time at which its end
+		 * is noticed: a worker that made room for a command has not failed.
+		 */
 		attempt->was_held |= status.held && attempt->handle != NULL;
 		reap(attempt, &status);
 		if (attempt->handle != NULL && !status.has_extension)
 			one_is_looking = true;
+
+		/*
+		 * The slot is another database's now, which starts without failures.
+		 */
 		if (attempt->database != status.database && attempt->handle == NULL)
 		{
 			memset(attempt, 0, sizeof(*attempt));
@@ -294,6 +333,7 @@ keep_workers(void)
 			one_is_to_look = true;
 	}
 
+	/* In a second pass, when it is known who has been waiting longest. */
 	while (full_until <= now &&
 		   (slot = longest_waiting(one_is_looking)) >= 0)
 	{
@@ -310,6 +350,10 @@ keep_workers(void)
 	}
 	if (full_until > now)
 	{
+		/*
+		 * One more is enough for all whose extension is not known: they are
+		 * looked into one at a time.
+		 */
 		if (one_is_to_look && !one_is_looking)
 			n_waiting++;
 		next = Min(next, Min(full_until, make_room(n_waiting)));
@@ -327,6 +371,7 @@ worker_wanted_at(const Attempt *attempt, const DatabaseStatus *status)
 		attempt->handle != NULL || status->held ||
 		(status->no_extension && !status->woken))
 		return MONOTONIC_NEVER;
+	/* Nothing is new there; next_look is when its next request is due. */
 	if (status->preempted && !status->woken)
 		return Max(attempt->not_before, status->next_look);
 	return attempt->not_before;
@@ -373,6 +418,11 @@ make_room(int needed)
 		DatabaseStatus status;
 
 		read_database(slot, &status);
+
+		/*
+		 * Those that are about to make room already.  One that does not, as it
+		 * waits for a lock, counts no longer after a while.
+		 */
 		if (status.worker_pid != 0 && status.preempt &&
 			attempts[slot].asked_at + ASKED_FOR > now)
 			needed--;
@@ -423,7 +473,9 @@ reap(Attempt *attempt, const DatabaseStatus *status)
 
 	pfree(attempt->handle);
 	attempt->handle = NULL;
+	/* Its slot is free now. */
 	full_until = 0;
+	/* All of these end for a good reason, and may be started again at once. */
 	if (status->no_extension || status->held || status->preempted ||
 		attempt->was_held)
 	{
@@ -434,6 +486,11 @@ reap(Attempt *attempt, const DatabaseStatus *status)
 	}
 	if (now - attempt->started_at > WELL_AFTER)
 		attempt->failures = 0;
+
+	/*
+	 * Doubling: a worker that dies as it starts must not keep the postmaster
+	 * forking.
+	 */
 	attempt->not_before = now +
 		Min(US_PER_SECOND << Min(attempt->failures, 6), MAX_BACKOFF);
 	attempt->failures++;
@@ -448,6 +505,10 @@ start(int slot, const DatabaseStatus *status)
 	Attempt    *attempt = &attempts[slot];
 	MonotonicUs now = monotonic_now();
 
+	/*
+	 * Asked before each start: a worker in a database that was dropped or
+	 * closed would die, again and again.
+	 */
 	if (!database_may_be_served(status->database))
 	{
 		give_up(slot, status->database);
@@ -479,6 +540,7 @@ give_up(int slot, Oid database)
 {
 	uint64		channels = NO_CHANNELS;
 
+	/* Taken, so that only what comes later wakes the launcher for it. */
 	(void) take_wake(slot, &channels);
 	put_off_wake(slot);
 	set_no_extension(slot);

@@ -27,16 +27,17 @@
 /* Kinds of faults that are watched for bursts, those that came first */
 #define MAX_KINDS			64
 
+/* Faults that are alike */
 typedef struct Kind
 {
-	const Transition *transition;
+	const Transition *transition;	/* what happened to the requests */
 	char		server[NAMEDATALEN];
 	char		error_code[64];
 	uint64		message;		/* digest of it, without digits */
-	MonotonicUs ends_at;		/* the time in which they are counted */
-	int			n;				/* in that time */
-	int64		last_id;
-	char		last_detail[256];	/* clipped */
+	MonotonicUs ends_at;		/* when a burst of them is over */
+	int			n;				/* so far */
+	int64		last_id;		/* the last request */
+	char		last_detail[256];	/* its DETAIL, clipped */
 } Kind;
 
 static Kind kinds[MAX_KINDS];
@@ -63,8 +64,13 @@ log_fault(const Transition *transition, const char *server, int64 id,
 								  or_empty(request_id));
 	char	   *summary = psprintf("request %lld %s: %s", (long long) id,
 								   transition->logged, detail);
+	/*
+	 * With more kinds than fit each fault has its line: better too many than
+	 * none.
+	 */
 	bool		is_burst = kind != NULL && kind->n >= MAX_LINES;
 
+	/* The view shows the last fault even if the log leaves it out. */
 	activity_note_error(summary);
 	if (kind != NULL)
 	{
@@ -91,6 +97,7 @@ find_kind(const Transition *transition, const char *server,
 {
 	Kind	   *kind;
 
+	/* Entries whose burst is over make room first. */
 	log_throttling_flush(false);
 	for (int i = 0; i < n_kinds; i++)
 	{
@@ -113,6 +120,9 @@ find_kind(const Transition *transition, const char *server,
 	return kind;
 }
 
+/*
+ * Digest of a message without its digits.
+ */
 static uint64
 digest(const char *message)
 {
@@ -120,6 +130,10 @@ digest(const char *message)
 
 	for (; *message != '\0'; message++)
 	{
+		/*
+		 * Ids, ports and times differ from fault to fault, which are alike all
+		 * the same.
+		 */
 		if (!isdigit((unsigned char) *message))
 			digest = hash_combine64(digest, (unsigned char) *message);
 	}
@@ -181,6 +195,9 @@ log_throttling_flush(bool all)
 	n_kinds = n_left;
 }
 
+/*
+ * A text, or an empty one in place of NULL.
+ */
 static const char *
 or_empty(const char *text)
 {

@@ -68,6 +68,11 @@ removal_begin(bool again)
 		next_at = MONOTONIC_NEVER;
 		return;
 	}
+
+	/*
+	 * After a pass that left rows, an hour of rest: what keeps them, such as a
+	 * foreign key, rarely goes by itself.
+	 */
 	if (!again &&
 		(next_at != MONOTONIC_NEVER || not_before > monotonic_now()))
 		return;
@@ -108,6 +113,10 @@ removal_run(void)
 				queue_commit();
 				break;
 			case QUEUE_BUSY:
+				/*
+				 * Somebody has the table locked: tried again after a rest, as
+				 * after a full batch.
+				 */
 				n = MAX_BATCH;
 				break;
 			case QUEUE_GONE:
@@ -116,12 +125,20 @@ removal_run(void)
 	}
 	PG_CATCH();
 	{
+		/*
+		 * An error may have come before the timeout was disabled; it must not
+		 * fire in another transaction.
+		 */
 		disable_timeout(STATEMENT_TIMEOUT, false);
 		(void) queue_abort();
 		n = 0;
 	}
 	PG_END_TRY();
 
+	/*
+	 * The rest grows with what a batch took, so that removal uses a bounded
+	 * share of the time.
+	 */
 	if (n > 0)
 		next_at = monotonic_now() + Max(n == MAX_BATCH ? REST : SHORT_REST,
 										(monotonic_now() - began) * REST_SHARE);
@@ -143,19 +160,29 @@ remove_batch(void)
 	int			level = NewGUCNestLevel();
 	bool		removed;
 
-	/* From PGC_S_OVERRIDE it would be the value that is gone back to. */
+	/*
+	 * Rows of other tables may be locked, which foreign keys check.  With
+	 * PGC_S_OVERRIDE the setting would not go back to what it was.
+	 */
 	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_SUSET,
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+
+	/*
+	 * A foreign key without an index reads all of its table for each row that
+	 * is removed.
+	 */
 	enable_timeout_after(STATEMENT_TIMEOUT, DELETE_TIMEOUT);
 	removed = n == 0 || try_to_remove(ids, n);
 	disable_timeout(STATEMENT_TIMEOUT, false);
 	AtEOXact_GUC(false, level);
 
+	/* Smaller and smaller, until the row that cannot be removed is alone. */
 	if (!removed && n > 1)
 	{
 		last = before;
 		batch = Max(n / 4, 1);
 	}
+	/* "last" is this row by now, so that the pass goes on behind it. */
 	else if (!removed)
 		n_left++;
 	else if (monotonic_now() - began > BATCH_TIME)
@@ -180,6 +207,7 @@ try_to_remove(const int64 *ids, int n)
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
+		/* All or none, or it would not be known which row was left out. */
 		if (queue_remove(ids, n) < n)
 			ereport(ERROR,
 					(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
@@ -204,6 +232,9 @@ try_to_remove(const int64 *ids, int n)
 	return done;
 }
 
+/*
+ * Remember why the first row of a pass could not be removed.
+ */
 static void
 note_problem(const char *message)
 {
@@ -211,6 +242,9 @@ note_problem(const char *message)
 		clip_text(first_problem, message, sizeof(first_problem));
 }
 
+/*
+ * A pass is over: say in the log what it has left.
+ */
 static void
 end_pass(void)
 {

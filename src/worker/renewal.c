@@ -19,10 +19,10 @@
 #include "worker/dispatch.h"
 #include "worker/renewal.h"
 
-/* A fetch under way */
+/* A fetch under way; in TopMemoryContext, until its last reply */
 typedef struct Renewal
 {
-	Job			job;
+	Job			job;			/* first, so that a Job can be cast to this */
 	RoleFetch	fetch;
 } Renewal;
 
@@ -45,6 +45,11 @@ renew_credentials(void)
 
 		if (!channel->wants_set)
 			continue;
+
+		/*
+		 * Looked at in each turn: another channel's fetch may have brought
+		 * what this one waits for.
+		 */
 		state = role_look(&channel->wish, NULL, NULL);
 		if ((state == ROLE_DUE || state == ROLE_UNKNOWN) &&
 			dispatch_room() > 0)
@@ -56,6 +61,9 @@ renew_credentials(void)
 	}
 }
 
+/*
+ * Begin a fetch, unless one of the same service is under way.
+ */
 static void
 begin(const RoleWish *wish)
 {
@@ -68,6 +76,11 @@ begin(const RoleWish *wish)
 		return;
 	}
 	renewal->job.ended = on_reply;
+
+	/*
+	 * The metadata service has no rate limit of ours: the permit is one that
+	 * never expires, and has no window.
+	 */
 	renewal->job.permit.deadline = MONOTONIC_NEVER;
 	dispatch_add(&renewal->job);
 }

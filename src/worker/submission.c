@@ -132,6 +132,11 @@ submission_claim(MonotonicUs *scan_again_at)
 			(void) channel_resolve(channel);
 	}
 	claim_began = now;
+
+	/*
+	 * Those whose requests start soonest come first, where there is not enough
+	 * for all.
+	 */
 	channels_sort();
 	share_room(now);
 	dlist_foreach(iter, &channels)
@@ -237,14 +242,21 @@ claim_for_account(Channel *first, MonotonicUs *scan_again_at)
 	}
 
 	wanted = Min(wanted, MAX_CLAIM - n_claim_permits);
+	/* Permits of earlier accounts of this claim will be jobs, too. */
 	wanted = Min(wanted, dispatch_room() - n_claim_permits);
 	if (wanted <= 0)
 		return NIL;
+
+	/*
+	 * Before the claim, and not for what it finds: a request must not be
+	 * claimed, and on disk as "sending", while it waits for a permit.
+	 */
 	n = rate_acquire(shared_rate_table(), first->key, per_second, wanted,
 					 claim_ahead(), &claim_permits[n_claim_permits], &retry_at);
 	n_claim_permits += n;
 	if (n > 0)
 		claim = queue_claim(demands, n_demands, n);
+	/* What it was woken for has been searched for now. */
 	for (int i = 0; i < n_demands && n > 0; i++)
 		channel_find(&demands[i].name)->woken = false;
 	/* Some may be locked, or have been, before those that were claimed. */
@@ -269,7 +281,11 @@ claim_for_account(Channel *first, MonotonicUs *scan_again_at)
 			channel_pause(channel, "triggers on screenshot_task_request prevent updates of its requests", NULL);
 	}
 	activity_note_claimed(list_length(claim.requests));
-	/* If some could not be changed, the next claim tells. */
+
+	/*
+	 * Fewer requests than permits: the channels have no more.  If some could
+	 * not be changed, the next claim tells.
+	 */
 	if (claim.n_chosen < n && list_length(claim.requests) == claim.n_chosen)
 		note_searched(&claim, demands, n_demands, scan_again_at);
 	else if (claim.n_chosen == n && n < wanted)
@@ -304,6 +320,11 @@ note_searched(const Claim *claim, const ChannelDemand *demands, int n_demands,
 			channel->claimed == 0;
 		if (channel->has_work)
 			continue;
+
+		/*
+		 * Dead rows made this search long, and the next one will walk over
+		 * them again.  Resting in proportion bounds the share of the time.
+		 */
 		if (claim->search_time >
 			LONG_SEARCH + claim->n_chosen * LONG_SEARCH_OF_REQUEST)
 			channel->rest_until = now + REST_AFTER_SEARCH * claim->search_time;
@@ -347,6 +368,7 @@ submission_scanned(void)
 void
 submission_end_claim(void)
 {
+	/* At once another's, who may be waiting for it. */
 	for (int i = 0; i < n_claim_permits; i++)
 		rate_release(&claim_permits[i]);
 	n_claim_permits = 0;
@@ -361,6 +383,11 @@ submission_claimed(List *claimed)
 {
 	ListCell   *cell;
 
+	/*
+	 * Rises at once and falls slowly: a permit that starts before the claim is
+	 * on disk is held unused, one that starts later makes its request wait a
+	 * little.
+	 */
 	if (claimed != NIL)
 		claim_time = Max(monotonic_now() - claim_began,
 						 claim_time - claim_time / 16);
@@ -390,6 +417,7 @@ submission_claimed(List *claimed)
 			put_back(request, true);
 		else
 			sign_request(request, row);
+		/* Decided without being sent: written down with the next outcomes. */
 		if (request->outcome.status != STATUS_SENDING)
 		{
 			finish(request);
@@ -397,6 +425,7 @@ submission_claimed(List *claimed)
 		}
 		if (take_permit(&request->job))
 		{
+			/* Not sent either if it could only arrive after its end. */
 			request->job.permit.deadline =
 				Min(request->job.permit.deadline, worth_sending_until(row));
 			dispatch_add(&request->job);
@@ -428,6 +457,7 @@ take_permit(Job *job)
 {
 	for (int i = 0; i < n_claim_permits; i++)
 	{
+		/* The claim may have taken permits of several accounts. */
 		if (claim_permits[i].window == NULL || claim_permits[i].key != job->attempt.key)
 			continue;
 		job->permit = claim_permits[i];
@@ -443,13 +473,24 @@ take_permit(Job *job)
 static MonotonicUs
 worth_sending_until(const ClaimedRequest *claimed)
 {
+	/*
+	 * The end is by the wall clock, and deadlines by the monotonic one;
+	 * microseconds both.
+	 */
 	return monotonic_now() + claimed->end_time - GetCurrentTimestamp() -
 		QUEUE_END_MARGIN;
 }
 
+/*
+ * A job for a request that was claimed, with an outcome that is still open.
+ */
 static Request *
 make_request(const ClaimedRequest *claimed, Channel *channel)
 {
+	/*
+	 * A context for each, so that one call frees all of a request, whatever
+	 * its answer has allocated.
+	 */
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext,
 												  "screenshot_task request",
 												  ALLOCSET_SMALL_SIZES);
@@ -486,6 +527,7 @@ sign_request(Request *request, const ClaimedRequest *claimed)
 	if (claimed->body == NULL)
 	{
 		request->outcome.error_message = pstrdup(claimed->problem);
+		/* Nothing was sent, which is what attempts count. */
 		request->outcome.free_of_charge = true;
 		request->outcome.status = STATUS_FAILED;
 	}
@@ -495,6 +537,10 @@ sign_request(Request *request, const ClaimedRequest *claimed)
 							claimed->trace_id, &request->job.http);
 		if (problem != NULL)
 		{
+			/*
+			 * What keeps one request from being signed, such as a key that is
+			 * gone, keeps all of the channel.
+			 */
 			channel_pause(request->job.channel, problem, NULL);
 			put_back(request, true);
 		}
@@ -518,6 +564,9 @@ on_reply(Job *job, const HttpReply *reply)
 	finish(request);
 }
 
+/*
+ * Set the outcome of a request to what follows from its answer.
+ */
 static void
 classify(Request *request, const HttpReply *reply, const LiveAnswer *answer)
 {
@@ -537,6 +586,7 @@ classify(Request *request, const HttpReply *reply, const LiveAnswer *answer)
 			channel->n_behind = 0;
 			outcome->status = STATUS_CREATED;
 			break;
+		/* The request's own fault, the only one that fails it for good. */
 		case LIVE_REFUSED:
 			outcome->status = STATUS_FAILED;
 			break;
@@ -544,11 +594,19 @@ classify(Request *request, const HttpReply *reply, const LiveAnswer *answer)
 			put_in_doubt(request, answer->message);
 			break;
 		case LIVE_QUOTA:
+			/*
+			 * Counted as an attempt, so that it backs off: a quota is not soon
+			 * free again.
+			 */
 			put_back(request, false);
 			if (answer->retry_after > 0)
 				put_off(request, answer->retry_after * US_PER_SECOND);
 			break;
 		case LIVE_NOT_SENT:
+			/*
+			 * It waited for a connection that another request was making,
+			 * which is nothing to tell of.
+			 */
 			if (reply->missed_deadline && reply->connections == 0)
 				outcome->error_message = NULL;
 			put_back(request, true);
@@ -579,6 +637,11 @@ put_in_doubt(Request *request, const char *message)
 	outcome->error_message =
 		psprintf("%s; outcome unknown",
 				 message ? message : "no conclusive answer");
+
+	/*
+	 * The request may arrive until its time-out, and the task be listed a
+	 * while after that.
+	 */
 	outcome->next_attempt_at =
 		Max(GetCurrentTimestamp(),
 			outcome->sent_at + request->request_timeout * INT64CONST(1000)) +
@@ -596,6 +659,7 @@ put_back(Request *request, bool free_of_charge)
 
 	outcome->status = STATUS_PENDING;
 	outcome->free_of_charge = free_of_charge;
+	/* No later than its end, at which it expires. */
 	if (!free_of_charge)
 		outcome->next_attempt_at =
 			Min(GetCurrentTimestamp() + submission_backoff(outcome->attempt),
