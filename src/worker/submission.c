@@ -69,6 +69,9 @@ static MonotonicUs scan_by = MONOTONIC_NEVER;	/* see submission_scan_by() */
 static void share_room(MonotonicUs now);
 static bool is_passed_over(const Channel *channel);
 static List *claim_for_account(Channel *first, MonotonicUs *scan_again_at);
+static int	collect_demands(const Channel *first, ChannelDemand *demands,
+							int *wanted);
+static void note_claim(const Claim *claim);
 static void note_searched(const Claim *claim, const ChannelDemand *demands,
 						  int n_demands, MonotonicUs *scan_again_at);
 static MonotonicUs claim_ahead(void);
@@ -212,35 +215,13 @@ static List *
 claim_for_account(Channel *first, MonotonicUs *scan_again_at)
 {
 	ChannelDemand *demands = palloc(MAX_CLAIM * sizeof(ChannelDemand));
-	int			n_demands = 0;
-	int			wanted = 0;
-	int			per_second = first->options->requests_per_second;
+	int			n_demands;
+	int			wanted;
 	int			n;
-	MonotonicUs now = monotonic_now();
 	MonotonicUs retry_at;
 	Claim		claim = {0};
-	ListCell   *cell;
-	dlist_iter	iter;
 
-	dlist_foreach(iter, &channels)
-	{
-		Channel    *channel = dlist_container(Channel, node, iter.cur);
-
-		if (channel->demand == 0 || channel->key != first->key ||
-			channel->options->requests_per_second != per_second ||
-			n_demands == MAX_CLAIM)
-			continue;
-		demands[n_demands].name = channel->name;
-		demands[n_demands].most = channel->demand;
-		demands[n_demands].from_start = channel->cursor_start;
-		demands[n_demands].from_id = channel->cursor_id;
-		demands[n_demands].goes_last = channel->behind_until > now;
-		demands[n_demands].refused_domains = channel_refused_domains(channel, now);
-		wanted += channel->demand;
-		n_demands++;
-		channel->demand = 0;
-	}
-
+	n_demands = collect_demands(first, demands, &wanted);
 	wanted = Min(wanted, MAX_CLAIM - n_claim_permits);
 	/* Permits of earlier accounts of this claim will be jobs, too. */
 	wanted = Min(wanted, dispatch_room() - n_claim_permits);
@@ -251,7 +232,8 @@ claim_for_account(Channel *first, MonotonicUs *scan_again_at)
 	 * Before the claim, and not for what it finds: a request must not be
 	 * claimed, and on disk as "sending", while it waits for a permit.
 	 */
-	n = rate_acquire(shared_rate_table(), first->key, per_second, wanted,
+	n = rate_acquire(shared_rate_table(), first->key,
+					 first->options->requests_per_second, wanted,
 					 claim_ahead(), &claim_permits[n_claim_permits], &retry_at);
 	n_claim_permits += n;
 	if (n > 0)
@@ -259,27 +241,7 @@ claim_for_account(Channel *first, MonotonicUs *scan_again_at)
 	/* What it was woken for has been searched for now. */
 	for (int i = 0; i < n_demands && n > 0; i++)
 		channel_find(&demands[i].name)->woken = false;
-	/* Some may be locked, or have been, before those that were claimed. */
-	if (claim.n_chosen > 0)
-		scan_by = Min(scan_by, monotonic_now() + QUEUE_LOCKED_RETRY);
-	foreach(cell, claim.passed_over)
-		channel_find(lfirst(cell))->n_passed_over++;
-	foreach(cell, claim.requests)
-	{
-		ClaimedRequest *row = lfirst(cell);
-		Channel    *channel = channel_find(&row->channel);
-
-		if (!row->expired)
-			channel->was_seen = false;
-		channel->n_passed_over = 0;
-	}
-	foreach(cell, claim.passed_over)
-	{
-		Channel    *channel = channel_find(lfirst(cell));
-
-		if (is_passed_over(channel))
-			channel_pause(channel, "triggers on screenshot_task_request prevent updates of its requests", NULL);
-	}
+	note_claim(&claim);
 	activity_note_claimed(list_length(claim.requests));
 
 	/*
@@ -294,6 +256,72 @@ claim_for_account(Channel *first, MonotonicUs *scan_again_at)
 			channel_find(&demands[i].name)->permit_at = retry_at;
 	}
 	return claim.requests;
+}
+
+/*
+ * Take the demands of all channels of the first one's account and limit; these
+ * are 0 from then on.  Returns how many channels there are, and in *wanted how
+ * many requests they demand.
+ */
+static int
+collect_demands(const Channel *first, ChannelDemand *demands, int *wanted)
+{
+	MonotonicUs now = monotonic_now();
+	int			n = 0;
+	dlist_iter	iter;
+
+	*wanted = 0;
+	dlist_foreach(iter, &channels)
+	{
+		Channel    *channel = dlist_container(Channel, node, iter.cur);
+
+		if (channel->demand == 0 || channel->key != first->key ||
+			channel->options->requests_per_second !=
+			first->options->requests_per_second ||
+			n == MAX_CLAIM)
+			continue;
+		demands[n].name = channel->name;
+		demands[n].most = channel->demand;
+		demands[n].from_start = channel->cursor_start;
+		demands[n].from_id = channel->cursor_id;
+		demands[n].goes_last = channel->behind_until > now;
+		demands[n].refused_domains = channel_refused_domains(channel, now);
+		*wanted += channel->demand;
+		n++;
+		channel->demand = 0;
+	}
+	return n;
+}
+
+/*
+ * Note for the channels what was claimed, and what could not be.
+ */
+static void
+note_claim(const Claim *claim)
+{
+	ListCell   *cell;
+
+	/* Some may be locked, or have been, before those that were claimed. */
+	if (claim->n_chosen > 0)
+		scan_by = Min(scan_by, monotonic_now() + QUEUE_LOCKED_RETRY);
+	foreach(cell, claim->passed_over)
+		channel_find(lfirst(cell))->n_passed_over++;
+	foreach(cell, claim->requests)
+	{
+		ClaimedRequest *row = lfirst(cell);
+		Channel    *channel = channel_find(&row->channel);
+
+		if (!row->expired)
+			channel->was_seen = false;
+		channel->n_passed_over = 0;
+	}
+	foreach(cell, claim->passed_over)
+	{
+		Channel    *channel = channel_find(lfirst(cell));
+
+		if (is_passed_over(channel))
+			channel_pause(channel, "triggers on screenshot_task_request prevent updates of its requests", NULL);
+	}
 }
 
 /*
