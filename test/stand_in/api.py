@@ -64,6 +64,10 @@ PARAMETERS = {
     "DeleteLiveSnapshotTemplate": {"TemplateId": (is_integer, REQUIRED)},
     "DescribeLiveSnapshotTemplates": {}}
 
+# The two editions of the vendor; and the rules of both together, which is what a client for either has to keep.
+MAINLAND, INTERNATIONAL, BOTH = "mainland", "international", "both"
+INTERNATIONAL_LACKS = {"StopScreenshotTask", "DeleteScreenshotTask", "DescribeScreenshotTask"}
+
 # Requests a second, of those that have a limit of their own
 LIMITS = {"CreateLiveSnapshotTemplate": 200, "DeleteLiveSnapshotTemplate": 200, "DescribeLiveSnapshotTemplates": 500}
 MAX_TEMPLATES = 50
@@ -86,7 +90,8 @@ class Api:
     """The rules of the actions.  judge() raises ApiError, or returns what would be done."""
 
     def __init__(self, accounts: list[Account], limit: int, page_size: int, separate: bool, tasks: Tasks,
-                 network: Network):
+                 network: Network, edition: str = BOTH):
+        self.edition = edition
         self.accounts = {account.secret_id: account for account in accounts}
         self.page_size, self.separate, self.tasks, self.network = page_size, separate, tasks, network
         self.limit = limit
@@ -106,14 +111,14 @@ class Api:
             raise ApiError("RequestSizeLimitExceeded", "the body has over 10 MB")
         self.check_headers(request, "host", "content-type", "authorization", "x-tc-action", "x-tc-timestamp")
         verify_signature(request, self.accounts)
-        if request.action not in self.actions:
+        if request.action not in self.actions or self.edition == INTERNATIONAL and request.action in INTERNATIONAL_LACKS:
             raise ApiError("InvalidAction", f"X-TC-Action {request.action} does not exist")
         limit = self.limits.setdefault((request.secret_id, request.action), Limit(LIMITS.get(request.action, self.limit)))
         limit.add_others(self.network.others, request.arrival)
         if limit.exceeded_by(request.arrival, request.earliest):
             raise ApiError("RequestLimitExceeded", f"too many requests of {request.action} in a second")
         self.check_headers(request, "x-tc-version", "x-tc-language", "x-tc-requestclient", "x-tc-traceid")
-        if request.action not in LIMITS:        # those of templates know no region
+        if request.action not in LIMITS and self.edition != INTERNATIONAL:      # those of templates know no region
             self.check_headers(request, "x-tc-region")
         self.check_parameters(request)
         return self.actions[request.action](request, request.parameters)
@@ -146,8 +151,10 @@ class Api:
         require(end > start, "EndTime is not later than StartTime")
         require(end > now, "EndTime has passed")
         require(end - start <= 24 * HOUR, "EndTime is over 24 hours after StartTime")
-        require(start <= now + 6 * 24 * HOUR, "StartTime is over six days away")
-        require(end < now + 7 * 24 * HOUR, "EndTime is not less than seven days away")
+        if self.edition != MAINLAND:
+            require(start <= now + 6 * 24 * HOUR, "StartTime is over six days away")
+        if self.edition != INTERNATIONAL:
+            require(end < now + 7 * 24 * HOUR, "EndTime is not less than seven days away")
         require(given.get("StreamType", 0) in (0, 1), "StreamType is neither 0 nor 1")
         require(given["TemplateId"] >= 0, "TemplateId is negative")
         task_id = self.tasks.new_id()

@@ -7,6 +7,7 @@ import resource
 import signal
 import sys
 
+from stand_in.api import BOTH, INTERNATIONAL, MAINLAND
 from stand_in.connection import Selector
 from stand_in.faults import FAULTS
 from stand_in.messages import DEFAULT_ACCOUNT, HOST, LOCAL_NAME
@@ -41,6 +42,9 @@ def read_options() -> argparse.Namespace:
                         help="may be repeated (default: the example of the vendor)")
     parser.add_argument("--separate", action="store_true",
                         help="the tasks of an account are listed to that account alone (default: all keys are of one account)")
+    parser.add_argument("--edition", choices=(MAINLAND, INTERNATIONAL, BOTH), default=BOTH,
+                        help="whose rules: which actions there are, whether a region is asked for, how far ahead a task may "
+                             "lie (default: all actions, under the rules of both)")
     parser.add_argument("--template", type=int, action="append", metavar="ID",
                         help="a template that is there from the start; may be repeated (default 20001); 0: none")
     parser.add_argument("--metadata", action="store_true", help="be the metadata service of a machine too")

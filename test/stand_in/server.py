@@ -38,7 +38,8 @@ class Server:
             self.strange_context = tls_context(options.dir, "stranger-ca", "stranger", options.name, protocols)
         self.tasks = Tasks(file("ledger"), options.template)
         self.network = Network()
-        self.api = Api(options.account, options.limit, options.page_size, options.separate, self.tasks, self.network)
+        self.api = Api(options.account, options.limit, options.page_size, options.separate, self.tasks, self.network,
+                       options.edition)
         self.faults = Faults(file("orders"), self.refuse, self.network)
         self.journal = Journal(file("requests"))
         self.connections = itertools.count(1)
