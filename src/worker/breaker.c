@@ -27,12 +27,18 @@
 
 static uint32 last_generation = 0;	/* of all breakers: 0 is of none */
 
+/*
+ * Are all requests let through?
+ */
 bool
 breaker_is_closed(const Breaker *breaker)
 {
 	return breaker->to_answer == 0;
 }
 
+/*
+ * Is none let through?  If neither, the breaker is half-open.
+ */
 bool
 breaker_is_open(const Breaker *breaker, MonotonicUs now)
 {
@@ -58,6 +64,7 @@ breaker_room(const Breaker *breaker)
 
 	if (breaker_is_closed(breaker))
 		return INT_MAX;
+	/* As many at a time as were answered so far, and the probe. */
 	return Max(Max(n_answered, 1) - breaker->in_flight, 0);
 }
 
@@ -67,6 +74,9 @@ breaker_room(const Breaker *breaker)
 uint32
 breaker_begin(Breaker *breaker)
 {
+	/*
+	 * Drawn at the first request, so that a breaker of zeros is ready for use.
+	 */
 	if (breaker->generation == 0)
 		breaker->generation = ++last_generation;
 	breaker->in_flight++;
@@ -79,6 +89,10 @@ breaker_begin(Breaker *breaker)
 void
 breaker_end(Breaker *breaker, uint32 generation)
 {
+	/*
+	 * Those of an earlier generation are not counted any more, see
+	 * breaker_half_open().
+	 */
 	if (generation == breaker->generation)
 		breaker->in_flight--;
 }

@@ -91,14 +91,24 @@ channel_find(const ChannelName *name)
 	ChannelEntry *entry;
 	Channel    *channel;
 
+	/* Padded with zeros, as the key is hashed and compared by its bytes. */
 	namestrcpy(&key.server, NameStr(name->server));
 	if (channel_table == NULL)
 		channel_table = hash_create("screenshot_task channels", 16, &info,
 								 HASH_ELEM | HASH_BLOBS);
+
+	/*
+	 * Found first and entered last, so that an error in between leaves no
+	 * entry without a channel.
+	 */
 	entry = hash_search(channel_table, &key, HASH_FIND, NULL);
 	if (entry != NULL)
 		return entry->channel;
 
+	/*
+	 * Never freed: there are as many as pairs of a role and a server, and jobs
+	 * point to them.
+	 */
 	channel = MemoryContextAllocZero(TopMemoryContext, sizeof(Channel));
 	channel->name = key;
 	snprintf(NameStr(channel->role_name), NAMEDATALEN, "%u", name->role);
@@ -134,6 +144,9 @@ channels_sort(void)
 	pfree(sorted);
 }
 
+/*
+ * qsort comparator: by the place of what they will send next.
+ */
 static int
 compare_cursors(const void *a, const void *b)
 {
@@ -146,6 +159,9 @@ compare_cursors(const void *a, const void *b)
 		(channel_a->cursor_id < channel_b->cursor_id);
 }
 
+/*
+ * What is known of a server, from nothing on if it is new.
+ */
 static Server *
 find_server(const Name name)
 {
@@ -160,12 +176,16 @@ find_server(const Name name)
 	}
 	server = MemoryContextAllocZero(TopMemoryContext, sizeof(Server));
 	server->name = *name;
+	/* Until its options are read. */
 	server->max_in_flight = 1;
 	server->breaker.more_answers = MORE_ANSWERS;
 	dlist_push_tail(&servers, &server->node);
 	return server;
 }
 
+/*
+ * What is known of a role, from nothing on if it is new.
+ */
 static Requester *
 find_requester(Oid role)
 {
@@ -226,6 +246,10 @@ try_to_resolve(Channel *channel)
 	ResourceOwner owner = CurrentResourceOwner;
 	ErrorData  *volatile error = NULL;
 
+	/*
+	 * Once a transaction is enough: the catalogs are as they were when it
+	 * began to be used.
+	 */
 	if (channel->options != NULL)
 		return NULL;
 	if (channel->context == NULL)
@@ -266,6 +290,9 @@ read_options(Channel *channel)
 	RoleWish	wish;
 	RoleState	state;
 
+	/*
+	 * Told apart from other reasons, since nothing but a person can help here.
+	 */
 	if (role_name == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -274,6 +301,7 @@ read_options(Channel *channel)
 	namestrcpy(&channel->role_name, role_name);
 	channel->options = get_live_server(NameStr(channel->name.server), role);
 	role_wish(&wish, channel->options);
+	/* A set that was refused must not be used again. */
 	wish.newer_than = channel->newer_than;
 	/* What it has been waiting for may have failed. */
 	if (channel->wants_set)
@@ -288,6 +316,7 @@ read_options(Channel *channel)
 		channel->account = channel->credentials->account;
 		channel->key = rate_key(channel->account, live_actions[LIVE_CREATE].name);
 	}
+	/* Kept beyond the transaction, for limits between transactions. */
 	channel->server->max_in_flight = channel->options->max_in_flight;
 }
 
@@ -300,6 +329,7 @@ want_set(Channel *channel, const RoleWish *wish, bool waits)
 {
 	channel->wants_set = true;
 	channel->wish = *wish;
+	/* A set that can still be used is renewed while it is. */
 	channel->waits_until = waits ? monotonic_now() + WAIT_FOR_SET : 0;
 }
 
@@ -315,6 +345,9 @@ channels_forget_options(void)
 		forget_options(dlist_container(Channel, node, iter.cur));
 }
 
+/*
+ * Forget the options and credentials of a channel, if it has any.
+ */
 static void
 forget_options(Channel *channel)
 {
@@ -348,6 +381,10 @@ channel_sign(Channel *channel, LiveActionId action, const char *body,
 				  options->endpoint.authority, options->region,
 				  options->language,
 				  trace_id ? trace_id : live_new_trace_id(), channel->credentials,
+				  /*
+				   * Signed just before it is sent: a signature is valid for
+				   * five minutes.
+				   */
 				  live_seconds(GetCurrentTimestamp()), pstrdup(body));
 	}
 	PG_CATCH();
@@ -372,6 +409,11 @@ void
 channel_wake(Channel *channel)
 {
 	channel->has_work = true;
+
+	/*
+	 * A commit tells of a channel by a bit that others may share.  Being woken
+	 * in vain once is enough while it rests.
+	 */
 	channel->woken = !channel->woken_in_vain;
 }
 
@@ -415,6 +457,11 @@ channel_claimed(Channel *channel, TimestampTz start, int64 id)
 		(start == channel->cursor_start && id < channel->cursor_id))
 		return;
 	channel->cursor_start = start;
+
+	/*
+	 * From behind this one on: what was claimed leaves a dead row, which the
+	 * next search need not walk over.
+	 */
 	channel->cursor_id = id + 1;
 }
 
@@ -493,6 +540,12 @@ channel_room(const Channel *channel, MonotonicUs now, int n_free)
 	int			room;
 	int			share;
 
+	/*
+	 * To a server that was not reached lately one request makes a connection,
+	 * and the others follow when it has left.  Results that cannot be saved
+	 * take room, or a table that refuses them would have ever more requests
+	 * sent.
+	 */
 	if (!breaker_is_closed(&server->breaker))
 		room = Min(breaker_room(&server->breaker),
 				   server->max_in_flight - server->breaker.in_flight);
@@ -557,6 +610,10 @@ count(Channel *channel, int n)
 {
 	Requester  *requester = channel->requester;
 
+	/*
+	 * Taken off before and added after, so that a change from 0 or to 0 is
+	 * counted whichever way it goes.
+	 */
 	n_busy_requesters -= requester->in_flight > 0;
 	requester->n_busy -= channel->in_flight > 0;
 	channel->in_flight += n;
@@ -616,6 +673,7 @@ channel_put_behind(Channel *channel)
 {
 	MonotonicUs now = monotonic_now();
 
+	/* All that were in flight with the first refusal are refused with it. */
 	if (channel->behind_until > now)
 		return;
 	channel->behind_until = now + Min(MIN_BEHIND << Min(channel->n_behind, 10),

@@ -85,12 +85,18 @@ channel_note_refused_domain(Channel *channel, const Attempt *attempt,
 
 	if (domain == NULL)
 		domain = add_domain(channel, attempt->domain);
+	/* It began before the last refusal, and says nothing that is not known. */
 	else if (attempt->domain_generation != domain->breaker.generation)
 		return;
 	pause_domain(channel, domain, reason);
 	if (!domain->counted)
 		channel->n_refused++;
 	domain->counted = true;
+
+	/*
+	 * One domain may be missing from what the account is granted; two in a row
+	 * mean that it is granted nothing.
+	 */
 	if (channel->n_refused < 2 ||
 		attempt->channel_generation != channel->breaker.generation)
 		return;
@@ -102,6 +108,11 @@ channel_note_refused_domain(Channel *channel, const Attempt *attempt,
 
 		if (other->open_until > channel->breaker.open_until)
 			continue;
+
+		/*
+		 * Otherwise the request that tries the channel would be one of a
+		 * domain that is known to be refused.
+		 */
 		other->open_until = channel->breaker.open_until + DOMAIN_LAG;
 		other->ends_at = channel->breaker.ends_at + DOMAIN_LAG;
 	}
@@ -127,6 +138,9 @@ channel_note_allowed_domain(Channel *channel, const char *name)
 	}
 }
 
+/*
+ * What is known of a domain that was refused; NULL: it was not.
+ */
 static RefusedDomain *
 find_domain(const Channel *channel, const char *name)
 {
@@ -163,6 +177,9 @@ add_domain(Channel *channel, const char *name)
 	return domain;
 }
 
+/*
+ * Forget that a domain is refused, and free what was known.
+ */
 static void
 forget_domain(RefusedDomain *domain)
 {
@@ -182,6 +199,9 @@ channel_takes_domain(const Channel *channel, const char *name)
 	return domain == NULL || may_try(domain, monotonic_now());
 }
 
+/*
+ * May one more request of a refused domain be sent, to try it?
+ */
 static bool
 may_try(const RefusedDomain *domain, MonotonicUs now)
 {

@@ -69,6 +69,11 @@ channel_note_answer(Channel *channel, const Attempt *attempt,
 	if (answer->outcome == LIVE_THROTTLED)
 	{
 		stat_count(NameStr(channel->server->name), COUNT_THROTTLED, 1);
+
+		/*
+		 * After rate_answered(), which dispatch.c has called: it takes the
+		 * lateness from there.
+		 */
 		rate_refused(shared_rate_table(), attempt->key);
 	}
 	note_at_server(channel->server, attempt, reply, answer, reason);
@@ -85,6 +90,10 @@ note_at_server(Server *server, const Attempt *attempt, const HttpReply *reply,
 {
 	bool		is_new = attempt->server_generation == server->breaker.generation;
 
+	/*
+	 * With clocks too far apart every signature is refused, whatever else the
+	 * answer says.
+	 */
 	if (live_clocks_disagree(answer))
 	{
 		if (is_new)
@@ -117,6 +126,9 @@ note_at_server(Server *server, const Attempt *attempt, const HttpReply *reply,
 		case LIVE_PERMISSION:
 		case LIVE_SERVICE_STATE:
 		case LIVE_REFUSED:
+			/*
+			 * A refusal, too, is an answer of the API: the server is reached.
+			 */
 			note_answered(server, attempt);
 			break;
 	}
@@ -171,6 +183,9 @@ note_answered(Server *server, const Attempt *attempt)
 		breaker_answered(&server->breaker, attempt->server_generation);
 }
 
+/*
+ * Count an answer among the last ones: 1 if it was ambiguous.
+ */
 static void
 count_answer(Server *server, uint32 bit)
 {
@@ -179,6 +194,9 @@ count_answer(Server *server, uint32 bit)
 	server->n_last_answers = Min(server->n_last_answers + 1, LAST_ANSWERS);
 }
 
+/*
+ * Do the last answers mean that what makes tasks is down?
+ */
 static bool
 in_outage(const Server *server)
 {
@@ -199,6 +217,11 @@ note_at_channel(Channel *channel, const Attempt *attempt,
 	{
 		case LIVE_DONE:
 			breaker_answered(&channel->breaker, attempt->channel_generation);
+
+			/*
+			 * An answer to a request that was signed before the refusal says
+			 * nothing of the credentials that replaced those.
+			 */
 			if (attempt->signed_at > channel->refused_at)
 				channel->refused_at = 0;
 			if (attempt->domain != NULL)
@@ -240,6 +263,11 @@ is_first_refusal(Channel *channel, MonotonicUs signed_at, const LiveAnswer *answ
 	if (answer->error_code == NULL ||
 		strcmp(answer->error_code, LIVE_TOKEN_FAILURE) != 0)
 		return false;
+
+	/*
+	 * From here on only credentials that are read later than this signature
+	 * are used.
+	 */
 	channel->newer_than = Max(channel->newer_than, signed_at);
 	if (channel->refused_at == 0)
 		channel->refused_at = monotonic_now();
@@ -272,8 +300,10 @@ channel_pause(Channel *channel, const char *reason, const char *hint)
 {
 	MonotonicUs pause;
 
+	/* A pause that has a reason ends the wait for credentials. */
 	channel->wants_set = false;
 	channel->waits_until = 0;
+	/* One pause and one line for all requests that were in flight. */
 	if (breaker_is_open(&channel->breaker, monotonic_now()))
 		return;
 	pause = breaker_open(&channel->breaker, reason);
@@ -363,6 +393,7 @@ channels_end_pauses(void)
 	{
 		Server	   *server = dlist_container(Server, node, iter.cur);
 
+		/* "|=", not "||": each of them has to be called. */
 		any |= breaker_try_again(&server->breaker, now);
 		server->n_ambiguous = 0;
 		server->n_last_answers = 0;
