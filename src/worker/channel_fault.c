@@ -162,7 +162,7 @@ note_ambiguous(Server *server, const Attempt *attempt, const char *reason)
 	if (attempt->server_generation == server->breaker.generation &&
 		in_outage(server))
 		pause_server(server, attempt,
-					 psprintf("%d answers in a row were not conclusive, the last of them %s",
+					 psprintf("%d inconclusive answers in a row, the last one: %s",
 							  server->n_ambiguous, reason));
 }
 

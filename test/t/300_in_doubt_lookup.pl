@@ -157,7 +157,7 @@ $node->safe_psql('postgres', insert_sql(server => 'refused', stream_name => 'fau
 ok($node->wait_for_table("status = 'created'", where => "stream_name = 'fault:error=InternalError,times=1#passing'"), 'others are asked about');
 is_deeply([ map { scalar requests('Describe', "no $_"), scalar requests('Describe', "no $_, none made") } @codes ], [ (1) x (2 * @codes) ], 'those not again: no loop');
 # That tasks were not made, ten times in a row, is a reason to pause.
-is_deeply([ grep { !/answers in a row were not conclusive/ } $node->log_text =~ /server "refused" are paused for \d+ s\n.*DETAIL:  (.*)/g ], [], 'and nothing is paused for that');
+is_deeply([ grep { !/inconclusive answers in a row/ } $node->log_text =~ /server "refused" are paused for \d+ s\n.*DETAIL:  (.*)/g ], [], 'and nothing is paused for that');
 is($node->safe_psql('postgres', "SELECT count(*) FROM screenshot_task_request WHERE server = 'refused' AND $left"), 2 * @codes, 'all stay in doubt');
 
 # A person resolves them

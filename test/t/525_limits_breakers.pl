@@ -20,7 +20,7 @@ $node->safe_psql('postgres', insert_sql(server => 'domains', rows => 40, stream_
 	  . insert_sql(server => 'domains', rows => 40, stream_name => 'good', domain_name => 'good.example.com'));
 ok($node->wait_for_table("status = 'created' AND attempts = 1", where => "stream_name = 'good'"), 'a domain is refused: all of another are created');
 cmp_ok($api->requests(stream_name => 'forbidden'), '<=', 40, 'a domain is refused: not each of its requests was tried again meanwhile');
-like($node->log_text, qr/LOG:  screenshot tasks of domain "forbidden\.example\.com" and role postgres for server "domains" are paused for 5 s\n.*DETAIL:  UnauthorizedOperation\.CamNoAuth: ordered by a test\n.*HINT:  See in the console what the account may do with this domain\. The pause ends at any change of the server, of the user mapping or of the role, and at a reload\.\n/, 'a domain is refused: the log says so');
+like($node->log_text, qr/LOG:  screenshot tasks of domain "forbidden\.example\.com" and role postgres for server "domains" are paused for 5 s\n.*DETAIL:  UnauthorizedOperation\.CamNoAuth: ordered by a test\n.*HINT:  Check in the console what the account may do with this domain\. The pause ends at any change of the server, of the user mapping or of the role, and at a reload\.\n/, 'a domain is refused: the log says so');
 unlike($node->log_text, qr/screenshot tasks of role postgres for server "domains" are paused/, 'a domain is refused: the role is not paused');
 ok($node->poll_query_until('postgres', "SELECT paused LIKE 'domain \"forbidden.example.com\" of role postgres on server \"domains\" until %: UnauthorizedOperation.CamNoAuth: ordered by a test' FROM screenshot_task_worker"), 'a domain is refused: the view says so');
 is($node->safe_psql('postgres', "SELECT count(*) FROM screenshot_task_request WHERE stream_name = 'forbidden' AND status = 'pending' AND attempts = 0"), 40, 'a domain is refused: its requests wait, and none is the worse for it');
@@ -54,7 +54,7 @@ my $outage = LiveApi->new;
 $node->add_server('outage', $outage, in_doubt => 'hold');
 $outage->order(fault => 'error=ServiceUnavailable', action => 'CreateScreenshotTask', times => 0);
 $node->safe_psql('postgres', insert_sql(server => 'outage', rows => 200, stream_name => \"'outage ' || i"));
-ok(wait_until(sub { $node->log_text =~ /screenshot tasks for server "outage" are paused for 5 s\n.*DETAIL:  5 answers in a row were not conclusive, the last of them ServiceUnavailable: ordered by a test\n/ }), 'an outage: the server is paused');
+ok(wait_until(sub { $node->log_text =~ /screenshot tasks for server "outage" are paused for 5 s\n.*DETAIL:  5 inconclusive answers in a row, the last one: ServiceUnavailable: ordered by a test\n/ }), 'an outage: the server is paused');
 ok(wait_until(sub { $node->log_text =~ /screenshot tasks for server "outage" are paused for 10 s\n/ }), 'an outage: and again, for longer');
 cmp_ok($outage->requests(action => 'CreateScreenshotTask'), '<=', 32 + 1, 'an outage: no more was sent than what was under way, and one to try it');
 is($node->safe_psql('postgres', "SELECT count(*) >= 200 - 33 FROM screenshot_task_request WHERE server = 'outage' AND status = 'pending' AND attempts = 0"), 't', 'an outage: the others wait');
