@@ -203,6 +203,7 @@ queue_claim(const ChannelDemand *demands, int n_demands, int most)
 	{
 		servers[i] = NameGetDatum(&demands[i].name.server);
 		roles[i] = ObjectIdGetDatum(demands[i].name.role);
+		/* No channel is searched for more than can be claimed in all. */
 		mosts[i] = Int32GetDatum(Min(demands[i].most, most));
 		starts[i] = TimestampTzGetDatum(demands[i].from_start);
 		from_ids[i] = demands[i].from_id;
@@ -217,11 +218,22 @@ queue_claim(const ChannelDemand *demands, int n_demands, int most)
 	args[8] = TimestampTzGetDatum(ended_by());
 	args[9] = make_array(BOOLOID, last, n_demands);
 	make_refused_arrays(demands, n_demands, &args[10]);
+
+	/*
+	 * Chosen and locked in the order of starts across channels, which one
+	 * index scan of each gives.
+	 */
 	ids = choose_rows(&choose_ready, args, &n);
 	channels = read_channels(n);
 	claim.n_chosen = n;
+
+	/*
+	 * Dead rows that an old snapshot keeps make this long; the caller then
+	 * searches less often.
+	 */
 	claim.search_time = monotonic_now() - began;
 
+	/* Once for all: sent_at of a claim is the same for each request. */
 	now = GetCurrentTimestamp();
 	args[1] = CStringGetTextDatum(QUEUE_EXPIRED_MESSAGE);
 	args[2] = TimestampTzGetDatum(now);
@@ -321,6 +333,9 @@ take_claimed(int n, void *arg)
 	MemoryContextSwitchTo(old);
 }
 
+/*
+ * A request of the columns that claim_statement returns, palloc'd.
+ */
 static ClaimedRequest *
 read_claimed(const Datum *values, const bool *nulls)
 {
@@ -383,6 +398,10 @@ read_body(ClaimedRequest *request, const Datum *values, const bool *nulls)
 
 	PG_TRY();
 	{
+		/*
+		 * In PG_TRY without a subtransaction: these functions touch no
+		 * database state, only memory.
+		 */
 		live_check_parameters(&task);
 		request->body = live_create_body(&task);
 	}
@@ -391,6 +410,9 @@ read_body(ClaimedRequest *request, const Datum *values, const bool *nulls)
 		ErrorData  *error;
 		int			code = geterrcode();
 
+		/*
+		 * Anything else, out of memory above all, is no fault of the request.
+		 */
 		if (code != ERRCODE_UNTRANSLATABLE_CHARACTER &&
 			code != ERRCODE_CHARACTER_NOT_IN_REPERTOIRE &&
 			code != ERRCODE_INVALID_PARAMETER_VALUE &&
