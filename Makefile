@@ -43,6 +43,8 @@ OBJS = \
 	src/shmem/segment.o \
 	src/shmem/shared_state.o \
 	src/shmem/statistics.o \
+	src/shmem/wakeup.o \
+	src/shmem/worker_slot.o \
 	src/sql/api_call.o \
 	src/sql/arguments.o \
 	src/sql/call.o \

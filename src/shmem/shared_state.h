@@ -13,7 +13,6 @@
 #include "storage/condition_variable.h"
 #include "storage/lwlock.h"
 
-#include "net/rate_limit.h"
 #include "util/monotonic.h"
 
 /* The most databases of a cluster that can have requests; a build for a test
@@ -54,6 +53,7 @@ typedef struct Activity
 #define NO_CHANNELS		UINT64CONST(0)
 
 typedef struct SharedState SharedState;
+struct RateTable;
 
 /* What the launcher, and the view, read of a database slot in shared memory */
 typedef struct DatabaseStatus
@@ -74,9 +74,9 @@ typedef struct DatabaseStatus
 extern Size shared_state_size(void);
 extern void shared_state_setup(SharedState *shared);
 extern void shared_state_attach(SharedState *shared, LWLock *slots_lock,
-								RateTable *shared_rates);
+								struct RateTable *shared_rates);
 extern bool shared_state_available(void);
-extern RateTable *shared_rate_table(void);
+extern struct RateTable *shared_rate_table(void);
 extern void require_shared_state(void);
 
 /* by sessions */

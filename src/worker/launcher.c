@@ -41,6 +41,7 @@
 #include "utils/snapmgr.h"
 
 #include "compat.h"
+#include "net/rate_limit.h"
 #include "shmem/shared_state.h"
 #include "util/monotonic.h"
 #include "worker/background_worker.h"
