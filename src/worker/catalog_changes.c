@@ -61,6 +61,7 @@ on_catalog_change(Datum arg, int cache, uint32 hash)
 {
 	(void) arg;
 	(void) hash;
+	/* Only noted: callbacks run in the middle of catalog access. */
 	changes.any = true;
 	changes.servers |= cache == FOREIGNSERVEROID;
 }
@@ -72,6 +73,7 @@ static void
 on_database_change(Datum arg, int cache, uint32 hash)
 {
 	(void) cache;
+	/* 0 means that the whole cache was reset. */
 	if (hash == 0 || hash == DatumGetUInt32(arg))
 		changes.database = true;
 }
@@ -88,6 +90,7 @@ check_catalog_change(void)
 		return;
 	changes.any = false;
 	changes.check_at = now + CHANGE_REST;
+	/* Paused channels were left out when lookups were started. */
 	if (channels_end_pauses())
 		reconcile_scan();
 }
@@ -101,6 +104,7 @@ check_database_change(void)
 {
 	if (!changes.database)
 		return;
+	/* Before it is looked at, so that a change meanwhile is not lost. */
 	changes.database = false;
 	changes.is_served = database_may_be_served(MyDatabaseId);
 }

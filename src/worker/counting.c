@@ -23,6 +23,7 @@ static MonotonicUs count_at = MONOTONIC_NEVER;
 void
 counting_check(int slot)
 {
+	/* Without news since the last count it would only be the same. */
 	if (take_wanted_count(slot) && activity_is_uncounted())
 		count_at = activity_count_at();
 }

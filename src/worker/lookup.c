@@ -49,6 +49,10 @@ static void take_failure(Lookup *lookup, const HttpReply *reply,
 						 const LiveAnswer *answer);
 static bool means_no_such_action(const LiveAnswer *answer);
 
+/*
+ * Start a lookup about a request of a channel that is resolved.  It owns a memory
+ * context, until lookup_end().
+ */
 void
 lookup_start(const DoubtfulRequest *request, Channel *channel)
 {
@@ -59,6 +63,7 @@ lookup_start(const DoubtfulRequest *request, Channel *channel)
 	Lookup	   *lookup = palloc0(sizeof(Lookup));
 
 	lookup->context = context;
+	/* Reset for each page, of which there may be hundreds. */
 	lookup->page_context = AllocSetContextCreate(context,
 												  "screenshot_task page",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -67,6 +72,10 @@ lookup_start(const DoubtfulRequest *request, Channel *channel)
 	lookup->request.stream_name = pstrdup(request->stream_name);
 	lookup->request.domain_name = pstrdup(request->domain_name);
 	lookup->request.app_name = pstrdup(request->app_name);
+
+	/*
+	 * Converted once, as the names are compared with each task of each page.
+	 */
 	lookup->listed_stream_name = pstrdup(live_listed_text(request->stream_name));
 	lookup->listed_domain_name = pstrdup(live_listed_text(request->domain_name));
 	lookup->listed_app_name = pstrdup(live_listed_text(request->app_name));
@@ -96,6 +105,7 @@ is_asked_about(const DoubtfulRequest *request)
 	{
 		const Lookup *lookup = dlist_container(Lookup, node, iter.cur);
 
+		/* One list answers for all requests that are equal. */
 		if (request->id == lookup->request.id ||
 			(lookup->job.channel == channel &&
 			 requests_are_equal(request, &lookup->request)))
@@ -104,6 +114,9 @@ is_asked_about(const DoubtfulRequest *request)
 	return false;
 }
 
+/*
+ * How many lookups there are about requests to a server.
+ */
 int
 lookups_of_server(const Server *server)
 {
@@ -129,6 +142,11 @@ lookup_ask(Lookup *lookup)
 	MonotonicUs now = monotonic_now();
 	int64		sent = live_seconds(request->sent_at);
 	TaskQuery to_ask = {
+		/*
+		 * Only tasks that lie wholly in the window are listed
+		 * (DescribeScreenshotTask), so that it is wider than the task on both
+		 * sides.
+		 */
 		.start_time = (request->has_start ? request->start_time :
 					   sent - START_TOLERANCE) - WINDOW_MARGIN,
 		.end_time = request->end_time + WINDOW_MARGIN,
@@ -174,6 +192,11 @@ lookup_ask(Lookup *lookup)
 		return;
 	}
 	lookup->state = LOOKUP_SENT;
+
+	/*
+	 * When the first page was asked for: only requests sent long enough before
+	 * that are judged by the list.
+	 */
 	if (lookup->asked_at == 0)
 		lookup->asked_at = GetCurrentTimestamp();
 	dispatch_add(&lookup->job);
@@ -227,9 +250,18 @@ take_page(Lookup *lookup, List *tasks, const char *scroll_token)
 	}
 	if (lookup->scroll_token != NULL)
 		pfree(lookup->scroll_token);
+
+	/*
+	 * A copy, since the page's memory is reset before the next one is asked
+	 * for.
+	 */
 	lookup->scroll_token = scroll_token ? pstrdup(scroll_token) : NULL;
 	MemoryContextSwitchTo(old);
 
+	/*
+	 * A list without an end proves nothing: left to a person rather than sent
+	 * again.
+	 */
 	if (++lookup->n_pages == MAX_PAGES || repeated ||
 		list_length(lookup->found) == MAX_FOUND)
 	{
@@ -257,11 +289,19 @@ matches(const Lookup *lookup, const ListedTask *task)
 		return false;
 	if (request->has_start)
 		return task->start_time == request->start_time;
+
+	/*
+	 * Without a start the task begins when the API gets the request: between
+	 * sending and time-out, by a clock of its own.
+	 */
 	return task->start_time >= sent - START_TOLERANCE &&
 		task->start_time <= sent + lookup->request_timeout / 1000 +
 		START_TOLERANCE;
 }
 
+/*
+ * No list has come: see whether to ask again, later, or not at all.
+ */
 static void
 take_failure(Lookup *lookup, const HttpReply *reply,
 			 const LiveAnswer *answer)
@@ -300,11 +340,18 @@ take_failure(Lookup *lookup, const HttpReply *reply,
 	}
 }
 
+/*
+ * Does an answer mean that this account cannot have tasks listed?
+ */
 static bool
 means_no_such_action(const LiveAnswer *answer)
 {
 	const char *code = answer->error_code;
 
+	/*
+	 * The international edition has no such action, and an account may be
+	 * granted CreateScreenshotTask alone.
+	 */
 	return answer->outcome == LIVE_PERMISSION ||
 		(code != NULL &&
 		 (strncmp(code, "InvalidAction", 13) == 0 ||

@@ -97,6 +97,10 @@ outcomes_write(void)
 	dlist_foreach(iter, &outcomes)
 		array[n++] = &dlist_container(Request, node, iter.cur)->outcome;
 
+	/*
+	 * In the transaction, though the log cannot be undone: if it fails, the
+	 * line comes once more, which is better than never.
+	 */
 	foreach(cell, queue_finish(array, n))
 		log_unwritten(lfirst(cell));
 }
@@ -138,6 +142,7 @@ outcomes_written(void)
 	{
 		Request    *request = dlist_container(Request, node, iter.cur);
 		TimestampTz next = request->outcome.next_attempt_at;
+		/* 1 if it is unsaved from now on, -1 if it no longer is. */
 		int			more = request->outcome.kept - request->is_unsaved;
 
 		request->is_unsaved = request->outcome.kept;
@@ -168,6 +173,7 @@ outcomes_give_up(void)
 			&dlist_container(Request, node, iter.cur)->outcome;
 
 		log_unwritten(outcome);
+		/* Nothing will be written; outcomes_written() forgets them. */
 		outcome->kept = false;
 	}
 }

@@ -123,6 +123,7 @@ reconcile_work(void)
 		if (lookup->state == LOOKUP_TO_SEND || lookup->state == LOOKUP_SENT)
 			continue;
 		resolve_doubt(lookup);
+		/* Forgotten after the commit, or resolved once more after an abort. */
 		lookup->resolved = true;
 		due_at = 0;
 	}
@@ -193,6 +194,11 @@ start_lookups(void)
 		paused = lappend(paused, &channel->name);
 		due_at = Min(due_at, channel_paused_until(channel));
 	}
+
+	/*
+	 * More than can be asked about at a time, as some are spoken for by the
+	 * lookup of an equal one.
+	 */
 	requests = queue_find_doubtful(paused, 2 * MAX_SERVER_LOOKUPS);
 	foreach(cell, in_turns(requests))
 	{
@@ -206,6 +212,7 @@ start_lookups(void)
 			due_at = now;
 			return;
 		}
+		/* Resolving one may have paused the channel for those that follow. */
 		if (channel_paused_until(channel) > now || !channel_resolve(channel))
 		{
 			due_at = Min(due_at, channel_paused_until(channel));
@@ -252,6 +259,7 @@ in_turns(List *requests)
 		RoleTurns  *entry = hash_search(turns, &request->channel.role, HASH_ENTER,
 										&found);
 
+		/* Lookups under way count as turns that the role has had. */
 		if (!found)
 			entry->n = requester->n_lookups;
 		request->turn = entry->n++;
@@ -262,6 +270,9 @@ in_turns(List *requests)
 	return requests;
 }
 
+/*
+ * list_sort comparator, see in_turns().
+ */
 static int
 compare_turns(const ListCell *a, const ListCell *b)
 {

@@ -65,6 +65,9 @@ static void not_found(const Lookup *lookup, const DoubtfulRequest *request);
 static void
 note(const DoubtfulRequest *request, ResolutionKind kind, const char *message)
 {
+	/*
+	 * It is told of after the commit, when the transaction's memory is gone.
+	 */
 	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 	Resolution *resolution = palloc0(sizeof(Resolution));
 
@@ -77,6 +80,9 @@ note(const DoubtfulRequest *request, ResolutionKind kind, const char *message)
 	MemoryContextSwitchTo(old);
 }
 
+/*
+ * Count that a request has left doubt for another status.
+ */
 static void
 count_left_doubt(const Resolution *resolution, RequestStatus status)
 {
@@ -85,6 +91,9 @@ count_left_doubt(const Resolution *resolution, RequestStatus status)
 				   NULL);
 }
 
+/*
+ * Count what became of a request, and say so in the log.
+ */
 static void
 tell(const Resolution *resolution)
 {
@@ -135,6 +144,7 @@ apply_policy(const DoubtfulRequest *request, const LiveServer *options)
 	TimestampTz at = may_be_asked_at(request->sent_at,
 									 options->request_timeout);
 
+	/* At once, since no time makes the answer known. */
 	if (options->in_doubt == IN_DOUBT_HOLD)
 	{
 		queue_leave_to_person(request,
@@ -142,6 +152,11 @@ apply_policy(const DoubtfulRequest *request, const LiveServer *options)
 									   (long long) request->id));
 		return true;
 	}
+
+	/*
+	 * Also for "resend": the first copy could still arrive, and there would be
+	 * two tasks.
+	 */
 	if (at > GetCurrentTimestamp())
 	{
 		queue_ask_later(request, at, NULL);
@@ -181,6 +196,7 @@ resolve_doubt(Lookup *lookup)
 		case LOOKUP_LISTED:
 			resolve_listed(lookup);
 			break;
+		/* Nothing is known: this is no miss. */
 		case LOOKUP_FAILED:
 			queue_ask_later(request,
 							GetCurrentTimestamp() +
@@ -215,6 +231,7 @@ resolve_listed(Lookup *lookup)
 	/* The list is another account's: it is asked anew. */
 	if (channel_account(lookup->job.channel) != lookup->account)
 		return;
+	/* Its task may be in the list, and be taken for this request's. */
 	if (waits_for_another(request, lookup->account, alike))
 		return;
 	unclaimed = drop_claimed(lookup, &disputed);
@@ -224,6 +241,10 @@ resolve_listed(Lookup *lookup)
 	{
 		DoubtfulRequest *other = lfirst(cell);
 
+		/*
+		 * All equal requests share the tasks of one list.  One that was sent
+		 * too late for it waits for its own.
+		 */
 		if (!requests_are_equal(request, other) ||
 			channel_find(&other->channel) != lookup->job.channel || !other->is_due ||
 			may_be_asked_at(other->sent_at, lookup->request_timeout) >
@@ -232,6 +253,11 @@ resolve_listed(Lookup *lookup)
 		/* What was sent at another time has another list of tasks. */
 		if (!request->has_start && other->id != request->id)
 			continue;
+
+		/*
+		 * A task that may or may not be of this account's: to send again might
+		 * make a second one.
+		 */
 		if (unclaimed == NIL && disputed)
 			leave_disputed(other);
 		else if (unclaimed == NIL)
@@ -241,6 +267,11 @@ resolve_listed(Lookup *lookup)
 			if (queue_adopt_task(other,
 								 ((FoundTask *) linitial(unclaimed))->task_id))
 				note(other, FOUND, NULL);
+
+			/*
+			 * Each task is one request's.  Which of several equal ones has it
+			 * makes no difference.
+			 */
 			unclaimed = list_delete_first(unclaimed);
 		}
 	}
@@ -277,12 +308,16 @@ drop_claimed(const Lookup *lookup, bool *disputed)
 
 		if (list_member(taken, id) && !MUTANT("task-adopted-twice"))
 			continue;
+		/* A list may have a task twice, on two pages. */
 		taken = lappend(taken, id);
 		unclaimed = lappend(unclaimed, task);
 	}
 	return unclaimed;
 }
 
+/*
+ * Leave a request to a person: the task found may be another's.
+ */
 static void
 leave_disputed(const DoubtfulRequest *request)
 {
@@ -358,9 +393,16 @@ leave_to_others(const Lookup *lookup, List *tasks, List *alike)
 	return tasks;
 }
 
+/*
+ * The list has no task for a request: ask once more, or send it again.
+ */
 static void
 not_found(const Lookup *lookup, const DoubtfulRequest *request)
 {
+	/*
+	 * A task may be listed late.  Only a second look, some time after the
+	 * first, is trusted.
+	 */
 	if (request->misses == 0 && !MUTANT("sent-again-too-soon"))
 	{
 		queue_count_miss(request,

@@ -163,6 +163,7 @@ void
 scan_begin(void)
 {
 	scan.doubtful = NIL;
+	/* So that a sweep whose transaction fails is not counted as done. */
 	scan.swept_at = scan.sweep_at;
 }
 
@@ -210,6 +211,10 @@ scan_table(int slot)
 	TimestampTz due;
 	TimestampTz wall;
 
+	/*
+	 * Once more in the transaction: the invalidations of whoever woke the
+	 * worker have been received by now.
+	 */
 	check_catalog_change();
 	check_database_change();
 	if (skip_list_next_event() <= now)
@@ -217,6 +222,11 @@ scan_table(int slot)
 		skip_list_expire(now);
 		scan_anew();
 	}
+
+	/*
+	 * Nothing new: this transaction is for results, and a scan is not worth
+	 * it.
+	 */
 	if (!scan.woken && scan.due_at > now && scan.sweep_at > now)
 	{
 		if (submission_scan_by() != MONOTONIC_NEVER || scan.search_is_due)
@@ -230,6 +240,10 @@ scan_table(int slot)
 	queue_left_orphans_to_doubt(after_grace(), &scan.doubtful);
 	more = queue_has_orphans();
 
+	/*
+	 * What no commit tells of: rows that came in a dump, requests whose end
+	 * has passed, old ones.
+	 */
 	if (scan.sweep_at <= now)
 	{
 		tell_of_held_requests(slot, queue_count_held());
@@ -237,6 +251,11 @@ scan_table(int slot)
 		scan.sweep_at = now + screenshot_task_sweep_interval * US_PER_SECOND;
 		removal_begin(false);
 	}
+
+	/*
+	 * Before channels are searched, so that what becomes ready now is found at
+	 * once.
+	 */
 	more |= queue_wake_waiting(MAX_ROWS, &ready) == MAX_ROWS;
 	foreach(cell, ready)
 	{
@@ -252,11 +271,17 @@ scan_table(int slot)
 	wall = GetCurrentTimestamp();
 	if (TIMESTAMP_NOT_FINITE(due))
 		scan.due_at = MONOTONIC_NEVER;
+	/* Compared with the time by which the statement above has chosen. */
 	else if (due > GetCurrentStatementStartTimestamp())
 		scan.due_at = now + Max(due - wall, 0);
 	else						/* it was not made ready: it is locked */
 		scan.due_at = now + QUEUE_LOCKED_RETRY;
 	scan.woken = more;
+
+	/*
+	 * Under a stream of commits the worker scans for a share of the time, and
+	 * sends for the rest.
+	 */
 	scan.next_wakeup_at = monotonic_now() +
 		Min((monotonic_now() - now) * (SCAN_SHARE - 1), MAX_SCAN_PAUSE);
 	/* After a look of its own accord there is no reason to expect news. */
@@ -323,6 +348,7 @@ find_heads(void)
 	{
 		const ReadyPosition *head = lfirst(cell);
 
+		/* It heads the index, and would be found first each time. */
 		if (head->has_ended)
 			expiry_begin(false);
 		channel_has_head(channel_find(&head->channel), head->start, head->id);
@@ -363,6 +389,10 @@ scan_committed(void)
 static void
 tell_of_held_requests(int slot, int n)
 {
+	/*
+	 * The number before is in shared memory, so that a new worker does not say
+	 * it again.
+	 */
 	if (note_held_requests(slot, n) > 0 || n == 0)
 		return;
 	ereport(WARNING,

@@ -136,6 +136,10 @@ work_on_orphans(int *n)
 	scan_begin();
 	PG_TRY();
 	{
+		/*
+		 * Row by row from the start: rows that cannot be changed must not keep
+		 * the worker from starting.
+		 */
 		state = queue_begin("looking for requests that were being sent", true);
 		if (state == QUEUE_OPEN)
 		{
@@ -186,6 +190,10 @@ work_on_table(int slot, bool may_begin)
 
 	set_idle(slot, false);
 	/* Outcomes need not wait for what else may have failed. */
+	/*
+	 * A transaction of its own, so that results which can be saved are,
+	 * whatever fails in the rest.
+	 */
 	if (transactions.row_by_row && outcomes_to_write())
 		result = run_transaction(slot, WRITE_OUTCOMES);
 	if (result == TRANSACTION_DONE)
@@ -220,6 +228,10 @@ note_transaction(TransactionResult result)
 				end_block();
 			break;
 		case TRANSACTION_FAILED:
+			/*
+			 * The next one tries row by row, which tells a row's fault from
+			 * the table's.
+			 */
 			transactions.row_by_row = true;
 			if (transactions.n_failed++ == 0)
 				break;
@@ -231,6 +243,11 @@ note_transaction(TransactionResult result)
 			activity_note_error("table screenshot_task_request is locked by another session; nothing is sent or saved until the lock is released");
 			if (transactions.busy_since == 0)
 				transactions.busy_since = now;
+
+			/*
+			 * VACUUM FULL of a small table, or a short ALTER, is nothing to
+			 * report.
+			 */
 			if (now > transactions.busy_since + BLOCKED_AFTER)
 				activity_set_blocked(true);
 			transactions.not_before = now + BUSY_RETRY;
@@ -278,6 +295,7 @@ take_steps(int slot, int steps)
 
 	if (steps & WRITE_OUTCOMES)
 		outcomes_write();
+	/* Within the transaction that is open anyway, as it reads the catalog. */
 	if (take_server_change())
 		stat_know_servers();
 	if (steps & SCAN)
@@ -290,6 +308,10 @@ take_steps(int slot, int steps)
 	/* The scan may have seen that the database is not served any more. */
 	if ((steps & BEGIN) && database_is_served())
 	{
+		/*
+		 * Before new requests are claimed, so that lookups have their share of
+		 * what is free.
+		 */
 		reconcile_work();
 		claimed = submission_claim(&scan_again_at);
 		scan_by(scan_again_at);
@@ -351,6 +373,11 @@ run_transaction(int slot, int steps)
 		claimed = NIL;
 		if (steps & SCAN)
 			scan_aborted();
+
+		/*
+		 * What was prepared in memory for the commit is undone as well: the
+		 * rows are as they were.
+		 */
 		reconcile_aborted();
 		submission_end_claim();
 	}
@@ -360,6 +387,7 @@ run_transaction(int slot, int steps)
 		return TRANSACTION_FAILED;
 	if (state == QUEUE_BUSY)
 		return TABLE_BUSY;
+	/* DROP EXTENSION does not wait for requests in flight. */
 	transactions.table_gone = state == QUEUE_GONE;
 	if (transactions.table_gone)
 	{
@@ -372,6 +400,11 @@ run_transaction(int slot, int steps)
 	if (steps & WRITE_OUTCOMES)
 		scan_by(outcomes_written());
 	reconcile_committed();
+
+	/*
+	 * Only after the commit: now the requests are "sending" on disk, and may
+	 * be sent.
+	 */
 	submission_claimed(claimed);
 	submission_end_claim();
 	return TRANSACTION_DONE;

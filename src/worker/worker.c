@@ -79,6 +79,9 @@ static bool may_begin_more(void);
 
 static MonotonicUs next_event(void);
 
+/*
+ * Main function of a worker.
+ */
 void
 screenshot_task_worker_main(Datum database)
 {
@@ -97,8 +100,18 @@ screenshot_task_worker_main(Datum database)
 	BackgroundWorkerUnblockSignals();
 
 	worker.slot = announce_worker(DatumGetObjectId(database));
+
+	/*
+	 * A worker is there already, or a command keeps workers out.  The launcher
+	 * sees this one end and starts another when it is time.
+	 */
 	if (worker.slot < 0)
 		proc_exit(0);
+
+	/*
+	 * After the slot is taken, so that a command which wants the database
+	 * alone finds whom to wait for.
+	 */
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(database),
 											  InvalidOid, 0);
 	fix_settings();
@@ -113,6 +126,11 @@ screenshot_task_worker_main(Datum database)
 	for (;;)
 	{
 		CHECK_FOR_INTERRUPTS();
+
+		/*
+		 * At once, whatever is in flight: the command's transaction waits for
+		 * it.  What was sent is in doubt then.
+		 */
 		if (worker_must_leave(worker.slot))
 			proc_exit(0);
 		if (ConfigReloadPending)
@@ -125,6 +143,11 @@ screenshot_task_worker_main(Datum database)
 		if (work_is_due(monotonic_now(), may_begin_more()))
 		{
 			work_on_table(worker.slot, may_begin_more());
+
+			/*
+			 * With requests in flight it stays, for the log is to have their
+			 * results.
+			 */
 			if (work_has_no_table() && in_hand() == 0)
 				leave_database();
 		}
@@ -133,20 +156,36 @@ screenshot_task_worker_main(Datum database)
 			if (!database_is_served())
 				leave_database();
 			worker.preempted = false;
+
+			/*
+			 * So that next_event() below counts what commits have told of by
+			 * now.
+			 */
 			scan_take_wakeup(worker.slot, true);
 			/* What is left unfinished is for the next worker, and soon. */
 			give_up_slot(worker.slot, in_hand() == 0 ? next_event() : 0);
 			proc_exit(0);
 		}
+		/* Outside of any transaction, since it begins requests. */
 		renew_credentials();
 
 		/* Nothing leaves that a termination has come before. */
 		CHECK_FOR_INTERRUPTS();
 		dispatch_start();
+
+		/*
+		 * Forced only when idle.  Autovacuum must hear of this table's
+		 * updates, or it is never vacuumed.
+		 */
 		pgstat_report_stat(dispatch_jobs() == 0);
 		log_throttling_flush(false);
 		tell_activity();
 		dispatch_wait(Min(next_event(), log_throttling_next_event()), wait_event);
+
+		/*
+		 * After the wait, so that answers that are here are read first, and
+		 * new requests are on their way.
+		 */
 		do_what_can_wait();
 	}
 }
@@ -179,6 +218,10 @@ tell_activity(void)
 		next_event() > monotonic_now() + IDLE_AFTER;
 	StringInfoData pauses;
 
+	/*
+	 * An idle worker is the first to make room where background worker slots
+	 * are scarce.
+	 */
 	set_idle(worker.slot, idle);
 	begin_cycle();
 	initStringInfo(&pauses);
@@ -188,6 +231,9 @@ tell_activity(void)
 	activity_publish(worker.slot, !idle, in_hand());
 }
 
+/*
+ * before_shmem_exit callback: say what the log still owes.
+ */
 static void
 log_bursts_at_exit(int code, Datum arg)
 {
@@ -234,12 +280,17 @@ may_give_up_slot(void)
 		(dispatch_jobs() == 0 || worker.give_up_at <= now);
 }
 
+/*
+ * Read the configuration anew, and try at once what was put off.
+ */
 static void
 reload(void)
 {
 	ConfigReloadPending = false;
 	ProcessConfigFile(PGC_SIGHUP);
+	/* The configuration may have set synchronous_commit anew. */
 	require_durable_commits();
+	/* A reload is how a person says that what was wrong is mended. */
 	(void) channels_end_pauses();
 	work_at_once();
 	skip_list_expire(MONOTONIC_NEVER);
@@ -260,8 +311,17 @@ begin_work(void)
 	begin_cycle();
 	if (!queue_exists())
 		leave_database();
-	/* The launcher need not wait for a lock that this one waits for. */
+
+	/*
+	 * Before the wait for the table: the launcher need not hold up other
+	 * databases for a lock that this one waits for.
+	 */
 	confirm_extension(worker.slot);
+
+	/*
+	 * Before anything is sent: afterwards the rows that this worker sends look
+	 * like those of the last one.
+	 */
 	while ((state = work_on_orphans(&n)) == QUEUE_BUSY)
 	{
 		activity_publish(worker.slot, true, 0);
@@ -292,6 +352,7 @@ wait_to_begin(void)
 						 WaitEventExtensionNew("ScreenshotTaskLocked"));
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
+		/* Nothing was begun yet, so that it may leave at once. */
 		if (worker_must_leave(worker.slot) || worker_preemption_requested(worker.slot))
 			proc_exit(0);
 		if (ConfigReloadPending)
@@ -340,6 +401,11 @@ next_event(void)
 		if (screenshot_task_enabled && dispatch_room() > 0)
 			next = Min(next, channels_next_chance(now, dispatch_room()));
 	}
+
+	/*
+	 * What follows has transactions of its own, and does not wait for those
+	 * that fail.
+	 */
 	next = Max(next, work_not_before());
 	next = Min(next, counting_next_event());
 	if (!worker.preempted)

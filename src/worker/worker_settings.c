@@ -53,6 +53,7 @@ fix_settings(void)
 
 	for (int i = 0; i < (int) lengthof(settings); i++)
 	{
+		/* Not every version has all of them: transaction_timeout is of 17. */
 		if (GetConfigOption(settings[i].name, true, false) != NULL)
 			SetConfigOption(settings[i].name, settings[i].value,
 							PGC_SUSET, PGC_S_OVERRIDE);
@@ -66,6 +67,10 @@ fix_settings(void)
 void
 require_durable_commits(void)
 {
+	/*
+	 * More than "on" (remote_apply) is left as it is.  With less a crash could
+	 * lose a claim whose request was sent, and it would be sent again.
+	 */
 	if (synchronous_commit < SYNCHRONOUS_COMMIT_ON &&
 		!MUTANT("claim-unflushed"))
 		SetConfigOption("synchronous_commit", "on", PGC_SUSET,
