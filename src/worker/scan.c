@@ -76,6 +76,8 @@ static struct
 	.search_is_due = true
 };
 
+static void sweep(int slot, MonotonicUs now);
+static MonotonicUs next_due(MonotonicUs now);
 static MonotonicUs next_search(void);
 static void find_channels(void);
 static void find_heads(void);
@@ -208,8 +210,6 @@ scan_table(int slot)
 	bool		more = false;
 	List	   *ready = NIL;
 	ListCell   *cell;
-	TimestampTz due;
-	TimestampTz wall;
 
 	/*
 	 * Once more in the transaction: the invalidations of whoever woke the
@@ -240,17 +240,8 @@ scan_table(int slot)
 	queue_left_orphans_to_doubt(after_grace(), &scan.doubtful);
 	more = queue_has_orphans();
 
-	/*
-	 * What no commit tells of: rows that came in a dump, requests whose end
-	 * has passed, old ones.
-	 */
 	if (scan.sweep_at <= now)
-	{
-		tell_of_held_requests(slot, queue_count_held());
-		expiry_begin(true);
-		scan.sweep_at = now + screenshot_task_sweep_interval * US_PER_SECOND;
-		removal_begin(false);
-	}
+		sweep(slot, now);
 
 	/*
 	 * Before channels are searched, so that what becomes ready now is found at
@@ -267,15 +258,7 @@ scan_table(int slot)
 	reconcile_scan();
 	find_channels();
 
-	due = queue_next_due();
-	wall = GetCurrentTimestamp();
-	if (TIMESTAMP_NOT_FINITE(due))
-		scan.due_at = MONOTONIC_NEVER;
-	/* Compared with the time by which the statement above has chosen. */
-	else if (due > GetCurrentStatementStartTimestamp())
-		scan.due_at = now + Max(due - wall, 0);
-	else						/* it was not made ready: it is locked */
-		scan.due_at = now + QUEUE_LOCKED_RETRY;
+	scan.due_at = next_due(now);
 	scan.woken = more;
 
 	/*
@@ -287,6 +270,42 @@ scan_table(int slot)
 	/* After a look of its own accord there is no reason to expect news. */
 	if (was_told)
 		put_off_wake(slot);
+}
+
+/*
+ * See to what no commit tells of: rows that came in a dump, requests whose end
+ * has passed, old ones.
+ */
+static void
+sweep(int slot, MonotonicUs now)
+{
+	tell_of_held_requests(slot, queue_count_held());
+	expiry_begin(true);
+	removal_begin(false);
+	scan.sweep_at = now + screenshot_task_sweep_interval * US_PER_SECOND;
+}
+
+/*
+ * When the next waiting request is due, if the scan began at the given time;
+ * never, if none waits.
+ */
+static MonotonicUs
+next_due(MonotonicUs now)
+{
+	TimestampTz due = queue_next_due();
+
+	if (TIMESTAMP_NOT_FINITE(due))
+		return MONOTONIC_NEVER;
+
+	/*
+	 * Due, by the time that the statement which makes requests ready went by:
+	 * that one has left it, since somebody has locked it.
+	 */
+	if (due <= GetCurrentStatementStartTimestamp())
+		return now + QUEUE_LOCKED_RETRY;
+
+	/* The clock may have passed it since, so that it is due at once. */
+	return now + Max(due - GetCurrentTimestamp(), 0);
 }
 
 /*

@@ -64,10 +64,12 @@ static struct
 	MonotonicUs give_up_at;		/* and does it then, whatever is in hand? */
 }			worker = {.give_up_at = MONOTONIC_NEVER};
 
+static void start(Oid database);
 static void reload(void);
 static void begin_work(void);
 static void wait_to_begin(void);
 static void leave_database(void);
+static void make_room(void);
 
 static void do_what_can_wait(void);
 static void tell_activity(void);
@@ -87,41 +89,8 @@ screenshot_task_worker_main(Datum database)
 {
 	uint32		wait_event;
 
-	worker_begin();
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, die);
-
-	/*
-	 * A cancel has nothing here to cancel, but could end the wait of a
-	 * claim's commit for a synchronous standby.  The request would then be
-	 * sent without the standby knowing.
-	 */
-	pqsignal(SIGINT, SIG_IGN);
-	BackgroundWorkerUnblockSignals();
-
-	worker.slot = announce_worker(DatumGetObjectId(database));
-
-	/*
-	 * A worker is there already, or a command keeps workers out.  The launcher
-	 * sees this one end and starts another when it is time.
-	 */
-	if (worker.slot < 0)
-		proc_exit(0);
-
-	/*
-	 * After the slot is taken, so that a command which wants the database
-	 * alone finds whom to wait for.
-	 */
-	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(database),
-											  InvalidOid, 0);
-	fix_settings();
-	catalog_changes_init(DatumGetObjectId(database));
-	work_init();
+	start(DatumGetObjectId(database));
 	wait_event = WaitEventExtensionNew("ScreenshotTaskWorker");
-
-	before_shmem_exit(log_bursts_at_exit, (Datum) 0);
-	activity_start(worker.slot);
-	scan_take_wakeup(worker.slot, true);
 	begin_work();
 	for (;;)
 	{
@@ -152,20 +121,8 @@ screenshot_task_worker_main(Datum database)
 				leave_database();
 		}
 		if (worker.preempted && may_give_up_slot())
-		{
-			if (!database_is_served())
-				leave_database();
-			worker.preempted = false;
+			make_room();
 
-			/*
-			 * So that next_event() below counts what commits have told of by
-			 * now.
-			 */
-			scan_take_wakeup(worker.slot, true);
-			/* What is left unfinished is for the next worker, and soon. */
-			give_up_slot(worker.slot, in_hand() == 0 ? next_event() : 0);
-			proc_exit(0);
-		}
 		/* Outside of any transaction, since it begins requests. */
 		renew_credentials();
 
@@ -188,6 +145,62 @@ screenshot_task_worker_main(Datum database)
 		 */
 		do_what_can_wait();
 	}
+}
+
+/*
+ * Make this process the worker of a database and connect it, unless there is
+ * a worker already or a command keeps workers out: it ends then.
+ */
+static void
+start(Oid database)
+{
+	worker_begin();
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+
+	/*
+	 * A cancel has nothing here to cancel, but could end the wait of a
+	 * claim's commit for a synchronous standby.  The request would then be
+	 * sent without the standby knowing.
+	 */
+	pqsignal(SIGINT, SIG_IGN);
+	BackgroundWorkerUnblockSignals();
+
+	/* The launcher sees this one end and starts another when it is time. */
+	worker.slot = announce_worker(database);
+	if (worker.slot < 0)
+		proc_exit(0);
+
+	/*
+	 * After the slot is taken, so that a command which wants the database
+	 * alone finds whom to wait for.
+	 */
+	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+	fix_settings();
+	catalog_changes_init(database);
+	work_init();
+
+	before_shmem_exit(log_bursts_at_exit, (Datum) 0);
+	activity_start(worker.slot);
+	scan_take_wakeup(worker.slot, true);
+}
+
+/*
+ * End, and give the slot to another worker.
+ */
+static void
+make_room(void)
+{
+	if (!database_is_served())
+		leave_database();
+	worker.preempted = false;
+
+	/* So that next_event() below counts what commits have told of by now. */
+	scan_take_wakeup(worker.slot, true);
+
+	/* What is left unfinished is for the next worker, and soon. */
+	give_up_slot(worker.slot, in_hand() == 0 ? next_event() : 0);
+	proc_exit(0);
 }
 
 /*
