@@ -32,6 +32,7 @@ OBJS = \
 	src/net/endpoint.o \
 	src/net/http_client.o \
 	src/net/http_pool.o \
+	src/net/http_reply.o \
 	src/net/http_run.o \
 	src/net/http_socket.o \
 	src/net/http_transfer.o \

@@ -5,9 +5,10 @@
  *
  * http_client.c	a client, and the descriptors that it takes
  * http_pool.c		the connections of a server: a libcurl multi handle each
+ * http_reply.c		how a transfer fares: has it left, has it ended, and how
  * http_run.c		transfers from their start to their end: waiting, time-outs
  * http_socket.c	sockets, and the epoll descriptor that watches them
- * http_transfer.c	a transfer's options, callbacks, and what went wrong with it
+ * http_transfer.c	a transfer's options and callbacks
  *
  *-------------------------------------------------------------------------
  */
@@ -173,7 +174,6 @@ extern HttpTransfer *transfer_make(HttpClient *client);
 extern void transfer_set_options(HttpTransfer *transfer,
 								 const HttpRequest *request);
 extern void transfer_set_connect_timeout(HttpTransfer *transfer);
-extern void transfer_describe_failure(HttpTransfer *transfer);
 extern void transfer_free(HttpTransfer *transfer);
 
 #endif							/* SCREENSHOT_TASK_HTTP_PRIVATE_H */

@@ -19,12 +19,6 @@
  */
 #include "postgres.h"
 
-#include <linux/sockios.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
-
 #include "miscadmin.h"
 
 #include "compat.h"
@@ -32,9 +26,6 @@
 
 /* How often to look whether a socket's queue has been sent */
 #define UNSENT_CHECK		US_PER_MS
-
-/* How far the kernel's own time of what it received may be off */
-#define KERNEL_TICK			(4 * US_PER_MS)
 
 /* When to try again to watch a socket, for want of memory in the kernel */
 #define WATCH_RETRY			(10 * US_PER_MS)
@@ -63,9 +54,6 @@ static HttpTransfer *find_overdue(HttpClient *client,
 static void end_transfer(HttpTransfer *transfer, CURLcode result);
 static void give_up_connections(HttpPool *pool);
 static void note_version(const HttpTransfer *transfer);
-static bool has_unsent(HttpTransfer *transfer);
-static MonotonicUs find_answered_at(const HttpTransfer *transfer);
-static int64 read_date(HttpTransfer *transfer);
 
 /*
  * Start a request.  It is on its way with http_begin().
@@ -588,177 +576,6 @@ note_version(const HttpTransfer *transfer)
 		return;
 	curl_easy_getinfo(transfer->easy, CURLINFO_HTTP_VERSION, &version);
 	socket->is_http2 = version == CURL_HTTP_VERSION_2_0;
-}
-
-/*
- * The next transfer whose request has left this machine since this was last
- * asked, or NULL.  It is still under way, or done.
- *
- * What libcurl has written may wait in the socket's queue, for the peer to
- * acknowledge what went before.  It has left when nothing of that queue is
- * unsent: now, at the latest.
- */
-HttpTransfer *
-http_next_left(HttpClient *client)
-{
-	dlist_mutable_iter iter;
-
-	/*
-	 * No order is assumed: streams of one connection may be delayed by flow
-	 * control while later ones pass.
-	 */
-	dlist_foreach_modify(iter, &client->left)
-	{
-		HttpTransfer *transfer = dlist_container(HttpTransfer, left_node,
-												 iter.cur);
-
-		if (has_unsent(transfer))
-			continue;
-		dlist_delete(&transfer->left_node);
-		transfer->in_left = false;
-		return transfer;
-	}
-	return NULL;
-}
-
-/*
- * Is some of a request still with libcurl, or in the queue of its socket?
- */
-static bool
-has_unsent(HttpTransfer *transfer)
-{
-	curl_off_t	written = 0;
-	int			unsent = 0;
-
-	/*
-	 * It is over, so that it has left, or never will; either way the permit is
-	 * not kept waiting.
-	 */
-	if (transfer->pool == NULL)
-		return false;
-	curl_easy_getinfo(transfer->easy, CURLINFO_SIZE_UPLOAD_T, &written);
-
-	/*
-	 * Over HTTP/2 the peer's flow control may hold back a part of the body in
-	 * libcurl.
-	 */
-	if (written < (curl_off_t) transfer->body_len)
-		return true;
-
-	/*
-	 * SIOCOUTQNSD counts what was never sent.  SIOCOUTQ would include what was
-	 * sent and is not acknowledged yet, a round trip more.
-	 */
-	return transfer->socket >= 0 &&
-		ioctl(transfer->socket, SIOCOUTQNSD, &unsent) == 0 && unsent > 0;
-}
-
-/*
- * The next transfer that has ended, or NULL.  Release it after use.
- */
-HttpTransfer *
-http_next_done(HttpClient *client)
-{
-	HttpTransfer *transfer;
-
-	if (dlist_is_empty(&client->done))
-		return NULL;
-	transfer = dlist_container(HttpTransfer, node,
-							   dlist_pop_head_node(&client->done));
-	transfer->in_done = false;
-	return transfer;
-}
-
-/*
- * The owner that a transfer was started for.
- */
-void *
-http_owner(const HttpTransfer *transfer)
-{
-	return transfer->owner;
-}
-
-/*
- * May a byte of the request have reached the peer?
- *
- * Known at any time; false means that it certainly has not, so far.
- */
-bool
-http_sent(const HttpTransfer *transfer)
-{
-	return transfer->sent;
-}
-
-/*
- * What became of a transfer that http_next_done() gave.
- */
-void
-http_reply(HttpTransfer *transfer, HttpReply *reply)
-{
-	memset(reply, 0, sizeof(*reply));
-	reply->sent = transfer->sent;
-	reply->missed_deadline = transfer->missed_deadline;
-	reply->timed_out = transfer->timed_out;
-	reply->delayed = transfer->client->lost > transfer->lost_before;
-	reply->complete = transfer->result == CURLE_OK;
-	curl_easy_getinfo(transfer->easy, CURLINFO_NUM_CONNECTS,
-					  &reply->connections);
-	if (reply->complete)
-	{
-		curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE,
-						  &reply->status);
-		/* The array has a byte more than an answer may have, for this. */
-		transfer->answer[transfer->answer_len] = '\0';
-		reply->body = transfer->answer;
-		reply->body_len = transfer->answer_len;
-		reply->date = read_date(transfer);
-		reply->answered_at = find_answered_at(transfer);
-	}
-	else
-	{
-		transfer_describe_failure(transfer);
-		reply->error = transfer->error;
-	}
-}
-
-/*
- * When an answer was here, which may have waited for this process to look.  The
- * kernel knows it to a tick.
- */
-static MonotonicUs
-find_answered_at(const HttpTransfer *transfer)
-{
-	struct tcp_info info;
-	socklen_t	len = sizeof(info);
-	MonotonicUs waited = 0;
-
-	/*
-	 * Rounded towards now: a permit that came back too early would let one
-	 * request too many arrive.
-	 */
-	if (transfer->socket >= 0 &&
-		getsockopt(transfer->socket, IPPROTO_TCP, TCP_INFO, &info, &len) == 0)
-		waited = info.tcpi_last_data_recv * US_PER_MS - KERNEL_TICK;
-	return monotonic_now() - Max(waited, 0);
-}
-
-/*
- * What the Date header of an answer says, in Unix seconds; 0: nothing.  Many
- * answers say the same, and to read it takes long.
- */
-static int64
-read_date(HttpTransfer *transfer)
-{
-	HttpClient *client = transfer->client;
-
-	if (strcmp(client->date, transfer->date) != 0)
-	{
-		/* curl_getdate() returns -1 for what is no date. */
-		client->date_seconds = Max((int64) curl_getdate(transfer->date, NULL),
-								   0);
-		strlcpy(client->date, transfer->date, sizeof(client->date));
-	}
-	return client->date_seconds;
 }
 
 /*

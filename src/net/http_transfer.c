@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * http_transfer.c
- *	  A transfer's options, its callbacks, and what went wrong with it
+ *	  A transfer's options and its callbacks
  *
  * Callbacks run with libcurl on the stack.  They touch only memory that is
  * there already, and report by return value; nothing in them can throw.
@@ -50,9 +50,6 @@ static void set_common_options(HttpTransfer *transfer);
 static void set_trust(CURL *easy, const HttpRequest *request);
 static void append_header(HttpTransfer *transfer, const char *header);
 static bool uses_openssl(void);
-static bool is_tls_failure(const HttpTransfer *transfer, const char *words);
-static const char *failed_phase(const HttpTransfer *transfer, bool at_proxy,
-								const char *words);
 
 static int	before_look_up(void *resolver, void *reserved, void *arg);
 static int	before_writing(void *arg, char *remote_ip, char *local_ip,
@@ -357,127 +354,6 @@ uses_openssl(void)
 	const char *name = curl_version_info(CURLVERSION_NOW)->ssl_version;
 
 	return name != NULL && strncmp(name, "OpenSSL/", 8) == 0;
-}
-
-/*
- * Put into words what went wrong: the phase, the peer, libcurl's own words,
- * which may quote the peer's certificate, in any encoding or none.
- */
-void
-transfer_describe_failure(HttpTransfer *transfer)
-{
-	const char *words = transfer->curl_error[0] != '\0' ?
-		transfer->curl_error : curl_easy_strerror(transfer->result);
-	char		own_words[100];
-	const char *trusted = NULL;
-	long		connect_status = 0;
-	bool		at_proxy = transfer->proxy != NULL && !transfer->sent;
-
-	if (at_proxy)
-	{
-		curl_easy_getinfo(transfer->easy, CURLINFO_HTTP_CONNECTCODE,
-						  &connect_status);
-
-		/*
-		 * With a successful CONNECT what failed next is the endpoint's doing,
-		 * seen through the proxy.
-		 */
-		at_proxy = connect_status / 100 != 2;
-	}
-
-	/*
-	 * Our own reasons come first: libcurl reports all of these as "aborted by
-	 * callback" or a write error.
-	 */
-	if (transfer->missed_deadline)
-		words = "the deadline of its permit had passed";
-	else if (transfer->too_long)
-		words = "it is longer than 64 kB";
-	else if (transfer->flooded)
-		words = "it sent too much data";
-	else if (transfer->repeated)
-		words = "no answer had arrived";
-	else if (transfer->timed_out)
-	{
-		snprintf(own_words, sizeof(own_words), "timed out after %d ms",
-				 transfer->sent ? transfer->request_timeout :
-				 Min(transfer->connect_timeout, transfer->request_timeout));
-		words = own_words;
-	}
-	else if (!transfer->sent && is_tls_failure(transfer, words) &&
-			 transfer->result != CURLE_SSL_CONNECT_ERROR)
-		trusted = transfer->ca_file;
-
-	if (at_proxy && connect_status != 0)
-		snprintf(transfer->error, sizeof(transfer->error),
-				 "proxy \"%s\" refused to connect to \"%s\": HTTP status %ld",
-				 transfer->proxy, transfer->host, connect_status);
-	else
-		snprintf(transfer->error, sizeof(transfer->error), "%s %s\"%s\": %s%s%s%s",
-				 failed_phase(transfer, at_proxy, words),
-				 at_proxy ? "proxy " : "",
-				 at_proxy ? transfer->proxy : transfer->host, words,
-				 trusted ? " (option \"ca_file\" is \"" : "",
-				 trusted ? trusted : "", trusted ? "\")" : "");
-
-	/*
-	 * Certificates and proxies can put anything in here, and it goes to rows,
-	 * the log, and other databases' views.
-	 */
-	for (char *c = transfer->error; *c != '\0'; c++)
-	{
-		if (*c < ' ' || *c > '~')
-			*c = '?';
-	}
-}
-
-/*
- * What could not be done, in words that go before the peer's name.
- */
-static const char *
-failed_phase(const HttpTransfer *transfer, bool at_proxy, const char *words)
-{
-	curl_off_t	looked_up = 0;
-
-	curl_easy_getinfo(transfer->easy, CURLINFO_NAMELOOKUP_TIME_T, &looked_up);
-	if (transfer->missed_deadline)
-		return "took too long to connect to";
-	if (transfer->too_long)
-		return "gave up an answer from";
-	if (transfer->flooded)
-		return "gave up the connection to";
-	if (transfer->repeated)
-		return "lost the connection after the request was sent to";
-	if (transfer->sent)
-		return "got no complete answer from";
-	if (is_tls_failure(transfer, words))
-		return "could not negotiate TLS with";
-
-	/*
-	 * 0 until the host's name was resolved; a literal address counts as
-	 * resolved.
-	 */
-	if (looked_up == 0)
-		return "could not look up";
-	if (!transfer->connected)
-		return "could not connect to";
-	if (at_proxy)
-		return "got no answer from";
-	return "could not negotiate TLS with";
-}
-
-/*
- * Is it by libcurl's code or words TLS that failed?  Of a connection that was
- * made and given up at one go nothing else tells.
- */
-static bool
-is_tls_failure(const HttpTransfer *transfer, const char *words)
-{
-	return transfer->result == CURLE_SSL_CONNECT_ERROR ||
-		transfer->result == CURLE_PEER_FAILED_VERIFICATION ||
-		transfer->result == CURLE_SSL_CACERT_BADFILE ||
-		transfer->result == CURLE_SSL_ISSUER_ERROR ||
-		strncmp(words, "SSL ", 4) == 0;
 }
 
 /*
