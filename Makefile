@@ -98,6 +98,7 @@ OBJS = \
 	src/worker/scan.o \
 	src/worker/status_change.o \
 	src/worker/submission.o \
+	src/worker/submission_claim.o \
 	src/worker/work.o \
 	src/worker/worker.o \
 	src/worker/worker_settings.o
