@@ -22,10 +22,11 @@
 #define REFUSED_FOR			(60 * US_PER_SECOND)
 
 /*
- * With more, nothing is chosen until some have ended; with half as many, nothing
- * but what is to be sent.
+ * With more that are refused, nothing is chosen until some have ended; with half as
+ * many, nothing but what is to be sent.  Those that are locked do not count: any
+ * role can lock its own, and the worker bounds how many those are.
  */
-#define MAX_SKIPPED		1000
+#define MAX_REFUSED		1000
 
 /* There is room for as many results that cannot be written, and those to come */
 #define MAX_ENTRIES		2500
@@ -39,6 +40,7 @@ typedef struct SkippedRequest
 
 static SkippedRequest skipped[MAX_ENTRIES];
 static int	n_skipped = 0;
+static int	n_refused = 0;		/* those of them that are not locked */
 
 static void note(int64 id, MonotonicUs how_long, bool is_locked);
 
@@ -62,12 +64,16 @@ skip_list_add(int64 id, const char *reason)
 }
 
 /*
- * Note that a request is locked by somebody, and pass it over for so long.
+ * Note that a request is locked by somebody, and pass it over for so long, or a
+ * little longer: those of about the same time are tried again together, so that
+ * hundreds of them don't take as many transactions.
  */
 void
 skip_list_add_locked(int64 id, MonotonicUs how_long)
 {
-	note(id, how_long, true);
+	MonotonicUs step = Max(how_long / 4, 1);
+
+	note(id, how_long + step - monotonic_now() % step, true);
 }
 
 /*
@@ -76,13 +82,14 @@ skip_list_add_locked(int64 id, MonotonicUs how_long)
 static void
 note(int64 id, MonotonicUs how_long, bool is_locked)
 {
-	/* Choices have stopped long before, see MAX_SKIPPED. */
+	/* Choices have stopped long before, see MAX_REFUSED. */
 	if (n_skipped == MAX_ENTRIES)
 		return;
 	skipped[n_skipped].id = id;
 	skipped[n_skipped].end_at = monotonic_now() + how_long;
 	skipped[n_skipped].is_locked = is_locked;
 	n_skipped++;
+	n_refused += !is_locked;
 }
 
 /*
@@ -105,12 +112,7 @@ skip_list_has(int64 id)
 bool
 skip_list_has_failed(void)
 {
-	for (int i = 0; i < n_skipped; i++)
-	{
-		if (!skipped[i].is_locked)
-			return true;
-	}
-	return false;
+	return n_refused > 0;
 }
 
 /*
@@ -120,13 +122,13 @@ skip_list_has_failed(void)
 bool
 skip_list_is_long(void)
 {
-	return n_skipped >= MAX_SKIPPED / 2;
+	return n_refused >= MAX_REFUSED / 2;
 }
 
 bool
 skip_list_is_full(void)
 {
-	return n_skipped >= MAX_SKIPPED;
+	return n_refused >= MAX_REFUSED || n_skipped == MAX_ENTRIES;
 }
 
 /*
@@ -165,10 +167,13 @@ skip_list_expire(MonotonicUs now)
 {
 	int			n = 0;
 
+	n_refused = 0;
 	for (int i = 0; i < n_skipped; i++)
 	{
-		if (skipped[i].end_at > now)
-			skipped[n++] = skipped[i];
+		if (skipped[i].end_at <= now)
+			continue;
+		n_refused += !skipped[i].is_locked;
+		skipped[n++] = skipped[i];
 	}
 	n_skipped = n;
 }

@@ -57,6 +57,10 @@ dlist_head	servers = DLIST_STATIC_INIT(servers);
 static dlist_head requesters = DLIST_STATIC_INIT(requesters);
 static int	n_busy_requesters = 0;	/* those with requests in flight */
 
+/* Outcomes that could not be written yet, and the roles that have any of them */
+static int	n_unsaved = 0;
+static int	n_unsaved_requesters = 0;
+
 /* Channels, to be found by their names */
 typedef struct ChannelEntry
 {
@@ -75,6 +79,7 @@ static Requester *find_requester(Oid role);
 static void want_set(Channel *channel, const RoleWish *wish, bool waits);
 static MonotonicUs not_before(const Channel *channel);
 static int	part_of(int n_free, int own, int n_others);
+static int	unsaved_room(const Channel *channel);
 static void count(Channel *channel, int n);
 
 /*
@@ -531,6 +536,9 @@ channel_paused_until(const Channel *channel)
  *
  * A server whose breaker is half-open need not wait for what it has not answered
  * before.
+ *
+ * A role can lock its rows as long as it likes, so that outcomes cannot be written.
+ * That takes room from the role, and from nobody else that uses the server.
  */
 int
 channel_room(const Channel *channel, MonotonicUs now, int n_free)
@@ -552,8 +560,9 @@ channel_room(const Channel *channel, MonotonicUs now, int n_free)
 	else if (server->known_until < now)
 		room = server->n_left + 1 - server->in_flight;
 	else
-		room = server->max_in_flight - server->n_unsaved - server->in_flight;
+		room = server->max_in_flight - server->in_flight;
 	room = Min(room, breaker_room(&channel->breaker));
+	room = Min(room, unsaved_room(channel));
 
 	share = part_of(n_free, requester->in_flight,
 					n_busy_requesters - (requester->in_flight > 0));
@@ -573,6 +582,22 @@ part_of(int n_free, int own, int n_others)
 	int			most = Max((n_free + own) / (n_others + 2), 1);
 
 	return Min(most - own, n_free);
+}
+
+/*
+ * How many more requests of a channel may be in flight, lest there be too many
+ * outcomes that cannot be written: of the channel, or of its role.
+ */
+static int
+unsaved_room(const Channel *channel)
+{
+	const Requester *requester = channel->requester;
+	int			share = part_of(MAX_UNSAVED - n_unsaved, requester->n_unsaved,
+								n_unsaved_requesters - (requester->n_unsaved > 0));
+
+	return Min(share - requester->in_flight,
+			   channel->server->max_in_flight - channel->n_unsaved -
+			   channel->in_flight);
 }
 
 /*
@@ -624,7 +649,31 @@ count(Channel *channel, int n)
 }
 
 /*
- * The same of requests that are about to be claimed.
+ * Count so many more outcomes of a channel's requests as not written, or fewer.
+ */
+void
+channel_count_unsaved(Channel *channel, int n)
+{
+	Requester  *requester = channel->requester;
+
+	n_unsaved_requesters -= requester->n_unsaved > 0;
+	n_unsaved += n;
+	channel->n_unsaved += n;
+	requester->n_unsaved += n;
+	n_unsaved_requesters += requester->n_unsaved > 0;
+}
+
+/*
+ * How many there are, of all channels.
+ */
+int
+channels_unsaved(void)
+{
+	return n_unsaved;
+}
+
+/*
+ * Count requests that are about to be claimed as in flight, or no longer.
  */
 void
 channel_plan(Channel *channel, int n)

@@ -17,6 +17,9 @@
 #include "table/request_queue.h"
 #include "worker/breaker.h"
 
+/* The most outcomes that cannot be written before nothing more is sent */
+#define MAX_UNSAVED			1000
+
 /* A foreign server, as the worker has come to know it */
 typedef struct Server
 {
@@ -24,7 +27,6 @@ typedef struct Server
 	NameData	name;
 	int			in_flight;		/* requests claimed and not ended */
 	int			n_left;			/* of these, those that have left */
-	int 		n_unsaved;		/* ended, with outcomes that wait to be written */
 	int			max_in_flight;
 	MonotonicUs known_until;	/* when it must be got to know again */
 	Breaker		breaker;		/* for faults of the network and the endpoint */
@@ -48,6 +50,7 @@ typedef struct Requester
 	int			in_flight;		/* requests claimed and not ended, and lookups */
 	int			n_busy;			/* channels of the role that have any of them */
 	int			n_lookups;		/* about its requests, that have not ended */
+	int			n_unsaved;		/* outcomes that could not be written yet */
 	MonotonicUs looked_up_at;	/* when the last of them began */
 } Requester;
 
@@ -60,6 +63,7 @@ typedef struct Channel
 	Server	   *server;
 	Requester  *requester;
 	int			in_flight;		/* requests claimed and not ended, and lookups */
+	int			n_unsaved;		/* outcomes that could not be written yet */
 	uint64		account;		/* when it was last resolved; 0: it never was */
 	bool		has_work;		/* may there be requests to claim? */
 	bool		was_seen;		/* were there, with none claimed since? */
@@ -138,6 +142,8 @@ extern void channel_plan(Channel *channel, int n);
 extern void channel_begin(Channel *channel, Attempt *attempt);
 extern void channel_end(Channel *channel, const Attempt *attempt);
 extern void channel_put_behind(Channel *channel);
+extern void channel_count_unsaved(Channel *channel, int n);
+extern int	channels_unsaved(void);
 extern MonotonicUs channel_paused_until(const Channel *channel);
 extern MonotonicUs channels_next_chance(MonotonicUs now, int n_free);
 extern void server_reached(Server *server);

@@ -18,18 +18,11 @@
 #include "worker/submission.h"
 #include "worker/worker_private.h"
 
-/* The most outcomes that cannot be written before nothing more is sent */
-#define MAX_UNSAVED			1000
-
 /* How long others wait for a worker that has some */
 #define UNSAVED_PATIENCE		(60 * US_PER_SECOND)
 
-/* Results that could not be written, among the outcomes */
-static struct
-{
-	int			n;
-	MonotonicUs since;			/* there are any; 0: there were none */
-}			unsaved;
+/* Since when there are outcomes that could not be written; 0: there are none */
+static MonotonicUs unsaved_since = 0;
 
 static void log_unwritten(const FinishedRequest *outcome);
 
@@ -53,7 +46,7 @@ outcomes_count(void)
 bool
 outcomes_have_room(void)
 {
-	return unsaved.n < MAX_UNSAVED;
+	return channels_unsaved() < MAX_UNSAVED;
 }
 
 /*
@@ -64,7 +57,7 @@ bool
 outcomes_may_be_left(MonotonicUs now)
 {
 	return dlist_is_empty(&outcomes) ||
-		(unsaved.since != 0 && unsaved.since + UNSAVED_PATIENCE < now);
+		(unsaved_since != 0 && unsaved_since + UNSAVED_PATIENCE < now);
 }
 
 /*
@@ -74,9 +67,9 @@ void
 outcomes_tried(void)
 {
 	if (dlist_is_empty(&outcomes))
-		unsaved.since = 0;
-	else if (unsaved.since == 0)
-		unsaved.since = monotonic_now();
+		unsaved_since = 0;
+	else if (unsaved_since == 0)
+		unsaved_since = monotonic_now();
 }
 
 /*
@@ -146,8 +139,7 @@ outcomes_written(void)
 		int			more = request->outcome.kept - request->is_unsaved;
 
 		request->is_unsaved = request->outcome.kept;
-		unsaved.n += more;
-		request->job.channel->server->n_unsaved += more;
+		channel_count_unsaved(request->job.channel, more);
 		if (request->is_unsaved)
 			continue;
 		dlist_delete(iter.cur);

@@ -52,9 +52,9 @@ is_in_nobodys_way('sending');
 $session->();
 ends_created('fault:delay=1#sending');
 
-# The same, of more than the server has room for: its room is what is used up.
+# The same, of more than the server has room for: it is the role's room that is used up, and not that of others.
 $node->add_server('narrow', $api, max_in_flight => 4);
-$node->safe_psql('postgres', 'GRANT USAGE ON FOREIGN SERVER narrow TO mallory');
+$node->safe_psql('postgres', 'GRANT USAGE ON FOREIGN SERVER narrow TO mallory, app');
 mallory(stream_name => 'narrow, the first', server => 'narrow');
 ends_created('narrow, the first');
 $api->order(fault => 'delay=1', stream => 'narrow', times => 4);
@@ -63,10 +63,38 @@ $api->wait_for_requests(4, stream_name => 'narrow');
 $session = locked('narrow');
 mallory(stream_name => 'narrow, and more', server => 'narrow', rows => 6);
 is_in_nobodys_way('narrow');
+$node->safe_psql('postgres', 'SET ROLE app;' . insert_sql(stream_name => 'narrow, of another', server => 'narrow', rows => 6));
+ok($node->wait_for_table("status = 'created'", where => "stream_name = 'narrow, of another'"), 'narrow: the same server serves others');
 # What was claimed before it was seen that the answers could not be written has been sent.
 cmp_ok($node->safe_psql('postgres', "SELECT count(*) FROM screenshot_task_request WHERE stream_name = 'narrow, and more' AND status = 'pending'"), '>=', 2, 'narrow: no more are sent');
 $session->();
 ok($node->wait_for_table("status = 'created'", where => "server = 'narrow'"), 'narrow: all are created once they are free');
+
+# The same, of hundreds and of several servers: a role may have half as many as there may be of all.
+my $wide = LiveApi->new('--limit', 1000);
+for my $server (map { "wide$_" } 1 .. 6)
+{
+	$node->add_server($server, $wide, max_in_flight => 125, request_timeout => '60s', requests_per_second => 1000);
+	$node->safe_psql('postgres', "GRANT USAGE ON FOREIGN SERVER $server TO mallory");
+}
+$wide->order(fault => 'delay=1', stream => 'wide', times => 0);
+mallory(stream_name => 'wide', server => \"'wide' || 1 + i % 6", rows => 1000);
+my $locking = $node->begin("SET ROLE mallory; SET client_min_messages = error; DO \$\$ BEGIN LOOP
+		PERFORM cancel_screenshot_task_request(id) FROM screenshot_task_request WHERE stream_name = 'wide' AND status = 'sending';
+		PERFORM pg_sleep(0.1);
+	END LOOP; END \$\$");
+ok($node->poll_query_until('postgres', "SELECT count(*) > 450 FROM screenshot_task_request WHERE stream_name = 'wide' AND status = 'sending'"), 'wide: hundreds are locked as they are sent');
+sleep 5;
+cmp_ok($node->safe_psql('postgres', "SELECT count(*) FROM screenshot_task_request WHERE stream_name = 'wide' AND status = 'sending'"), '<', 650, 'wide: no more than about half of what there may be');
+is_in_nobodys_way('wide');
+$api->order(fault => 'error=InternalError', stream => 'wide, and in doubt', action => 'CreateScreenshotTask');
+$node->safe_psql('postgres', 'SET ROLE app;' . insert_sql(stream_name => 'wide, and in doubt'));
+ok($node->wait_for_table("status = 'created'", where => "stream_name = 'wide, and in doubt'"), 'wide: the request of another is found out about');
+$node->safe_psql('template1', "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query ~ '^DO' AND pid <> pg_backend_pid()");
+$locking->end;
+ok($node->wait_for_table("status = 'created'", where => "stream_name = 'wide'"), 'wide: all are created once they are free');
+is(scalar $wide->ledger(event => 'create', stream_name => 'wide'), 1000, 'wide: one task each');
+$node->safe_psql('postgres', "DROP SERVER wide$_ CASCADE") for 1 .. 6;
 
 # Being sent, when its worker is killed
 mallory(stream_name => 'fault:hang,create#orphan');
