@@ -12,6 +12,7 @@
 
 #include <arpa/inet.h>
 
+#include "utils/builtins.h"
 #include "utils/guc.h"
 
 #include "config/options.h"
@@ -60,6 +61,7 @@ set_server_defaults(LiveServer *server)
 	if (!are_set)
 	{
 		memset(&defaults, 0, sizeof(defaults));
+		defaults.enabled = true;
 		(void) set_endpoint(&defaults, DEFAULT_ENDPOINT);
 		defaults.region = DEFAULT_REGION;
 		defaults.language = DEFAULT_LANGUAGE;
@@ -102,6 +104,14 @@ credentials_source_name(CredentialsSource source)
 /* ------------------------------------------------------------------ options
  * of a server
  */
+
+const char *
+set_enabled(void *object, const char *value)
+{
+	if (parse_bool(value, &((LiveServer *) object)->enabled))
+		return NULL;
+	return "It must be a Boolean value, such as \"true\" or \"false\".";
+}
 
 const char *
 set_endpoint(void *object, const char *value)

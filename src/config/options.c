@@ -34,6 +34,7 @@ typedef struct Option
 } Option;
 
 static const Option options[] = {
+	{"enabled", ForeignServerRelationId, false, set_enabled},
 	{"endpoint", ForeignServerRelationId, false, set_endpoint},
 	{"region", ForeignServerRelationId, false, set_region},
 	{"language", ForeignServerRelationId, false, set_language},

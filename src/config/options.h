@@ -44,6 +44,7 @@ typedef struct LiveServer
 	Oid			oid;			/* of pg_foreign_server */
 	Oid			owner;			/* the role whose trust its options need */
 	char	   *name;
+	bool		enabled;		/* else nothing is sent to it */
 	HttpEndpoint endpoint;
 	char	   *region;			/* X-TC-Region */
 	char	   *language;		/* X-TC-Language */
@@ -70,6 +71,7 @@ extern const char *set_credential(Credentials *credentials, const char *name,
 extern bool is_in_quotes(const char *value);
 
 /* for the table of options alone */
+extern const char *set_enabled(void *object, const char *value);
 extern const char *set_endpoint(void *object, const char *value);
 extern const char *set_region(void *object, const char *value);
 extern const char *set_language(void *object, const char *value);

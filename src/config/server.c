@@ -273,6 +273,21 @@ get_live_server(const char *name, Oid role)
 }
 
 /*
+ * Raise an error if a server is disabled.
+ */
+void
+require_enabled_server(const LiveServer *server)
+{
+	if (!server->enabled)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("server \"%s\" is disabled by its option \"enabled\"",
+						server->name),
+				 errhint("Have its owner run ALTER SERVER %s OPTIONS (SET enabled 'true').",
+						 quote_identifier(server->name))));
+}
+
+/*
  * Describe a signed request to a server.
  *
  * Everything in *http is palloc'd anew in the current memory context, but for

@@ -103,6 +103,7 @@ api_call(const char *server_name, LiveActionId action_id,
 	if (client == NULL)
 		client = http_client_create(1);
 
+	require_enabled_server(server);
 	call->action = action;
 	call->body = body;
 	call->server = server->name;

@@ -31,6 +31,7 @@ static struct
 {
 	bool		any;			/* that may end pauses */
 	bool		servers;		/* has one been made, or altered? */
+	bool		options;		/* the same, for those that are disabled */
 	MonotonicUs check_at;		/* the next time that any has */
 	bool		database;		/* may it be served still? */
 	bool		is_served;		/* it was, at last sight */
@@ -64,6 +65,7 @@ on_catalog_change(Datum arg, int cache, uint32 hash)
 	/* Only noted: callbacks run in the middle of catalog access. */
 	changes.any = true;
 	changes.servers |= cache == FOREIGNSERVEROID;
+	changes.options |= cache == FOREIGNSERVEROID;
 }
 
 /*
@@ -86,6 +88,13 @@ check_catalog_change(void)
 {
 	MonotonicUs now = monotonic_now();
 
+	/* A server is enabled at once, since nothing is sent to see whether it is. */
+	if (changes.options)
+	{
+		changes.options = false;
+		if (servers_read_anew())
+			reconcile_scan();
+	}
 	if (!changes.any || changes.check_at > now)
 		return;
 	changes.any = false;

@@ -72,6 +72,7 @@ static HTAB *channel_table = NULL;
 
 static ErrorData *try_to_resolve(Channel *channel);
 static void read_options(Channel *channel);
+static void note_enabled(Server *server, bool enabled);
 static void forget_options(Channel *channel);
 static int	compare_cursors(const void *a, const void *b);
 static Server *find_server(const Name name);
@@ -214,7 +215,8 @@ find_requester(Oid role)
  * transaction.  They stay until channels_forget_options().
  *
  * Returns false if there are none: the role may not send to the server, and
- * the channel is paused; or the credentials are still to be fetched, and it waits.
+ * the channel is paused; or the credentials are still to be fetched, and it waits;
+ * or the server is disabled.
  */
 bool
 channel_resolve(Channel *channel)
@@ -305,6 +307,13 @@ read_options(Channel *channel)
 						role)));
 	namestrcpy(&channel->role_name, role_name);
 	channel->options = get_live_server(NameStr(channel->name.server), role);
+	note_enabled(channel->server, channel->options->enabled);
+	/* Its credentials do not matter then. */
+	if (!channel->options->enabled)
+	{
+		channel->wants_set = false;
+		return;
+	}
 	role_wish(&wish, channel->options);
 	/* A set that was refused must not be used again. */
 	wish.newer_than = channel->newer_than;
@@ -323,6 +332,28 @@ read_options(Channel *channel)
 	}
 	/* Kept beyond the transaction, for limits between transactions. */
 	channel->server->max_in_flight = channel->options->max_in_flight;
+}
+
+/*
+ * Note whether a server is enabled, and say in the log when that changes.
+ */
+static void
+note_enabled(Server *server, bool enabled)
+{
+	server->disabled = !enabled;
+	if (server->disabled == server->told_disabled)
+		return;
+	server->told_disabled = server->disabled;
+	if (enabled)
+		ereport(LOG,
+				(errmsg("screenshot tasks for server \"%s\" are no longer paused by its option \"enabled\"",
+						NameStr(server->name))));
+	else
+		ereport(LOG,
+				(errmsg("screenshot tasks for server \"%s\" are paused by its option \"enabled\"",
+						NameStr(server->name)),
+				 errhint("The pause ends with ALTER SERVER %s OPTIONS (SET enabled 'true').",
+						 quote_identifier(NameStr(server->name)))));
 }
 
 /*
@@ -522,6 +553,9 @@ not_before(const Channel *channel)
 MonotonicUs
 channel_paused_until(const Channel *channel)
 {
+	/* Until its options are read again, for they have changed. */
+	if (channel->server->disabled)
+		return MONOTONIC_NEVER;
 	return Max(Max(channel->breaker.open_until, channel->waits_until),
 			   channel->server->breaker.open_until);
 }

@@ -28,6 +28,8 @@ typedef struct Server
 	int			in_flight;		/* requests claimed and not ended */
 	int			n_left;			/* of these, those that have left */
 	int			max_in_flight;
+	bool		disabled;		/* by its option, as last read */
+	bool		told_disabled;	/* does the log say so? */
 	MonotonicUs known_until;	/* when it must be got to know again */
 	Breaker		breaker;		/* for faults of the network and the endpoint */
 
@@ -153,6 +155,7 @@ extern void channel_note_answer(Channel *channel, const Attempt *attempt,
 								const HttpReply *reply, const LiveAnswer *answer);
 extern void channel_pause(Channel *channel, const char *reason, const char *hint);
 extern bool channels_end_pauses(void);
+extern bool servers_read_anew(void);
 extern int	channels_describe_pauses(MonotonicUs now, StringInfo lines);
 
 /* channel_domain.c */

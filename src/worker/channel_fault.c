@@ -353,6 +353,13 @@ channels_describe_pauses(MonotonicUs now, StringInfo lines)
 	{
 		Server	   *server = dlist_container(Server, node, iter.cur);
 
+		if (server->disabled)
+		{
+			appendStringInfo(lines, "%sserver \"%s\" by its option \"enabled\"",
+							 lines->len > 0 ? "\n" : "", NameStr(server->name));
+			n++;
+			continue;
+		}
 		if (!breaker_is_open(&server->breaker, now))
 			continue;
 		appendStringInfo(lines, "%sserver \"%s\"", lines->len > 0 ? "\n" : "",
@@ -386,7 +393,7 @@ bool
 channels_end_pauses(void)
 {
 	MonotonicUs now = monotonic_now();
-	bool		any = false;
+	bool		any = servers_read_anew();
 	dlist_iter	iter;
 
 	dlist_foreach(iter, &servers)
@@ -407,6 +414,26 @@ channels_end_pauses(void)
 		any |= channel_end_domain_pauses(channel, now);
 		any |= channel->waits_until > now;
 		channel->refused_at = 0;
+	}
+	return any;
+}
+
+/*
+ * Have the options be read again of servers that are disabled.  Returns whether
+ * there are any.
+ */
+bool
+servers_read_anew(void)
+{
+	bool		any = false;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &servers)
+	{
+		Server	   *server = dlist_container(Server, node, iter.cur);
+
+		any |= server->disabled;
+		server->disabled = false;
 	}
 	return any;
 }
