@@ -9,7 +9,7 @@ use lib "$FindBin::RealBin/../perl";
 use ScreenshotTaskTest;
 use Test::More;
 
-my %accounts = map { $_ => [ "AKID$_", "secretKeyOf$_" ] } qw(SHARED TURNS FIVE REFUSED BACKLOG BEHIND);
+my %accounts = map { $_ => [ "AKID$_", "secretKeyOf$_" ] } qw(SHARED TURNS FIVE REFUSED BACKLOG BEHIND LOOKUPS);
 my $api      = LiveApi->new(map { ('--account', join ':', @$_) } values %accounts);
 my $node     = ScreenshotTaskTest->start_new('main');
 
@@ -104,6 +104,17 @@ ok($api->wait_for_requests($refused + 5, stream_name => 'refused forever'), 'ref
 $api->clear_orders;
 ok($node->wait_for_table("status = 'created'", where => "server = 'refuses'"), 'refused no more: all are created');
 is($api->ledger(stream_name => $_), $_ eq 'behind' ? 40 : 5, "$_: once each") for 'behind', 'refused forever';
+
+# Nor does a lookup that is refused again and again keep others waiting.
+$node->set('screenshot_task.reconcile_grace' => '100ms');
+$node->add_server('lookups', $api, account => $accounts{LOOKUPS}, requests_per_second => 1, request_timeout => '3s');
+$api->order(fault => 'error=InternalError,create', stream => 'in doubt *', action => 'CreateScreenshotTask', times => 2);
+$api->order(fault => 'error=RequestLimitExceeded', stream => 'in doubt first', action => 'DescribeScreenshotTask', times => 0);
+$node->safe_psql('postgres', insert_sql(server => 'lookups', stream_name => "in doubt $_")) for 'first', 'second';
+ok($node->wait_for_table("status = 'created'", where => "stream_name = 'in doubt second'"), 'a lookup that is refused: another one is answered');
+is($node->safe_psql('postgres', "SELECT status FROM screenshot_task_request WHERE stream_name = 'in doubt first'"), 'in_doubt', 'a lookup that is refused: while it is not');
+$api->clear_orders;
+ok($node->wait_for_table("status = 'created'", where => "server = 'lookups'"), 'a lookup that is refused no more: all are created');
 
 is($api->complaints, '', 'the stand-in has nothing to complain of');
 
