@@ -89,6 +89,7 @@ OBJS = \
 	src/worker/channel.o \
 	src/worker/channel_domain.o \
 	src/worker/channel_fault.o \
+	src/worker/channel_job.o \
 	src/worker/launcher.o \
 	src/worker/outcomes.o \
 	src/worker/reconcile.o \

@@ -33,12 +33,6 @@
 #include "shmem/shared_state.h"
 #include "worker/channel.h"
 
-/*
- * A server is known for so long after it was reached.  The connection is kept
- * for a little longer than that.
- */
-#define KNOWN_FOR			(40 * US_PER_SECOND)
-
 /* How long a channel goes behind others, at first and at the most */
 #define MIN_BEHIND			US_PER_SECOND
 #define MAX_BEHIND			(16 * US_PER_SECOND)
@@ -81,7 +75,6 @@ static void want_set(Channel *channel, const RoleWish *wish, bool waits);
 static MonotonicUs not_before(const Channel *channel);
 static int	part_of(int n_free, int own, int n_others);
 static int	unsaved_room(const Channel *channel);
-static void count(Channel *channel, int n);
 
 /*
  * The channel of a name, made if there is none.
@@ -664,8 +657,8 @@ channel_lookup_room(const Channel *channel, MonotonicUs now, int n_free)
 /*
  * Count so many more requests of a channel as in flight, or fewer.
  */
-static void
-count(Channel *channel, int n)
+void
+channel_count(Channel *channel, int n)
 {
 	Requester  *requester = channel->requester;
 
@@ -712,37 +705,9 @@ channels_unsaved(void)
 void
 channel_plan(Channel *channel, int n)
 {
-	count(channel, n);
+	channel_count(channel, n);
 	channel->breaker.in_flight += n;
 	channel->server->breaker.in_flight += n;
-}
-
-/*
- * A request of a channel begins.  channel_end() must follow.
- */
-void
-channel_begin(Channel *channel, Attempt *attempt)
-{
-	Server	   *server = channel->server;
-
-	attempt->signed_at = monotonic_now();
-	attempt->server_generation = breaker_begin(&server->breaker);
-	attempt->channel_generation = breaker_begin(&channel->breaker);
-	channel_begin_domain(channel, attempt);
-	server->create_next = attempt->is_lookup;
-	count(channel, 1);
-}
-
-/*
- * It has ended.  What its answer says is for channel_note_answer(), afterwards.
- */
-void
-channel_end(Channel *channel, const Attempt *attempt)
-{
-	breaker_end(&channel->server->breaker, attempt->server_generation);
-	breaker_end(&channel->breaker, attempt->channel_generation);
-	channel_end_domain(channel, attempt);
-	count(channel, -1);
 }
 
 /*
@@ -762,15 +727,6 @@ channel_put_behind(Channel *channel)
 	channel->behind_until = now + Min(MIN_BEHIND << Min(channel->n_behind, 10),
 									  MAX_BEHIND);
 	channel->n_behind++;
-}
-
-/*
- * A request has left for the server: there is a connection.
- */
-void
-server_reached(Server *server)
-{
-	server->known_until = monotonic_now() + KNOWN_FOR;
 }
 
 /*

@@ -13,9 +13,9 @@
 
 #include "api/actions.h"
 #include "config/credentials.h"
-#include "net/rate_limit.h"
 #include "table/request_queue.h"
 #include "worker/breaker.h"
+#include "worker/dispatch.h"
 
 /* The most outcomes that cannot be written before nothing more is sent */
 #define MAX_UNSAVED			1000
@@ -120,6 +120,20 @@ typedef struct Attempt
 	uint32		domain_generation;	/* 0: its domain is not refused */
 } Attempt;
 
+typedef struct ChannelJob ChannelJob;
+
+/*
+ * A job of a channel.  The struct that has one as its first member fills in all
+ * but of the job the permit and the HTTP request alone.
+ */
+struct ChannelJob
+{
+	Job			job;
+	Channel    *channel;
+	Attempt		attempt;
+	void		(*ended) (ChannelJob *job, const HttpReply *reply);
+};
+
 extern dlist_head channels;		/* of Channel.node; see channels_sort() */
 extern dlist_head servers;		/* of Server.node */
 
@@ -141,14 +155,15 @@ extern bool channel_may_claim(const Channel *channel, MonotonicUs now, int n_fre
 extern int	channel_room(const Channel *channel, MonotonicUs now, int n_free);
 extern int	channel_lookup_room(const Channel *channel, MonotonicUs now, int n_free);
 extern void channel_plan(Channel *channel, int n);
-extern void channel_begin(Channel *channel, Attempt *attempt);
-extern void channel_end(Channel *channel, const Attempt *attempt);
 extern void channel_put_behind(Channel *channel);
 extern void channel_count_unsaved(Channel *channel, int n);
 extern int	channels_unsaved(void);
 extern MonotonicUs channel_paused_until(const Channel *channel);
 extern MonotonicUs channels_next_chance(MonotonicUs now, int n_free);
-extern void server_reached(Server *server);
+
+/* channel_job.c */
+extern void channel_count(Channel *channel, int n);
+extern void channel_job_add(ChannelJob *job);
 
 /* channel_fault.c */
 extern void channel_note_answer(Channel *channel, const Attempt *attempt,

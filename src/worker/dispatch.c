@@ -16,7 +16,6 @@
 
 #include "compat.h"
 #include "api/sign.h"
-#include "shmem/statistics.h"
 #include "util/crash_point.h"
 #include "worker/dispatch.h"
 
@@ -29,12 +28,11 @@
 static HttpClient *client;
 static dlist_head to_start = DLIST_STATIC_INIT(to_start);
 static int	n_jobs = 0;
-static int	n_channel_jobs = 0;	/* those of them that have a channel */
+static int	n_counted_jobs = 0;	/* those of them that are counted */
 
 static void let_leave(void);
 static void start(Job *job);
 static void take_left_and_done(void);
-static void count(const Job *job, const HttpReply *reply);
 static void note_left(Job *job);
 static void end(Job *job, const HttpReply *reply);
 
@@ -58,12 +56,12 @@ dispatch_room(void)
 }
 
 /*
- * How many jobs for channels have been added, and have not ended.
+ * How many jobs that are counted have been added, and have not ended.
  */
 int
 dispatch_jobs(void)
 {
-	return n_channel_jobs;
+	return n_counted_jobs;
 }
 
 /*
@@ -82,14 +80,8 @@ dispatch_add(Job *job)
 	 */
 	job->http.deadline = job->permit.deadline;
 	job->http.owner = job;
-	if (job->channel != NULL)
-	{
-		channel_begin(job->channel, &job->attempt);
-		/* The connections that there are may be what the matter is. */
-		job->http.fresh = !breaker_is_closed(&job->channel->server->breaker);
-		n_channel_jobs++;
-	}
 	n_jobs++;
+	n_counted_jobs += job->is_counted;
 	dlist_push_tail(&to_start, &job->node);
 }
 
@@ -201,8 +193,6 @@ take_left_and_done(void)
 		rate_left(&job->permit);
 		note_left(job);
 		CRASH_POINT("after-send");
-		if (job->channel != NULL)
-			server_reached(job->channel->server);
 	}
 	while ((transfer = http_next_done(client)) != NULL)
 	{
@@ -213,23 +203,8 @@ take_left_and_done(void)
 		/* The answer was here before anybody saw that the request had left. */
 		if (reply.sent && job->left_at == 0)
 			note_left(job);
-		if (job->channel != NULL)
-			count(job, &reply);
 		end(job, &reply);
 	}
-}
-
-/*
- * Note what a reply says of the server, and for the statistics.
- */
-static void
-count(const Job *job, const HttpReply *reply)
-{
-	const Server *server = job->channel->server;
-
-	stat_count(NameStr(server->name), COUNT_CONNECTIONS, reply->connections);
-	if (reply->complete)
-		stat_latency(NameStr(server->name), monotonic_now() - job->started_at);
 }
 
 /*
@@ -239,8 +214,8 @@ static void
 note_left(Job *job)
 {
 	job->left_at = GetCurrentTimestamp();
-	if (job->channel != NULL)
-		job->channel->server->n_left++;
+	if (job->left != NULL)
+		job->left(job);
 }
 
 /*
@@ -259,14 +234,8 @@ end(Job *job, const HttpReply *reply)
 		rate_release(&job->permit);
 	/* Before the owner is called, who may add the job again. */
 	job->transfer = NULL;
-	if (job->channel != NULL)
-	{
-		channel_end(job->channel, &job->attempt);
-		if (job->left_at != 0)
-			job->channel->server->n_left--;
-		n_channel_jobs--;
-	}
 	n_jobs--;
+	n_counted_jobs -= job->is_counted;
 	job->ended(job, reply);
 	/* Last, since the reply's texts are the transfer's. */
 	http_release(transfer);

@@ -11,7 +11,8 @@
 #include "datatype/timestamp.h"
 #include "lib/ilist.h"
 
-#include "worker/channel.h"
+#include "net/http.h"
+#include "net/rate_limit.h"
 
 typedef struct Job Job;
 
@@ -21,15 +22,16 @@ typedef struct Job Job;
  */
 struct Job
 {
-	Channel    *channel;			/* NULL: none, and no limit either */
-	Attempt		attempt;
-	RatePermit	permit;
+	RatePermit	permit;			/* all zero, with a deadline: no limit */
 	HttpRequest http;
+	bool		is_counted;		/* in dispatch_jobs() */
 
 	/*
-	 * Called once, when the job has ended and holds nothing any more, outside
-	 * of transactions and of libcurl.  The reply is gone afterwards.
+	 * Each called once, outside of transactions and of libcurl: when the job has
+	 * left, which may be NULL; and when it has ended and holds nothing any more.
+	 * The reply is gone afterwards.
 	 */
+	void		(*left) (Job *job);
 	void		(*ended) (Job *job, const HttpReply *reply);
 
 	/* ---------------- */

@@ -42,7 +42,7 @@
 dlist_head	lookups = DLIST_STATIC_INIT(lookups);
 int			n_lookups = 0;
 
-static void on_reply(Job *job, const HttpReply *reply);
+static void on_reply(ChannelJob *job, const HttpReply *reply);
 static void take_page(Lookup *lookup, List *tasks, const char *scroll_token);
 static bool matches(const Lookup *lookup, const ListedTask *task);
 static void take_failure(Lookup *lookup, const HttpReply *reply,
@@ -172,7 +172,7 @@ lookup_ask(Lookup *lookup)
 	if (dispatch_room() == 0 ||
 		rate_acquire(shared_rate_table(), lookup->job.attempt.key,
 					 channel->options->requests_per_second, 1, ASK_AHEAD,
-					 &lookup->job.permit, &retry_at) == 0)
+					 &lookup->job.job.permit, &retry_at) == 0)
 	{
 		lookup->permit_at = dispatch_room() == 0 ? now + US_PER_SECOND :
 			retry_at;
@@ -183,11 +183,11 @@ lookup_ask(Lookup *lookup)
 	old = MemoryContextSwitchTo(lookup->page_context);
 	lookup->message = channel_sign(channel, LIVE_DESCRIBE,
 								 live_actions[LIVE_DESCRIBE].body(&to_ask), NULL,
-								 &lookup->job.http);
+								 &lookup->job.job.http);
 	MemoryContextSwitchTo(old);
 	if (lookup->message != NULL)
 	{
-		rate_release(&lookup->job.permit);
+		rate_release(&lookup->job.job.permit);
 		lookup->state = LOOKUP_FAILED;
 		return;
 	}
@@ -199,14 +199,14 @@ lookup_ask(Lookup *lookup)
 	 */
 	if (lookup->asked_at == 0)
 		lookup->asked_at = GetCurrentTimestamp();
-	dispatch_add(&lookup->job);
+	channel_job_add(&lookup->job);
 }
 
 /*
  * A page has come, or not.
  */
 static void
-on_reply(Job *job, const HttpReply *reply)
+on_reply(ChannelJob *job, const HttpReply *reply)
 {
 	Lookup	   *lookup = (Lookup *) job;
 	MemoryContext old = MemoryContextSwitchTo(lookup->page_context);

@@ -12,7 +12,7 @@
 #define SCREENSHOT_TASK_RECONCILE_PRIVATE_H
 
 #include "table/request_queue.h"
-#include "worker/dispatch.h"
+#include "worker/channel.h"
 
 typedef enum LookupState
 {
@@ -27,7 +27,7 @@ typedef enum LookupState
 /* What is asked about one request */
 typedef struct Lookup
 {
-	Job 		job;			/* while LOOKUP_SENT */
+	ChannelJob	job;			/* while LOOKUP_SENT */
 	dlist_node	node;			/* in lookups */
 	MemoryContext context;		/* has the lookup and all it points to */
 	MemoryContext page_context; /* has what belongs to one page alone */

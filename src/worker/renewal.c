@@ -16,6 +16,7 @@
 
 #include "compat.h"
 #include "config/machine_role.h"
+#include "worker/channel.h"
 #include "worker/dispatch.h"
 #include "worker/renewal.h"
 

@@ -30,7 +30,7 @@ dlist_head	outcomes = DLIST_STATIC_INIT(outcomes);
 static MonotonicUs worth_sending_until(const ClaimedRequest *claimed);
 static Request *make_request(const ClaimedRequest *claimed, Channel *channel);
 static void sign_request(Request *request, const ClaimedRequest *claimed);
-static void on_reply(Job *job, const HttpReply *reply);
+static void on_reply(ChannelJob *job, const HttpReply *reply);
 static void classify(Request *request, const HttpReply *reply,
 				  const LiveAnswer *answer);
 static void put_in_doubt(Request *request, const char *message);
@@ -83,9 +83,9 @@ submission_claimed(List *claimed)
 		if (claim_take_permit(&request->job))
 		{
 			/* Not sent either if it could only arrive after its end. */
-			request->job.permit.deadline =
-				Min(request->job.permit.deadline, worth_sending_until(row));
-			dispatch_add(&request->job);
+			request->job.job.permit.deadline =
+				Min(request->job.job.permit.deadline, worth_sending_until(row));
+			channel_job_add(&request->job);
 		}
 		else
 		{
@@ -162,7 +162,7 @@ sign_request(Request *request, const ClaimedRequest *claimed)
 	else
 	{
 		problem = channel_sign(request->job.channel, LIVE_CREATE, claimed->body,
-							claimed->trace_id, &request->job.http);
+							claimed->trace_id, &request->job.job.http);
 		if (problem != NULL)
 		{
 			/*
@@ -180,7 +180,7 @@ sign_request(Request *request, const ClaimedRequest *claimed)
  * A job has ended: see what follows for its request.
  */
 static void
-on_reply(Job *job, const HttpReply *reply)
+on_reply(ChannelJob *job, const HttpReply *reply)
 {
 	Request    *request = (Request *) job;
 	MemoryContext old = MemoryContextSwitchTo(request->context);
@@ -201,7 +201,7 @@ classify(Request *request, const HttpReply *reply, const LiveAnswer *answer)
 	FinishedRequest *outcome = &request->outcome;
 	Channel    *channel = request->job.channel;
 
-	outcome->sent_at = request->job.left_at;
+	outcome->sent_at = request->job.job.left_at;
 	outcome->task_id = answer->task_id;
 	outcome->request_id = answer->request_id;
 	outcome->error_code = answer->error_code;

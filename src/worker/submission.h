@@ -9,12 +9,12 @@
 #define SCREENSHOT_TASK_SUBMISSION_H
 
 #include "table/request_queue.h"
-#include "worker/dispatch.h"
+#include "worker/channel.h"
 
 /* A request from its claim until its outcome is written down */
 typedef struct Request
 {
-	Job			job;			/* while it is under way */
+	ChannelJob	job;			/* while it is under way */
 	dlist_node	node;			/* afterwards, among the outcomes */
 	bool		is_unsaved;		/* its outcome could not be written */
 	MemoryContext context;		/* has the request and all it points to */

@@ -407,14 +407,14 @@ claim_committed(void)
  * whether there was one, as there should.
  */
 bool
-claim_take_permit(Job *job)
+claim_take_permit(ChannelJob *job)
 {
 	for (int i = 0; i < n_claim_permits; i++)
 	{
 		/* The claim may have taken permits of several accounts. */
 		if (claim_permits[i].window == NULL || claim_permits[i].key != job->attempt.key)
 			continue;
-		job->permit = claim_permits[i];
+		job->job.permit = claim_permits[i];
 		claim_permits[i].window = NULL;
 		return true;
 	}

@@ -15,6 +15,6 @@
 
 /* submission_claim.c */
 extern void claim_committed(void);
-extern bool claim_take_permit(Job *job);
+extern bool claim_take_permit(ChannelJob *job);
 
 #endif							/* SCREENSHOT_TASK_SUBMISSION_PRIVATE_H */
