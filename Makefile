@@ -41,8 +41,8 @@ OBJS = \
 	src/screenshot_task.o \
 	src/settings.o \
 	src/shmem/activity.o \
+	src/shmem/database_slot.o \
 	src/shmem/segment.o \
-	src/shmem/shared_state.o \
 	src/shmem/statistics.o \
 	src/shmem/wakeup.o \
 	src/shmem/worker_slot.o \
@@ -79,20 +79,20 @@ OBJS = \
 	src/util/statement.o \
 	src/worker/background_worker.o \
 	src/worker/breaker.o \
-	src/worker/counting.o \
-	src/worker/database.o \
-	src/worker/dispatch.o \
-	src/worker/expiry.o \
-	src/worker/log_throttling.o \
-	src/worker/lookup.o \
 	src/worker/catalog_changes.o \
 	src/worker/channel.o \
 	src/worker/channel_domain.o \
 	src/worker/channel_fault.o \
 	src/worker/channel_job.o \
+	src/worker/counting.o \
+	src/worker/database.o \
+	src/worker/dispatch.o \
+	src/worker/expiry.o \
 	src/worker/launcher.o \
+	src/worker/log_throttling.o \
+	src/worker/lookup.o \
+	src/worker/lookup_order.o \
 	src/worker/outcomes.o \
-	src/worker/reconcile.o \
 	src/worker/removal.o \
 	src/worker/renewal.o \
 	src/worker/resolution.o \

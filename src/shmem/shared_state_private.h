@@ -3,7 +3,7 @@
  * shared_state_private.h
  *	  What the files share that work on the database slots
  *
- * shared_state.c has whose each slot is, worker_slot.c what its worker is doing, and
+ * database_slot.c has whose each slot is, worker_slot.c what its worker is doing, and
  * wakeup.c who is woken.
  *
  *-------------------------------------------------------------------------
@@ -58,7 +58,7 @@ struct SharedState
 extern SharedState *shared_state;	/* NULL: the library was not preloaded */
 extern LWLock *database_slots_lock; /* protects which slot is whose */
 
-/* shared_state.c */
+/* database_slot.c */
 extern int	slot_of(Oid database);
 extern void read_database_slot(DatabaseSlot *database, DatabaseStatus *status);
 

@@ -21,7 +21,7 @@
 #include "compat.h"
 #include "sql/admin_functions.h"
 #include "sql/make_request.h"
-#include "sql/row_triggers.h"
+#include "sql/new_request.h"
 #include "table/request_table.h"
 #include "table/status.h"
 #include "util/statement.h"

@@ -9,6 +9,7 @@
 #define SCREENSHOT_TASK_NEW_REQUEST_H
 
 #include "access/htup.h"
+#include "executor/spi.h"
 #include "utils/relcache.h"
 
 #include "table/status.h"
@@ -23,5 +24,8 @@ typedef struct RequestRow
 extern HeapTuple new_request_row(Relation relation, HeapTuple tuple);
 extern void wake_for_row(const RequestRow *row);
 extern Datum request_status_value(TupleDesc desc, RequestStatus status);
+
+/* row_triggers.c */
+extern void insert_request(SPIPlanPtr plan, Datum *args, const char *nulls);
 
 #endif							/* SCREENSHOT_TASK_NEW_REQUEST_H */

@@ -38,7 +38,6 @@
 
 #include "compat.h"
 #include "sql/new_request.h"
-#include "sql/row_triggers.h"
 #include "table/request_queue.h"
 #include "table/request_table.h"
 #include "util/statement.h"

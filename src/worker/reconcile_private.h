@@ -3,7 +3,7 @@
  * reconcile_private.h
  *	  What the files share that find out about requests in doubt
  *
- * reconcile.c has whose turn it is, lookup.c asks the API, and resolution.c says
+ * lookup_order.c has whose turn it is, lookup.c asks the API, and resolution.c says
  * what follows.
  *
  *-------------------------------------------------------------------------

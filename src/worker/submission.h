@@ -35,4 +35,8 @@ extern void submission_end_claim(void);
 extern void submission_written(const Request *request);
 extern MonotonicUs submission_backoff(int n);
 
+/* submission_claim.c, for submission.c */
+extern void claim_committed(void);
+extern bool claim_take_permit(ChannelJob *job);
+
 #endif							/* SCREENSHOT_TASK_SUBMISSION_H */

@@ -9,7 +9,7 @@
  * them.  No transaction is open while it waits.
  *
  * The loop is here.  Its transactions are in work.c, what they look for in scan.c,
- * and what is done to requests in submission.c and reconcile.c.
+ * and what is done to requests in submission.c and lookup_order.c.
  *
  * A claimed request is "sending" on disk before its first byte leaves.  It
  * stays so until its outcome is on disk; as long as that cannot be written,

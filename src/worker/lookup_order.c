@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
- * reconcile.c
- *	  Finding out about requests in doubt
+ * lookup_order.c
+ *	  Finding out about requests in doubt: which is looked up next
  *
  * The API has no key by which a request could be sent twice and done once.
  * But DescribeScreenshotTask lists the tasks that there are: one with the

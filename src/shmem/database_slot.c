@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
- * shared_state.c
- *	  What the processes of a cluster share: which databases have a slot
+ * database_slot.c
+ *	  Which databases have a slot in shared memory
  *
  * A database takes a slot when the launcher starts, when the extension is
  * created in it, or with its first request.  A slot whose worker found no
