@@ -40,9 +40,13 @@ typedef struct Hold
 	int			level;			/* of the subtransaction that it is for */
 } Hold;
 
-static Hold *held = NULL;
-static int	n_held = 0;
-static int	max_held = 0;
+/* Databases that commands of this session keep workers out of */
+static struct
+{
+	Hold	   *databases;
+	int			n;
+	int			max;
+}			holds;
 
 static void at_utility(PlannedStmt *statement, const char *query_string,
 					   bool read_only_tree, ProcessUtilityContext context,
@@ -160,14 +164,14 @@ have_alone(const char *name, bool to_copy)
 	slot = hold_database(database);
 	if (slot < 0)
 		return;
-	held[n_held].slot = slot;
+	holds.databases[holds.n].slot = slot;
 
 	/*
 	 * Noted before the wait, which can be interrupted: the hold ends with the
 	 * (sub)transaction in any case.
 	 */
-	held[n_held].level = GetCurrentTransactionNestLevel();
-	n_held++;
+	holds.databases[holds.n].level = GetCurrentTransactionNestLevel();
+	holds.n++;
 	wait_for_worker_to_leave(slot, wait_event);
 }
 
@@ -178,15 +182,15 @@ have_alone(const char *name, bool to_copy)
 static void
 make_room(void)
 {
-	int			n = Max(2 * max_held, 8);
+	int			n = Max(2 * holds.max, 8);
 
-	if (n_held < max_held)
+	if (holds.n < holds.max)
 		return;
-	if (held == NULL)
-		held = MemoryContextAlloc(TopMemoryContext, n * sizeof(Hold));
+	if (holds.databases == NULL)
+		holds.databases = MemoryContextAlloc(TopMemoryContext, n * sizeof(Hold));
 	else
-		held = repalloc(held, n * sizeof(Hold));
-	max_held = n;
+		holds.databases = repalloc(holds.databases, n * sizeof(Hold));
+	holds.max = n;
 }
 
 /*
@@ -196,8 +200,8 @@ static void
 release(int level)
 {
 	/* A stack: holds of inner levels are always on top. */
-	while (n_held > 0 && held[n_held - 1].level >= level)
-		release_database(held[--n_held].slot);
+	while (holds.n > 0 && holds.databases[holds.n - 1].level >= level)
+		release_database(holds.databases[--holds.n].slot);
 }
 
 /*
@@ -277,7 +281,7 @@ at_subtransaction_end(SubXactEvent event, SubTransactionId mine,
 	else if (event == SUBXACT_EVENT_COMMIT_SUB)
 	{
 		/* They are the parent's now, and end with it. */
-		for (int i = n_held - 1; i >= 0 && held[i].level >= level; i--)
-			held[i].level = level - 1;
+		for (int i = holds.n - 1; i >= 0 && holds.databases[i].level >= level; i--)
+			holds.databases[i].level = level - 1;
 	}
 }

@@ -92,13 +92,17 @@ static const Column columns[] = {
 StaticAssertDecl(lengthof(columns) == Natts_request,
 				 "each column of the request table has its entry");
 
-static Oid	checked_table = InvalidOid; /* and not changed since */
-static uint64 n_changes = 0;	/* of that table, or of any enum */
-
-/* What statements may refer to, besides what PostgreSQL is made with: the
- * table that was checked last, and the type of its status */
-static Oid	named_table = InvalidOid;
-static Oid	named_type = InvalidOid;
+/*
+ * What was found to be as it should: the table, and the type of its statuses, to
+ * which alone statements may refer besides what PostgreSQL is made with
+ */
+static struct
+{
+	Oid			table;			/* and not changed since */
+	uint64		n_changes;		/* of that table, or of any enum */
+	Oid			named_table;	/* see REQUEST_STATEMENT */
+	Oid			named_type;		/* the same, of its statuses */
+}			checked;
 
 static post_parse_analyze_hook_type previous_post_parse_analyze = NULL;
 
@@ -192,7 +196,7 @@ request_table_open(LOCKMODE mode)
 {
 	for (;;)
 	{
-		Oid			table = checked_table;
+		Oid			table = checked.table;
 		Relation	relation;
 
 		/*
@@ -219,7 +223,7 @@ request_table_open(LOCKMODE mode)
 			return relation;
 		}
 		/* It was dropped meanwhile, perhaps to be made anew. */
-		checked_table = InvalidOid;
+		checked.table = InvalidOid;
 		CHECK_FOR_INTERRUPTS();
 	}
 }
@@ -240,7 +244,7 @@ request_table_check(Relation relation)
 	 * The usual case, in which this costs one comparison for each row that a
 	 * trigger sees.
 	 */
-	if (table == checked_table)
+	if (table == checked.table)
 		return;
 
 	/*
@@ -252,7 +256,7 @@ request_table_check(Relation relation)
 	 * Catalog access below may process invalidations.  If there was any, the
 	 * check may have seen the old state, and is not remembered.
 	 */
-	before = n_changes;
+	before = checked.n_changes;
 
 	extension = get_extension_oid(EXTENSION_NAME, true);
 	if (!OidIsValid(extension) ||
@@ -281,10 +285,10 @@ request_table_check(Relation relation)
 	 * Set even if the check is not remembered, for statements that run under
 	 * this lock.
 	 */
-	named_table = table;
-	named_type = TupleDescAttr(desc, Anum_request_status - 1)->atttypid;
-	if (n_changes == before)
-		checked_table = table;
+	checked.named_table = table;
+	checked.named_type = TupleDescAttr(desc, Anum_request_status - 1)->atttypid;
+	if (checked.n_changes == before)
+		checked.table = table;
 }
 
 /*
@@ -310,10 +314,10 @@ static void
 on_table_change(Datum arg, Oid relation)
 {
 	(void) arg;
-	n_changes++;
+	checked.n_changes++;
 	/* InvalidOid means that the whole relation cache was reset. */
-	if (!OidIsValid(relation) || relation == checked_table)
-		checked_table = InvalidOid;
+	if (!OidIsValid(relation) || relation == checked.table)
+		checked.table = InvalidOid;
 }
 
 /*
@@ -325,8 +329,8 @@ on_enum_change(Datum arg, int cache, uint32 hash)
 	(void) arg;
 	(void) cache;
 	(void) hash;
-	n_changes++;
-	checked_table = InvalidOid;
+	checked.n_changes++;
+	checked.table = InvalidOid;
 }
 
 /*
@@ -470,7 +474,7 @@ refers_elsewhere(Node *node, void *context)
 					 */
 					if (entry->rtekind == RTE_RELATION &&
 						entry->relid >= FirstNormalObjectId &&
-						entry->relid != named_table)
+						entry->relid != checked.named_table)
 						return true;
 				}
 				/* Into subqueries and CTEs as well. */
@@ -503,8 +507,8 @@ refers_elsewhere(Node *node, void *context)
 static bool
 is_other_type(Oid type)
 {
-	return type >= FirstNormalObjectId && type != named_type &&
-		type != get_array_type(named_type);
+	return type >= FirstNormalObjectId && type != checked.named_type &&
+		type != get_array_type(checked.named_type);
 }
 
 /*

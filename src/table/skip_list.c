@@ -38,8 +38,12 @@ typedef struct SkippedRequest
 	bool		is_locked;		/* by another session; else a trigger refuses */
 } SkippedRequest;
 
-static SkippedRequest skipped[MAX_ENTRIES];
-static int	n_skipped = 0;
+/* In no order */
+static struct
+{
+	SkippedRequest requests[MAX_ENTRIES];
+	int			n;
+}			skip_list;
 static int	n_refused = 0;		/* those of them that are not locked */
 
 static void note(int64 id, MonotonicUs how_long, bool is_locked);
@@ -53,7 +57,7 @@ skip_list_add(int64 id, const char *reason)
 	/*
 	 * Without an entry it is tried again at once, and must not fill the log.
 	 */
-	if (n_skipped == MAX_ENTRIES)
+	if (skip_list.n == MAX_ENTRIES)
 		return;
 	ereport(LOG,
 			(errmsg("could not update screenshot task request %lld; skipping it for a minute",
@@ -83,12 +87,12 @@ static void
 note(int64 id, MonotonicUs how_long, bool is_locked)
 {
 	/* Choices have stopped long before, see MAX_REFUSED. */
-	if (n_skipped == MAX_ENTRIES)
+	if (skip_list.n == MAX_ENTRIES)
 		return;
-	skipped[n_skipped].id = id;
-	skipped[n_skipped].end_at = monotonic_now() + how_long;
-	skipped[n_skipped].is_locked = is_locked;
-	n_skipped++;
+	skip_list.requests[skip_list.n].id = id;
+	skip_list.requests[skip_list.n].end_at = monotonic_now() + how_long;
+	skip_list.requests[skip_list.n].is_locked = is_locked;
+	skip_list.n++;
 	n_refused += !is_locked;
 }
 
@@ -98,9 +102,9 @@ note(int64 id, MonotonicUs how_long, bool is_locked)
 bool
 skip_list_has(int64 id)
 {
-	for (int i = 0; i < n_skipped; i++)
+	for (int i = 0; i < skip_list.n; i++)
 	{
-		if (skipped[i].id == id)
+		if (skip_list.requests[i].id == id)
 			return true;
 	}
 	return false;
@@ -128,7 +132,7 @@ skip_list_is_long(void)
 bool
 skip_list_is_full(void)
 {
-	return n_refused >= MAX_REFUSED || n_skipped == MAX_ENTRIES;
+	return n_refused >= MAX_REFUSED || skip_list.n == MAX_ENTRIES;
 }
 
 /*
@@ -139,9 +143,9 @@ skip_list_array(void)
 {
 	Datum		ids[MAX_ENTRIES];
 
-	for (int i = 0; i < n_skipped; i++)
-		ids[i] = Int64GetDatum(skipped[i].id);
-	return PointerGetDatum(construct_array(ids, n_skipped, INT8OID,
+	for (int i = 0; i < skip_list.n; i++)
+		ids[i] = Int64GetDatum(skip_list.requests[i].id);
+	return PointerGetDatum(construct_array(ids, skip_list.n, INT8OID,
 										   sizeof(int64), FLOAT8PASSBYVAL,
 										   TYPALIGN_DOUBLE));
 }
@@ -154,8 +158,8 @@ skip_list_next_event(void)
 {
 	MonotonicUs first = MONOTONIC_NEVER;
 
-	for (int i = 0; i < n_skipped; i++)
-		first = Min(first, skipped[i].end_at);
+	for (int i = 0; i < skip_list.n; i++)
+		first = Min(first, skip_list.requests[i].end_at);
 	return first;
 }
 
@@ -168,12 +172,12 @@ skip_list_expire(MonotonicUs now)
 	int			n = 0;
 
 	n_refused = 0;
-	for (int i = 0; i < n_skipped; i++)
+	for (int i = 0; i < skip_list.n; i++)
 	{
-		if (skipped[i].end_at <= now)
+		if (skip_list.requests[i].end_at <= now)
 			continue;
-		n_refused += !skipped[i].is_locked;
-		skipped[n++] = skipped[i];
+		n_refused += !skip_list.requests[i].is_locked;
+		skip_list.requests[n++] = skip_list.requests[i];
 	}
-	n_skipped = n;
+	skip_list.n = n;
 }

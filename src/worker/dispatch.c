@@ -25,10 +25,14 @@
  */
 #define MAX_BURST		32
 
-static HttpClient *client;
+/* The jobs that there are */
+static struct
+{
+	HttpClient *client;			/* which performs them */
+	int			n;
+	int			n_counted;		/* those with is_counted */
+}			jobs;
 static dlist_head to_start = DLIST_STATIC_INIT(to_start);
-static int	n_jobs = 0;
-static int	n_counted_jobs = 0;	/* those of them that are counted */
 
 static void let_leave(void);
 static void start(Job *job);
@@ -43,7 +47,7 @@ static void end(Job *job, const HttpReply *reply);
 void
 dispatch_init(int max_jobs)
 {
-	client = http_client_create(max_jobs);
+	jobs.client = http_client_create(max_jobs);
 }
 
 /*
@@ -52,7 +56,7 @@ dispatch_init(int max_jobs)
 int
 dispatch_room(void)
 {
-	return http_max_transfers(client) - n_jobs;
+	return http_max_transfers(jobs.client) - jobs.n;
 }
 
 /*
@@ -61,7 +65,7 @@ dispatch_room(void)
 int
 dispatch_jobs(void)
 {
-	return n_counted_jobs;
+	return jobs.n_counted;
 }
 
 /*
@@ -80,8 +84,8 @@ dispatch_add(Job *job)
 	 */
 	job->http.deadline = job->permit.deadline;
 	job->http.owner = job;
-	n_jobs++;
-	n_counted_jobs += job->is_counted;
+	jobs.n++;
+	jobs.n_counted += job->is_counted;
 	dlist_push_tail(&to_start, &job->node);
 }
 
@@ -116,7 +120,7 @@ dispatch_start(void)
 static void
 let_leave(void)
 {
-	http_begin(client);
+	http_begin(jobs.client);
 	take_left_and_done();
 }
 
@@ -132,7 +136,7 @@ start(Job *job)
 	job->started_at = monotonic_now();
 	PG_TRY();
 	{
-		http_start(client, &job->http, &job->transfer);
+		http_start(jobs.client, &job->http, &job->transfer);
 		/* libcurl has copies by now. */
 		live_wipe_token(job->http.headers);
 	}
@@ -170,7 +174,7 @@ dispatch_wait(MonotonicUs until, uint32 wait_event_info)
 
 	dlist_foreach(iter, &to_start)
 		until = Min(until, dlist_container(Job, node, iter.cur)->permit.go_at);
-	http_wait(client, until, wait_event_info);
+	http_wait(jobs.client, until, wait_event_info);
 	take_left_and_done();
 }
 
@@ -182,7 +186,7 @@ take_left_and_done(void)
 {
 	HttpTransfer *transfer;
 
-	while ((transfer = http_next_left(client)) != NULL)
+	while ((transfer = http_next_left(jobs.client)) != NULL)
 	{
 		Job		   *job = http_owner(transfer);
 
@@ -194,7 +198,7 @@ take_left_and_done(void)
 		note_left(job);
 		CRASH_POINT("after-send");
 	}
-	while ((transfer = http_next_done(client)) != NULL)
+	while ((transfer = http_next_done(jobs.client)) != NULL)
 	{
 		Job		   *job = http_owner(transfer);
 		HttpReply	reply;
@@ -234,8 +238,8 @@ end(Job *job, const HttpReply *reply)
 		rate_release(&job->permit);
 	/* Before the owner is called, who may add the job again. */
 	job->transfer = NULL;
-	n_jobs--;
-	n_counted_jobs -= job->is_counted;
+	jobs.n--;
+	jobs.n_counted -= job->is_counted;
 	job->ended(job, reply);
 	/* Last, since the reply's texts are the transfer's. */
 	http_release(transfer);

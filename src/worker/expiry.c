@@ -30,10 +30,14 @@
 /* The next try, after one that failed, and when the table is locked */
 #define RETRY				US_PER_SECOND
 
-static MonotonicUs next_at = MONOTONIC_NEVER;
-static MonotonicUs ended_at = -LONG_REST;	/* the last pass */
-static ReadyPosition place;		/* of the last row that was looked at */
-static bool one_by_one = false; /* has a transaction failed? */
+/* The pass that is under way, or the last */
+static struct
+{
+	MonotonicUs next_at;		/* the next rows; never: none is under way */
+	MonotonicUs ended_at;		/* the last pass */
+	ReadyPosition place;		/* of the last row that was looked at */
+	bool		one_by_one;		/* has a transaction failed? */
+}			pass = {.next_at = MONOTONIC_NEVER, .ended_at = -LONG_REST};
 
 /*
  * Begin a pass, if none is under way; and if not at once, none ended just now:
@@ -42,12 +46,12 @@ static bool one_by_one = false; /* has a transaction failed? */
 void
 expiry_begin(bool at_once)
 {
-	if (next_at != MONOTONIC_NEVER ||
-		(!at_once && monotonic_now() < ended_at + LONG_REST))
+	if (pass.next_at != MONOTONIC_NEVER ||
+		(!at_once && monotonic_now() < pass.ended_at + LONG_REST))
 		return;
-	memset(&place, 0, sizeof(place));
-	place.start = DT_NOBEGIN;
-	next_at = 0;
+	memset(&pass.place, 0, sizeof(pass.place));
+	pass.place.start = DT_NOBEGIN;
+	pass.next_at = 0;
 }
 
 /*
@@ -56,7 +60,7 @@ expiry_begin(bool at_once)
 MonotonicUs
 expiry_next_event(void)
 {
-	return next_at;
+	return pass.next_at;
 }
 
 /*
@@ -68,21 +72,21 @@ expiry_next_event(void)
 void
 expiry_run(void)
 {
-	ReadyPosition before = place;
+	ReadyPosition before = pass.place;
 	List	   *volatile expired = NIL;
 	volatile int n = 0;
 	volatile bool failed = false;
 	ListCell   *cell;
 
-	next_at = MONOTONIC_NEVER;
+	pass.next_at = MONOTONIC_NEVER;
 	PG_TRY();
 	{
 		List	   *changed = NIL;
 
-		switch (queue_begin("expiring screenshot task requests", one_by_one))
+		switch (queue_begin("expiring screenshot task requests", pass.one_by_one))
 		{
 			case QUEUE_OPEN:
-				n = queue_expire(&place, MAX_ROWS, &changed);
+				n = queue_expire(&pass.place, MAX_ROWS, &changed);
 				queue_commit();
 
 				/*
@@ -92,7 +96,7 @@ expiry_run(void)
 				expired = changed;
 				break;
 			case QUEUE_BUSY:
-				next_at = monotonic_now() + RETRY;
+				pass.next_at = monotonic_now() + RETRY;
 				break;
 			case QUEUE_GONE:
 				break;
@@ -110,17 +114,17 @@ expiry_run(void)
 	if (failed)
 	{
 		/* Once more from where it began, now row by row. */
-		place = before;
-		if (!one_by_one)
-			next_at = monotonic_now() + RETRY;
+		pass.place = before;
+		if (!pass.one_by_one)
+			pass.next_at = monotonic_now() + RETRY;
 	}
 	/*
 	 * Fewer rows than were asked for mean that the end of the index was
 	 * reached.
 	 */
 	else if (n == MAX_ROWS)
-		next_at = monotonic_now() + REST;
-	one_by_one = failed && !one_by_one;
-	if (next_at == MONOTONIC_NEVER)
-		ended_at = monotonic_now();
+		pass.next_at = monotonic_now() + REST;
+	pass.one_by_one = failed && !pass.one_by_one;
+	if (pass.next_at == MONOTONIC_NEVER)
+		pass.ended_at = monotonic_now();
 }

@@ -71,15 +71,16 @@ typedef struct Attempt
 	MonotonicUs asked_at;		/* when its worker was asked to make room */
 } Attempt;
 
-static Attempt attempts[MAX_DATABASES];
-static MonotonicUs full_until = 0;	/* no slot may be free before */
-static bool full_was_logged = false;
-
-/* Databases have been given slots up to this one, by OID; none after it, if
- * there are more */
-static Oid	last_found = InvalidOid;
-static bool all_are_found = false;
-static bool lack_was_logged = false;
+/* What it remembers */
+static struct
+{
+	Attempt		attempts[MAX_DATABASES]; /* by the slot */
+	MonotonicUs full_until;		/* no background worker slot may be free before */
+	bool		full_was_logged;
+	Oid			last_found;		/* databases have slots up to this one, by OID; */
+	bool		all_are_found;	/* none after it, if there are more */
+	bool		lack_was_logged;
+}			launcher;
 
 PGDLLEXPORT void screenshot_task_launcher_main(Datum arg);
 
@@ -166,7 +167,7 @@ screenshot_task_launcher_main(Datum arg)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
-			full_was_logged = false;
+			launcher.full_was_logged = false;
 		}
 
 		find_more_databases();
@@ -189,15 +190,15 @@ find_more_databases(void)
 	int			n_free;
 	int			n_unknown;
 
-	if (all_are_found && !database_slot_was_refused())
+	if (launcher.all_are_found && !database_slot_was_refused())
 		return;
 	count_database_slots(&n_free, &n_unknown);
 	if (n_free > 0)
 		find_databases();
-	else if (n_unknown == 0 && !lack_was_logged && !database_slot_was_refused())
+	else if (n_unknown == 0 && !launcher.lack_was_logged && !database_slot_was_refused())
 	{
 		log_lack_of_database_slots();
-		lack_was_logged = true;
+		launcher.lack_was_logged = true;
 	}
 }
 
@@ -213,28 +214,28 @@ find_databases(void)
 	ListCell   *cell;
 
 	/* Who is refused from now on is looked for once these are through. */
-	if (last_found == InvalidOid)
+	if (launcher.last_found == InvalidOid)
 		forget_refused_database_slots();
 	StartTransactionCommand();
 	databases = list_databases();
-	all_are_found = true;
+	launcher.all_are_found = true;
 	foreach(cell, databases)
 	{
 		/*
 		 * By OID, so that an interrupted search goes on where it stopped,
 		 * whatever was created or dropped meanwhile.
 		 */
-		if (lfirst_oid(cell) <= last_found)
+		if (lfirst_oid(cell) <= launcher.last_found)
 			continue;
-		all_are_found = give_database_slot(lfirst_oid(cell));
-		if (!all_are_found)
+		launcher.all_are_found = give_database_slot(lfirst_oid(cell));
+		if (!launcher.all_are_found)
 			break;
-		last_found = lfirst_oid(cell);
+		launcher.last_found = lfirst_oid(cell);
 	}
-	if (all_are_found)
+	if (launcher.all_are_found)
 	{
-		last_found = InvalidOid;
-		lack_was_logged = false;
+		launcher.last_found = InvalidOid;
+		launcher.lack_was_logged = false;
 	}
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(context);
@@ -296,7 +297,7 @@ keep_workers(void)
 	for (slot = 0; slot < MAX_DATABASES; slot++)
 	{
 		DatabaseStatus status;
-		Attempt    *attempt = &attempts[slot];
+		Attempt    *attempt = &launcher.attempts[slot];
 		MonotonicUs wanted_at;
 
 		read_database(slot, &status);
@@ -335,7 +336,7 @@ keep_workers(void)
 	}
 
 	/* In a second pass, when it is known who has been waiting longest. */
-	while (full_until <= now &&
+	while (launcher.full_until <= now &&
 		   (slot = longest_waiting(one_is_looking)) >= 0)
 	{
 		DatabaseStatus status;
@@ -343,13 +344,13 @@ keep_workers(void)
 		read_database(slot, &status);
 		if (!start(slot, &status))
 			continue;
-		attempts[slot].waiting_since = 0;
+		launcher.attempts[slot].waiting_since = 0;
 		if (status.has_extension)
 			n_waiting--;
 		else
 			one_is_looking = true;
 	}
-	if (full_until > now)
+	if (launcher.full_until > now)
 	{
 		/*
 		 * One more is enough for all whose extension is not known: they are
@@ -357,7 +358,7 @@ keep_workers(void)
 		 */
 		if (one_is_to_look && !one_is_looking)
 			n_waiting++;
-		next = Min(next, Min(full_until, make_room(n_waiting)));
+		next = Min(next, Min(launcher.full_until, make_room(n_waiting)));
 	}
 	return next;
 }
@@ -391,9 +392,9 @@ longest_waiting(bool one_is_looking)
 	{
 		DatabaseStatus status;
 
-		if (attempts[slot].waiting_since == 0 ||
-			(longest >= 0 && attempts[slot].waiting_since >=
-			 attempts[longest].waiting_since))
+		if (launcher.attempts[slot].waiting_since == 0 ||
+			(longest >= 0 && launcher.attempts[slot].waiting_since >=
+			 launcher.attempts[longest].waiting_since))
 			continue;
 		read_database(slot, &status);
 		if (status.has_extension || !one_is_looking)
@@ -425,7 +426,7 @@ make_room(int needed)
 		 * waits for a lock, counts no longer after a while.
 		 */
 		if (status.worker_pid != 0 && status.preempt &&
-			attempts[slot].asked_at + ASKED_FOR > now)
+			launcher.attempts[slot].asked_at + ASKED_FOR > now)
 			needed--;
 	}
 	for (; needed > 0; needed--)
@@ -435,7 +436,7 @@ make_room(int needed)
 
 		for (int slot = 0; slot < MAX_DATABASES; slot++)
 		{
-			const Attempt *attempt = &attempts[slot];
+			const Attempt *attempt = &launcher.attempts[slot];
 			DatabaseStatus status;
 
 			/* It may be one of a launcher before this one. */
@@ -445,7 +446,7 @@ make_room(int needed)
 				continue;
 			if (first < 0 || (status.idle && !first_is_idle) ||
 				(status.idle == first_is_idle &&
-				 attempt->started_at < attempts[first].started_at))
+				 attempt->started_at < launcher.attempts[first].started_at))
 			{
 				first = slot;
 				first_is_idle = status.idle;
@@ -454,7 +455,7 @@ make_room(int needed)
 		if (first < 0)
 			break;
 		request_preemption(first);
-		attempts[first].asked_at = now;
+		launcher.attempts[first].asked_at = now;
 	}
 	return now + US_PER_SECOND;
 }
@@ -475,7 +476,7 @@ reap(Attempt *attempt, const DatabaseStatus *status)
 	pfree(attempt->handle);
 	attempt->handle = NULL;
 	/* Its slot is free now. */
-	full_until = 0;
+	launcher.full_until = 0;
 	/* All of these end for a good reason, and may be started again at once. */
 	if (status->no_extension || status->held || status->preempted ||
 		attempt->was_held)
@@ -503,7 +504,7 @@ reap(Attempt *attempt, const DatabaseStatus *status)
 static bool
 start(int slot, const DatabaseStatus *status)
 {
-	Attempt    *attempt = &attempts[slot];
+	Attempt    *attempt = &launcher.attempts[slot];
 	MonotonicUs now = monotonic_now();
 
 	/*
@@ -520,15 +521,15 @@ start(int slot, const DatabaseStatus *status)
 	if (worker_start(status->database, &attempt->handle))
 		return true;
 
-	full_until = now + 5 * US_PER_SECOND;
-	if (!full_was_logged)
+	launcher.full_until = now + 5 * US_PER_SECOND;
+	if (!launcher.full_was_logged)
 		ereport(LOG,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("could not start a screenshot_task worker: all background worker slots are in use"),
 				 errdetail("The database with OID %u is waiting for a slot. Workers will be scheduled in turn.",
 						   status->database),
 				 errhint("Raise \"max_worker_processes\".")));
-	full_was_logged = true;
+	launcher.full_was_logged = true;
 	return false;
 }
 

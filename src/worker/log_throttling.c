@@ -40,8 +40,12 @@ typedef struct Kind
 	char		last_detail[256];	/* its DETAIL, clipped */
 } Kind;
 
-static Kind kinds[MAX_KINDS];
-static int	n_kinds = 0;
+/* What there was of late */
+static struct
+{
+	Kind		kinds[MAX_KINDS];
+	int			n;
+}			faults;
 
 static Kind *find_kind(const Transition *transition, const char *server,
 					   const char *error_code, uint64 message);
@@ -99,18 +103,18 @@ find_kind(const Transition *transition, const char *server,
 
 	/* Entries whose burst is over make room first. */
 	log_throttling_flush(false);
-	for (int i = 0; i < n_kinds; i++)
+	for (int i = 0; i < faults.n; i++)
 	{
-		kind = &kinds[i];
+		kind = &faults.kinds[i];
 		if (kind->transition == transition && kind->message == message &&
 			strcmp(kind->server, server) == 0 &&
 			strncmp(kind->error_code, error_code,
 					sizeof(kind->error_code) - 1) == 0)
 			return kind;
 	}
-	if (n_kinds == MAX_KINDS)
+	if (faults.n == MAX_KINDS)
 		return NULL;
-	kind = &kinds[n_kinds++];
+	kind = &faults.kinds[faults.n++];
 	memset(kind, 0, sizeof(Kind));
 	kind->transition = transition;
 	kind->message = message;
@@ -148,10 +152,10 @@ log_throttling_next_event(void)
 {
 	MonotonicUs next = MONOTONIC_NEVER;
 
-	for (int i = 0; i < n_kinds; i++)
+	for (int i = 0; i < faults.n; i++)
 	{
-		if (kinds[i].n > MAX_LINES)
-			next = Min(next, kinds[i].ends_at);
+		if (faults.kinds[i].n > MAX_LINES)
+			next = Min(next, faults.kinds[i].ends_at);
 	}
 	return next;
 }
@@ -166,14 +170,14 @@ log_throttling_flush(bool all)
 	MonotonicUs now = monotonic_now();
 	int			n_left = 0;
 
-	for (int i = 0; i < n_kinds; i++)
+	for (int i = 0; i < faults.n; i++)
 	{
-		Kind	   *kind = &kinds[i];
+		Kind	   *kind = &faults.kinds[i];
 		int			more = kind->n - MAX_LINES;
 
 		if (kind->ends_at > now && !all)
 		{
-			kinds[n_left++] = *kind;
+			faults.kinds[n_left++] = *kind;
 			continue;
 		}
 		if (more <= 0)
@@ -190,9 +194,9 @@ log_throttling_flush(bool all)
 		/* It may not be over. */
 		kind->n = MAX_LINES;
 		kind->ends_at = now + BURST_TIME;
-		kinds[n_left++] = *kind;
+		faults.kinds[n_left++] = *kind;
 	}
-	n_kinds = n_left;
+	faults.n = n_left;
 }
 
 /*

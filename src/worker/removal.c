@@ -44,12 +44,16 @@
 #define REST_SHARE			10	/* times what the batch took, at the least */
 #define LONG_REST			(3600 * US_PER_SECOND)
 
-static MonotonicUs next_at = MONOTONIC_NEVER;	/* the next batch */
-static MonotonicUs not_before = 0;	/* the next pass */
-static OldRequest last;			/* that was removed, or passed over */
-static int	batch = MAX_BATCH;	/* as many as were removed in that time */
-static int	n_left = 0;			/* passed over, in this pass */
-static char first_problem[256];	/* why, clipped */
+/* The pass that is under way, or the next */
+static struct
+{
+	MonotonicUs next_at;		/* the next batch */
+	MonotonicUs not_before;		/* the next pass */
+	OldRequest	last;			/* that was removed, or passed over */
+	int			batch;			/* as many as were removed in BATCH_TIME */
+	int			n_left;			/* passed over */
+	char		first_problem[256]; /* why, clipped */
+}			pass = {.next_at = MONOTONIC_NEVER, .batch = MAX_BATCH};
 
 static int	remove_batch(void);
 static bool try_to_remove(const int64 *ids, int n);
@@ -65,7 +69,7 @@ removal_begin(bool again)
 {
 	if (screenshot_task_retention < 0)
 	{
-		next_at = MONOTONIC_NEVER;
+		pass.next_at = MONOTONIC_NEVER;
 		return;
 	}
 
@@ -74,13 +78,13 @@ removal_begin(bool again)
 	 * foreign key, rarely goes by itself.
 	 */
 	if (!again &&
-		(next_at != MONOTONIC_NEVER || not_before > monotonic_now()))
+		(pass.next_at != MONOTONIC_NEVER || pass.not_before > monotonic_now()))
 		return;
-	last.over_at = DT_NOBEGIN;
-	last.id = 0;
-	n_left = 0;
-	not_before = 0;
-	next_at = 0;
+	pass.last.over_at = DT_NOBEGIN;
+	pass.last.id = 0;
+	pass.n_left = 0;
+	pass.not_before = 0;
+	pass.next_at = 0;
 }
 
 /*
@@ -89,7 +93,7 @@ removal_begin(bool again)
 MonotonicUs
 removal_next_event(void)
 {
-	return next_at;
+	return pass.next_at;
 }
 
 /*
@@ -140,7 +144,7 @@ removal_run(void)
 	 * share of the time.
 	 */
 	if (n > 0)
-		next_at = monotonic_now() + Max(n == MAX_BATCH ? REST : SHORT_REST,
+		pass.next_at = monotonic_now() + Max(n == MAX_BATCH ? REST : SHORT_REST,
 										(monotonic_now() - began) * REST_SHARE);
 	else
 		end_pass();
@@ -153,10 +157,10 @@ static int
 remove_batch(void)
 {
 	MonotonicUs began = monotonic_now();
-	OldRequest	before = last;
+	OldRequest	before = pass.last;
 	int64		ids[MAX_BATCH];
 	int			n = queue_choose_old(screenshot_task_retention * INT64CONST(60),
-									 &last, batch, ids);
+									 &pass.last, pass.batch, ids);
 	int			level = NewGUCNestLevel();
 	bool		removed;
 
@@ -179,16 +183,16 @@ remove_batch(void)
 	/* Smaller and smaller, until the row that cannot be removed is alone. */
 	if (!removed && n > 1)
 	{
-		last = before;
-		batch = Max(n / 4, 1);
+		pass.last = before;
+		pass.batch = Max(n / 4, 1);
 	}
 	/* "last" is this row by now, so that the pass goes on behind it. */
 	else if (!removed)
-		n_left++;
+		pass.n_left++;
 	else if (monotonic_now() - began > BATCH_TIME)
-		batch = Max(batch / 2, 1);
+		pass.batch = Max(pass.batch / 2, 1);
 	else
-		batch = Min(batch * 2, MAX_BATCH);
+		pass.batch = Min(pass.batch * 2, MAX_BATCH);
 	return n;
 }
 
@@ -238,8 +242,8 @@ try_to_remove(const int64 *ids, int n)
 static void
 note_problem(const char *message)
 {
-	if (n_left == 0)
-		clip_text(first_problem, message, sizeof(first_problem));
+	if (pass.n_left == 0)
+		clip_text(pass.first_problem, message, sizeof(pass.first_problem));
 }
 
 /*
@@ -248,15 +252,15 @@ note_problem(const char *message)
 static void
 end_pass(void)
 {
-	next_at = MONOTONIC_NEVER;
-	if (n_left == 0)
+	pass.next_at = MONOTONIC_NEVER;
+	if (pass.n_left == 0)
 		return;
-	not_before = monotonic_now() + LONG_REST;
+	pass.not_before = monotonic_now() + LONG_REST;
 	ereport(LOG,
 			(errmsg_plural("could not remove %d old screenshot task request",
 						   "could not remove %d old screenshot task requests",
-						   n_left, n_left),
-			 errdetail_internal("%s", first_problem),
+						   pass.n_left, pass.n_left),
+			 errdetail_internal("%s", pass.first_problem),
 			 errhint("Check the triggers on screenshot_task_request, and the foreign keys that reference it, which need an index on their columns. Removal will be retried in an hour, or at a reload.")));
-	activity_note_error(first_problem);
+	activity_note_error(pass.first_problem);
 }

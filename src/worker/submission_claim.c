@@ -41,14 +41,15 @@
  */
 #define MAX_PASSED_OVER		20
 
-/* Permits taken for a claim, until its requests have them */
-static RatePermit claim_permits[MAX_CLAIM];
-static int	n_claim_permits = 0;
-
-static MonotonicUs claim_began; /* the last one */
-static MonotonicUs claim_time = 0;	/* how long claims take, at the most, lately */
-
-static MonotonicUs scan_by = MONOTONIC_NEVER;	/* see submission_scan_by() */
+/* The claim under way, and what the last ones were like */
+static struct
+{
+	RatePermit	permits[MAX_CLAIM]; /* taken for it, until its requests have them */
+	int			n_permits;
+	MonotonicUs began;			/* the last one */
+	MonotonicUs time;			/* how long they take, at the most, lately */
+	MonotonicUs scan_by;		/* see submission_scan_by() */
+}			claims = {.scan_by = MONOTONIC_NEVER};
 
 static void share_room(MonotonicUs now);
 static bool is_passed_over(const Channel *channel);
@@ -107,7 +108,7 @@ submission_claim(MonotonicUs *scan_again_at)
 		if (channel_may_claim(channel, now, dispatch_room()))
 			(void) channel_resolve(channel);
 	}
-	claim_began = now;
+	claims.began = now;
 
 	/*
 	 * Those whose requests start soonest come first, where there is not enough
@@ -195,9 +196,9 @@ claim_for_account(Channel *first, MonotonicUs *scan_again_at)
 	Claim		claim = {0};
 
 	n_demands = collect_demands(first, demands, &wanted);
-	wanted = Min(wanted, MAX_CLAIM - n_claim_permits);
+	wanted = Min(wanted, MAX_CLAIM - claims.n_permits);
 	/* Permits of earlier accounts of this claim will be jobs, too. */
-	wanted = Min(wanted, dispatch_room() - n_claim_permits);
+	wanted = Min(wanted, dispatch_room() - claims.n_permits);
 	if (wanted <= 0)
 		return NIL;
 
@@ -207,8 +208,8 @@ claim_for_account(Channel *first, MonotonicUs *scan_again_at)
 	 */
 	n = rate_acquire(shared_rate_table(), first->key,
 					 first->options->requests_per_second, wanted,
-					 claim_ahead(), &claim_permits[n_claim_permits], &retry_at);
-	n_claim_permits += n;
+					 claim_ahead(), &claims.permits[claims.n_permits], &retry_at);
+	claims.n_permits += n;
 	if (n > 0)
 		claim = queue_claim(demands, n_demands, n);
 	/* What it was woken for has been searched for now. */
@@ -276,7 +277,7 @@ note_claim(const Claim *claim)
 
 	/* Some may be locked, or have been, before those that were claimed. */
 	if (claim->n_chosen > 0)
-		scan_by = Min(scan_by, monotonic_now() + QUEUE_LOCKED_RETRY);
+		claims.scan_by = Min(claims.scan_by, monotonic_now() + QUEUE_LOCKED_RETRY);
 	foreach(cell, claim->passed_over)
 		channel_find(lfirst(cell))->n_passed_over++;
 	foreach(cell, claim->requests)
@@ -331,7 +332,7 @@ note_searched(const Claim *claim, const ChannelDemand *demands, int n_demands,
 			channel->rest_until = now + REST_AFTER_SEARCH * claim->search_time;
 		/* What it was woken for may be before its cursor. */
 		if (channel->claimed == 0 && !channel->was_seen)
-			scan_by = now;
+			claims.scan_by = now;
 		/*
 		 * What was seen and cannot be claimed is locked; or of a domain that is
 		 * refused, and looked for when that may be tried.
@@ -350,7 +351,7 @@ note_searched(const Claim *claim, const ChannelDemand *demands, int n_demands,
 MonotonicUs
 submission_scan_by(void)
 {
-	return scan_by;
+	return claims.scan_by;
 }
 
 /*
@@ -359,7 +360,7 @@ submission_scan_by(void)
 void
 submission_scanned(void)
 {
-	scan_by = MONOTONIC_NEVER;
+	claims.scan_by = MONOTONIC_NEVER;
 }
 
 /*
@@ -370,9 +371,9 @@ void
 submission_end_claim(void)
 {
 	/* At once another's, who may be waiting for it. */
-	for (int i = 0; i < n_claim_permits; i++)
-		rate_release(&claim_permits[i]);
-	n_claim_permits = 0;
+	for (int i = 0; i < claims.n_permits; i++)
+		rate_release(&claims.permits[i]);
+	claims.n_permits = 0;
 	channels_forget_options();
 }
 
@@ -383,7 +384,7 @@ submission_end_claim(void)
 static MonotonicUs
 claim_ahead(void)
 {
-	return Min(Max(2 * claim_time, MIN_CLAIM_AHEAD), MAX_CLAIM_AHEAD);
+	return Min(Max(2 * claims.time, MIN_CLAIM_AHEAD), MAX_CLAIM_AHEAD);
 }
 
 /*
@@ -397,8 +398,8 @@ claim_committed(void)
 	 * on disk is held unused, one that starts later makes its request wait a
 	 * little.
 	 */
-	claim_time = Max(monotonic_now() - claim_began,
-					 claim_time - claim_time / 16);
+	claims.time = Max(monotonic_now() - claims.began,
+					 claims.time - claims.time / 16);
 }
 
 /*
@@ -408,13 +409,13 @@ claim_committed(void)
 bool
 claim_take_permit(ChannelJob *job)
 {
-	for (int i = 0; i < n_claim_permits; i++)
+	for (int i = 0; i < claims.n_permits; i++)
 	{
 		/* The claim may have taken permits of several accounts. */
-		if (claim_permits[i].window == NULL || claim_permits[i].key != job->attempt.key)
+		if (claims.permits[i].window == NULL || claims.permits[i].key != job->attempt.key)
 			continue;
-		job->job.permit = claim_permits[i];
-		claim_permits[i].window = NULL;
+		job->job.permit = claims.permits[i];
+		claims.permits[i].window = NULL;
 		return true;
 	}
 	return false;
