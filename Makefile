@@ -23,10 +23,13 @@ OBJS = \
 	src/config/credentials_environment.o \
 	src/config/credentials_file.o \
 	src/config/credentials_mapping.o \
-	src/config/machine_role.o \
+	src/config/instance_role.o \
 	src/config/option_setters.o \
 	src/config/options.o \
+	src/config/role_credentials.o \
+	src/config/secret_file.o \
 	src/config/server.o \
+	src/config/sts.o \
 	src/config/trust.o \
 	src/config/wrapper.o \
 	src/net/endpoint.o \

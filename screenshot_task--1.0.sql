@@ -71,7 +71,7 @@ LANGUAGE C VOLATILE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION @extschema@.preview_screenshot_task(
 	pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.timestamptz, pg_catalog.int8,
 	pg_catalog.timestamptz, pg_catalog.int4, pg_catalog.text, pg_catalog.name, pg_catalog.timestamptz) IS
-'shows the signed request that create_screenshot_task would send, without sending it; may fetch the credentials of the instance role';
+'shows the signed request that create_screenshot_task would send, without sending it; may fetch the credentials of a role';
 
 CREATE FUNCTION @extschema@.stop_screenshot_task(
 	task_id pg_catalog.text,

@@ -31,7 +31,10 @@ SELECT option, value, try_server(option, value) FROM (VALUES
 	('connect_timeout', '60s'), ('request_timeout', '1.5s'), ('request_timeout', '2min'), ('request_timeout', '5min'),
 	('ca_file', '/etc/ssl/certs/ca-certificates.crt'), ('proxy', 'http://192.0.2.1:3128'),
 	('in_doubt', 'reconcile'), ('in_doubt', 'hold'), ('in_doubt', 'resend'),
-	('credentials', 'user_mapping'), ('credentials', 'environment'), ('credentials', 'file'), ('credentials', 'role'),
+	('credentials', 'user_mapping'), ('credentials', 'environment'), ('credentials', 'file'), ('credentials', 'role'), ('credentials', 'tke'),
+	('role_arn', 'qcs::cam::uin/100000000001:roleName/screenshots'), ('role_session_name', 'a=b,c.d@e-f_1'), ('role_session_name', repeat('x', 128)),
+	('role_duration', '10min'), ('role_duration', '12h'), ('role_duration', '601s'),
+	('sts_endpoint', 'https://sts.tencentcloudapi.com'), ('sts_endpoint', 'http://127.0.0.1:1'),
 	('metadata_endpoint', 'http://metadata.tencentyun.com'), ('metadata_endpoint', 'https://192.0.2.1:8443')) AS good (option, value);
 SELECT option, left(value, 20), try_mapping(option, value) FROM (VALUES
 	('secret_id', 'AKIDEXAMPLE'), ('secret_id', repeat('i', 255)),
@@ -64,7 +67,11 @@ FROM (VALUES
 	(18, 'credentials', ARRAY['', 'none']),
 	(19, 'metadata_endpoint', ARRAY['', 'metadata.tencentyun.com', E'http://a.com\r\nX-Forged: 1']),
 	(20, 'metadata_endpoint', ARRAY['http://a.com/latest/meta-data']),
-	(21, 'metadata_endpoint', ARRAY['ftp://a.com'])) AS bad (n, option, bad_values),
+	(21, 'metadata_endpoint', ARRAY['ftp://a.com']),
+	(22, 'role_arn', ARRAY['', 'screenshots', 'qcs::cam::' || repeat('x', 246), E'qcs::cam::a\r\nX', 'qcs::cam::two words']),
+	(23, 'role_session_name', ARRAY['', 'x', repeat('x', 129), 'two words', 'a/b']),
+	(24, 'role_duration', ARRAY['', '0', '599s', '12h 1s', '43201s', '600500ms', 'long']),
+	(25, 'sts_endpoint', ARRAY['sts.tencentcloudapi.com', 'https://a.com/path']), (26, 'sts_endpoint', ARRAY['http://192.0.2.1'])) AS bad (n, option, bad_values),
 	unnest(bad_values) WITH ORDINALITY AS v (value, i),
 	regexp_replace(try_server(option, value), ': "[^"]*"', '') AS said
 GROUP BY n, option, said ORDER BY n, min(i);
@@ -92,6 +99,8 @@ FROM unnest(ARRAY[
 
 -- what has no TLS does not leave this machine by a proxy
 CREATE SERVER s FOREIGN DATA WRAPPER tencent_cloud OPTIONS (endpoint 'http://127.0.0.1:1', proxy 'http://192.0.2.1:3128');
+
+CREATE SERVER s FOREIGN DATA WRAPPER tencent_cloud OPTIONS (sts_endpoint 'http://127.0.0.1:1', proxy 'http://192.0.2.1:3128');
 
 -- options that there are not, and objects that have none
 CREATE SERVER s FOREIGN DATA WRAPPER tencent_cloud OPTIONS (secret_id 'AKIDEXAMPLE');
@@ -142,7 +151,8 @@ SELECT option, value, left(try_server(option, value), 5) FROM (VALUES
 	('endpoint', 'https://livetencentcloudapi.com'), ('endpoint', 'https://tencentcloudapi.com.evil.com'), ('endpoint', 'https://tencentcloudapi.com.cn.com'),
 	('endpoint', 'https://cn'), ('endpoint', 'https://127.0.0.1'), ('endpoint', 'http://127.0.0.1'), ('endpoint', 'http://localhost'), ('endpoint', 'https://metadata.tencentyun.com'),
 	('proxy', 'http://192.0.2.1:3128'), ('ca_file', '/etc/ssl/certs/ca-certificates.crt'), ('ca_file', '/none'), ('ca_file', '/etc'), ('metadata_endpoint', 'http://metadata.tencentyun.com'),
-	('credentials', 'user_mapping'), ('credentials', 'environment'), ('credentials', 'file'), ('credentials', 'role'),
+	('credentials', 'user_mapping'), ('credentials', 'environment'), ('credentials', 'file'), ('credentials', 'role'), ('credentials', 'tke'),
+	('sts_endpoint', 'https://sts.intl.tencentcloudapi.com'), ('sts_endpoint', 'https://192.0.2.1'), ('role_arn', 'qcs::cam::uin/1:roleName/r'),
 	('requests_per_second', '5'), ('in_doubt', 'hold'), ('request_timeout', '5s')) AS v (option, value);
 \pset tuples_only off
 \pset format aligned
@@ -163,7 +173,7 @@ EXECUTE call;
 SELECT outcome(format('ALTER SERVER given OPTIONS (ADD %s); %s', option,
 			   $$SELECT preview_screenshot_task('livetest', '5000.live.push.com', 'live', now() + '1 hour', 20001, server => 'given')$$))
 FROM unnest(ARRAY[$$endpoint 'https://192.0.2.1'$$, $$endpoint 'https://live.tencentcloudapi.com:8443'$$, $$proxy 'http://192.0.2.1:3128'$$,
-				  $$ca_file '/etc/ssl/certs/ca-certificates.crt'$$, $$metadata_endpoint 'http://192.0.2.1'$$, $$credentials 'role'$$]) AS option;
+				  $$ca_file '/etc/ssl/certs/ca-certificates.crt'$$, $$metadata_endpoint 'http://192.0.2.1'$$, $$credentials 'role'$$, $$credentials 'tke'$$, $$sts_endpoint 'https://192.0.2.1'$$]) AS option;
 SET ROLE regress_screenshot_app;
 ALTER SERVER lends OPTIONS (DROP credentials, SET endpoint 'https://live.tencentcloudapi.com');
 EXECUTE call;

@@ -145,6 +145,47 @@ live_template_id_body(int64 template_id)
 }
 
 /*
+ * The body of AssumeRole, as above.
+ */
+char *
+sts_assume_role_body(const char *role_arn, const char *session_name,
+					 int seconds)
+{
+	StringInfoData body;
+
+	initStringInfo(&body);
+	append_text(&body, "RoleArn", role_arn);
+	append_text(&body, "RoleSessionName", session_name);
+	append_number(&body, "DurationSeconds", seconds);
+	appendStringInfoChar(&body, '}');
+	return body.data;
+}
+
+/*
+ * The body of AssumeRoleWithWebIdentity, as above.  The token is a secret: the
+ * body has the only copy of it that is made here.
+ */
+char *
+sts_web_identity_body(const char *provider, const char *token,
+					  const char *role_arn, const char *session_name,
+					  int seconds)
+{
+	StringInfoData body;
+
+	initStringInfo(&body);
+	/* A buffer that grows leaves copies.  No character has over six bytes. */
+	enlargeStringInfo(&body, 6 * (int) (strlen(provider) + strlen(token) +
+										strlen(role_arn) + strlen(session_name)) + 256);
+	append_text(&body, "ProviderId", provider);
+	append_text(&body, "WebIdentityToken", token);
+	append_text(&body, "RoleArn", role_arn);
+	append_text(&body, "RoleSessionName", session_name);
+	append_number(&body, "DurationSeconds", seconds);
+	appendStringInfoChar(&body, '}');
+	return body.data;
+}
+
+/*
  * Begin a member of the object, or the object with it.
  */
 static void

@@ -27,5 +27,10 @@ extern char *live_task_id_body(const char *task_id);
 extern char *live_describe_body(const TaskQuery *lookup);
 extern char *live_template_body(const ScreenshotTemplate *template);
 extern char *live_template_id_body(int64 template_id);
+extern char *sts_assume_role_body(const char *role_arn, const char *session_name,
+								  int seconds);
+extern char *sts_web_identity_body(const char *provider, const char *token,
+								   const char *role_arn,
+								   const char *session_name, int seconds);
 
 #endif							/* SCREENSHOT_TASK_BODY_H */

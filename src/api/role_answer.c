@@ -1,9 +1,9 @@
 /*-------------------------------------------------------------------------
  *
  * role_answer.c
- *	  What the vendor's metadata service says of a machine's role
+ *	  What is said of a role, by the vendor's metadata service or by STS
  *
- * The second of its answers holds a key.  PostgreSQL's JSON parser hands each
+ * An answer with credentials holds a key.  PostgreSQL's JSON parser hands each
  * value over to its callback, and keeps the last in a buffer that does not
  * grow: both are wiped.
  *
@@ -24,15 +24,55 @@
 
 #define MAX_DEPTH		8
 
+#define CODE_CHARACTERS \
+	"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._"
+#define REQUEST_ID_CHARACTERS \
+	"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-"
 #define NAME_CHARACTERS \
 	"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.@=,+-"
+
+/* The longest error code and RequestId, in bytes */
+#define MAX_CODE		128
+#define MAX_REQUEST_ID	64
+
+/* A member of an answer that is read, by its name after those of the objects
+ * that it is in */
+typedef struct Member
+{
+	const char *path[4];		/* the last is NULL */
+	size_t		offset;			/* of its value, in a RoleAnswer */
+	bool		is_number;		/* else it is a text */
+} Member;
+
+#define TEXT(field)		offsetof(RoleAnswer, field), false
+#define NUMBER(field)	offsetof(RoleAnswer, field), true
+
+static const Member metadata_members[] = {
+	{{"Code"}, TEXT(code)},
+	{{"TmpSecretId"}, TEXT(secret_id)},
+	{{"TmpSecretKey"}, TEXT(secret_key)},
+	{{"Token"}, TEXT(token)},
+	{{"ExpiredTime"}, NUMBER(ends_at)},
+};
+
+static const Member sts_members[] = {
+	{{"Response", "Credentials", "TmpSecretId"}, TEXT(secret_id)},
+	{{"Response", "Credentials", "TmpSecretKey"}, TEXT(secret_key)},
+	{{"Response", "Credentials", "Token"}, TEXT(token)},
+	{{"Response", "ExpiredTime"}, NUMBER(ends_at)},
+	{{"Response", "Error", "Code"}, TEXT(code)},
+	{{"Response", "RequestId"}, TEXT(request_id)},
+};
 
 /* While an answer is parsed */
 typedef struct Parser
 {
+	const Member *members;		/* which may be there */
+	int			n_members;
 	RoleAnswer *answer;
 	int			depth;
-	const char *field;			/* of the outermost object; NULL: none */
+	const char *names[MAX_DEPTH + 1];	/* of the member that is parsed, at each
+										 * depth from 1; NULL: in an array */
 	bool		is_object;
 	bool		is_wrong;		/* nested too deeply, or of a wrong type */
 } Parser;
@@ -43,7 +83,9 @@ static JsonActionResult begin_object(void *arg);
 static JsonActionResult end_nested(void *arg);
 static JsonActionResult begin_field(void *arg, char *name, bool isnull);
 static JsonActionResult take_value(void *arg, char *token, JsonTokenType type);
-static char **find_text(RoleAnswer *answer, const char *field);
+static const Member *find_member(const Parser *parser);
+static const char *check_complete(const RoleAnswer *answer);
+static bool is_made_of(const char *text, size_t max, const char *characters);
 static bool read_number(const char *token, int64 *value);
 static void wipe(char *text);
 
@@ -81,23 +123,22 @@ role_read_name(const char *body, size_t len, char name[ROLE_MAX_NAME + 1])
 }
 
 /*
- * Read a set of credentials, whose texts are palloc'd: role_wipe_answer() after
- * use, whatever is returned.  body[len] must be NUL.
+ * Read a set of credentials of the metadata service, whose texts are palloc'd:
+ * role_wipe_answer() after use, whatever is returned.  body[len] must be NUL.
  *
  * Returns as above.
  */
 const char *
 role_read_set(const char *body, size_t len, RoleAnswer *answer)
 {
-	Parser		parser = {.answer = answer};
+	Parser		parser = {
+		.members = metadata_members,
+		.n_members = lengthof(metadata_members),
+		.answer = answer
+	};
 
 	memset(answer, 0, sizeof(*answer));
-
-	/*
-	 * As for the API's answers: the parser expects valid text without a NUL.
-	 */
-	if (strlen(body) != len || !pg_verify_mbstr(PG_UTF8, body, (int) len, true) ||
-		!parse(unconstify(char *, body), len, &parser))
+	if (!parse(unconstify(char *, body), len, &parser))
 		return "did not return a JSON object";
 	if (answer->code == NULL)
 		return "returned no Code";
@@ -108,6 +149,52 @@ role_read_set(const char *body, size_t len, RoleAnswer *answer)
 	 */
 	if (strcmp(answer->code, "Success") != 0)
 		return "returned a Code other than \"Success\"";
+	return check_complete(answer);
+}
+
+/*
+ * The same of STS.  If it refused, *answer has the code of the error, and the
+ * RequestId if there is one; both can be shown.
+ */
+const char *
+sts_read_set(const char *body, size_t len, RoleAnswer *answer)
+{
+	Parser		parser = {
+		.members = sts_members,
+		.n_members = lengthof(sts_members),
+		.answer = answer
+	};
+
+	memset(answer, 0, sizeof(*answer));
+	if (!parse(unconstify(char *, body), len, &parser))
+		return "did not return a JSON object";
+	/* What is no code is not shown: it may be anything. */
+	if (answer->code != NULL && !is_made_of(answer->code, MAX_CODE, CODE_CHARACTERS))
+	{
+		wipe(answer->code);
+		answer->code = NULL;
+		return "returned an Error without a valid Code";
+	}
+	if (answer->request_id != NULL &&
+		!is_made_of(answer->request_id, MAX_REQUEST_ID, REQUEST_ID_CHARACTERS))
+	{
+		wipe(answer->request_id);
+		answer->request_id = NULL;
+	}
+	return answer->code != NULL ? NULL : check_complete(answer);
+}
+
+static bool
+is_made_of(const char *text, size_t max, const char *characters)
+{
+	size_t		len = strlen(text);
+
+	return len > 0 && len <= max && strspn(text, characters) == len;
+}
+
+static const char *
+check_complete(const RoleAnswer *answer)
+{
 	if (answer->secret_id == NULL)
 		return "returned no TmpSecretId";
 	if (answer->secret_key == NULL)
@@ -126,6 +213,7 @@ void
 role_wipe_answer(RoleAnswer *answer)
 {
 	wipe(answer->code);
+	wipe(answer->request_id);
 	wipe(answer->secret_id);
 	wipe(answer->secret_key);
 	wipe(answer->token);
@@ -155,6 +243,12 @@ parse(char *body, size_t len, Parser *parser)
 	JsonLexContext *lex = makeJsonLexContextCstringLen(NULL, body, len, PG_UTF8,
 													   true);
 	volatile bool parsed = false;
+
+	/*
+	 * As for the API's answers: the parser expects valid text without a NUL.
+	 */
+	if (strlen(body) != len || !pg_verify_mbstr(PG_UTF8, body, (int) len, true))
+		return false;
 
 	/* No text is longer than all of them: a buffer that grows leaves copies. */
 	enlargeStringInfo(lex->strval, (int) len + 1);
@@ -199,10 +293,9 @@ begin_nested(void *arg)
 {
 	Parser	   *parser = arg;
 
-	/* The value of a field that should be a text or a number */
-	if (parser->field != NULL)
+	/* The value of a member that should be a text or a number */
+	if (find_member(parser) != NULL)
 		parser->is_wrong = true;
-	parser->field = NULL;
 
 	/*
 	 * Only noted, since an error code would make the parser raise one that
@@ -210,6 +303,8 @@ begin_nested(void *arg)
 	 */
 	if (++parser->depth > MAX_DEPTH)
 		parser->is_wrong = true;
+	else
+		parser->names[parser->depth] = NULL;
 	return JSON_ACTION_DONE;
 }
 
@@ -220,18 +315,17 @@ end_nested(void *arg)
 	return JSON_ACTION_DONE;
 }
 
+/*
+ * The name is the parser's for as long as the member is parsed.
+ */
 static JsonActionResult
 begin_field(void *arg, char *name, bool isnull)
 {
 	Parser	   *parser = arg;
 
 	(void) isnull;
-	parser->field = NULL;
-	/* Fields of nested objects may have the same names, and are not ours. */
-	if (parser->depth == 1 &&
-		(find_text(parser->answer, name) != NULL ||
-		 strcmp(name, "ExpiredTime") == 0))
-		parser->field = name;
+	if (parser->depth <= MAX_DEPTH)
+		parser->names[parser->depth] = name;
 	return JSON_ACTION_DONE;
 }
 
@@ -242,45 +336,53 @@ static JsonActionResult
 take_value(void *arg, char *token, JsonTokenType type)
 {
 	Parser	   *parser = arg;
-	char	  **text = NULL;
+	const Member *member = find_member(parser);
+	char	   *value = member == NULL ? NULL :
+		(char *) parser->answer + member->offset;
 
-	if (parser->field != NULL)
+	if (member != NULL && !member->is_number && type == JSON_TOKEN_STRING)
 	{
-		text = find_text(parser->answer, parser->field);
-		if (text != NULL ? type != JSON_TOKEN_STRING :
-			type != JSON_TOKEN_NUMBER ||
-			!read_number(token, &parser->answer->ends_at))
-			parser->is_wrong = true;
-	}
-	parser->field = NULL;
-	if (text != NULL)
-	{
+		char	  **text = (char **) value;
+
 		/*
 		 * A repeated key replaces what was there, which must not be left in
 		 * memory.
 		 */
 		wipe(*text);
 		*text = token;
+		return JSON_ACTION_DONE;
 	}
-	else
-		wipe(token);			/* it may be a secret, too */
+	if (member != NULL &&
+		(!member->is_number || type != JSON_TOKEN_NUMBER ||
+		 !read_number(token, (int64 *) value)))
+		parser->is_wrong = true;
+
+	/*
+	 * Also values of no interest: which of them is a secret is the service's
+	 * to say.
+	 */
+	wipe(token);
 	return JSON_ACTION_DONE;
 }
 
 /*
- * Where the text of a field belongs; NULL: it is none of ours.
+ * The member whose value is parsed, if it is one that is read; else NULL.
  */
-static char **
-find_text(RoleAnswer *answer, const char *field)
+static const Member *
+find_member(const Parser *parser)
 {
-	if (strcmp(field, "Code") == 0)
-		return &answer->code;
-	if (strcmp(field, "TmpSecretId") == 0)
-		return &answer->secret_id;
-	if (strcmp(field, "TmpSecretKey") == 0)
-		return &answer->secret_key;
-	if (strcmp(field, "Token") == 0)
-		return &answer->token;
+	for (int i = 0; i < parser->n_members; i++)
+	{
+		const Member *member = &parser->members[i];
+		int			depth = 1;
+
+		while (depth <= parser->depth && depth <= MAX_DEPTH &&
+			   parser->names[depth] != NULL && member->path[depth - 1] != NULL &&
+			   strcmp(parser->names[depth], member->path[depth - 1]) == 0)
+			depth++;
+		if (depth == parser->depth + 1 && depth > 1 && member->path[depth - 1] == NULL)
+			return member;
+	}
 	return NULL;
 }
 

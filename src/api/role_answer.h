@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * role_answer.h
- *	  What the vendor's metadata service says of a machine's role
+ *	  What is said of a role, by the vendor's metadata service or by STS
  *
  *-------------------------------------------------------------------------
  */
@@ -14,7 +14,9 @@
 /* A set of temporary credentials; the strings are palloc'd. */
 typedef struct RoleAnswer
 {
-	char	   *code;			/* "Success" */
+	char	   *code;			/* "Success", of the metadata service; of STS, the
+								 * code of an error */
+	char	   *request_id;		/* of an error */
 	char	   *secret_id;		/* TmpSecretId */
 	char	   *secret_key;		/* TmpSecretKey */
 	char	   *token;			/* Token */
@@ -25,6 +27,8 @@ extern const char *role_read_name(const char *body, size_t len,
 								  char name[ROLE_MAX_NAME + 1]);
 extern const char *role_read_set(const char *body, size_t len,
 								 RoleAnswer *answer);
+extern const char *sts_read_set(const char *body, size_t len,
+								RoleAnswer *answer);
 extern void role_wipe_answer(RoleAnswer *answer);
 
 #endif							/* ROLE_ANSWER_H */

@@ -22,11 +22,13 @@
 
 static Tc3Signer *signer = NULL;
 
+static const char *authorize(LiveRequest *request, const ApiAction *action,
+							 const Credentials *credentials, int64 timestamp);
 static void make_signer(void);
 static void wipe_signer(int code, Datum arg);
 
 /*
- * Make a signed request of a body.
+ * Make a signed request of a body, to the Live service.
  *
  * host is the Host header; trace_id may be NULL, for a request that is only
  * shown; timestamp is in Unix seconds, and the signature is valid for five
@@ -38,19 +40,92 @@ live_sign(LiveRequest *request, const char *action, const char *host,
 		  const char *region, const char *language, const char *trace_id,
 		  const Credentials *credentials, int64 timestamp, char *body)
 {
+	ApiAction	live = {
+		.service = "live",
+		.version = "2018-08-01",
+		.action = action,
+		.host = host,
+		.region = region,
+		.language = language,
+		.trace_id = trace_id
+	};
+
+	api_sign(request, &live, credentials, timestamp, body);
+}
+
+/*
+ * The same of any service.  Without credentials, which are NULL then, the request
+ * says that it is not signed.
+ */
+void
+api_sign(LiveRequest *request, const ApiAction *action,
+		 const Credentials *credentials, int64 timestamp, char *body)
+{
+	const char *authorization = "SKIP";
+	int			n = 0;
+
+	request->body = body;
+	request->body_len = strlen(body);
+	if (credentials != NULL)
+		authorization = authorize(request, action, credentials, timestamp);
+
+	/*
+	 * Host is set explicitly, for the signature covers it: it must be what
+	 * libcurl sends, to the byte.
+	 */
+	request->headers[n++] = psprintf("Host: %s", action->host);
+	request->headers[n++] = "Content-Type: " CONTENT_TYPE;
+	request->headers[n++] = psprintf("X-TC-Action: %s", action->action);
+	request->headers[n++] = psprintf("X-TC-Version: %s", action->version);
+	request->headers[n++] = psprintf("X-TC-Timestamp: %lld",
+									 (long long) timestamp);
+
+	/*
+	 * Always sent: one edition of the API requires it, and for the other it
+	 * has no effect.
+	 */
+	request->headers[n++] = psprintf("X-TC-Region: %s", action->region);
+	if (action->language != NULL)
+		request->headers[n++] = psprintf("X-TC-Language: %s", action->language);
+	request->headers[n++] = "X-TC-RequestClient: " REQUEST_CLIENT;
+	if (action->trace_id != NULL)
+		request->headers[n++] = psprintf("X-TC-TraceId: %s", action->trace_id);
+	request->headers[n++] = psprintf("Authorization: %s", authorization);
+
+	/*
+	 * Its position is known to the caller, who must not show it, nor log it.
+	 */
+	request->token_header = -1;
+	if (credentials != NULL && credentials->token != NULL)
+	{
+		request->token_header = n;
+		request->headers[n++] = psprintf(TOKEN_HEADER "%s",
+										   credentials->token);
+	}
+	request->headers[n] = NULL;
+	Assert(n < LIVE_MAX_HEADERS);
+}
+
+/*
+ * Sign the body of a request.  Returns the value of its Authorization header,
+ * which is the request's.
+ */
+static const char *
+authorize(LiveRequest *request, const ApiAction *action,
+		  const Credentials *credentials, int64 timestamp)
+{
 	Tc3Request	to_sign = {
 		.method = "POST",
 		.query = "",
 		.content_type = CONTENT_TYPE,
-		.host = host,
-		.action = action,
-		.service = LIVE_API_SERVICE,
-		.body = body,
-		.body_len = strlen(body),
+		.host = action->host,
+		.action = action->action,
+		.service = action->service,
+		.body = request->body,
+		.body_len = request->body_len,
 		.timestamp = timestamp
 	};
 	const char *problem;
-	int			n = 0;
 
 	make_signer();
 	problem = tc3_sign(signer, &to_sign, credentials->secret_id,
@@ -59,45 +134,7 @@ live_sign(LiveRequest *request, const char *action, const char *host,
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
 				 errmsg("could not sign the request: %s", problem)));
-
-	request->body = body;
-	request->body_len = to_sign.body_len;
-
-	/*
-	 * Host is set explicitly, for the signature covers it: it must be what
-	 * libcurl sends, to the byte.
-	 */
-	request->headers[n++] = psprintf("Host: %s", host);
-	request->headers[n++] = "Content-Type: " CONTENT_TYPE;
-	request->headers[n++] = psprintf("X-TC-Action: %s", action);
-	request->headers[n++] = "X-TC-Version: " LIVE_API_VERSION;
-	request->headers[n++] = psprintf("X-TC-Timestamp: %lld",
-									 (long long) timestamp);
-
-	/*
-	 * Always sent: one edition of the API requires it, and for the other it
-	 * has no effect.
-	 */
-	request->headers[n++] = psprintf("X-TC-Region: %s", region);
-	request->headers[n++] = psprintf("X-TC-Language: %s", language);
-	request->headers[n++] = "X-TC-RequestClient: " REQUEST_CLIENT;
-	if (trace_id != NULL)
-		request->headers[n++] = psprintf("X-TC-TraceId: %s", trace_id);
-	request->headers[n++] = psprintf("Authorization: %s",
-									 request->signature.authorization);
-
-	/*
-	 * Its position is known to the caller, who must not show it, nor log it.
-	 */
-	request->token_header = -1;
-	if (credentials->token != NULL)
-	{
-		request->token_header = n;
-		request->headers[n++] = psprintf(TOKEN_HEADER "%s",
-										   credentials->token);
-	}
-	request->headers[n] = NULL;
-	Assert(n < LIVE_MAX_HEADERS);
+	return request->signature.authorization;
 }
 
 /*

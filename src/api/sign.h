@@ -11,8 +11,17 @@
 #include "api/keys.h"
 #include "api/tc3.h"
 
-#define LIVE_API_VERSION	"2018-08-01"
-#define LIVE_API_SERVICE	"live"
+/* An action of a service of the vendor's, and where it is asked for */
+typedef struct ApiAction
+{
+	const char *service;		/* as signed */
+	const char *version;		/* X-TC-Version */
+	const char *action;			/* X-TC-Action */
+	const char *host;			/* the Host header */
+	const char *region;			/* X-TC-Region */
+	const char *language;		/* X-TC-Language; NULL: not sent */
+	const char *trace_id;		/* X-TC-TraceId; NULL: not sent */
+} ApiAction;
 
 /* A signed request, ready for http_start() */
 #define LIVE_MAX_HEADERS	12
@@ -25,6 +34,9 @@ typedef struct LiveRequest
 	Tc3Signature signature;
 } LiveRequest;
 
+extern void api_sign(LiveRequest *request, const ApiAction *action,
+					 const Credentials *credentials, int64 timestamp,
+					 char *body);
 extern void live_sign(LiveRequest *request, const char *action,
 					  const char *host, const char *region,
 					  const char *language, const char *trace_id,

@@ -10,13 +10,11 @@
  */
 #include "postgres.h"
 
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "storage/fd.h"
-
 #include "config/credentials_source.h"
+#include "config/secret_file.h"
 
 #define FILE_VARIABLE	"TENCENTCLOUD_CREDENTIALS_FILE"
 
@@ -35,14 +33,9 @@ typedef enum Section
 /* The longest credentials file, in bytes */
 #define MAX_FILE		(64 * 1024)
 
-/* How often to read a file that is changed meanwhile */
-#define MAX_READS		5
-
 static char *find_file(void);
 static bool file_exists(const char *path);
-static char *read_whole_file(const char *path, size_t *len);
 static void check_file(const char *path, const struct stat *status);
-static bool is_same_file(const struct stat *one, const struct stat *other);
 static void parse_file(const char *path, char *text, size_t len,
 					   Credentials *credentials);
 static const char *parse_line(char *line, Section *section,
@@ -58,7 +51,8 @@ read_file(Credentials *credentials)
 {
 	char	   *path = find_file();
 	size_t		len;
-	char	   *text = read_whole_file(path, &len);
+	char	   *text = secret_file_read(path, "credentials file", MAX_FILE,
+										check_file, &len);
 
 	PG_TRY();
 	{
@@ -139,84 +133,12 @@ file_exists(const char *path)
 }
 
 /*
- * Read a file that only its owner can read, as it is at one moment.
- *
- * Returns its text, palloc'd, for the caller to wipe.
- */
-static char *
-read_whole_file(const char *path, size_t *len)
-{
-	char	   *text = palloc(MAX_FILE + 1);
-	struct stat before;
-	struct stat after;
-	ssize_t		n_read = 0;
-	int			n_reads = 0;
-	int			fd;
-
-	/* Opening a pipe must not wait for its other end. */
-	fd = OpenTransientFile(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	if (fd < 0 || fstat(fd, &before) != 0)
-	{
-		bool		denied = errno == EACCES;
-
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
-				 errmsg("could not open credentials file \"%s\": %m", path),
-				 denied ?
-				 errhint("The user that the PostgreSQL server runs as must be able to read it.") : 0));
-	}
-	check_file(path, &before);
-	for (;;)
-	{
-		/*
-		 * One byte more than is allowed, so that a file that grows beyond it
-		 * is noticed.  One read, from the start: half of one version and half
-		 * of another would pair an id with another key.
-		 */
-		n_read = pg_pread(fd, text, MAX_FILE + 1, 0);
-		if (n_read < 0 || fstat(fd, &after) != 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
-					 errmsg("could not read credentials file \"%s\": %m",
-							path)));
-
-		/*
-		 * Unchanged from before the read to after it, so that what was read is
-		 * one version.
-		 */
-		if (is_same_file(&before, &after) && n_read == after.st_size)
-			break;
-		explicit_bzero(text, MAX_FILE + 1);
-		if (++n_reads == MAX_READS || n_read > MAX_FILE)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
-					 errmsg("credentials file \"%s\" changed while it was being read",
-							path),
-					 errhint("Replace the file by renaming a new one over it, instead of writing to it.")));
-		before = after;
-		check_file(path, &before);
-	}
-	CloseTransientFile(fd);
-	text[n_read] = '\0';
-	*len = n_read;
-	return text;
-}
-
-/*
  * Check that a file is one that nobody else can read or write.  The rules are
  * those for the server's own private key (ssl_key_file).
  */
 static void
 check_file(const char *path, const struct stat *status)
 {
-	/*
-	 * A pipe or a device could be read for ever, in a process that sends
-	 * requests.
-	 */
-	if (!S_ISREG(status->st_mode))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
-				 errmsg("credentials file \"%s\" is not a regular file", path)));
 	/* Its owner could put other keys into it at any time. */
 	if (status->st_uid != geteuid() && status->st_uid != 0)
 		ereport(ERROR,
@@ -234,29 +156,6 @@ check_file(const char *path, const struct stat *status)
 						path),
 				 errdetail("File must have permissions u=rw (0600) or less if owned by the database user, or permissions u=rw,g=r (0640) or less if owned by root."),
 				 errhint("Use chmod 0600, and replace the keys if others may have read them.")));
-	if (status->st_size > MAX_FILE)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
-				 errmsg("credentials file \"%s\" is too large", path),
-				 errdetail("It must not be larger than %d kB.",
-						   MAX_FILE / 1024)));
-}
-
-/*
- * Is a file unchanged?
- */
-static bool
-is_same_file(const struct stat *one, const struct stat *other)
-{
-	/*
-	 * ctime as well, since mtime can be set to anything, and a change within
-	 * its resolution would go unnoticed.
-	 */
-	return one->st_size == other->st_size &&
-		one->st_mtim.tv_sec == other->st_mtim.tv_sec &&
-		one->st_mtim.tv_nsec == other->st_mtim.tv_nsec &&
-		one->st_ctim.tv_sec == other->st_ctim.tv_sec &&
-		one->st_ctim.tv_nsec == other->st_ctim.tv_nsec;
 }
 
 /*

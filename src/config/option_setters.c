@@ -22,10 +22,17 @@
 #define DEFAULT_REGION		"ap-guangzhou"
 #define DEFAULT_LANGUAGE	"en-US"
 #define DEFAULT_METADATA	"http://metadata.tencentyun.com"
+#define DEFAULT_STS			"https://sts.tencentcloudapi.com"
+#define DEFAULT_SESSION		"screenshot_task"
 
 #define MAX_CONNECT_TIMEOUT	(60 * 1000)		/* ms */
 #define MAX_REQUEST_TIMEOUT	(5 * 60 * 1000)	/* ms */
 #define MAX_PERMIT_TIMEOUT	(60 * 60 * 1000)	/* ms */
+
+/* In milliseconds.  What lives for less is renewed all the time; STS gives no
+ * more. */
+#define MIN_ROLE_DURATION	(10 * 60 * 1000)
+#define MAX_ROLE_DURATION	(12 * 60 * 60 * 1000)
 
 /* Half of what a worker can have under way: a server that does not answer
  * leaves room for others. */
@@ -37,12 +44,14 @@
 
 /* by CredentialsSource */
 static const char *const credentials_sources[] = {
-	"user_mapping", "environment", "file", "role"
+	"user_mapping", "environment", "file", "role", "tke"
 };
 
 static bool is_loopback(const char *host);
 static bool is_visible_ascii(const char *value);
 static bool set_time(int *milliseconds, const char *value, int most);
+static const char *set_vendor_endpoint(HttpEndpoint *endpoint,
+									   const char *value, const char *example);
 static const char *set_count(int *count, const char *value, int most);
 
 /*
@@ -73,6 +82,9 @@ set_server_defaults(LiveServer *server)
 		defaults.credentials = FROM_USER_MAPPING;
 		(void) set_metadata_endpoint(&defaults, DEFAULT_METADATA);
 		defaults.has_metadata = false;
+		defaults.role_session_name = DEFAULT_SESSION;
+		defaults.role_duration = 2 * 60 * 60 * 1000;
+		(void) set_sts_endpoint(&defaults, DEFAULT_STS);
 		are_set = true;
 	}
 	*server = defaults;
@@ -116,20 +128,28 @@ set_enabled(void *object, const char *value)
 const char *
 set_endpoint(void *object, const char *value)
 {
-	LiveServer *server = object;
-	const char *problem = http_parse_endpoint(value, &server->endpoint);
+	return set_vendor_endpoint(&((LiveServer *) object)->endpoint, value,
+							   DEFAULT_ENDPOINT);
+}
+
+/*
+ * Read an endpoint of the vendor's, where requests go that are signed.
+ */
+static const char *
+set_vendor_endpoint(HttpEndpoint *endpoint, const char *value,
+					const char *example)
+{
+	const char *problem = http_parse_endpoint(value, endpoint);
 
 	if (problem != NULL)
 		return psprintf("%s An endpoint is a URL with a scheme and a host, such as \"%s\".",
-						problem, DEFAULT_ENDPOINT);
-
+						problem, example);
 	/*
 	 * Without TLS only to this machine: an http endpoint elsewhere would show
 	 * keys' signatures, tokens and stream names to the network.
 	 */
-	if (strcmp(server->endpoint.scheme, "https") == 0 ||
-		(strcmp(server->endpoint.scheme, "http") == 0 &&
-		 is_loopback(server->endpoint.host)))
+	if (strcmp(endpoint->scheme, "https") == 0 ||
+		(strcmp(endpoint->scheme, "http") == 0 && is_loopback(endpoint->host)))
 		return NULL;
 	return "The scheme must be https; http is accepted only for loopback addresses.";
 }
@@ -265,7 +285,7 @@ set_credentials(void *object, const char *value)
 			return NULL;
 		}
 	}
-	return "Valid values are \"user_mapping\", \"environment\", \"file\" and \"role\".";
+	return "Valid values are \"user_mapping\", \"environment\", \"file\", \"role\" and \"tke\".";
 }
 
 const char *
@@ -283,6 +303,45 @@ set_metadata_endpoint(void *object, const char *value)
 		return "The scheme must be http or https.";
 	server->has_metadata = true;
 	return NULL;
+}
+
+const char *
+set_role_arn(void *object, const char *value)
+{
+	if (strncmp(value, "qcs::cam::", 10) != 0 || strlen(value) > MAX_ROLE_ARN ||
+		!is_visible_ascii(value))
+		return "A role is named by its RoleArn, such as \"qcs::cam::uin/100000000001:roleName/screenshots\".";
+	((LiveServer *) object)->role_arn = pstrdup(value);
+	return NULL;
+}
+
+const char *
+set_role_session_name(void *object, const char *value)
+{
+	if (strlen(value) < 2 || strlen(value) > 128 ||
+		strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_=,.@-") != strlen(value))
+		return "A session name consists of 2 to 128 letters, digits and the characters _=,.@-.";
+	((LiveServer *) object)->role_session_name = pstrdup(value);
+	return NULL;
+}
+
+const char *
+set_role_duration(void *object, const char *value)
+{
+	int			parsed;
+
+	/* STS counts in whole seconds. */
+	if (!set_time(&parsed, value, MAX_ROLE_DURATION) ||
+		parsed < MIN_ROLE_DURATION || parsed % 1000 != 0)
+		return "It must be a time from 10min to 12h, in whole seconds, in units of \"ms\", \"s\", \"min\" or \"h\"; the default unit is \"ms\".";
+	((LiveServer *) object)->role_duration = parsed;
+	return NULL;
+}
+
+const char *
+set_sts_endpoint(void *object, const char *value)
+{
+	return set_vendor_endpoint(&((LiveServer *) object)->sts, value, DEFAULT_STS);
 }
 
 /* of a user mapping */

@@ -48,6 +48,10 @@ static const Option options[] = {
 	{"in_doubt", ForeignServerRelationId, false, set_in_doubt},
 	{"credentials", ForeignServerRelationId, false, set_credentials},
 	{"metadata_endpoint", ForeignServerRelationId, false, set_metadata_endpoint},
+	{"role_arn", ForeignServerRelationId, false, set_role_arn},
+	{"role_session_name", ForeignServerRelationId, false, set_role_session_name},
+	{"role_duration", ForeignServerRelationId, false, set_role_duration},
+	{"sts_endpoint", ForeignServerRelationId, false, set_sts_endpoint},
 	/* what is wrong may be that the key stands behind it */
 	{"secret_id", UserMappingRelationId, true, set_secret_id},
 	{"secret_key", UserMappingRelationId, true, set_secret_key},

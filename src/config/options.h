@@ -35,8 +35,12 @@ typedef enum CredentialsSource
 	FROM_USER_MAPPING,
 	FROM_ENVIRONMENT,			/* of the server */
 	FROM_FILE,
-	FROM_ROLE					/* of this machine, by its metadata service */
+	FROM_ROLE,					/* of this machine, by its metadata service */
+	FROM_TKE					/* of this pod, by its cluster's token and STS */
 } CredentialsSource;
+
+/* The longest name of a role, in bytes */
+#define MAX_ROLE_ARN		255
 
 /* A server with its options; palloc'd with all it points to */
 typedef struct LiveServer
@@ -59,6 +63,11 @@ typedef struct LiveServer
 	CredentialsSource credentials;
 	HttpEndpoint metadata;		/* of the metadata service */
 	bool		has_metadata;	/* is it by an option? */
+	char	   *role_arn;		/* to be assumed with these credentials; NULL:
+								 * none */
+	char	   *role_session_name;
+	int			role_duration;	/* ms, that the credentials of the role live */
+	HttpEndpoint sts;			/* of the Security Token Service */
 } LiveServer;
 
 extern void set_server_defaults(LiveServer *server);
@@ -85,6 +94,10 @@ extern const char *set_max_in_flight(void *object, const char *value);
 extern const char *set_in_doubt(void *object, const char *value);
 extern const char *set_credentials(void *object, const char *value);
 extern const char *set_metadata_endpoint(void *object, const char *value);
+extern const char *set_role_arn(void *object, const char *value);
+extern const char *set_role_session_name(void *object, const char *value);
+extern const char *set_role_duration(void *object, const char *value);
+extern const char *set_sts_endpoint(void *object, const char *value);
 extern const char *set_secret_id(void *object, const char *value);
 extern const char *set_secret_key(void *object, const char *value);
 extern const char *set_token(void *object, const char *value);

@@ -111,13 +111,19 @@ check_ca_file(const LiveServer *server)
 static void
 check_proxy(const LiveServer *server)
 {
-	if (server->proxy != NULL && strcmp(server->endpoint.scheme, "https") != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("option \"proxy\" is not allowed with an http endpoint: \"%s\"",
-						server->endpoint.url),
-				 errdetail("An http endpoint is on this machine; a proxy would carry its requests elsewhere without TLS."),
-				 errhint("Remove the option, or set \"endpoint\" to an https URL.")));
+	const HttpEndpoint *const endpoints[] = {&server->endpoint, &server->sts};
+
+	for (int i = 0; server->proxy != NULL && i < (int) lengthof(endpoints); i++)
+	{
+		if (strcmp(endpoints[i]->scheme, "https") != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("option \"proxy\" is not allowed with an http endpoint: \"%s\"",
+							endpoints[i]->url),
+					 errdetail("An http endpoint is on this machine; a proxy would carry its requests elsewhere without TLS."),
+					 errhint("Remove the option, or set \"%s\" to an https URL.",
+							 i == 0 ? "endpoint" : "sts_endpoint")));
+	}
 }
 
 /*

@@ -10,7 +10,7 @@
  * The transfers that are free are shared among roles, and what a role may have
  * among its channels.
  *
- * A channel that sends with the machine's role may want credentials that must be
+ * A channel that sends with a role's credentials may want some that must be
  * fetched.  It is noted here; renewal.c fetches them, while the channel waits.
  *
  *-------------------------------------------------------------------------
@@ -307,12 +307,11 @@ read_options(Channel *channel)
 		channel->wants_set = false;
 		return;
 	}
-	role_wish(&wish, channel->options);
+	/* What it has been waiting for may have failed. */
+	memset(&wish, 0, sizeof(wish));
+	wish.since = channel->wants_set ? channel->wish.since : monotonic_now();
 	/* A set that was refused must not be used again. */
 	wish.newer_than = channel->newer_than;
-	/* What it has been waiting for may have failed. */
-	if (channel->wants_set)
-		wish.since = channel->wish.since;
 	channel->credentials = credentials_find(channel->options, role, &wish, &state);
 	if (state != ROLE_KNOWN)
 		want_set(channel, &wish, channel->credentials == NULL);
@@ -350,8 +349,8 @@ note_enabled(Server *server, bool enabled)
 }
 
 /*
- * Note that a channel wants credentials of the machine's role to be fetched, and
- * whether it waits for them.
+ * Note that a channel wants credentials of a role to be fetched, and whether it
+ * waits for them.
  */
 static void
 want_set(Channel *channel, const RoleWish *wish, bool waits)

@@ -87,7 +87,7 @@ typedef struct Channel
 	int			n_refused;		/* different ones, since a request was done */
 	MonotonicUs domain_due_at;	/* when to look for requests of one, or never */
 
-	/* credentials of the machine's role, and tokens that were refused */
+	/* credentials of a role, and tokens that were refused */
 	bool		wants_set;		/* is a set to be fetched? */
 	RoleWish	wish;			/* which, if so */
 	MonotonicUs waits_until;	/* for it, at the most; 0: it does not */

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * renewal.c
- *	  The worker's fetches of credentials of the machine's role
+ *	  The worker's fetches of credentials of roles
  *
  * That a channel wants credentials is found out in a transaction.  They are
  * fetched outside of any, by jobs among the others, while the channel waits or
@@ -15,7 +15,7 @@
 #include "utils/memutils.h"
 
 #include "compat.h"
-#include "config/machine_role.h"
+#include "config/role_credentials.h"
 #include "worker/channel.h"
 #include "worker/dispatch.h"
 #include "worker/renewal.h"
@@ -27,7 +27,7 @@ typedef struct Renewal
 	RoleFetch	fetch;
 } Renewal;
 
-static void begin(const RoleWish *wish);
+static bool begin(const RoleWish *wish);
 static void on_reply(Job *job, const HttpReply *reply);
 
 /*
@@ -53,8 +53,8 @@ renew_credentials(void)
 		 */
 		state = role_look(&channel->wish, NULL, NULL);
 		if ((state == ROLE_DUE || state == ROLE_UNKNOWN) &&
-			dispatch_room() > 0)
-			begin(&channel->wish);
+			dispatch_room() > 0 && !begin(&channel->wish))
+			channel->waits_until = 0;
 		if (state == ROLE_KNOWN)
 			channel->wants_set = false;
 		if (state == ROLE_KNOWN || state == ROLE_FAILED)
@@ -63,9 +63,10 @@ renew_credentials(void)
 }
 
 /*
- * Begin a fetch, unless one of the same service is under way.
+ * Begin a fetch.  Returns false if the channel is to look for itself what there
+ * is, or how else to fetch it.
  */
-static void
+static bool
 begin(const RoleWish *wish)
 {
 	Renewal    *renewal = MemoryContextAllocZero(TopMemoryContext,
@@ -74,16 +75,17 @@ begin(const RoleWish *wish)
 	if (!role_fetch_begin(wish, &renewal->fetch, &renewal->job.http))
 	{
 		pfree(renewal);
-		return;
+		return false;
 	}
 	renewal->job.ended = on_reply;
 
 	/*
-	 * The metadata service has no rate limit of ours: the permit is one that
-	 * never expires, and has no window.
+	 * These services have no rate limit of ours: the permit is one that never
+	 * expires, and has no window.
 	 */
 	renewal->job.permit.deadline = MONOTONIC_NEVER;
 	dispatch_add(&renewal->job);
+	return true;
 }
 
 /*

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * renewal.h
- *	  The worker's fetches of credentials of the machine's role
+ *	  The worker's fetches of credentials of roles
  *
  *-------------------------------------------------------------------------
  */

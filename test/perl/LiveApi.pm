@@ -72,6 +72,13 @@ sub go_on { return kill 'CONT', $_[0]->{pid} }
 
 sub endpoint { return "https://127.0.0.1:$_[0]->{port}" }
 
+# What the Security Token Service is to do from now on; and the token that proves who a pod is.
+use constant ROLE_ARN => 'qcs::cam::uin/100000000001:roleName/screenshots';
+
+sub set_sts { my ($self, %orders) = @_; return $self->write_file('sts', JSON::PP->new->canonical->encode(\%orders)) }
+
+sub set_web_identity_token { my ($self, $token) = @_; return $self->write_file('web_identity_token', $token) }
+
 # The metadata service, with option --metadata; what it is to do from now on; and what it was asked.
 sub metadata_endpoint
 {
@@ -80,20 +87,23 @@ sub metadata_endpoint
 	return 'http://127.0.0.1:' . PostgreSQL::Test::Utils::slurp_file("$self->{dir}/metadata_port") =~ s/\s//gr;
 }
 
-sub set_metadata
-{
-	my ($self, %orders) = @_;
-
-	open my $file, '>', "$self->{dir}/metadata.new" or die "could not open metadata.new: $!";
-	print $file JSON::PP->new->canonical->encode(\%orders);
-	close $file or die "could not write metadata.new: $!";
-	rename "$self->{dir}/metadata.new", "$self->{dir}/metadata" or die "could not rename metadata.new: $!";
-	return;
-}
+sub set_metadata { my ($self, %orders) = @_; return $self->write_file('metadata', JSON::PP->new->canonical->encode(\%orders)) }
 
 sub metadata_requests { my ($self, %wanted) = @_; return matching("$self->{dir}/metadata_requests", %wanted) }
 
 sub ca_file { return "$_[0]->{dir}/ca.pem" }
+
+# Replace a file that the stand-in reads, as a whole.
+sub write_file
+{
+	my ($self, $name, $text) = @_;
+
+	open my $file, '>', "$self->{dir}/$name.new" or die "could not open $name.new: $!";
+	print $file $text;
+	close $file or die "could not write $name.new: $!";
+	rename "$self->{dir}/$name.new", "$self->{dir}/$name" or die "could not rename $name.new: $!";
+	return;
+}
 
 # The same under a name of its own.  libcurl shares connections between requests that agree in all options,
 # the CA file's name among them.

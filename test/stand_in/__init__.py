@@ -9,6 +9,7 @@ shares no code with the extension: what both agree on was written twice.
     arrival   network        what the network was ordered to do to the request on its way
     verdict   api            the rules, in the API's order: signature, limit, parameters
     fault     faults         what was ordered to go wrong with this connection or request
+              sts            what the Security Token Service says
     effect    ledger         tasks and templates: the only thing that a request changes
 
 Everything runs in one thread.  A request is first judged by the rules alone; that changes nothing.  Then
@@ -25,6 +26,8 @@ have nothing to read.
 
 With --metadata it is also the metadata service of a machine, which hands out temporary credentials of its
 role: accounts that the API has from then on.
+
+It is the Security Token Service too, at the same address: an account may assume a role (sts).
 
 In DIR: `ca.pem`, for the client; `port`, once it listens; `ledger`, `requests`, JSON lines, written here;
 `orders`, JSON lines, written by tests.  --help lists the faults.

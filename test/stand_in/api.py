@@ -11,6 +11,7 @@ from stand_in.limit import Limit
 from stand_in.messages import ApiError, HOUR, MAX_BODY, Request, SECOND
 from stand_in.network import Network
 from stand_in.signature import Account, verify_signature
+from stand_in.sts import Sts, VERSION as STS_VERSION
 
 
 @dataclass
@@ -62,7 +63,13 @@ PARAMETERS = {
         "Height": (is_between(0, 2000), OPTIONAL), "PornFlag": (is_between(0, 1), OPTIONAL),
         "CosPrefix": (is_name, OPTIONAL), "CosFileName": (is_name, OPTIONAL)},
     "DeleteLiveSnapshotTemplate": {"TemplateId": (is_integer, REQUIRED)},
-    "DescribeLiveSnapshotTemplates": {}}
+    "DescribeLiveSnapshotTemplates": {},
+    "AssumeRole": {
+        "RoleArn": (is_name, REQUIRED), "RoleSessionName": (is_name, REQUIRED), "DurationSeconds": (is_between(1, 43200), REQUIRED)},
+    "AssumeRoleWithWebIdentity": {
+        "ProviderId": (is_name, REQUIRED), "WebIdentityToken": (is_name, REQUIRED), "RoleArn": (is_name, REQUIRED),
+        "RoleSessionName": (is_name, REQUIRED), "DurationSeconds": (is_between(1, 43200), REQUIRED)}}
+STS_ACTIONS = {"AssumeRole", "AssumeRoleWithWebIdentity"}
 
 # The two editions of the vendor; and the rules of both together, which is what a client for either has to keep.
 MAINLAND, INTERNATIONAL, BOTH = "mainland", "international", "both"
@@ -79,7 +86,7 @@ HEADERS = {
     "authorization": (r".+", REQUIRED, "AuthFailure.InvalidAuthorization"),
     "x-tc-action": (r".+", REQUIRED, "InvalidAction"),
     "x-tc-timestamp": (r"[0-9]{1,10}", REQUIRED, "InvalidParameterValue"),
-    "x-tc-version": (r"2018-08-01", REQUIRED, "NoSuchVersion"),
+    "x-tc-version": (r"2018-08-01|2018-08-13", REQUIRED, "NoSuchVersion"),
     "x-tc-region": (r"ap-guangzhou", REQUIRED, "UnsupportedRegion"),
     "x-tc-language": (r"en-US|zh-CN", OPTIONAL, "InvalidParameterValue"),
     "x-tc-requestclient": (r"[0-9a-zA-Z_ ,;.-]{1,128}", OPTIONAL, "InvalidParameterValue"),
@@ -90,9 +97,10 @@ class Api:
     """The rules of the actions.  judge() raises ApiError, or returns what would be done."""
 
     def __init__(self, accounts: list[Account], limit: int, page_size: int, separate: bool, tasks: Tasks,
-                 network: Network, edition: str = BOTH):
+                 network: Network, edition: str = BOTH, directory: str = ""):
         self.edition = edition
         self.accounts = {account.secret_id: account for account in accounts}
+        self.sts = Sts(directory, self.accounts)
         self.page_size, self.separate, self.tasks, self.network = page_size, separate, tasks, network
         self.limit = limit
         self.limits: dict[tuple[str, str], Limit] = {}
@@ -100,7 +108,8 @@ class Api:
             "CreateScreenshotTask": self.create, "StopScreenshotTask": self.stop,
             "DeleteScreenshotTask": self.delete, "DescribeScreenshotTask": self.describe,
             "CreateLiveSnapshotTemplate": self.create_template, "DeleteLiveSnapshotTemplate": self.delete_template,
-            "DescribeLiveSnapshotTemplates": self.describe_templates}
+            "DescribeLiveSnapshotTemplates": self.describe_templates,
+            "AssumeRole": self.assume_role, "AssumeRoleWithWebIdentity": self.assume_role_with_web_identity}
 
     def judge(self, request: Request) -> Verdict:
         if request.method != "POST":
@@ -110,7 +119,11 @@ class Api:
         if len(request.body) > MAX_BODY:
             raise ApiError("RequestSizeLimitExceeded", "the body has over 10 MB")
         self.check_headers(request, "host", "content-type", "authorization", "x-tc-action", "x-tc-timestamp")
-        verify_signature(request, self.accounts)
+        if request.action == "AssumeRoleWithWebIdentity":
+            if request.headers["authorization"] != "SKIP":
+                raise ApiError("AuthFailure.InvalidAuthorization", "AssumeRoleWithWebIdentity is not signed")
+        else:
+            verify_signature(request, self.accounts, "sts" if request.action in STS_ACTIONS else "live")
         if request.action not in self.actions or self.edition == INTERNATIONAL and request.action in INTERNATIONAL_LACKS:
             raise ApiError("InvalidAction", f"X-TC-Action {request.action} does not exist")
         limit = self.limits.setdefault((request.secret_id, request.action), Limit(LIMITS.get(request.action, self.limit)))
@@ -118,7 +131,12 @@ class Api:
         if limit.exceeded_by(request.arrival, request.earliest):
             raise ApiError("RequestLimitExceeded", f"too many requests of {request.action} in a second")
         self.check_headers(request, "x-tc-version", "x-tc-language", "x-tc-requestclient", "x-tc-traceid")
-        if request.action not in LIMITS and self.edition != INTERNATIONAL:      # those of templates know no region
+        if (request.headers["x-tc-version"] == STS_VERSION) != (request.action in STS_ACTIONS):
+            raise ApiError("NoSuchVersion", "the version is that of another service")
+        if request.action in STS_ACTIONS:
+            if not re.fullmatch("[a-z0-9-]+", request.headers.get("x-tc-region", "")):
+                raise ApiError("MissingParameter", "header x-tc-region is missing, or has an invalid value")
+        elif request.action not in LIMITS and self.edition != INTERNATIONAL:      # those of templates know no region
             self.check_headers(request, "x-tc-region")
         self.check_parameters(request)
         return self.actions[request.action](request, request.parameters)
@@ -224,6 +242,12 @@ class Api:
         return Verdict("Templates", {
             "Templates": [{"TemplateId": number} | event["template"] for number, event in self.templates(request).items()],
             "RequestId": request.id})
+
+    def assume_role(self, request: Request, given: dict[str, Any]) -> Verdict:
+        return Verdict("Credentials", self.sts.assume(request, given))
+
+    def assume_role_with_web_identity(self, request: Request, given: dict[str, Any]) -> Verdict:
+        return Verdict("Credentials", self.sts.assume_with_web_identity(request, given))
 
     def templates(self, request: Request) -> dict[int, dict[str, Any]]:
         """Those of the account, in order."""

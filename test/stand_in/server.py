@@ -39,7 +39,7 @@ class Server:
         self.tasks = Tasks(file("ledger"), options.template)
         self.network = Network()
         self.api = Api(options.account, options.limit, options.page_size, options.separate, self.tasks, self.network,
-                       options.edition)
+                       options.edition, options.dir)
         self.faults = Faults(file("orders"), self.refuse, self.network)
         self.journal = Journal(file("requests"))
         self.connections = itertools.count(1)

@@ -39,7 +39,7 @@ def signature(secret_key: str, service: str, timestamp: int, canonical: str) -> 
     return hmac.digest(key, to_sign.encode(), "sha256").hex()
 
 
-def verify_signature(request: Request, accounts: dict[str, Account]) -> None:
+def verify_signature(request: Request, accounts: dict[str, Account], service: str) -> None:
     def invalid(message):
         return ApiError("AuthFailure.InvalidAuthorization", message)
 
@@ -49,8 +49,8 @@ def verify_signature(request: Request, accounts: dict[str, Account]) -> None:
     timestamp = int(request.headers["x-tc-timestamp"])
     if match["date"] != utc_date(timestamp):
         raise invalid("the date of the credential is not the UTC date of X-TC-Timestamp")
-    if match["service"] != "live":
-        raise invalid("the service of the credential is not live")
+    if match["service"] != service:
+        raise invalid(f"the service of the credential is not {service}")
     signed = match["signed"].split(";")
     if signed != sorted(set(signed)):
         raise invalid("SignedHeaders is not in order")
