@@ -3,7 +3,7 @@
  * request_queue.h
  *	  What the worker does to screenshot_task_request
  *
- * Between queue_begin() and queue_commit() in transaction.c it claims requests
+ * Within queue_run(), in transaction.c, it claims requests
  * (claim.c), writes down what has become of them (result.c), looks after those
  * in doubt (in_doubt.c) and those of a worker before it (orphans.c), and does
  * the rest in upkeep.c.
@@ -179,18 +179,19 @@ typedef struct TaskClaim
 extern int64 request_origin(void);
 extern int64 request_stamp(FullTransactionId transaction);
 
-/* What queue_begin() found */
+/* What became of a transaction */
 typedef enum QueueState
 {
-	QUEUE_OPEN,					/* a transaction is open on the table */
-	QUEUE_BUSY,					/* the table is locked by somebody */
-	QUEUE_GONE					/* there is no such table here */
+	QUEUE_OPEN,					/* it is committed; or is open on the table */
+	QUEUE_BUSY,					/* not begun: the table is locked by somebody */
+	QUEUE_GONE,					/* not begun: there is no such table here */
+	QUEUE_FAILED				/* it raised an error, and was aborted */
 } QueueState;
 
 extern bool queue_exists(void);
-extern QueueState queue_begin(const char *activity, bool one_by_one);
-extern void queue_commit(void);
-extern const char *queue_abort(void);
+extern QueueState queue_run(const char *activity, bool one_by_one,
+							void (*steps) (void *arg), void *arg,
+							const char **error);
 extern void queue_forget_error(void);
 extern void queue_probe(void);
 

@@ -69,13 +69,13 @@ typedef struct Statement
 	"CASE WHEN status = " SQL_CREATED " THEN end_time ELSE finished_at END"
 #define FINISHED "status IN (" SQL_FINISHED ")"
 
-/* The transaction that queue_begin() has begun */
+/* The transaction of queue_run() */
 typedef struct QueueTransaction
 {
 	Oid			user;			/* to switch back to, */
 	int			security_context;	/* in this one */
 	MemoryContext caller_context;	/* for what outlives the transaction */
-	bool		row_by_row;		/* see queue_begin() */
+	bool		row_by_row;		/* see queue_run() */
 	MonotonicUs change_by;		/* rows, or leave them to another transaction */
 	int			n_failed;		/* rows in succession that could not be changed */
 } QueueTransaction;

@@ -3,8 +3,8 @@
  * transaction.c
  *	  Transactions on screenshot_task_request, as its owner
  *
- * What the worker does to the table is done between queue_begin() and
- * queue_commit(), or queue_abort(); the network is never waited for in between.
+ * What the worker does to the table is done in queue_run(); the network is never
+ * waited for in there.
  *
  * The statements run as the owner of the table, in a security-restricted
  * operation, since the owner may have put triggers on it.  Policies that the
@@ -26,6 +26,7 @@
 #include "utils/guc.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/timeout.h"
 
 #include "table/request_queue.h"
 #include "table/request_queue_private.h"
@@ -48,6 +49,9 @@ static struct
 	MonotonicUs impatient_until;
 }			last;
 
+static QueueState queue_begin(const char *activity, bool one_by_one);
+static void queue_commit(void);
+static const char *queue_abort(void);
 static QueueState find_table(Oid *owner);
 
 /*
@@ -67,17 +71,47 @@ queue_exists(void)
 }
 
 /*
- * Begin a transaction on the table, as its owner.  "activity" is what
- * pg_stat_activity shows.
+ * Do something in a transaction on the table, as its owner: call steps(arg).
+ * "activity" is what pg_stat_activity shows.
  *
  * one_by_one: change each row in a subtransaction of its own, so that those
  * which a trigger refuses to have changed do not stop the others.  Without it,
  * one such row raises its error.
  *
- * Does not wait for the table: answers may be coming in meanwhile.  What the
- * functions below return is allocated in the context that is current here.
+ * Does not wait for the table: answers may be coming in meanwhile.  Returns what
+ * became of it: QUEUE_OPEN, once it is committed.  If it failed, the error is
+ * logged, and *error is its message and DETAIL, in the memory context that was
+ * current, as is what the functions of request_queue.h return.
  */
 QueueState
+queue_run(const char *activity, bool one_by_one, void (*steps) (void *arg),
+		  void *arg, const char **error)
+{
+	volatile QueueState state = QUEUE_FAILED;
+
+	*error = NULL;
+	PG_TRY();
+	{
+		state = queue_begin(activity, one_by_one);
+		if (state == QUEUE_OPEN)
+		{
+			steps(arg);
+			queue_commit();
+		}
+	}
+	PG_CATCH();
+	{
+		*error = queue_abort();
+		state = QUEUE_FAILED;
+	}
+	PG_END_TRY();
+	return state;
+}
+
+/*
+ * Begin it.
+ */
+static QueueState
 queue_begin(const char *activity, bool one_by_one)
 {
 	ConstraintsSetStmt all_immediate = {.type = T_ConstraintsSetStmt};
@@ -142,7 +176,7 @@ queue_begin(const char *activity, bool one_by_one)
  * Commit it.  Whatever is done here after the commit raises no error, which
  * would be taken for one of the transaction: pgstat_report_stat() might.
  */
-void
+static void
 queue_commit(void)
 {
 	SPI_finish();
@@ -164,7 +198,7 @@ queue_commit(void)
  * Returns the error's message and DETAIL, in the context in which the
  * transaction was begun.  To be called in PG_CATCH().
  */
-const char *
+static const char *
 queue_abort(void)
 {
 	ErrorData  *error;
@@ -175,6 +209,8 @@ queue_abort(void)
 	 * cleanup.
 	 */
 	HOLD_INTERRUPTS();
+	/* It must not fire in another transaction. */
+	disable_timeout(STATEMENT_TIMEOUT, false);
 	MemoryContextSwitchTo(queue_transaction.caller_context);
 	/* Before the abort, which resets the context that the error is in. */
 	error = CopyErrorData();

@@ -17,6 +17,8 @@
 
 static MonotonicUs count_at = MONOTONIC_NEVER;
 
+static void count(void *arg);
+
 /*
  * See whether somebody has asked for it.
  */
@@ -43,21 +45,20 @@ counting_next_event(void)
 void
 counting_run(void)
 {
+	const char *error;
+
 	count_at = MONOTONIC_NEVER;
-	PG_TRY();
-	{
-		if (queue_begin("counting screenshot task requests", false) == QUEUE_OPEN)
-		{
-			count_requests();
-			queue_commit();
-		}
-	}
-	PG_CATCH();
-	{
-		/* It was for information alone, and will be tried again. */
-		activity_note_error(queue_abort());
-	}
-	PG_END_TRY();
+	/* It is for information alone, and will be tried again. */
+	if (queue_run("counting screenshot task requests", false, count, NULL,
+				  &error) == QUEUE_FAILED)
+		activity_note_error(error);
+}
+
+static void
+count(void *arg)
+{
+	(void) arg;
+	count_requests();
 }
 
 /*

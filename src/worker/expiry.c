@@ -39,6 +39,15 @@ static struct
 	bool		one_by_one;		/* has a transaction failed? */
 }			pass = {.next_at = MONOTONIC_NEVER, .ended_at = -LONG_REST};
 
+/* What a transaction has found */
+typedef struct Expired
+{
+	int			n;				/* rows that were looked at */
+	List	   *changed;		/* of ChangedRequest */
+} Expired;
+
+static void expire(void *arg);
+
 /*
  * Begin a pass, if none is under way; and if not at once, none ended just now:
  * what it could not expire is locked, or a trigger refuses it.
@@ -73,45 +82,27 @@ void
 expiry_run(void)
 {
 	ReadyPosition before = pass.place;
-	List	   *volatile expired = NIL;
-	volatile int n = 0;
-	volatile bool failed = false;
-	ListCell   *cell;
+	Expired		found = {0};
+	const char *error;
+	QueueState	state;
 
 	pass.next_at = MONOTONIC_NEVER;
-	PG_TRY();
+	state = queue_run("expiring screenshot task requests", pass.one_by_one,
+					  expire, &found, &error);
+	if (state == QUEUE_BUSY)
+		pass.next_at = monotonic_now() + RETRY;
+	/* Only what is committed is told of. */
+	else if (state == QUEUE_OPEN)
 	{
-		List	   *changed = NIL;
+		ListCell   *cell;
 
-		switch (queue_begin("expiring screenshot task requests", pass.one_by_one))
-		{
-			case QUEUE_OPEN:
-				n = queue_expire(&pass.place, MAX_ROWS, &changed);
-				queue_commit();
-
-				/*
-				 * Only what is committed is told of; "changed" belongs to a
-				 * transaction that may still fail.
-				 */
-				expired = changed;
-				break;
-			case QUEUE_BUSY:
-				pass.next_at = monotonic_now() + RETRY;
-				break;
-			case QUEUE_GONE:
-				break;
-		}
+		foreach(cell, found.changed)
+			request_expired((ChangedRequest *) lfirst(cell));
 	}
-	PG_CATCH();
-	{
-		activity_note_error(queue_abort());
-		failed = true;
-	}
-	PG_END_TRY();
+	else if (state == QUEUE_FAILED)
+		activity_note_error(error);
 
-	foreach(cell, expired)
-		request_expired((ChangedRequest *) lfirst(cell));
-	if (failed)
+	if (state == QUEUE_FAILED)
 	{
 		/* Once more from where it began, now row by row. */
 		pass.place = before;
@@ -122,9 +113,20 @@ expiry_run(void)
 	 * Fewer rows than were asked for mean that the end of the index was
 	 * reached.
 	 */
-	else if (n == MAX_ROWS)
+	else if (found.n == MAX_ROWS)
 		pass.next_at = monotonic_now() + REST;
-	pass.one_by_one = failed && !pass.one_by_one;
+	pass.one_by_one = state == QUEUE_FAILED && !pass.one_by_one;
 	if (pass.next_at == MONOTONIC_NEVER)
 		pass.ended_at = monotonic_now();
+}
+
+/*
+ * The same, in the transaction that is open.  "arg" is an Expired.
+ */
+static void
+expire(void *arg)
+{
+	Expired    *found = arg;
+
+	found->n = queue_expire(&pass.place, MAX_ROWS, &found->changed);
 }

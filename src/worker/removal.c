@@ -55,7 +55,7 @@ static struct
 	char		first_problem[256]; /* why, clipped */
 }			pass = {.next_at = MONOTONIC_NEVER, .batch = MAX_BATCH};
 
-static int	remove_batch(void);
+static void remove_batch(void *arg);
 static bool try_to_remove(const int64 *ids, int n);
 static void note_problem(const char *message);
 static void end_pass(void);
@@ -106,38 +106,22 @@ void
 removal_run(void)
 {
 	MonotonicUs began = monotonic_now();
-	volatile int n = 0;
+	const char *error;
+	int			n = 0;
 
-	PG_TRY();
+	/* If the table is locked, it is tried again after a rest, as after a batch. */
+	switch (queue_run("removing old screenshot task requests", false,
+					  remove_batch, &n, &error))
 	{
-		switch (queue_begin("removing old screenshot task requests", false))
-		{
-			case QUEUE_OPEN:
-				n = remove_batch();
-				queue_commit();
-				break;
-			case QUEUE_BUSY:
-				/*
-				 * Somebody has the table locked: tried again after a rest, as
-				 * after a full batch.
-				 */
-				n = MAX_BATCH;
-				break;
-			case QUEUE_GONE:
-				break;
-		}
+		case QUEUE_BUSY:
+			n = MAX_BATCH;
+			break;
+		case QUEUE_FAILED:
+			n = 0;
+			break;
+		default:
+			break;
 	}
-	PG_CATCH();
-	{
-		/*
-		 * An error may have come before the timeout was disabled; it must not
-		 * fire in another transaction.
-		 */
-		disable_timeout(STATEMENT_TIMEOUT, false);
-		(void) queue_abort();
-		n = 0;
-	}
-	PG_END_TRY();
 
 	/*
 	 * The rest grows with what a batch took, so that removal uses a bounded
@@ -151,10 +135,11 @@ removal_run(void)
 }
 
 /*
- * Remove a batch.  Returns how many were found; 0 ends the pass.
+ * Remove a batch.  "arg" is an int, which becomes how many were found; 0 ends the
+ * pass.
  */
-static int
-remove_batch(void)
+static void
+remove_batch(void *arg)
 {
 	MonotonicUs began = monotonic_now();
 	OldRequest	before = pass.last;
@@ -193,7 +178,7 @@ remove_batch(void)
 		pass.batch = Max(pass.batch / 2, 1);
 	else
 		pass.batch = Min(pass.batch * 2, MAX_BATCH);
-	return n;
+	*(int *) arg = n;
 }
 
 /*

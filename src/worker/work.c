@@ -49,14 +49,6 @@ static struct
 
 static MemoryContext cycle_context; /* reset before each transaction */
 
-/* What became of a transaction */
-typedef enum TransactionResult
-{
-	TRANSACTION_DONE,
-	TRANSACTION_FAILED,
-	TABLE_BUSY					/* it was not begun: the table is locked */
-} TransactionResult;
-
 /* Steps of a transaction, a set of which it has */
 enum
 {
@@ -65,12 +57,22 @@ enum
 	BEGIN = 4					/* what is then waited for: requests, lookups */
 };
 
-static void note_transaction(TransactionResult result);
+/* One, and what is known of it once they are taken */
+typedef struct Transaction
+{
+	int			slot;
+	int			steps;
+	List	   *claimed;		/* of ClaimedRequest */
+	bool		has_results;	/* are outcomes written? */
+	int			n_orphans;
+} Transaction;
+
+static void mark_orphans(void *arg);
+static void note_transaction(QueueState state);
 static void end_block(void);
 static List *send_uncommitted(List *claimed);
-static List *take_steps(int slot, int steps);
-static void commit_steps(int steps, bool claims);
-static TransactionResult run_transaction(int slot, int steps);
+static void take_steps(void *arg);
+static QueueState run_transaction(int slot, int steps);
 
 /*
  * Set up, once.
@@ -129,42 +131,41 @@ work_has_no_table(void)
 QueueState
 work_on_orphans(int *n)
 {
-	volatile QueueState state = QUEUE_BUSY;
-	volatile bool failed = false;
+	Transaction transaction = {0};
+	const char *error;
+	QueueState	state;
 
 	begin_cycle();
 	scan_begin();
-	PG_TRY();
-	{
-		/*
-		 * Row by row from the start: rows that cannot be changed must not keep
-		 * the worker from starting.
-		 */
-		state = queue_begin("looking for requests that were being sent", true);
-		if (state == QUEUE_OPEN)
-		{
-			stat_know_servers();
-			*n = scan_orphans();
-			queue_commit();
-		}
-	}
-	PG_CATCH();
-	{
-		activity_note_error(queue_abort());
-		failed = true;
-	}
-	PG_END_TRY();
 
+	/*
+	 * Row by row from the start: rows that cannot be changed must not keep the
+	 * worker from starting.
+	 */
+	state = queue_run("looking for requests that were being sent", true,
+					  mark_orphans, &transaction, &error);
+	*n = transaction.n_orphans;
 	if (state == QUEUE_GONE)
 		return state;
-	note_transaction(failed ? TRANSACTION_FAILED :
-					 state == QUEUE_BUSY ? TABLE_BUSY : TRANSACTION_DONE);
-	/* There is nothing to do row by row instead. */
-	if (failed)
-		note_transaction(TRANSACTION_FAILED);
-	else if (state == QUEUE_OPEN)
+	note_transaction(state);
+	if (state == QUEUE_OPEN)
 		scan_committed();
-	return failed ? QUEUE_BUSY : state;
+	else if (state == QUEUE_FAILED)
+	{
+		activity_note_error(error);
+		/* There is nothing to do row by row instead. */
+		note_transaction(state);
+	}
+	return state;
+}
+
+static void
+mark_orphans(void *arg)
+{
+	Transaction *transaction = arg;
+
+	stat_know_servers();
+	transaction->n_orphans = scan_orphans();
 }
 
 /*
@@ -186,20 +187,19 @@ work_is_due(MonotonicUs now, bool may_begin)
 void
 work_on_table(int slot, bool may_begin)
 {
-	TransactionResult result = TRANSACTION_DONE;
+	QueueState	state = QUEUE_OPEN;
 
 	set_idle(slot, false);
-	/* Outcomes need not wait for what else may have failed. */
 	/*
 	 * A transaction of its own, so that results which can be saved are,
 	 * whatever fails in the rest.
 	 */
 	if (transactions.row_by_row && outcomes_to_write())
-		result = run_transaction(slot, WRITE_OUTCOMES);
-	if (result == TRANSACTION_DONE)
-		result = run_transaction(slot, (may_begin ? SCAN | BEGIN : SCAN) |
+		state = run_transaction(slot, WRITE_OUTCOMES);
+	if (state == QUEUE_OPEN || state == QUEUE_GONE)
+		state = run_transaction(slot, (may_begin ? SCAN | BEGIN : SCAN) |
 								 (transactions.row_by_row ? 0 : WRITE_OUTCOMES));
-	note_transaction(result);
+	note_transaction(state);
 	outcomes_tried();
 	/* A wait in a transaction may have taken a wake-up that was for the loop. */
 	SetLatch(MyLatch);
@@ -211,15 +211,16 @@ work_on_table(int slot, bool may_begin)
  * not a row's fault: the worker is blocked.
  */
 static void
-note_transaction(TransactionResult result)
+note_transaction(QueueState state)
 {
 	MonotonicUs now = monotonic_now();
 
-	if (result != TABLE_BUSY)
+	if (state != QUEUE_BUSY)
 		transactions.busy_since = 0;
-	switch (result)
+	switch (state)
 	{
-		case TRANSACTION_DONE:
+		case QUEUE_OPEN:
+		case QUEUE_GONE:
 			/* There may have been no time for all of them. */
 			transactions.row_by_row &= outcomes_to_write();
 			transactions.n_failed = 0;
@@ -227,7 +228,7 @@ note_transaction(TransactionResult result)
 			if (activity_is_blocked() && !transactions.table_gone)
 				end_block();
 			break;
-		case TRANSACTION_FAILED:
+		case QUEUE_FAILED:
 			/*
 			 * The next one tries row by row, which tells a row's fault from
 			 * the table's.
@@ -239,7 +240,7 @@ note_transaction(TransactionResult result)
 			transactions.not_before = now +
 				Min(submission_backoff(transactions.n_failed), BLOCKED_RETRY);
 			break;
-		case TABLE_BUSY:
+		case QUEUE_BUSY:
 			activity_note_error("table screenshot_task_request is locked by another session; nothing is sent or saved until the lock is released");
 			if (transactions.busy_since == 0)
 				transactions.busy_since = now;
@@ -284,17 +285,20 @@ send_uncommitted(List *claimed)
 }
 
 /*
- * The steps of a transaction that is open.  Returns the requests that were
- * claimed, a list of ClaimedRequest.
+ * The steps of a transaction that is open.  "arg" is a Transaction.
  */
-static List *
-take_steps(int slot, int steps)
+static void
+take_steps(void *arg)
 {
-	List	   *claimed = NIL;
+	Transaction *transaction = arg;
+	int			steps = transaction->steps;
 	MonotonicUs scan_again_at;
 
 	if (steps & WRITE_OUTCOMES)
+	{
+		transaction->has_results = outcomes_count() > 0;
 		outcomes_write();
+	}
 	/* Within the transaction that is open anyway, as it reads the catalog. */
 	if (take_server_change())
 		stat_know_servers();
@@ -303,7 +307,7 @@ take_steps(int slot, int steps)
 		/* If no row at all can be changed, that is not the fault of each. */
 		if (transactions.row_by_row)
 			queue_probe();
-		scan_table(slot);
+		scan_table(transaction->slot);
 	}
 	/* The scan may have seen that the database is not served any more. */
 	if ((steps & BEGIN) && database_is_served())
@@ -313,33 +317,17 @@ take_steps(int slot, int steps)
 		 * what is free.
 		 */
 		reconcile_work();
-		claimed = submission_claim(&scan_again_at);
+		transaction->claimed = submission_claim(&scan_again_at);
 		scan_by(scan_again_at);
 	}
-	if (claimed != NIL)
+	if (transaction->claimed != NIL)
 	{
 		if (MUTANT("claim-uncommitted"))
-			claimed = send_uncommitted(claimed);
+			transaction->claimed = send_uncommitted(transaction->claimed);
 		CRASH_POINT("claim-before-commit");
 	}
-	return claimed;
-}
-
-/*
- * Commit it.
- */
-static void
-commit_steps(int steps, bool claims)
-{
-	bool		has_results = (steps & WRITE_OUTCOMES) && outcomes_count() > 0;
-
-	if (has_results)
+	if (transaction->has_results)
 		CRASH_POINT("result-before-commit");
-	queue_commit();
-	if (claims)
-		CRASH_POINT("claim-after-commit");
-	if (has_results)
-		CRASH_POINT("result-after-commit");
 }
 
 /*
@@ -347,30 +335,20 @@ commit_steps(int steps, bool claims)
  *
  * If it failed, the error is logged and the outcomes are kept.
  */
-static TransactionResult
+static QueueState
 run_transaction(int slot, int steps)
 {
-	List	   *volatile claimed = NIL;
-	volatile QueueState state = QUEUE_OPEN;
-	volatile bool failed = false;
+	Transaction transaction = {.slot = slot, .steps = steps};
+	const char *error;
+	QueueState	state;
 
 	begin_cycle();
 	scan_begin();
-	PG_TRY();
+	state = queue_run("working on screenshot task requests",
+					  transactions.row_by_row, take_steps, &transaction, &error);
+	if (state == QUEUE_FAILED)
 	{
-		state = queue_begin("working on screenshot task requests",
-							transactions.row_by_row);
-		if (state == QUEUE_OPEN)
-		{
-			claimed = take_steps(slot, steps);
-			commit_steps(steps, claimed != NIL);
-		}
-	}
-	PG_CATCH();
-	{
-		activity_note_error(queue_abort());
-		failed = true;
-		claimed = NIL;
+		activity_note_error(error);
 		if (steps & SCAN)
 			scan_aborted();
 
@@ -380,13 +358,14 @@ run_transaction(int slot, int steps)
 		 */
 		reconcile_aborted();
 		submission_end_claim();
+		return state;
 	}
-	PG_END_TRY();
-
-	if (failed)
-		return TRANSACTION_FAILED;
 	if (state == QUEUE_BUSY)
-		return TABLE_BUSY;
+		return state;
+	if (transaction.claimed != NIL)
+		CRASH_POINT("claim-after-commit");
+	if (transaction.has_results)
+		CRASH_POINT("result-after-commit");
 	/* DROP EXTENSION does not wait for requests in flight. */
 	transactions.table_gone = state == QUEUE_GONE;
 	if (transactions.table_gone)
@@ -405,7 +384,7 @@ run_transaction(int slot, int steps)
 	 * Only after the commit: now the requests are "sending" on disk, and may
 	 * be sent.
 	 */
-	submission_claimed(claimed);
+	submission_claimed(transaction.claimed);
 	submission_end_claim();
-	return TRANSACTION_DONE;
+	return state;
 }
