@@ -80,6 +80,7 @@ OBJS = \
 	src/table/upkeep.o \
 	src/util/text.o \
 	src/util/statement.o \
+	src/util/subtransaction.o \
 	src/worker/background_worker.o \
 	src/worker/breaker.o \
 	src/worker/catalog_changes.o \

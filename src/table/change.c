@@ -17,8 +17,6 @@
 #include "access/transam.h"
 #include "access/xact.h"
 #include "executor/spi.h"
-#include "utils/memutils.h"
-#include "utils/resowner.h"
 
 #include "compat.h"
 #include "table/notify.h"
@@ -26,6 +24,7 @@
 #include "table/request_queue.h"
 #include "table/request_queue_private.h"
 #include "util/statement.h"
+#include "util/subtransaction.h"
 
 /* The most rows in a row that cannot be changed, in one transaction */
 #define MAX_FAILED		100
@@ -46,7 +45,16 @@ typedef struct Change
 	const char *nulls;
 } Change;
 
+/* The same of one row, for change_one() */
+typedef struct Alone
+{
+	RowsChanger change;
+	void	   *arg;
+	int			n;				/* rows that it has changed */
+} Alone;
+
 static int	change_at_once(void *arg);
+static void change_one(void *arg);
 
 /*
  * Raise an error if no row of the table can be changed, whichever it is: its
@@ -164,39 +172,14 @@ change_goes_on(int n_tried)
 int
 change_alone(int64 id, RowsChanger change, void *arg)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile int changed = 0;
+	Alone		alone = {change, arg, 0};
+	ErrorData  *error = run_in_subtransaction(change_one, &alone);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
+	if (error != NULL)
 	{
-		/*
-		 * A local variable first: "changed" must not be set if releasing the
-		 * subtransaction fails.
-		 */
-		int			n = change(arg);
+		int			category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
 
-		ReleaseCurrentSubTransaction();
-		changed = n;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-		int			category;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-
-		/*
-		 * Before anything is done about the error, since the failed
-		 * subtransaction may hold locks.
-		 */
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
+		alone.n = 0;
 		if (note_lock_timeout(error->sqlerrcode))
 			be_impatient();
 
@@ -211,19 +194,24 @@ change_alone(int64 id, RowsChanger change, void *arg)
 		skip_list_add(id, error->message);
 		FreeErrorData(error);
 	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	/* As PL/pgSQL does: the end of a subtransaction leaves another one. */
-	CurrentResourceOwner = owner;
-	if (changed > 0)
+	if (alone.n > 0)
 		queue_transaction.n_failed = 0;
+
 	/*
 	 * The first failure in a row: find out whether it is this row's, or the
 	 * table's.
 	 */
 	else if (queue_transaction.n_failed++ == 0)
 		queue_probe();
-	return changed;
+	return alone.n;
+}
+
+static void
+change_one(void *arg)
+{
+	Alone	   *alone = arg;
+
+	alone->n = alone->change(alone->arg);
 }
 
 /*

@@ -23,7 +23,6 @@
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
@@ -31,6 +30,7 @@
 #include "api/task.h"
 #include "config/server.h"
 #include "shmem/shared_state.h"
+#include "util/subtransaction.h"
 #include "worker/channel.h"
 
 /* How long a channel goes behind others, at first and at the most */
@@ -65,6 +65,7 @@ typedef struct ChannelEntry
 static HTAB *channel_table = NULL;
 
 static ErrorData *try_to_resolve(Channel *channel);
+static void resolve(void *arg);
 static void read_options(Channel *channel);
 static void note_enabled(Server *server, bool enabled);
 static void forget_options(Channel *channel);
@@ -242,9 +243,7 @@ channel_account(Channel *channel)
 static ErrorData *
 try_to_resolve(Channel *channel)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *volatile error = NULL;
+	ErrorData  *error;
 
 	/*
 	 * Once a transaction is enough: the catalogs are as they were when it
@@ -258,30 +257,25 @@ try_to_resolve(Channel *channel)
 											  ALLOCSET_SMALL_SIZES);
 
 	/* What is wrong with one is no reason to undo what was done for others. */
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(channel->context);
-	PG_TRY();
-	{
-		read_options(channel);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
+	error = run_in_subtransaction(resolve, channel);
+	if (error != NULL)
 		forget_options(channel);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
 	return error;
 }
 
 /*
  * Do so, in the channel's memory context, or raise an error.
  */
+static void
+resolve(void *arg)
+{
+	Channel    *channel = arg;
+	MemoryContext old = MemoryContextSwitchTo(channel->context);
+
+	read_options(channel);
+	MemoryContextSwitchTo(old);
+}
+
 static void
 read_options(Channel *channel)
 {

@@ -21,7 +21,6 @@
 #include "access/xact.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
@@ -29,6 +28,7 @@
 #include "settings.h"
 #include "shmem/activity.h"
 #include "table/request_queue.h"
+#include "util/subtransaction.h"
 #include "util/text.h"
 #include "worker/removal.h"
 
@@ -55,8 +55,16 @@ static struct
 	char		first_problem[256]; /* why, clipped */
 }			pass = {.next_at = MONOTONIC_NEVER, .batch = MAX_BATCH};
 
+/* Requests that have been chosen */
+typedef struct Batch
+{
+	const int64 *ids;
+	int			n;
+} Batch;
+
 static void remove_batch(void *arg);
 static bool try_to_remove(const int64 *ids, int n);
+static void remove_all(void *arg);
 static void note_problem(const char *message);
 static void end_pass(void);
 
@@ -188,37 +196,28 @@ remove_batch(void *arg)
 static bool
 try_to_remove(const int64 *ids, int n)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool done = false;
+	Batch		batch = {ids, n};
+	ErrorData  *error = run_in_subtransaction(remove_all, &batch);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		/* All or none, or it would not be known which row was left out. */
-		if (queue_remove(ids, n) < n)
-			ereport(ERROR,
-					(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
-					 errmsg("a trigger on screenshot_task_request suppressed the DELETE")));
-		ReleaseCurrentSubTransaction();
-		done = true;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
+	if (error == NULL)
+		return true;
+	note_problem(error->message);
+	FreeErrorData(error);
+	return false;
+}
 
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		note_problem(error->message);
-		FreeErrorData(error);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return done;
+/*
+ * All or none, or it would not be known which row was left out.
+ */
+static void
+remove_all(void *arg)
+{
+	Batch	   *batch = arg;
+
+	if (queue_remove(batch->ids, batch->n) < batch->n)
+		ereport(ERROR,
+				(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
+				 errmsg("a trigger on screenshot_task_request suppressed the DELETE")));
 }
 
 /*
