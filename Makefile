@@ -30,6 +30,7 @@ OBJS = \
 	src/config/secret_file.o \
 	src/config/server.o \
 	src/config/sts.o \
+	src/config/template_list.o \
 	src/config/trust.o \
 	src/config/wrapper.o \
 	src/net/endpoint.o \
@@ -103,6 +104,7 @@ OBJS = \
 	src/worker/scan.o \
 	src/worker/status_change.o \
 	src/worker/submission.o \
+	src/worker/template_check.o \
 	src/worker/submission_claim.o \
 	src/worker/work.o \
 	src/worker/worker.o \

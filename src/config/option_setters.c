@@ -79,6 +79,7 @@ set_server_defaults(LiveServer *server)
 		defaults.request_timeout = 30 * 1000;
 		defaults.max_in_flight = 32;
 		defaults.in_doubt = IN_DOUBT_RECONCILE;
+		defaults.check_template = CHECK_WARN;
 		defaults.credentials = FROM_USER_MAPPING;
 		(void) set_metadata_endpoint(&defaults, DEFAULT_METADATA);
 		defaults.has_metadata = false;
@@ -271,6 +272,22 @@ set_in_doubt(void *object, const char *value)
 		server->in_doubt = IN_DOUBT_RESEND;
 	else
 		return "Valid values are \"reconcile\", \"hold\" and \"resend\".";
+	return NULL;
+}
+
+const char *
+set_check_template(void *object, const char *value)
+{
+	LiveServer *server = object;
+
+	if (strcmp(value, "off") == 0)
+		server->check_template = CHECK_OFF;
+	else if (strcmp(value, "warn") == 0)
+		server->check_template = CHECK_WARN;
+	else if (strcmp(value, "refuse") == 0)
+		server->check_template = CHECK_REFUSE;
+	else
+		return "Valid values are \"off\", \"warn\" and \"refuse\".";
 	return NULL;
 }
 

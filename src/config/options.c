@@ -46,6 +46,7 @@ static const Option options[] = {
 	{"proxy", ForeignServerRelationId, false, set_proxy},
 	{"max_in_flight", ForeignServerRelationId, false, set_max_in_flight},
 	{"in_doubt", ForeignServerRelationId, false, set_in_doubt},
+	{"check_template", ForeignServerRelationId, false, set_check_template},
 	{"credentials", ForeignServerRelationId, false, set_credentials},
 	{"metadata_endpoint", ForeignServerRelationId, false, set_metadata_endpoint},
 	{"role_arn", ForeignServerRelationId, false, set_role_arn},

@@ -29,6 +29,14 @@ typedef enum InDoubtPolicy
 	IN_DOUBT_RESEND				/* send it again */
 } InDoubtPolicy;
 
+/* What is done about a template that does not exist */
+typedef enum TemplateCheck
+{
+	CHECK_OFF,					/* nothing: it is not checked */
+	CHECK_WARN,					/* send it, and say so */
+	CHECK_REFUSE				/* refuse the request */
+} TemplateCheck;
+
 /* Where the credentials are taken from */
 typedef enum CredentialsSource
 {
@@ -60,6 +68,7 @@ typedef struct LiveServer
 	int			permit_timeout; /* ms, that a call waits for; 0: without end */
 	int			max_in_flight;	/* requests of a worker at a time */
 	InDoubtPolicy in_doubt;
+	TemplateCheck check_template;
 	CredentialsSource credentials;
 	HttpEndpoint metadata;		/* of the metadata service */
 	bool		has_metadata;	/* is it by an option? */
@@ -92,6 +101,7 @@ extern const char *set_ca_file(void *object, const char *value);
 extern const char *set_proxy(void *object, const char *value);
 extern const char *set_max_in_flight(void *object, const char *value);
 extern const char *set_in_doubt(void *object, const char *value);
+extern const char *set_check_template(void *object, const char *value);
 extern const char *set_credentials(void *object, const char *value);
 extern const char *set_metadata_endpoint(void *object, const char *value);
 extern const char *set_role_arn(void *object, const char *value);

@@ -45,12 +45,16 @@ typedef struct Call
 	bool		sent;			/* was an attempt? */
 	bool		refused;		/* was an attempt, for its token? */
 	bool		throttled;		/* was the last one? */
+	MonotonicUs give_up_at;		/* when it is not worth to wait on; or never */
 	MonotonicUs began;			/* when it first waited for a permit; 0: not yet */
 	bool		noticed;		/* has a NOTICE said that it waits? */
 } Call;
 
 static HttpClient *client = NULL;	/* keeps the session's connection */
 
+static Call *make_call(const LiveServer *server, const LiveAction *action,
+					   char *body);
+static void perform(const LiveServer *server, Call *call, LiveAnswer *answer);
 static void count_call(const char *server, bool failed);
 static void try_tokens(const LiveServer *server, Call *call,
 					   LiveAnswer *answer);
@@ -60,7 +64,7 @@ static bool try_turn(const LiveServer *server, MonotonicUs newer_than,
 					 Call *call, LiveAnswer *answer, MonotonicUs *read_at);
 static bool try_once(const LiveServer *server, const Credentials *credentials,
 					 Call *call, LiveAnswer *answer);
-static void wait_for_permit(const LiveServer *server, RateKey key, Call *call);
+static bool wait_for_permit(const LiveServer *server, RateKey key, Call *call);
 static void check_permit_timeout(const LiveServer *server, RateKey key,
 								 MonotonicUs began);
 static RateTable *rate_table(void);
@@ -89,11 +93,55 @@ api_call(const char *server_name, LiveActionId action_id,
 	 */
 	char	   *body = action->body(parameters);
 	LiveServer *server = get_live_server(server_name, GetUserId());
+	Call	   *call = make_call(server, action, body);
+
+	call->give_up_at = MONOTONIC_NEVER;
+	perform(server, call, answer);
+	count_call(server->name, answer->outcome != LIVE_DONE);
+	if (answer->outcome != LIVE_DONE)
+		raise_failure(server, call, answer);
+}
+
+/*
+ * Ask the API for what a call can do without: whatever it answers, or that it was
+ * not asked in time, is in *answer.  It is not counted, and no longer waited for
+ * than a request may take.  Raises an error if the role cannot ask at all, or if
+ * it ends from outside.
+ */
+void
+api_ask(const LiveServer *server, LiveActionId action_id,
+		const void *parameters, LiveAnswer *answer)
+{
+	const LiveAction *action = &live_actions[action_id];
+	Call	   *call = make_call(server, action, action->body(parameters));
+
+	call->give_up_at = monotonic_now() +
+		(server->connect_timeout + server->request_timeout) * US_PER_MS;
+	perform(server, call, answer);
+}
+
+static Call *
+make_call(const LiveServer *server, const LiveAction *action, char *body)
+{
 	/*
 	 * On the heap, since PG_CATCH reads what was changed within PG_TRY, which
 	 * a local variable need not keep.
 	 */
 	Call	   *call = palloc0(sizeof(Call));
+
+	require_enabled_server(server);
+	call->action = action;
+	call->body = body;
+	call->server = server->name;
+	return call;
+}
+
+/*
+ * Send a call's request until there is an answer to it, or none will come.
+ */
+static void
+perform(const LiveServer *server, Call *call, LiveAnswer *answer)
+{
 	ErrorContextCallback context;
 
 	/*
@@ -102,11 +150,6 @@ api_call(const char *server_name, LiveActionId action_id,
 	 */
 	if (client == NULL)
 		client = http_client_create(1);
-
-	require_enabled_server(server);
-	call->action = action;
-	call->body = body;
-	call->server = server->name;
 
 	/*
 	 * Whoever cancels a call wants to know whether it may have been carried
@@ -124,7 +167,7 @@ api_call(const char *server_name, LiveActionId action_id,
 	PG_CATCH();
 	{
 		/* What ends from outside counts if it may be carried out. */
-		if (call->sent)
+		if (call->sent && call->give_up_at == MONOTONIC_NEVER)
 			count_call(call->server, true);
 		PG_RE_THROW();
 	}
@@ -135,9 +178,6 @@ api_call(const char *server_name, LiveActionId action_id,
 	 * request.
 	 */
 	error_context_stack = context.previous;
-	count_call(server->name, answer->outcome != LIVE_DONE);
-	if (answer->outcome != LIVE_DONE)
-		raise_failure(server, call, answer);
 }
 
 /*
@@ -197,7 +237,7 @@ try_turns(const LiveServer *server, MonotonicUs newer_than, Call *call,
 		again = !try_turn(server, newer_than, call, answer, &read_at) &&
 			++missed < MAX_TURNS;
 		call->throttled = answer->outcome == LIVE_THROTTLED;
-	} while (again || call->throttled);
+	} while ((again || call->throttled) && monotonic_now() < call->give_up_at);
 	return read_at;
 }
 
@@ -246,7 +286,13 @@ try_once(const LiveServer *server, const Credentials *credentials,
 	 * Before the request is signed, since a signature is valid for five
 	 * minutes only, and a permit may take longer.
 	 */
-	wait_for_permit(server, key, call);
+	if (!wait_for_permit(server, key, call))
+	{
+		memset(answer, 0, sizeof(*answer));
+		answer->outcome = LIVE_NOT_SENT;
+		answer->message = "there was no permit in time";
+		return true;
+	}
 	started_at = monotonic_now();
 	PG_TRY();
 	{
@@ -303,9 +349,9 @@ try_once(const LiveServer *server, const Credentials *credentials,
 }
 
 /*
- * Wait for the account's next permit.
+ * Wait for the account's next permit.  Returns false if the call gives up first.
  */
-static void
+static bool
 wait_for_permit(const LiveServer *server, RateKey key, Call *call)
 {
 	static uint32 wait_event = 0;
@@ -326,9 +372,14 @@ wait_for_permit(const LiveServer *server, RateKey key, Call *call)
 						 &call->permit, &retry_at) == 1)
 		{
 			rate_wait_end(rate_table(), key);
-			return;
+			return true;
 		}
-		if (server->permit_timeout > 0)
+		if (call->give_up_at <= monotonic_now())
+		{
+			rate_wait_end(rate_table(), key);
+			return false;
+		}
+		if (server->permit_timeout > 0 && call->give_up_at == MONOTONIC_NEVER)
 			check_permit_timeout(server, key, began);
 		/* Once a call: a person at a prompt learns why nothing happens. */
 		if (!call->noticed && call->began + NOTICE_AFTER <= monotonic_now())
@@ -342,7 +393,7 @@ wait_for_permit(const LiveServer *server, RateKey key, Call *call)
 									  server->requests_per_second,
 									  server->requests_per_second)));
 		}
-		rate_wait(rate_table(), key, retry_at, wait_event);
+		rate_wait(rate_table(), key, Min(retry_at, call->give_up_at), wait_event);
 	}
 }
 

@@ -32,6 +32,7 @@
 #include "config/server.h"
 #include "sql/api_call.h"
 #include "sql/arguments.h"
+#include "sql/template_call.h"
 
 static void read_task(FunctionCallInfo fcinfo, ScreenshotTask *task,
 					  TimestampTz now);
@@ -88,6 +89,7 @@ create_screenshot_task(PG_FUNCTION_ARGS)
 	 * The time of day, not of the transaction, which may have begun long ago.
 	 */
 	read_task(fcinfo, &task, GetCurrentTimestamp());
+	check_template(server_name, task.template_id);
 	api_call(server_name, LIVE_CREATE, &task, &answer);
 
 	values[0] = CStringGetTextDatum(answer.task_id);

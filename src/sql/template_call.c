@@ -9,13 +9,22 @@
 
 #include "fmgr.h"
 #include "funcapi.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 
 #include "compat.h"
 #include "api/template.h"
+#include "config/credentials.h"
+#include "config/server.h"
+#include "config/template_list.h"
 #include "sql/api_call.h"
 #include "sql/arguments.h"
+#include "sql/template_call.h"
 
+static TemplateState find_template(const LiveServer *server, int64 template_id);
+static void ask_for_list(const LiveServer *server, uint64 account,
+						 int64 template_id);
+static void describe_check(void *arg);
 static void return_template(ReturnSetInfo *result,
 							const ScreenshotTemplate *template);
 static Datum text_or_null(const char *text, bool *is_null);
@@ -130,4 +139,107 @@ delete_screenshot_template(PG_FUNCTION_ARGS)
 	live_check_template_id(template_id);
 	api_call(server_name, LIVE_DELETE_TEMPLATE, &template_id, &answer);
 	PG_RETURN_TEXT_P(cstring_to_text(answer.request_id));
+}
+
+/*
+ * Check that a template exists before a task with it is created, as the server
+ * option "check_template" says.  If it does not, this raises an error or a
+ * WARNING.
+ *
+ * It may ask the API for the templates of the account, once for each that is not
+ * known.
+ */
+void
+check_template(const char *server_name, int64 template_id)
+{
+	LiveServer *server;
+	TemplateState state;
+	ErrorContextCallback context = {
+		.callback = describe_check,
+		.arg = unconstify(char *, server_name),
+		.previous = error_context_stack
+	};
+
+	if (template_id == 0)
+		return;
+	server = get_live_server(server_name, GetUserId());
+	if (server->check_template == CHECK_OFF)
+		return;
+	/* Errors of credentials are those that the call itself would raise. */
+	error_context_stack = &context;
+	state = find_template(server, template_id);
+	error_context_stack = context.previous;
+	if (state != TEMPLATE_MISSING)
+		return;
+	ereport(server->check_template == CHECK_REFUSE ? ERROR : WARNING,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("template %lld does not exist", (long long) template_id),
+			 errdetail("The account of server \"%s\" has no such template. A task with it takes no screenshots.",
+					   server->name),
+			 errhint("describe_screenshot_templates() lists the templates of the account.")));
+}
+
+/*
+ * See whether a template exists, asking for the list first if need be.
+ */
+static TemplateState
+find_template(const LiveServer *server, int64 template_id)
+{
+	Credentials *credentials;
+	uint64		account;
+	TemplateState state;
+
+	require_enabled_server(server);
+	credentials = credentials_get(server, GetUserId(), 0);
+	account = credentials->account;
+	wipe_credentials(credentials);
+	state = template_look(account, template_id);
+	if (state == TEMPLATE_UNLISTED || template_list_is_due(account))
+	{
+		ask_for_list(server, account, template_id);
+		state = template_look(account, template_id);
+	}
+	return state;
+}
+
+/*
+ * Ask the API for the list of an account.  It is said if that fails, the first time.
+ */
+static void
+ask_for_list(const LiveServer *server, uint64 account, int64 template_id)
+{
+	LiveAnswer	answer;
+	volatile bool has_answer = false;
+
+	template_list_begin(account);
+	PG_TRY();
+	{
+		api_ask(server, LIVE_DESCRIBE_TEMPLATES, NULL, &answer);
+		has_answer = true;
+	}
+	PG_FINALLY();
+	{
+		if (!has_answer)
+			(void) template_list_end(account, NULL);
+	}
+	PG_END_TRY();
+	if (template_list_end(account, &answer))
+		ereport(WARNING,
+				(errmsg("could not check whether template %lld exists",
+						(long long) template_id),
+				 errdetail("Server \"%s\" did not list the templates of the account: %s. The session says so once.",
+						   server->name,
+						   answer.error_code != NULL ? answer.error_code :
+						   answer.message != NULL ? answer.message :
+						   "the API gave no message")));
+}
+
+/*
+ * Context of an error that ends a call from outside while its template is checked.
+ */
+static void
+describe_check(void *arg)
+{
+	errcontext("CreateScreenshotTask on server \"%s\": nothing had been sent",
+			   (const char *) arg);
 }

@@ -390,6 +390,7 @@ read_body(ClaimedRequest *request, const Datum *values, const bool *nulls)
 	task.app_name = TextDatumGetCString(values[CLAIMED_APP_NAME]);
 	request->domain_name = pstrdup(task.domain_name);
 	task.template_id = DatumGetInt64(values[CLAIMED_TEMPLATE_ID]);
+	request->template_id = task.template_id;
 	task.has_start = !nulls[CLAIMED_START_TIME];
 	live_set_times(&task, request->start, request->end_time);
 	task.stream_type = DatumGetInt32(values[CLAIMED_STREAM_TYPE]);

@@ -99,6 +99,7 @@ typedef struct ClaimedRequest
 	TimestampTz end_time;
 	char	   *trace_id;		/* of this attempt */
 	char	   *domain_name;	/* NULL: see problem */
+	int64		template_id;
 	char	   *body;			/* of CreateScreenshotTask; NULL: see problem */
 	const char *problem;		/* why there is no body */
 } ClaimedRequest;

@@ -529,7 +529,8 @@ channels_have_work(void)
 static MonotonicUs
 not_before(const Channel *channel)
 {
-	return Max(Max(channel->permit_at, channel->woken ? 0 : channel->rest_until),
+	return Max(Max(Max(channel->permit_at, channel->list_look_at),
+				   channel->woken ? 0 : channel->rest_until),
 			   channel_paused_until(channel));
 }
 

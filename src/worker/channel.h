@@ -94,6 +94,11 @@ typedef struct Channel
 	MonotonicUs newer_than;		/* when the last that was refused was signed */
 	MonotonicUs refused_at;		/* when the first was, in a row; 0: none */
 
+	/* the list of the account's templates; see template_check.c */
+	bool		wants_list;		/* must it be asked for, for a request? */
+	MonotonicUs list_until;		/* how long it waits for it; 0: it does not */
+	MonotonicUs list_look_at;	/* when to see how that stands; 0: at once */
+
 	/* for the length of one transaction, if it was resolved */
 	MemoryContext context;
 	LiveServer *options;		/* NULL: not resolved */

@@ -413,6 +413,8 @@ channels_end_pauses(void)
 		any |= breaker_try_again(&channel->breaker, now);
 		any |= channel_end_domain_pauses(channel, now);
 		any |= channel->waits_until > now;
+		any |= channel->list_look_at > now;
+		channel->list_until = channel->list_look_at = 0;
 		channel->refused_at = 0;
 	}
 	return any;

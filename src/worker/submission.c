@@ -20,6 +20,7 @@
 #include "shmem/activity.h"
 #include "worker/status_change.h"
 #include "worker/submission.h"
+#include "worker/template_check.h"
 
 #define MIN_BACKOFF			US_PER_SECOND
 #define MAX_BACKOFF			(60 * US_PER_SECOND)
@@ -28,6 +29,7 @@ dlist_head	outcomes = DLIST_STATIC_INIT(outcomes);
 
 static MonotonicUs worth_sending_until(const ClaimedRequest *claimed);
 static Request *make_request(const ClaimedRequest *claimed, Channel *channel);
+static bool may_use_template(Request *request, const ClaimedRequest *claimed);
 static void sign_request(Request *request, const ClaimedRequest *claimed);
 static void on_reply(ChannelJob *job, const HttpReply *reply);
 static void classify(Request *request, const HttpReply *reply,
@@ -71,7 +73,7 @@ submission_claimed(List *claimed)
 			(row->domain_name != NULL &&
 			 !channel_takes_domain(channel, row->domain_name)))
 			put_back(request, true);
-		else
+		else if (may_use_template(request, row))
 			sign_request(request, row);
 		/* Decided without being sent: written down with the next outcomes. */
 		if (request->outcome.status != STATUS_SENDING)
@@ -139,6 +141,50 @@ make_request(const ClaimedRequest *claimed, Channel *channel)
 	request->outcome.attempt = claimed->attempt;
 	request->outcome.requested_at = claimed->requested_at;
 	return request;
+}
+
+/*
+ * May a request be sent with its template?  If not, its outcome is set; if it may,
+ * although that does not exist, its warning is.
+ */
+static bool
+may_use_template(Request *request, const ClaimedRequest *claimed)
+{
+	Channel    *channel = request->job.channel;
+	FinishedRequest *outcome = &request->outcome;
+	MemoryContext old;
+
+	/* What cannot be sent at all has no template that was read. */
+	if (claimed->body == NULL)
+		return true;
+	switch (template_check(channel, claimed))
+	{
+		case TEMPLATE_EXISTS:
+		case TEMPLATE_UNCHECKED:
+			return true;
+		case TEMPLATE_UNLISTED:
+			put_back(request, true);
+			return false;
+		case TEMPLATE_MISSING:
+			break;
+	}
+	old = MemoryContextSwitchTo(request->context);
+	if (channel->options->check_template == CHECK_WARN)
+		request->warning =
+			psprintf("template %lld does not exist: the task takes no screenshots; describe_screenshot_templates() lists the templates of the account",
+					 (long long) claimed->template_id);
+	else
+	{
+		outcome->status = STATUS_FAILED;
+		/* Nothing was sent, which is what attempts count. */
+		outcome->free_of_charge = true;
+		outcome->error_code = "TemplateNotFound";
+		outcome->error_message =
+			psprintf("template %lld does not exist; describe_screenshot_templates() lists the templates of the account",
+					 (long long) claimed->template_id);
+	}
+	MemoryContextSwitchTo(old);
+	return outcome->status == STATUS_SENDING;
 }
 
 /*
@@ -212,6 +258,7 @@ classify(Request *request, const HttpReply *reply, const LiveAnswer *answer)
 		case LIVE_DONE:
 			channel->n_behind = 0;
 			outcome->status = STATUS_CREATED;
+			outcome->error_message = request->warning;
 			break;
 		/* The request's own fault, the only one that fails it for good. */
 		case LIVE_REFUSED:

@@ -21,6 +21,7 @@ typedef struct Request
 	TimestampTz start;			/* its place among the ready ones, with its id */
 	TimestampTz end_time;
 	int			request_timeout;	/* ms */
+	const char *warning;		/* of a task that is made all the same; or NULL */
 	FinishedRequest outcome;	/* what says which it is, is set from the start */
 } Request;
 

@@ -15,6 +15,7 @@
 #include "shmem/activity.h"
 #include "shmem/shared_state.h"
 #include "worker/submission.h"
+#include "worker/template_check.h"
 
 /* The most requests that one transaction claims */
 #define MAX_CLAIM			200
@@ -105,8 +106,9 @@ submission_claim(MonotonicUs *scan_again_at)
 		Channel    *channel = dlist_container(Channel, node, iter.cur);
 
 		channel_look_for_domains(channel, now);
-		if (channel_may_claim(channel, now, dispatch_room()))
-			(void) channel_resolve(channel);
+		if (channel_may_claim(channel, now, dispatch_room()) &&
+			channel_resolve(channel))
+			template_check_prepare(channel, now);
 	}
 	claims.began = now;
 
