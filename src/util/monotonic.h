@@ -54,4 +54,13 @@ monotonic_wait_ms(MonotonicUs now, MonotonicUs until)
 	return (long) Min((until - now + US_PER_MS - 1) / US_PER_MS, INT_MAX);
 }
 
+/*
+ * The sooner of two times.  Unlike Min(), it asks for each of them once.
+ */
+static inline MonotonicUs
+sooner(MonotonicUs one, MonotonicUs other)
+{
+	return Min(one, other);
+}
+
 #endif							/* SCREENSHOT_TASK_MONOTONIC_H */

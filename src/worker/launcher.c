@@ -358,7 +358,7 @@ keep_workers(void)
 		 */
 		if (one_is_to_look && !one_is_looking)
 			n_waiting++;
-		next = Min(next, Min(launcher.full_until, make_room(n_waiting)));
+		next = sooner(next, sooner(launcher.full_until, make_room(n_waiting)));
 	}
 	return next;
 }

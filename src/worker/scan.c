@@ -122,8 +122,8 @@ scan_next_event(void)
 {
 	if (scan.woken)
 		return 0;
-	return Min(Min(scan.sweep_at, scan.due_at),
-			   Min(skip_list_next_event(), next_search()));
+	return sooner(Min(scan.sweep_at, scan.due_at),
+				  sooner(skip_list_next_event(), next_search()));
 }
 
 /*
@@ -314,9 +314,9 @@ next_due(MonotonicUs now)
 static MonotonicUs
 next_search(void)
 {
-	MonotonicUs next = Max(submission_scan_by(),
-						   scan.searched_at + scan.search_time * URGENT_SEARCH_SHARE);
+	MonotonicUs next = submission_scan_by();
 
+	next = Max(next, scan.searched_at + scan.search_time * URGENT_SEARCH_SHARE);
 	if (scan.search_is_due)
 		next = Min(next, scan.searched_at + scan.search_time * SEARCH_SHARE);
 	return next;

@@ -72,7 +72,7 @@ static void leave_database(void);
 static void make_room(void);
 
 static void do_what_can_wait(void);
-static void tell_activity(void);
+static void tell_activity(MonotonicUs next);
 static void log_bursts_at_exit(int code, Datum arg);
 static int	in_hand(void);
 static void check_preemption(void);
@@ -88,6 +88,7 @@ void
 screenshot_task_worker_main(Datum database)
 {
 	uint32		wait_event;
+	MonotonicUs next;
 
 	start(DatumGetObjectId(database));
 	wait_event = WaitEventExtensionNew("ScreenshotTaskWorker");
@@ -136,8 +137,9 @@ screenshot_task_worker_main(Datum database)
 		 */
 		pgstat_report_stat(dispatch_jobs() == 0);
 		log_throttling_flush(false);
-		tell_activity();
-		dispatch_wait(Min(next_event(), log_throttling_next_event()), wait_event);
+		next = next_event();
+		tell_activity(next);
+		dispatch_wait(sooner(next, log_throttling_next_event()), wait_event);
 
 		/*
 		 * After the wait, so that answers that are here are read first, and
@@ -222,13 +224,14 @@ do_what_can_wait(void)
 }
 
 /*
- * Let others see what this process is doing.
+ * Let others see what this process is doing.  "next" is when there
+ * is something to do next.
  */
 static void
-tell_activity(void)
+tell_activity(MonotonicUs next)
 {
 	bool		idle = in_hand() == 0 &&
-		next_event() > monotonic_now() + IDLE_AFTER;
+		next > monotonic_now() + IDLE_AFTER;
 	StringInfoData pauses;
 
 	/*
@@ -400,19 +403,19 @@ static MonotonicUs
 next_event(void)
 {
 	MonotonicUs now = monotonic_now();
-	MonotonicUs next = Min(scan_next_event(), scan_next_wakeup(worker.slot));
+	MonotonicUs next = sooner(scan_next_event(), scan_next_wakeup(worker.slot));
 
 	/* Once that has passed, it is an outcome kept that is waited for. */
 	if (worker.give_up_at > now)
 		next = Min(next, worker.give_up_at);
 	if (outcomes_to_write())
 		next = 0;
-	next = Min(next, catalog_changes_next_event());
+	next = sooner(next, catalog_changes_next_event());
 	if (may_begin_more())
 	{
-		next = Min(next, reconcile_next_event(now));
+		next = sooner(next, reconcile_next_event(now));
 		if (screenshot_task_enabled && dispatch_room() > 0)
-			next = Min(next, channels_next_chance(now, dispatch_room()));
+			next = sooner(next, channels_next_chance(now, dispatch_room()));
 	}
 
 	/*
@@ -420,8 +423,8 @@ next_event(void)
 	 * that fail.
 	 */
 	next = Max(next, work_not_before());
-	next = Min(next, counting_next_event());
+	next = sooner(next, counting_next_event());
 	if (!worker.preempted)
-		next = Min(next, Min(expiry_next_event(), removal_next_event()));
+		next = sooner(next, sooner(expiry_next_event(), removal_next_event()));
 	return next;
 }
