@@ -87,6 +87,7 @@ OBJS = \
 	src/worker/catalog_changes.o \
 	src/worker/channel.o \
 	src/worker/channel_domain.o \
+	src/worker/channel_fallback.o \
 	src/worker/channel_fault.o \
 	src/worker/channel_job.o \
 	src/worker/counting.o \

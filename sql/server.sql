@@ -31,6 +31,7 @@ SELECT option, value, try_server(option, value) FROM (VALUES
 	('connect_timeout', '60s'), ('request_timeout', '1.5s'), ('request_timeout', '2min'), ('request_timeout', '5min'),
 	('ca_file', '/etc/ssl/certs/ca-certificates.crt'), ('proxy', 'http://192.0.2.1:3128'),
 	('in_doubt', 'reconcile'), ('in_doubt', 'hold'), ('in_doubt', 'resend'),
+	('fallback_endpoint', 'https://live.tencentcloudapi.com.cn'),
 	('check_template', 'off'), ('check_template', 'warn'), ('check_template', 'refuse'),
 	('credentials', 'user_mapping'), ('credentials', 'environment'), ('credentials', 'file'), ('credentials', 'role'), ('credentials', 'tke'),
 	('role_arn', 'qcs::cam::uin/100000000001:roleName/screenshots'), ('role_session_name', 'a=b,c.d@e-f_1'), ('role_session_name', repeat('x', 128)),
@@ -72,7 +73,7 @@ FROM (VALUES
 	(22, 'role_arn', ARRAY['', 'screenshots', 'qcs::cam::' || repeat('x', 246), E'qcs::cam::a\r\nX', 'qcs::cam::two words']),
 	(23, 'role_session_name', ARRAY['', 'x', repeat('x', 129), 'two words', 'a/b']),
 	(24, 'role_duration', ARRAY['', '0', '599s', '12h 1s', '43201s', '600500ms', 'long']),
-	(27, 'check_template', ARRAY['', 'on', 'Warn']),
+	(27, 'check_template', ARRAY['', 'on', 'Warn']), (29, 'fallback_endpoint', ARRAY['', 'http://192.0.2.1']),
 	(25, 'sts_endpoint', ARRAY['sts.tencentcloudapi.com', 'https://a.com/path']), (26, 'sts_endpoint', ARRAY['http://192.0.2.1'])) AS bad (n, option, bad_values),
 	unnest(bad_values) WITH ORDINALITY AS v (value, i),
 	regexp_replace(try_server(option, value), ': "[^"]*"', '') AS said
@@ -175,7 +176,8 @@ EXECUTE call;
 SELECT outcome(format('ALTER SERVER given OPTIONS (ADD %s); %s', option,
 			   $$SELECT preview_screenshot_task('livetest', '5000.live.push.com', 'live', now() + '1 hour', 20001, server => 'given')$$))
 FROM unnest(ARRAY[$$endpoint 'https://192.0.2.1'$$, $$endpoint 'https://live.tencentcloudapi.com:8443'$$, $$proxy 'http://192.0.2.1:3128'$$,
-				  $$ca_file '/etc/ssl/certs/ca-certificates.crt'$$, $$metadata_endpoint 'http://192.0.2.1'$$, $$credentials 'role'$$, $$credentials 'tke'$$, $$sts_endpoint 'https://192.0.2.1'$$]) AS option;
+				  $$ca_file '/etc/ssl/certs/ca-certificates.crt'$$, $$metadata_endpoint 'http://192.0.2.1'$$, $$credentials 'role'$$, $$credentials 'tke'$$, $$sts_endpoint 'https://192.0.2.1'$$,
+				  $$fallback_endpoint 'https://192.0.2.1'$$]) AS option;
 SET ROLE regress_screenshot_app;
 ALTER SERVER lends OPTIONS (DROP credentials, SET endpoint 'https://live.tencentcloudapi.com');
 EXECUTE call;

@@ -355,7 +355,7 @@ digest_account(const LiveServer *server, const Credentials *credentials)
 {
 	const char *name = credentials->source_name;
 	const char *key = name != NULL ? "" : credentials->secret_key;
-	char	   *text = psprintf("%s %s %s", server->endpoint.url,
+	char	   *text = psprintf("%s %s %s", server->account_url,
 								name != NULL ? "of" : "id",
 								name != NULL ? name : credentials->secret_id);
 	unsigned char digest[EVP_MAX_MD_SIZE];

@@ -133,6 +133,16 @@ set_endpoint(void *object, const char *value)
 							   DEFAULT_ENDPOINT);
 }
 
+const char *
+set_fallback_endpoint(void *object, const char *value)
+{
+	LiveServer *server = object;
+
+	server->has_fallback = true;
+	return set_vendor_endpoint(&server->fallback, value,
+							   "https://live.tencentcloudapi.com.cn");
+}
+
 /*
  * Read an endpoint of the vendor's, where requests go that are signed.
  */

@@ -36,6 +36,7 @@ typedef struct Option
 static const Option options[] = {
 	{"enabled", ForeignServerRelationId, false, set_enabled},
 	{"endpoint", ForeignServerRelationId, false, set_endpoint},
+	{"fallback_endpoint", ForeignServerRelationId, false, set_fallback_endpoint},
 	{"region", ForeignServerRelationId, false, set_region},
 	{"language", ForeignServerRelationId, false, set_language},
 	{"requests_per_second", ForeignServerRelationId, false, set_requests_per_second},

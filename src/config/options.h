@@ -57,7 +57,11 @@ typedef struct LiveServer
 	Oid			owner;			/* the role whose trust its options need */
 	char	   *name;
 	bool		enabled;		/* else nothing is sent to it */
-	HttpEndpoint endpoint;
+	HttpEndpoint endpoint;		/* where requests go */
+	HttpEndpoint fallback;		/* where else; see has_fallback */
+	bool		has_fallback;
+	char	   *account_url;	/* of the endpoint that is not the fallback: what
+								 * accounts are told apart by */
 	char	   *region;			/* X-TC-Region */
 	char	   *language;		/* X-TC-Language */
 	char	   *ca_file;		/* NULL: libcurl's */
@@ -91,6 +95,7 @@ extern bool is_in_quotes(const char *value);
 /* for the table of options alone */
 extern const char *set_enabled(void *object, const char *value);
 extern const char *set_endpoint(void *object, const char *value);
+extern const char *set_fallback_endpoint(void *object, const char *value);
 extern const char *set_region(void *object, const char *value);
 extern const char *set_language(void *object, const char *value);
 extern const char *set_requests_per_second(void *object, const char *value);

@@ -111,18 +111,28 @@ check_ca_file(const LiveServer *server)
 static void
 check_proxy(const LiveServer *server)
 {
-	const HttpEndpoint *const endpoints[] = {&server->endpoint, &server->sts};
+	const struct
+	{
+		const char *option;
+		const HttpEndpoint *endpoint;
+	}			endpoints[] = {
+		{"endpoint", &server->endpoint},
+		{"sts_endpoint", &server->sts},
+		{"fallback_endpoint", server->has_fallback ? &server->fallback : NULL}
+	};
 
 	for (int i = 0; server->proxy != NULL && i < (int) lengthof(endpoints); i++)
 	{
-		if (strcmp(endpoints[i]->scheme, "https") != 0)
+		const HttpEndpoint *endpoint = endpoints[i].endpoint;
+
+		if (endpoint != NULL && strcmp(endpoint->scheme, "https") != 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("option \"proxy\" is not allowed with an http endpoint: \"%s\"",
-							endpoints[i]->url),
+							endpoint->url),
 					 errdetail("An http endpoint is on this machine; a proxy would carry its requests elsewhere without TLS."),
 					 errhint("Remove the option, or set \"%s\" to an https URL.",
-							 i == 0 ? "endpoint" : "sts_endpoint")));
+							 endpoints[i].option)));
 	}
 }
 
@@ -273,9 +283,21 @@ get_live_server(const char *name, Oid role)
 	 * The owner, not who set the options: ALTER SERVER ... OWNER TO does not
 	 * call the validator.
 	 */
+	server->account_url = server->endpoint.url;
 	check_trust_in_owner(server);
 	check_ca_file(server);
 	return server;
+}
+
+/*
+ * Have the requests to a server go to its fallback endpoint, which it has.  The
+ * account, and with it the rate limit, is the same.
+ */
+void
+server_use_fallback(LiveServer *server)
+{
+	server->account_url = pstrdup(server->account_url);
+	server->endpoint = server->fallback;
 }
 
 /*

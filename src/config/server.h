@@ -15,6 +15,7 @@
 extern void check_live_server(const char *name, Oid role);
 extern LiveServer *get_live_server(const char *name, Oid role);
 extern void require_enabled_server(const LiveServer *server);
+extern void server_use_fallback(LiveServer *server);
 extern void server_http_request(const LiveServer *server,
 								const LiveRequest *request, HttpRequest *http);
 

@@ -50,7 +50,7 @@ check_trust_in_setter(const LiveServer *server)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied to set options of a server with %s",
 						option),
-				 errdetail("Only superusers may set the options of a server that has \"proxy\", \"ca_file\", \"metadata_endpoint\", \"credentials\" other than \"user_mapping\", or an \"endpoint\" or \"sts_endpoint\" that is not https, on its default port, in one of the domains %s.",
+				 errdetail("Only superusers may set the options of a server that has \"proxy\", \"ca_file\", \"metadata_endpoint\", \"credentials\" other than \"user_mapping\", or an \"endpoint\", \"fallback_endpoint\" or \"sts_endpoint\" that is not https, on its default port, in one of the domains %s.",
 						   VENDOR_DOMAINS),
 				 errhint("Remove the option, or have a superuser create and own the server.")));
 }
@@ -95,6 +95,8 @@ describe_privileged_option(const LiveServer *server)
 		return pstrdup("option \"ca_file\"");
 	if (!is_vendor_endpoint(&server->endpoint))
 		return psprintf("endpoint \"%s\"", server->endpoint.url);
+	if (server->has_fallback && !is_vendor_endpoint(&server->fallback))
+		return psprintf("fallback_endpoint \"%s\"", server->fallback.url);
 	if (!is_vendor_endpoint(&server->sts))
 		return psprintf("sts_endpoint \"%s\"", server->sts.url);
 	return NULL;

@@ -30,6 +30,9 @@
 /* The most permits that a call lets pass by */
 #define MAX_TURNS			3
 
+/* How long a session uses the fallback of a server that was not reached */
+#define AVOID_ENDPOINT		(30 * US_PER_SECOND)
+
 /* When to tell that a call still waits for a permit */
 #define NOTICE_AFTER		(10 * US_PER_SECOND)
 
@@ -56,6 +59,8 @@ static Call *make_call(const LiveServer *server, const LiveAction *action,
 					   char *body);
 static void perform(const LiveServer *server, Call *call, LiveAnswer *answer);
 static void count_call(const char *server, bool failed);
+static void try_endpoints(const LiveServer *server, Call *call,
+						  LiveAnswer *answer);
 static void try_tokens(const LiveServer *server, Call *call,
 					   LiveAnswer *answer);
 static MonotonicUs try_turns(const LiveServer *server, MonotonicUs newer_than,
@@ -162,7 +167,7 @@ perform(const LiveServer *server, Call *call, LiveAnswer *answer)
 
 	PG_TRY();
 	{
-		try_tokens(server, call, answer);
+		try_endpoints(server, call, answer);
 	}
 	PG_CATCH();
 	{
@@ -189,6 +194,41 @@ count_call(const char *server, bool failed)
 	stat_count(server, COUNT_CALLS, 1);
 	if (failed)
 		stat_count(server, COUNT_FAILED_CALLS, 1);
+}
+
+/*
+ * Send one request, to the endpoint or, where that is not reached, to the fallback
+ * of a server that has one: nothing was sent to the first then.  For a while after
+ * that it is the other way round.
+ */
+static void
+try_endpoints(const LiveServer *server, Call *call, LiveAnswer *answer)
+{
+	/* The server that was not reached by its endpoint, and until when to avoid it */
+	static Oid	avoided = InvalidOid;
+	static MonotonicUs avoid_until = 0;
+	bool		fallback_first = avoided == server->oid &&
+		avoid_until > monotonic_now();
+	LiveServer	other;
+
+	if (!server->has_fallback)
+	{
+		try_tokens(server, call, answer);
+		return;
+	}
+	other = *server;
+	server_use_fallback(&other);
+	try_tokens(fallback_first ? &other : server, call, answer);
+	if (answer->outcome != LIVE_NOT_SENT || call->give_up_at <= monotonic_now())
+		return;
+	if (!fallback_first)
+	{
+		avoided = server->oid;
+		avoid_until = monotonic_now() + AVOID_ENDPOINT;
+	}
+	else
+		avoided = InvalidOid;
+	try_tokens(fallback_first ? server : &other, call, answer);
 }
 
 /*

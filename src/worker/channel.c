@@ -301,6 +301,7 @@ read_options(Channel *channel)
 		channel->wants_set = false;
 		return;
 	}
+	server_choose_endpoint(channel->server, channel->options);
 	/* What it has been waiting for may have failed. */
 	memset(&wish, 0, sizeof(wish));
 	wish.since = channel->wants_set ? channel->wish.since : monotonic_now();

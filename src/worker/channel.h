@@ -33,6 +33,12 @@ typedef struct Server
 	MonotonicUs known_until;	/* when it must be got to know again */
 	Breaker		breaker;		/* for faults of the network and the endpoint */
 
+	/* its other endpoint; see channel_fallback.c */
+	bool		has_fallback;	/* by its option, as last read */
+	bool		on_fallback;	/* do requests go there? */
+	int			n_fallbacks;	/* in a row, with no answer of the first between */
+	MonotonicUs fallback_until; /* when to try the first again, if so */
+
 	/* answers that leave it open whether a task was made; see in_outage() */
 	int			n_ambiguous;	/* in a row */
 	uint32		last_answers;	/* a bit each, the last one's lowest: set if it
@@ -177,6 +183,12 @@ extern void channel_pause(Channel *channel, const char *reason, const char *hint
 extern bool channels_end_pauses(void);
 extern bool servers_read_anew(void);
 extern int	channels_describe_pauses(MonotonicUs now, StringInfo lines);
+
+/* channel_fallback.c */
+extern bool server_turn_to_fallback(Server *server, const char *reason);
+extern void server_choose_endpoint(Server *server, LiveServer *options);
+extern void server_noted_answer(Server *server);
+extern bool server_end_fallback(Server *server);
 
 /* channel_domain.c */
 extern void channel_begin_domain(Channel *channel, Attempt *attempt);

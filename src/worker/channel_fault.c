@@ -105,7 +105,8 @@ note_at_server(Server *server, const Attempt *attempt, const HttpReply *reply,
 		case LIVE_NOT_SENT:
 			/* One that no connection was made for in time is its network's. */
 			if (is_new && (!reply->missed_deadline ||
-						   (reply->connections > 0 && !reply->delayed)))
+						   (reply->connections > 0 && !reply->delayed)) &&
+				!server_turn_to_fallback(server, reason))
 				pause_server(server, attempt, reason);
 			break;
 		case LIVE_ENVIRONMENT:
@@ -142,7 +143,10 @@ static void
 note_unanswered(Server *server, const Attempt *attempt, const char *reason)
 {
 	if (breaker_has_no_answer(&server->breaker))
-		pause_server(server, attempt, reason);
+	{
+		if (!server_turn_to_fallback(server, reason))
+			pause_server(server, attempt, reason);
+	}
 	else if (!attempt->is_lookup)
 	{
 		breaker_half_open(&server->breaker);
@@ -173,6 +177,8 @@ note_ambiguous(Server *server, const Attempt *attempt, const char *reason)
 static void
 note_answered(Server *server, const Attempt *attempt)
 {
+	if (attempt->server_generation == server->breaker.generation)
+		server_noted_answer(server);
 	if (!attempt->is_lookup)
 	{
 		server->n_ambiguous = 0;
@@ -402,6 +408,7 @@ channels_end_pauses(void)
 
 		/* "|=", not "||": each of them has to be called. */
 		any |= breaker_try_again(&server->breaker, now);
+		any |= server_end_fallback(server);
 		server->n_ambiguous = 0;
 		server->n_last_answers = 0;
 		server->last_answers = 0;
