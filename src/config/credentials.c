@@ -26,7 +26,7 @@
 #include "compat.h"
 #include "config/credentials.h"
 #include "config/credentials_source.h"
-#include "config/role_source.h"
+#include "config/role_credentials.h"
 #include "util/text.h"
 
 static RoleState find_own(const LiveServer *server, Oid role, RoleWish *wish,

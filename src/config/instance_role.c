@@ -13,7 +13,7 @@
 
 #include "utils/memutils.h"
 
-#include "config/role_source.h"
+#include "config/role_credentials.h"
 
 #define METADATA_PATH	"latest/meta-data/cam/security-credentials/"
 

@@ -32,7 +32,7 @@
 #include "compat.h"
 #include "api/sign.h"
 #include "api/task.h"
-#include "config/role_source.h"
+#include "config/role_credentials.h"
 #include "util/text.h"
 
 #define RENEW_AHEAD		300		/* seconds */

@@ -87,4 +87,26 @@ extern void role_fetch_abandon(RoleFetch *fetch);
 extern void role_forget(const uint8 *key);
 extern RoleRequest *role_request_new(void);
 
+/*
+ * What role_credentials.c needs of each source of them.
+ */
+
+/* instance_role.c */
+extern void instance_role_wish(RoleWish *wish, const LiveServer *server);
+extern RoleRequest *instance_role_request(const LiveServer *server);
+extern bool instance_role_read(RoleFetch *fetch, const HttpReply *reply,
+							   RoleAnswer *answer, RoleFailure *failure);
+
+/* sts.c */
+extern void pod_role_wish(RoleWish *wish, const LiveServer *server);
+extern RoleRequest *pod_role_request(const LiveServer *server);
+extern void assumed_role_wish(RoleWish *wish, const LiveServer *server,
+							  const char *signed_by);
+extern RoleRequest *assumed_role_request(const LiveServer *server,
+										 const Credentials *credentials);
+extern void sts_read(const RoleFetch *fetch, const HttpReply *reply,
+					 RoleAnswer *answer, RoleFailure *failure);
+
+extern void role_key(RoleWish *wish, const char *text);
+
 #endif							/* SCREENSHOT_TASK_ROLE_CREDENTIALS_H */

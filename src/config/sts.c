@@ -21,7 +21,7 @@
 #include "api/error_class.h"
 #include "api/sign.h"
 #include "api/task.h"
-#include "config/role_source.h"
+#include "config/role_credentials.h"
 #include "config/secret_file.h"
 #include "util/text.h"
 

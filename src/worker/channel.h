@@ -13,6 +13,7 @@
 
 #include "api/actions.h"
 #include "config/credentials.h"
+#include "config/template_list.h"
 #include "table/request_queue.h"
 #include "worker/breaker.h"
 #include "worker/dispatch.h"
@@ -202,5 +203,10 @@ extern void channel_look_for_domains(Channel *channel, MonotonicUs now);
 extern bool channel_end_domain_pauses(Channel *channel, MonotonicUs now);
 extern int	channel_describe_domain_pauses(const Channel *channel, MonotonicUs now,
 										   StringInfo lines);
+
+/* template_check.c */
+extern void template_check_prepare(Channel *channel, MonotonicUs now);
+extern TemplateState template_check(Channel *channel,
+									const ClaimedRequest *claimed);
 
 #endif							/* SCREENSHOT_TASK_CHANNEL_H */

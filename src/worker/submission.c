@@ -20,7 +20,6 @@
 #include "shmem/activity.h"
 #include "worker/status_change.h"
 #include "worker/submission.h"
-#include "worker/template_check.h"
 
 #define MIN_BACKOFF			US_PER_SECOND
 #define MAX_BACKOFF			(60 * US_PER_SECOND)

@@ -15,7 +15,6 @@
 #include "shmem/activity.h"
 #include "shmem/shared_state.h"
 #include "worker/submission.h"
-#include "worker/template_check.h"
 
 /* The most requests that one transaction claims */
 #define MAX_CLAIM			200

@@ -19,8 +19,8 @@
 #include "config/server.h"
 #include "shmem/activity.h"
 #include "shmem/shared_state.h"
+#include "worker/channel.h"
 #include "worker/dispatch.h"
-#include "worker/template_check.h"
 
 /* How much ahead of its time a permit is taken */
 #define ASK_AHEAD			(20 * US_PER_MS)
