@@ -394,7 +394,7 @@ wipe_credentials(Credentials *credentials)
 }
 
 /*
- * Fetch the credentials of the machine's role, and wait until that has ended,
+ * Fetch the credentials of a role, and wait until that has ended,
  * well or not.
  */
 static void

@@ -244,7 +244,7 @@ try_tokens(const LiveServer *server, Call *call, LiveAnswer *answer)
 		strcmp(answer->error_code, LIVE_TOKEN_FAILURE) == 0)
 	{
 		/*
-		 * Credentials of a file or the machine's role may have been replaced
+		 * Credentials of a file or a role may have been replaced
 		 * since they were read.  Nothing else is tried twice for that reason.
 		 */
 		call->refused = true;
