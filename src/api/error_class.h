@@ -25,6 +25,7 @@ typedef enum LiveOutcome
 	LIVE_PERMISSION,			/* refused: who asks for this, perhaps of the
 								 * domain alone */
 	LIVE_SERVICE_STATE,			/* refused: the account's service */
+	LIVE_ADDRESS,				/* refused: this machine, by the account */
 	LIVE_ENVIRONMENT,			/* refused: where and how it was asked */
 	LIVE_REFUSED,				/* refused: the request itself, for good */
 	LIVE_UNKNOWN				/* perhaps done, perhaps not */

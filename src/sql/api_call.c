@@ -581,7 +581,11 @@ explain_failure(const LiveServer *server, const Call *call,
 			break;
 		case LIVE_ENVIRONMENT:
 			message = "server \"%s\" does not offer %s to this client";
-			*hint = "Check the server options \"endpoint\" and \"region\", and the account's address lists.";
+			*hint = "Check the server options \"endpoint\" and \"region\".";
+			break;
+		case LIVE_ADDRESS:
+			message = "server \"%s\" refused %s: the account does not allow this machine's address";
+			*hint = "Check the account's address lists in the console.";
 			break;
 		case LIVE_REFUSED:
 			message = answer->sqlstate == ERRCODE_FEATURE_NOT_SUPPORTED ?

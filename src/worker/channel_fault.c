@@ -126,6 +126,7 @@ note_at_server(Server *server, const Attempt *attempt, const HttpReply *reply,
 		case LIVE_CREDENTIALS:
 		case LIVE_PERMISSION:
 		case LIVE_SERVICE_STATE:
+		case LIVE_ADDRESS:
 		case LIVE_REFUSED:
 			/*
 			 * A refusal, too, is an answer of the API: the server is reached.
@@ -248,6 +249,7 @@ note_at_channel(Channel *channel, const Attempt *attempt,
 				channel_note_refused_domain(channel, attempt, reason);
 			break;
 		case LIVE_SERVICE_STATE:
+		case LIVE_ADDRESS:
 			if (is_new)
 				channel_pause(channel, reason, NULL);
 			break;

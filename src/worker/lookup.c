@@ -330,6 +330,7 @@ take_failure(Lookup *lookup, const HttpReply *reply,
 		case LIVE_CREDENTIALS:
 		case LIVE_PERMISSION:
 		case LIVE_SERVICE_STATE:
+		case LIVE_ADDRESS:
 		case LIVE_ENVIRONMENT:
 			/* paused: the request stays due */
 			lookup->state = LOOKUP_ABANDONED;

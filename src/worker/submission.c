@@ -291,6 +291,7 @@ classify(Request *request, const HttpReply *reply, const LiveAnswer *answer)
 		case LIVE_CREDENTIALS:
 		case LIVE_PERMISSION:
 		case LIVE_SERVICE_STATE:
+		case LIVE_ADDRESS:
 		case LIVE_ENVIRONMENT:
 			put_back(request, true);
 			break;

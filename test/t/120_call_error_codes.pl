@@ -48,8 +48,11 @@ my @classes = (
 		]
 	],
 	[   qq(server "tencent_live" does not offer $call to this client),
-		q(Check the server options "endpoint" and "region", and the account's address lists.),
-		'0A000' => [qw(InvalidAction NoSuchProduct NoSuchVersion ActionOffline UnsupportedRegion UnsupportedProtocol MissingParameter UnknownParameter)],
+		'Check the server options "endpoint" and "region".',
+		'0A000' => [qw(InvalidAction NoSuchProduct NoSuchVersion ActionOffline UnsupportedRegion UnsupportedProtocol MissingParameter UnknownParameter)]
+	],
+	[   qq(server "tencent_live" refused $call: the account does not allow this machine's address),
+		q(Check the account's address lists in the console.),
 		'55000' => [qw(IpInBlacklist IpNotInWhitelist)]
 	],
 	[   qq(server "tencent_live" refused the parameters of $call),

@@ -26,11 +26,11 @@ my %codes = (
 		  ResourceNotFound.FreezeService ResourceNotFound.StopService ResourceNotFound.UserDisableService
 		  ResourceNotFound.InvalidUser ResourceNotFound.UserNotExist UnsupportedOperation.NotLVBCodeMode
 		  FailedOperation.JiFeiNoEnoughFund FailedOperation.NoRealNameAuth FailedOperation.SdkNoPackage
-		  FailedOperation.AuthError OperationDenied OperationDenied.Any)
+		  FailedOperation.AuthError OperationDenied OperationDenied.Any IpInBlacklist IpNotInWhitelist)
 	],
 	domain => [qw(UnauthorizedOperation UnauthorizedOperation.CamNoAuth AuthFailure.UnauthorizedOperation)],
 	server => [
-		qw(InvalidAction NoSuchProduct NoSuchVersion ActionOffline UnsupportedRegion IpInBlacklist IpNotInWhitelist
+		qw(InvalidAction NoSuchProduct NoSuchVersion ActionOffline UnsupportedRegion
 		  UnsupportedProtocol MissingParameter UnknownParameter)
 	],
 	request => [

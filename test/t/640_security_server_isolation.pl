@@ -27,6 +27,18 @@ ok($node->wait_for_table("status = 'created' AND attempts = 1", where => "server
 is($proxy->connections + 0, 1, 'on connections of its own');
 $node->safe_psql('postgres', 'DELETE FROM screenshot_task_request; DROP SERVER mute CASCADE');
 
+# A role with an account that does not allow this machine's address, on a server that others use
+$node->add_server('listed', $api);
+$node->safe_psql('postgres', "CREATE ROLE mallory; GRANT INSERT ON screenshot_task_request TO mallory; GRANT USAGE ON FOREIGN SERVER listed TO mallory; SET ROLE mallory;"
+	  . "CREATE USER MAPPING FOR mallory SERVER listed OPTIONS (secret_id '$LiveApi::account[0]', secret_key '$LiveApi::account[1]')");
+$api->order(fault => "error=$_", stream => $_, times => 0) for qw(IpInBlacklist IpNotInWhitelist);
+$node->safe_psql('postgres', "SET ROLE mallory; " . join '', map { insert_sql(server => 'listed', stream_name => $_, start_time => \"now() - interval '1 min'") } qw(IpInBlacklist IpNotInWhitelist));
+ok($node->wait_for_log(qr/screenshot tasks of role mallory for server "listed" are paused for 5 s\n.*DETAIL:  Ip/), 'an account that does not allow this machine: its role is paused');
+$node->safe_psql('postgres', insert_sql(server => 'listed', stream_name => \"'and others ' || i", rows => 5));
+ok($node->wait_for_table("status = 'created'", where => "stream_name LIKE 'and others%'"), 'others are sent');
+unlike($node->log_text, qr/screenshot tasks for server "listed" are paused/, 'the server is not paused');
+$node->safe_psql('postgres', "DELETE FROM screenshot_task_request; DROP OWNED BY mallory; DROP ROLE mallory; DROP SERVER listed CASCADE");
+
 # A worker that is stopped for longer than the time-outs: an answer that came meanwhile is one.
 my $worker = $node->worker_pid;
 $node->add_server('brief', $api, request_timeout => '3s', connect_timeout => '3s');
