@@ -47,8 +47,10 @@ typedef struct Server
 	int			n_last_answers;
 	bool		create_next;	/* if not closed: is it no lookup's turn? */
 
-	int 		n_sharing;		/* for the length of one claim: channels that may
-								 * still ask for a part of its room */
+	/* for the length of one claim */
+	int			n_sharing;		/* channels that may still ask for a part of its
+								 * room */
+	MonotonicUs tries_first;	/* when the first of these last failed */
 } Server;
 
 /* A role that makes requests, for whichever servers */
@@ -88,6 +90,7 @@ typedef struct Channel
 	int			n_passed_over;	/* requests that triggers have not let be claimed,
 								 * with none claimed since */
 	Breaker		breaker;		/* for faults of the credentials and the account */
+	MonotonicUs failed_at;		/* when it last opened the server's breaker */
 
 	/* domains that the API refuses to the role; see channel_domain.c */
 	dlist_head	domains;		/* of RefusedDomain.node */

@@ -63,6 +63,7 @@ channel_note_answer(Channel *channel, const Attempt *attempt,
 					const HttpReply *reply, const LiveAnswer *answer)
 {
 	const char *reason = answer->message ? answer->message : "no message";
+	uint32		generation = channel->server->breaker.generation;
 
 	if (answer->error_code != NULL)
 		reason = psprintf("%s: %s", answer->error_code, reason);
@@ -77,6 +78,8 @@ channel_note_answer(Channel *channel, const Attempt *attempt,
 		rate_refused(shared_rate_table(), attempt->key);
 	}
 	note_at_server(channel->server, attempt, reply, answer, reason);
+	if (channel->server->breaker.generation != generation)
+		channel->failed_at = monotonic_now();
 	note_at_channel(channel, attempt, answer, reason);
 }
 

@@ -52,6 +52,7 @@ static struct
 }			claims = {.scan_by = MONOTONIC_NEVER};
 
 static void share_room(MonotonicUs now);
+static bool gives_way(const Channel *channel);
 static bool is_passed_over(const Channel *channel);
 static List *claim_for_account(Channel *first, MonotonicUs *scan_again_at);
 static int	collect_demands(const Channel *first, ChannelDemand *demands,
@@ -146,13 +147,17 @@ share_room(MonotonicUs now)
 
 		channel->demand = 0;
 		channel->server->n_sharing = 0;
+		channel->server->tries_first = MONOTONIC_NEVER;
 	}
 	dlist_foreach(iter, &channels)
 	{
 		Channel    *channel = dlist_container(Channel, node, iter.cur);
 
-		if (channel_may_claim(channel, now, n_free))
-			channel->server->n_sharing++;
+		if (!channel_may_claim(channel, now, n_free))
+			continue;
+		channel->server->n_sharing++;
+		channel->server->tries_first = Min(channel->server->tries_first,
+										   channel->failed_at);
 	}
 	dlist_foreach(iter, &channels)
 	{
@@ -161,6 +166,11 @@ share_room(MonotonicUs now)
 
 		if (!channel_may_claim(channel, now, n_free))
 			continue;
+		if (gives_way(channel))
+		{
+			server->n_sharing--;
+			continue;
+		}
 		channel->demand = is_passed_over(channel) || channel_rests(channel, now) ? 1 :
 			(channel_room(channel, now, n_free) + server->n_sharing - 1) /
 			server->n_sharing;
@@ -175,6 +185,18 @@ share_room(MonotonicUs now)
 
 		channel_plan(channel, -channel->demand);
 	}
+}
+
+/*
+ * Do others try the server before a channel?  The fault that was taken for the
+ * server's may be its account's: if it tried each time, as its requests start
+ * sooner, nobody else would find out.
+ */
+static bool
+gives_way(const Channel *channel)
+{
+	return !breaker_is_closed(&channel->server->breaker) &&
+		channel->failed_at > channel->server->tries_first;
 }
 
 static bool
