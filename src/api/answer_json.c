@@ -99,7 +99,8 @@ replace_non_ascii(const char *text, size_t len)
 }
 
 /*
- * The same of a JSON text, where an escape stands for a character too.
+ * A copy of a JSON text with each character beyond ASCII replaced by "?", be
+ * it written as itself or as an escape.
  */
 static char *
 replace_json_non_ascii(const char *text, size_t len)

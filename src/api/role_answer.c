@@ -98,7 +98,7 @@ static void wipe(char *text);
 const char *
 role_read_name(const char *body, size_t len, char name[ROLE_MAX_NAME + 1])
 {
-	/* The service ends the name with a newline, or does not. */
+	/* The name may end with a newline. */
 	while (len > 0 && (body[len - 1] == '\n' || body[len - 1] == '\r' ||
 					   body[len - 1] == ' '))
 		len--;
@@ -250,7 +250,10 @@ parse(char *body, size_t len, Parser *parser)
 	if (strlen(body) != len || !pg_verify_mbstr(PG_UTF8, body, (int) len, true))
 		return false;
 
-	/* No text is longer than all of them: a buffer that grows leaves copies. */
+	/*
+	 * Enlarged once, since no text is longer than the whole answer: a buffer
+	 * that grows would leave copies of a secret behind.
+	 */
 	enlargeStringInfo(lex->strval, (int) len + 1);
 	PG_TRY();
 	{

@@ -105,7 +105,8 @@ live_check_task(const ScreenshotTask *task, TimestampTz start,
 }
 
 /*
- * The same of the texts and numbers of a task, whenever it is to be created.
+ * Raise an error if the API would refuse a task for its texts or numbers,
+ * whenever it is to be created.
  */
 void
 live_check_parameters(const ScreenshotTask *task)
@@ -130,8 +131,8 @@ live_check_parameters(const ScreenshotTask *task)
 }
 
 /*
- * The same of its times: when it begins, which is its start or else now, and
- * when it ends.
+ * Raise an error if the API would refuse a task for its times: when it begins,
+ * which is its start or else now, and when it ends.
  */
 void
 live_check_times(bool has_start, TimestampTz start, TimestampTz end)

@@ -234,7 +234,7 @@ parse_line(char *line, Section *section, Credentials *credentials,
 		return NULL;
 	if (line[0] == '[')
 		return "A section name has no closing bracket.";
-	/* The first one: base64 in a token ends with some. */
+	/* At the first equals sign: a token in base64 may end with others. */
 	equals = strchr(line, '=');
 	if (equals == NULL)
 		return "A line must be a section name in brackets, a key and a value separated by an equals sign, or a comment.";

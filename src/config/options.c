@@ -106,7 +106,9 @@ apply_options(void *object, Oid catalog, ArrayType *array)
 }
 
 /*
- * The same of one option.
+ * Set the field of an option from its text, as the options of an object that
+ * is an entry of the given catalog.  Raises an error if there is no such
+ * option, or the value is not one of it.
  */
 void
 apply_option(void *object, Oid catalog, const char *name, const char *value)

@@ -179,7 +179,8 @@ check_live_server(const char *name, Oid role)
 }
 
 /*
- * The same, and return the server, palloc'd.
+ * The server of a name, palloc'd.  Raises an error unless the role may send to
+ * it, as for check_live_server().
  */
 static ForeignServer *
 find_server(const char *name, Oid role)

@@ -28,7 +28,10 @@ http_parse_endpoint(const char *url, HttpEndpoint *endpoint)
 	CURLU	   *parts;
 	const char *problem;
 
-	/* Versions of libcurl differ in what they say of this. */
+	/*
+	 * Seen here, since versions of libcurl differ in what they say of a URL
+	 * without a scheme.
+	 */
 	if (strstr(url, "://") == NULL)
 		return "The URL has no scheme.";
 

@@ -280,7 +280,10 @@ on_new_socket(void *arg, curl_socket_t fd, curlsocktype purpose)
 	(void) purpose;
 	if (socket == NULL)
 		return CURL_SOCKOPT_ERROR;
-	/* It would stay open, and in the epoll set, in what is run from here. */
+	/*
+	 * Otherwise a program that this process runs would inherit the socket, and
+	 * keep it open and in the epoll set.
+	 */
 	(void) fcntl(fd, F_SETFD, FD_CLOEXEC);
 
 	/*
@@ -330,7 +333,10 @@ on_close_socket(void *arg, curl_socket_t fd)
 
 	if (socket != NULL)
 	{
-		/* To be closed is not enough, if a child has it as well. */
+		/*
+		 * Removed explicitly, as closing does not suffice if a child has
+		 * inherited the descriptor.
+		 */
 		if (socket->watched != 0)
 			(void) epoll_ctl(client->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
 		*socket = client->sockets[--client->n_sockets];
@@ -348,7 +354,10 @@ add_socket(HttpPool *pool, int fd, bool ours)
 	HttpClient *client = pool->client;
 	ClientSocket *socket = find_socket(client, fd);
 
-	/* One that is there was closed, and nobody has told. */
+	/*
+	 * An entry of the same number is of a socket that was closed without a
+	 * call of on_close_socket(), and is used again.
+	 */
 	if (socket == NULL)
 	{
 		/*

@@ -205,7 +205,7 @@ rate_acquire(RateTable *table, RateKey key, int per_second, int wanted,
 }
 
 /*
- * The same in a window whose mutex is held, and which has the key.  Sets
+ * Take permits from a window whose mutex is held, and which has the key.  Sets
  * *retry_at if there were fewer than wanted.
  */
 static int

@@ -117,7 +117,7 @@ slot_of(Oid database)
 }
 
 /*
- * The same, without the lock.
+ * The slot of a database; -1 if it has none.  Takes the lock.
  */
 int
 find_database_slot(Oid database)
@@ -151,8 +151,9 @@ find_or_make_database_slot(Oid database)
 }
 
 /*
- * The same, without a word.  For the launcher, which may be asking for one that
- * needs none: returns whether there is a database slot.
+ * Have a database take a slot if it has none, and return whether it has one
+ * now.  Unlike find_or_make_database_slot(), log nothing if all are taken: the
+ * launcher asks for databases that may not need one.
  */
 bool
 give_database_slot(Oid database)
@@ -294,7 +295,7 @@ read_database(int slot, DatabaseStatus *status)
 }
 
 /*
- * The same, with the lock held.
+ * What is known of a database slot.  Under the lock.
  */
 void
 read_database_slot(DatabaseSlot *database, DatabaseStatus *status)

@@ -357,8 +357,8 @@ bucket_of(uint64 latency)
 	bits = pg_leftmost_one_pos64(latency);
 
 	/*
-	 * Longer than request_timeout may be; all the same it must not write
-	 * beyond the array.
+	 * Longer than any request_timeout, but it must not write beyond the array
+	 * in any case.
 	 */
 	if (bits >= MAX_BITS)
 		return N_BUCKETS - 1;

@@ -282,7 +282,8 @@ try_turns(const LiveServer *server, MonotonicUs newer_than, Call *call,
 }
 
 /*
- * Do so once.  Returns false if its permit had passed.
+ * Wait for a permit and make the call once.  Returns false if the permit's
+ * deadline had passed before the request was written; nothing was sent then.
  */
 static bool
 try_turn(const LiveServer *server, MonotonicUs newer_than, Call *call,

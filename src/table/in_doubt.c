@@ -216,7 +216,8 @@ requests_are_equal(const DoubtfulRequest *a, const DoubtfulRequest *b)
 }
 
 /*
- * The same, but for the start?
+ * Would two requests become tasks that a list does not tell apart, but for
+ * their starts?
  */
 static bool
 are_alike(const DoubtfulRequest *a, const DoubtfulRequest *b)
@@ -285,8 +286,8 @@ read_doubtful(int n)
 }
 
 /*
- * Of tasks found for a request, a list of FoundTask, those that rows have
- * already, of whatever role and server: a list of TaskClaim.
+ * Find which of the tasks in a list of FoundTask some row has already, of
+ * whatever role and server.  Returns a list of TaskClaim.
  */
 List *
 queue_find_claims(const DoubtfulRequest *request, List *tasks)

@@ -75,7 +75,7 @@ orphans_begin(void)
 }
 
 /*
- * It has committed.
+ * The transaction has committed: rows that it took off the list stay off.
  */
 void
 orphans_commit(void)
@@ -113,7 +113,8 @@ queue_orphans_to_doubt(TimestampTz ask_at, List **doubtful)
 }
 
 /*
- * Those of them that were refused to be changed, and are no longer.
+ * Try again to put in doubt those requests that could not be changed the last
+ * time.  Adds those that are in doubt now to *doubtful.
  */
 void
 queue_left_orphans_to_doubt(TimestampTz ask_at, List **doubtful)
@@ -139,7 +140,10 @@ queue_left_orphans_to_doubt(TimestampTz ask_at, List **doubtful)
 		return;
 	lock_args[0] = make_id_array(ids, n);
 	n_found = run_statement(&lock_sending, lock_args, NULL);
-	/* The others are locked by somebody, or gone: which of it shows below. */
+	/*
+	 * The others are locked by somebody, or gone; the next statement tells
+	 * which.
+	 */
 	for (int i = 0; i < n; i++)
 	{
 		if (was_returned(ids[i], n_found))

@@ -522,7 +522,8 @@ request_table_name(Relation relation)
 }
 
 /*
- * The same of the type of its column status.
+ * The qualified name of the type of the table's column status, quoted for a
+ * statement, palloc'd.
  */
 char *
 request_table_status_type(Relation relation)

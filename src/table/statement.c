@@ -158,9 +158,9 @@ run_statement(const Statement *statement, const Datum *args, const char *nulls)
 }
 
 /*
- * The same, for a statement that fires triggers of the owner's.  These may wait
- * for locks, but not for longer than lock_timeout, of which SIGINT tells.
- * Otherwise it is ignored.
+ * Run a statement that fires triggers of the owner's; otherwise like
+ * run_statement().  These triggers may wait for locks, but not for longer than
+ * lock_timeout.
  */
 int
 run_firing_triggers(const Statement *statement, const Datum *args,

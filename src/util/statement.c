@@ -164,7 +164,8 @@ spi_value(int row, int column, Oid type, bool *isnull)
 }
 
 /*
- * The same of certain types; false, 0, or an empty name where it is null.
+ * A column of the result, of a type that is known; false, 0, or an empty name
+ * where it is null.
  */
 bool
 spi_bool(int row, int column)

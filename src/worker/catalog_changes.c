@@ -99,7 +99,10 @@ check_catalog_change(void)
 		return;
 	changes.any = false;
 	changes.check_at = now + CHANGE_REST;
-	/* Paused channels were left out when lookups were started. */
+	/*
+	 * Scanned for again, since the last scan left out the requests in doubt of
+	 * paused channels.
+	 */
 	if (channels_end_pauses())
 		reconcile_scan();
 }

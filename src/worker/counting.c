@@ -62,7 +62,8 @@ count(void *arg)
 }
 
 /*
- * The same, in the transaction that is open.
+ * Count the requests, in the transaction that is open, for the view
+ * screenshot_task_worker.
  */
 void
 count_requests(void)

@@ -32,8 +32,9 @@ can_be_served(Form_pg_database database)
 }
 
 /*
- * The same of a database by its OID, which may be gone.  In the transaction that
- * is open, or else in one of its own.
+ * May a worker connect to the database of an OID, which may be gone, and have
+ * something to do there?  Looks in the transaction that is open, or else in
+ * one of its own.
  */
 bool
 database_may_be_served(Oid database)

@@ -213,7 +213,10 @@ find_databases(void)
 	List	   *databases;
 	ListCell   *cell;
 
-	/* Who is refused from now on is looked for once these are through. */
+	/*
+	 * A database that is refused from now on is found by another search, after
+	 * this one.
+	 */
 	if (launcher.last_found == InvalidOid)
 		forget_refused_database_slots();
 	StartTransactionCommand();
@@ -422,8 +425,8 @@ make_room(int needed)
 		read_database(slot, &status);
 
 		/*
-		 * Those that are about to make room already.  One that does not, as it
-		 * waits for a lock, counts no longer after a while.
+		 * Some were asked already, and are about to make room.  One that does
+		 * not, since it waits for a lock, no longer counts after a while.
 		 */
 		if (status.worker_pid != 0 && status.preempt &&
 			launcher.attempts[slot].asked_at + ASKED_FOR > now)
@@ -439,7 +442,10 @@ make_room(int needed)
 			const Attempt *attempt = &launcher.attempts[slot];
 			DatabaseStatus status;
 
-			/* It may be one of a launcher before this one. */
+			/*
+			 * Not from attempts[]: the worker may have been started by an
+			 * earlier launcher.
+			 */
 			read_database(slot, &status);
 			if (status.worker_pid == 0 || !status.has_extension || status.preempt ||
 				(!status.idle && attempt->started_at + TURN > now))

@@ -135,8 +135,8 @@ digest(const char *message)
 	for (; *message != '\0'; message++)
 	{
 		/*
-		 * Ids, ports and times differ from fault to fault, which are alike all
-		 * the same.
+		 * Ids, ports and times differ between faults that are otherwise the
+		 * same.
 		 */
 		if (!isdigit((unsigned char) *message))
 			digest = hash_combine64(digest, (unsigned char) *message);
@@ -191,7 +191,9 @@ log_throttling_flush(bool all)
 				 errdetail_internal("The last was request %lld: %s",
 									(long long) kind->last_id,
 									kind->last_detail)));
-		/* It may not be over. */
+		/*
+		 * Lines are held back for another interval, since the burst may go on.
+		 */
 		kind->n = MAX_LINES;
 		kind->ends_at = now + BURST_TIME;
 		faults.kinds[n_left++] = *kind;

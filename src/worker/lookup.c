@@ -158,7 +158,10 @@ lookup_ask(Lookup *lookup)
 	MonotonicUs retry_at;
 	MemoryContext old;
 
-	/* It would keep others from being asked about, or ask another account. */
+	/*
+	 * Given up, since it would hold up the lookups behind it, or ask about the
+	 * wrong account.  Its requests stay due.
+	 */
 	if (channel_paused_until(channel) > now || !channel_resolve(channel) ||
 		channel->account != lookup->account)
 	{
@@ -311,7 +314,10 @@ take_failure(Lookup *lookup, const HttpReply *reply,
 	lookup->message = answer->error_code == NULL ? message :
 		psprintf("%s: %s", answer->error_code, message);
 
-	/* That this action is not to be had says nothing of the others. */
+	/*
+	 * A refusal of this action alone says nothing about the account's other
+	 * actions, so that the channel is not paused.
+	 */
 	if (means_no_such_action(answer) || answer->outcome == LIVE_REFUSED)
 	{
 		lookup->state = LOOKUP_REFUSED;

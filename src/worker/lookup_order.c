@@ -87,7 +87,10 @@ reconcile_next_event(MonotonicUs now)
 
 		if (lookup->state == LOOKUP_TO_SEND)
 		{
-			/* The end of the request that goes first tells. */
+			/*
+			 * Without room another request is trying the server or the
+			 * channel; its end wakes the loop, and no time need be set.
+			 */
 			if (channel_lookup_room(lookup->job.channel, now, dispatch_room()) > 0)
 				next = Min(next, lookup->permit_at);
 		}

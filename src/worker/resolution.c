@@ -228,10 +228,16 @@ resolve_listed(Lookup *lookup)
 	bool		disputed = false;
 	ListCell   *cell;
 
-	/* The list is another account's: it is asked anew. */
+	/*
+	 * The list is another account's, so that it says nothing of the request,
+	 * which is looked up again.
+	 */
 	if (channel_account(lookup->job.channel) != lookup->account)
 		return;
-	/* Its task may be in the list, and be taken for this request's. */
+	/*
+	 * The list may have that request's task, which would be taken for this
+	 * one's.
+	 */
 	if (waits_for_another(request, lookup->account, alike))
 		return;
 	unclaimed = drop_claimed(lookup, &disputed);
@@ -250,13 +256,17 @@ resolve_listed(Lookup *lookup)
 			may_be_asked_at(other->sent_at, lookup->request_timeout) >
 			lookup->asked_at)
 			continue;
-		/* What was sent at another time has another list of tasks. */
+		/*
+		 * Without a start, which tasks match depends on when the request was
+		 * sent: the list was searched for this one alone.
+		 */
 		if (!request->has_start && other->id != request->id)
 			continue;
 
 		/*
-		 * A task that may or may not be of this account's: to send again might
-		 * make a second one.
+		 * A row has the TaskId that was found, but perhaps of another
+		 * account's task.  The one found may then be this request's, and to
+		 * send it again could make a second.
 		 */
 		if (unclaimed == NIL && disputed)
 			leave_disputed(other);

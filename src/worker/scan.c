@@ -44,10 +44,10 @@
 #define MAX_SCAN_PAUSE		(5 * US_PER_MS)
 
 /*
- * To find the first ready request of each channel takes longer than this, and
- * this for each, if there are thousands of dead rows before them.  Such searches
- * take one part in so many of the time; if there is reason to think that they find
- * something, one in fewer.
+ * A search for the first ready request of each channel that takes longer than
+ * this, and this for each channel, has walked over thousands of dead rows.
+ * Such searches take one part in so many of the time; if there is reason to
+ * think that they find something, one in fewer.
  */
 #define LONG_SEARCH			US_PER_MS
 #define LONG_SEARCH_OF_CHANNEL	50
@@ -170,7 +170,8 @@ scan_begin(void)
 }
 
 /*
- * What it has seen to is undone.
+ * The transaction was aborted: scan once more, and sweep again if this one
+ * did.
  */
 void
 scan_aborted(void)
@@ -298,8 +299,8 @@ next_due(MonotonicUs now)
 		return MONOTONIC_NEVER;
 
 	/*
-	 * Due, by the time that the statement which makes requests ready went by:
-	 * that one has left it, since somebody has locked it.
+	 * The statement that makes due requests ready compared them with the same
+	 * time, and left this one because somebody has locked it.
 	 */
 	if (due <= GetCurrentStatementStartTimestamp())
 		return now + QUEUE_LOCKED_RETRY;
@@ -367,7 +368,10 @@ find_heads(void)
 	{
 		const ReadyPosition *head = lfirst(cell);
 
-		/* It heads the index, and would be found first each time. */
+		/*
+		 * Until it is expired it heads the index, and each search finds it
+		 * first.
+		 */
 		if (head->has_ended)
 			expiry_begin(false);
 		channel_has_head(channel_find(&head->channel), head->start, head->id);

@@ -235,7 +235,7 @@ claim_for_account(Channel *first, MonotonicUs *scan_again_at)
 	claims.n_permits += n;
 	if (n > 0)
 		claim = queue_claim(demands, n_demands, n);
-	/* What it was woken for has been searched for now. */
+	/* The search that follows a wake-up has been made, whatever it found. */
 	for (int i = 0; i < n_demands && n > 0; i++)
 		channel_find(&demands[i].name)->woken = false;
 	note_claim(&claim);
@@ -298,7 +298,10 @@ note_claim(const Claim *claim)
 {
 	ListCell   *cell;
 
-	/* Some may be locked, or have been, before those that were claimed. */
+	/*
+	 * Requests before those that were claimed may have been passed over
+	 * because they were locked.
+	 */
 	if (claim->n_chosen > 0)
 		claims.scan_by = Min(claims.scan_by, monotonic_now() + QUEUE_LOCKED_RETRY);
 	foreach(cell, claim->passed_over)
@@ -357,8 +360,8 @@ note_searched(const Claim *claim, const ChannelDemand *demands, int n_demands,
 		if (channel->claimed == 0 && !channel->was_seen)
 			claims.scan_by = now;
 		/*
-		 * What was seen and cannot be claimed is locked; or of a domain that is
-		 * refused, and looked for when that may be tried.
+		 * A request that was seen and cannot be claimed is locked; unless its
+		 * domain is refused, which channel_look_for_domains() sees to.
 		 */
 		if (channel->was_seen && dlist_is_empty(&channel->domains))
 			*scan_again_at = now + QUEUE_LOCKED_RETRY;
@@ -378,7 +381,7 @@ submission_scan_by(void)
 }
 
 /*
- * They were looked for.
+ * The first request of each channel was found: no search is due any more.
  */
 void
 submission_scanned(void)

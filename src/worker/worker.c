@@ -115,8 +115,8 @@ screenshot_task_worker_main(Datum database)
 			work_on_table(worker.slot, may_begin_more());
 
 			/*
-			 * With requests in flight it stays, for the log is to have their
-			 * results.
+			 * With requests in flight it stays, so that their results reach
+			 * the log.
 			 */
 			if (work_has_no_table() && in_hand() == 0)
 				leave_database();
@@ -127,7 +127,9 @@ screenshot_task_worker_main(Datum database)
 		/* Outside of any transaction, since it begins requests. */
 		renew_credentials();
 
-		/* Nothing leaves that a termination has come before. */
+		/*
+		 * A request must not be sent after this process was told to terminate.
+		 */
 		CHECK_FOR_INTERRUPTS();
 		dispatch_start();
 
@@ -206,8 +208,8 @@ make_room(void)
 }
 
 /*
- * What requests to be sent need not wait for has transactions of its own, once
- * they are on their way.
+ * Do what can wait until requests are on their way, in transactions of its
+ * own: counting, expiry and removal.
  */
 static void
 do_what_can_wait(void)
@@ -405,7 +407,10 @@ next_event(void)
 	MonotonicUs now = monotonic_now();
 	MonotonicUs next = sooner(scan_next_event(), scan_next_wakeup(worker.slot));
 
-	/* Once that has passed, it is an outcome kept that is waited for. */
+	/*
+	 * Once it has passed, this process stays only for an outcome that it could
+	 * not write.
+	 */
 	if (worker.give_up_at > now)
 		next = Min(next, worker.give_up_at);
 	if (outcomes_to_write())
