@@ -103,17 +103,17 @@ static const struct
 	{"AuthFailure.InvalidSecretId", "The secret_id is not that of an API key."},
 	{"AuthFailure.SignatureFailure", "The secret_key probably does not belong to the secret_id."},
 	{"AuthFailure.SignatureExpire", "Set this machine's clock, which is off by more than five minutes."},
-	{LIVE_TOKEN_FAILURE, "The token has expired, does not belong to the secret_id, or is missing. Temporary credentials consist of all three."},
-	{"AuthFailure.MFAFailure", "The account requires a second factor for this, which a request cannot supply. Use the key of an account that does not."},
-	{"AuthFailure.InvalidAuthorization", "The API could not parse the Authorization header. Check whether a proxy changes it."},
-	{"FailedOperation.CosBucketNotExist", "Check cos_bucket, cos_region and cos_app_id. The name of a bucket has no \"-APPID\" at its end here."},
+	{LIVE_TOKEN_FAILURE, "The token has expired, does not belong to the secret_id, or is missing.  Temporary credentials consist of all three."},
+	{"AuthFailure.MFAFailure", "The account requires a second factor for this, which a request cannot supply.  Use the key of an account that does not."},
+	{"AuthFailure.InvalidAuthorization", "The API could not parse the Authorization header.  Check whether a proxy changes it."},
+	{"FailedOperation.CosBucketNotExist", "Check cos_bucket, cos_region and cos_app_id.  The name of a bucket has no \"-APPID\" at its end here."},
 	{"FailedOperation.CosBucketNotPermission", "Allow the Live service to write to the bucket, in the console of Cloud Object Storage."},
 	{"FailedOperation.CosRoleNotExists", "Authorize the Live service to use Cloud Object Storage, in the Live console under Feature Configuration, Live Screencapture."},
 	{"FailedOperation.NotFound", "describe_screenshot_templates() lists the templates of the account."},
 	{"InternalError.ConfNotFound", "describe_screenshot_templates() lists the templates of the account."},
 	{"FailedOperation.ConfInUsed", "Remove the rules that use the template first, in the Live console."},
 	{"InternalError.ConfInUsed", "Remove the rules that use the template first, in the Live console."},
-	{"InternalError.ConfOutLimit", "An account can have 50 templates. Remove one that is not used with delete_screenshot_template()."},
+	{"InternalError.ConfOutLimit", "An account can have 50 templates.  Remove an unused one with delete_screenshot_template()."},
 };
 
 /*

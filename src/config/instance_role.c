@@ -22,7 +22,7 @@
 #define TIMEOUT			2000
 
 static const char hint[] =
-"Only a machine in Tencent Cloud can have an instance role. The server option \"metadata_endpoint\" sets the address of its metadata service.";
+"Only a machine in Tencent Cloud can have an instance role.  The server option \"metadata_endpoint\" sets the address of its metadata service.";
 
 /*
  * Wish for the credentials of the machine's role, by a server's metadata service.

@@ -163,7 +163,7 @@ check_complete(const Credentials *credentials)
 			 errmsg("user mapping has no option \"%s\"",
 					credentials->secret_id == NULL ? "secret_id" : "secret_key"),
 			 errdetail("A user mapping needs \"secret_id\" and \"secret_key\"."),
-			 errhint("Set both with OPTIONS (secret_id '...', secret_key '...'). For a server whose option \"credentials\" is not \"user_mapping\", no user mapping is needed.")));
+			 errhint("Set both with OPTIONS (secret_id '...', secret_key '...').  For a server whose option \"credentials\" is not \"user_mapping\", no user mapping is needed.")));
 }
 
 /*

@@ -41,7 +41,7 @@
 #define MAX_TOKEN_FILE	(16 * 1024) /* bytes */
 
 static const char pod_hint[] =
-"Only a pod on TKE whose service account has a role can use these credentials. Check that the role trusts the identity provider of the cluster, and the server option \"sts_endpoint\".";
+"Only a pod on TKE whose service account has a role can use these credentials.  Check that the role trusts the identity provider of the cluster, and the server option \"sts_endpoint\".";
 static const char assumed_hint[] =
 "Check the server options \"role_arn\" and \"sts_endpoint\", that the role trusts the account, and that the account may call AssumeRole.";
 
@@ -85,7 +85,7 @@ require_variable(const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
 				 errmsg("environment variable %s is not set", name),
-				 errdetail("TKE sets it in pods whose service account has a role. It is read from the environment in which the PostgreSQL server was started."),
+				 errdetail("TKE sets it in pods whose service account has a role.  It is read from the environment in which the PostgreSQL server was started."),
 				 errhint("Give the pod's service account a role, or pass the variable on to the PostgreSQL server.")));
 	return value;
 }

@@ -223,7 +223,7 @@ retry_screenshot_task_request(PG_FUNCTION_ARGS)
 	 * long as the API lists its task.
 	 */
 	else if (request.has_ended)
-		refuse(&request, "retried", "Its end_time has passed. Insert a new request instead.");
+		refuse(&request, "retried", "Its end_time has passed.  Insert a new request instead.");
 	else
 		change_status(&request, to, BY_RETRY, "next_attempt_at = " TAKEN_AT,
 					  NULL);

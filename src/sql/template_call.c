@@ -227,7 +227,7 @@ ask_for_list(const LiveServer *server, uint64 account, int64 template_id)
 		ereport(WARNING,
 				(errmsg("could not check whether template %lld exists",
 						(long long) template_id),
-				 errdetail("Server \"%s\" did not list the templates of the account: %s. The session says so once.",
+				 errdetail("Server \"%s\" did not list the templates of the account: %s.  This is reported once per session.",
 						   server->name,
 						   answer.error_code != NULL ? answer.error_code :
 						   answer.message != NULL ? answer.message :

@@ -266,7 +266,7 @@ pause_domain(Channel *channel, RefusedDomain *domain, const char *reason)
 					domain->name, quote_identifier(NameStr(channel->role_name)),
 					NameStr(channel->name.server), (int) (pause / US_PER_SECOND)),
 			 errdetail_internal("%s", reason),
-			 errhint("Check in the console what the account may do with this domain. The pause ends at any change of the server, of the user mapping or of the role, and at a reload.")));
+			 errhint("Check in the console what the account may do with this domain.  The pause ends at any change of the server, of the user mapping or of the role, and at a reload.")));
 }
 
 /*

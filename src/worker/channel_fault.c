@@ -325,7 +325,7 @@ channel_pause(Channel *channel, const char *reason, const char *hint)
 					NameStr(channel->name.server), (int) (pause / US_PER_SECOND)),
 			 errdetail_internal("%s", reason),
 			 errhint("%s%sThe pause ends at any change of the server, of the user mapping or of the role, and at a reload.",
-					 hint ? hint : "", hint ? " " : "")));
+					 hint ? hint : "", hint ? "  " : "")));
 }
 
 /*

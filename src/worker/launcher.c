@@ -532,7 +532,7 @@ start(int slot, const DatabaseStatus *status)
 		ereport(LOG,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("could not start a screenshot_task worker: all background worker slots are in use"),
-				 errdetail("The database with OID %u is waiting for a slot. Workers will be scheduled in turn.",
+				 errdetail("The database with OID %u is waiting for a slot.  Workers will be scheduled in turn.",
 						   status->database),
 				 errhint("Raise \"max_worker_processes\".")));
 	launcher.full_was_logged = true;

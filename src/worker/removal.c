@@ -245,6 +245,6 @@ end_pass(void)
 						   "could not remove %d old screenshot task requests",
 						   pass.n_left, pass.n_left),
 			 errdetail_internal("%s", pass.first_problem),
-			 errhint("Check the triggers on screenshot_task_request, and the foreign keys that reference it, which need an index on their columns. Removal will be retried in an hour, or at a reload.")));
+			 errhint("Check the triggers on screenshot_task_request, and the foreign keys that reference it, which need an index on their columns.  Removal will be retried in an hour, or at a reload.")));
 	activity_note_error(pass.first_problem);
 }

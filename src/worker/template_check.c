@@ -200,7 +200,7 @@ template_check(Channel *channel, const ClaimedRequest *claimed)
 				(errmsg("template %lld of screenshot task request %lld does not exist",
 						(long long) claimed->template_id,
 						(long long) claimed->id),
-				 errdetail("Server is \"%s\". Tasks with the template take no screenshots. This is logged once for each template.",
+				 errdetail("Server is \"%s\".  Tasks with the template take no screenshots.  This is logged once for each template.",
 						   NameStr(channel->server->name)),
 				 errhint("describe_screenshot_templates() lists the templates of the account.")));
 		pfree(summary);

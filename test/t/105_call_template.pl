@@ -94,7 +94,7 @@ for (qw(FailedOperation.ConfInUsed InternalError.ConfInUsed))
 	is(fails("SELECT delete_screenshot_template($id)", "$_", sqlstate => '55000')->{hint}, 'Remove the rules that use the template first, in the Live console.', "$_: hint");
 }
 is($node->try("SELECT count(create_screenshot_template('t', 1, 'b', 'r')) FROM generate_series(3, 50)")->{error}, undef, 'there are 50 templates');
-is(fails(create_sql(), 'one too many', sqlstate => '53400')->{hint}, 'An account can have 50 templates. Remove one that is not used with delete_screenshot_template().', 'one too many: hint');
+is(fails(create_sql(), 'one too many', sqlstate => '53400')->{hint}, 'An account can have 50 templates.  Remove an unused one with delete_screenshot_template().', 'one too many: hint');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM describe_screenshot_templates()'), 50, 'all 50 are listed');
 
 # What is not answered may have been done: never sent twice, and said so.

@@ -69,7 +69,7 @@ for my $fault ('error=UnauthorizedOperation.CamNoAuth', 'error=InvalidAction', '
 
 	$api->order(fault => $fault, action => $list, times => 0);
 	($asked, @said) = say(map { call_sql(server => 'refuse', template_id => $_, stream_name => $stream) } 404, 405, 20001);
-	like($said[0], qr/^WARNING:  could not check whether template 404 exists\nDETAIL:  Server "refuse" did not list the templates of the account: .*\. The session says so once\.$/, "$fault: it is said");
+	like($said[0], qr/^WARNING:  could not check whether template 404 exists\nDETAIL:  Server "refuse" did not list the templates of the account: .*\.  This is reported once per session\.$/, "$fault: it is said");
 	is_deeply([ @said[ 1, 2 ] ], [ '', '' ], "$fault: once");
 	is(scalar $api->ledger(stream_name => $stream), 3, "$fault: and the tasks are made");
 	is($asked, 1, "$fault: the list is asked for once");

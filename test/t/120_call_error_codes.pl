@@ -32,9 +32,9 @@ my @classes = (
 		[ 'The secret_id is not that of an API key.', 'AuthFailure.InvalidSecretId' ],
 		[ 'The secret_key probably does not belong to the secret_id.', 'AuthFailure.SignatureFailure' ],
 		[ "Set this machine's clock, which is off by more than five minutes.", 'AuthFailure.SignatureExpire' ],
-		[ 'The token has expired, does not belong to the secret_id, or is missing. Temporary credentials consist of all three.', 'AuthFailure.TokenFailure' ],
-		[ 'The account requires a second factor for this, which a request cannot supply. Use the key of an account that does not.', 'AuthFailure.MFAFailure' ],
-		[ 'The API could not parse the Authorization header. Check whether a proxy changes it.', 'AuthFailure.InvalidAuthorization' ]),
+		[ 'The token has expired, does not belong to the secret_id, or is missing.  Temporary credentials consist of all three.', 'AuthFailure.TokenFailure' ],
+		[ 'The account requires a second factor for this, which a request cannot supply.  Use the key of an account that does not.', 'AuthFailure.MFAFailure' ],
+		[ 'The API could not parse the Authorization header.  Check whether a proxy changes it.', 'AuthFailure.InvalidAuthorization' ]),
 	[   qq(server "tencent_live" refused the account permission for $call),
 		'Check in the console what the account may do with this domain and with the Live service.',
 		'28000' => [qw(UnauthorizedOperation UnauthorizedOperation.CamNoAuth AuthFailure.UnauthorizedOperation)]

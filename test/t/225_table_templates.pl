@@ -30,7 +30,7 @@ $node->safe_psql('postgres', insert_sql(server => 'warn', stream_name => 'missin
 ok($node->wait_for_table("status = 'created' AND attempts = 1"), 'warn: all are created');
 is_deeply([ map { $_->{error_message} } $node->table("stream_name = 'missing, too' OR stream_name = 'none'") ], [ $warning->(405), undef ], 'warn: with a warning in the row');
 is($node->safe_psql('postgres', "SELECT count(*) FROM screenshot_task_request WHERE stream_name = 'missing' AND error_message = " . literal($warning->(404)) . ' AND error_code IS NULL'), 30, 'warn: in each');
-my @told = $node->log_text =~ /LOG:  template 404 of screenshot task request \d+ does not exist\n.*DETAIL:  Server is "warn"\. Tasks with the template take no screenshots\. This is logged once for each template\.\n.*HINT:  describe_screenshot_templates\(\) lists/g;
+my @told = $node->log_text =~ /LOG:  template 404 of screenshot task request \d+ does not exist\n.*DETAIL:  Server is "warn"\.  Tasks with the template take no screenshots\.  This is logged once for each template\.\n.*HINT:  describe_screenshot_templates\(\) lists/g;
 is(scalar @told, 1, 'warn: in the log once');
 like($node->safe_psql('postgres', 'SELECT last_error FROM screenshot_task_worker'), qr/^template 40[45] does not exist$/, 'warn: in the view');
 cmp_ok(scalar $api->requests(action => $list), '<=', 6, 'the list was asked for a few times');

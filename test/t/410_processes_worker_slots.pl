@@ -11,7 +11,7 @@ use Test::More;
 my $api  = LiveApi->new;
 # PostgreSQL's own logical replication launcher has one slot, ours the other.
 my $node = ScreenshotTaskTest->start_new('main', max_worker_processes => 2);
-my $full = qr/LOG:  could not start a screenshot_task worker: all background worker slots are in use\n.*DETAIL:  The database with OID \d+ is waiting for a slot\. Workers will be scheduled in turn\.\n.*HINT:  Raise "max_worker_processes"\.\n/;
+my $full = qr/LOG:  could not start a screenshot_task worker: all background worker slots are in use\n.*DETAIL:  The database with OID \d+ is waiting for a slot\.  Workers will be scheduled in turn\.\n.*HINT:  Raise "max_worker_processes"\.\n/;
 
 ok($node->wait_for_log($full), 'the log says that there is no slot, and which setting to raise');
 $node->safe_psql('postgres', 'CREATE DATABASE other');

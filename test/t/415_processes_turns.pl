@@ -14,7 +14,7 @@ my $api = LiveApi->new;
 my $node = ScreenshotTaskTest->start_new('main', max_worker_processes => 3, 'screenshot_task.sweep_interval' => '1h',
 	'screenshot_task.reconcile_grace' => '100ms', 'screenshot_task.reconcile_spacing' => '3s');
 my @databases = ('postgres', map { "db$_" } 1 .. 4);
-my $full = qr/LOG:  could not start a screenshot_task worker: all background worker slots are in use\n.*DETAIL:  The database with OID \d+ is waiting for a slot\. Workers will be scheduled in turn\.\n.*HINT:  Raise "max_worker_processes"\.\n/;
+my $full = qr/LOG:  could not start a screenshot_task worker: all background worker slots are in use\n.*DETAIL:  The database with OID \d+ is waiting for a slot\.  Workers will be scheduled in turn\.\n.*HINT:  Raise "max_worker_processes"\.\n/;
 
 for my $dbname (@databases)
 {

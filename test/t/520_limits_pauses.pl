@@ -40,9 +40,9 @@ my %faults = (
 	refused     => { who => $server, api => $absent, mend => sub { $absent->start; $node->reload } });
 
 my $hint = { map { ($_ => '') } keys %faults };
-$hint->{credentials} = 'The secret_id is wrong, .*\. ';
-$hint->{wrong_key}   = 'The secret_key probably does not belong to the secret_id\. ';
-$hint->{no_mapping}  = 'Create one with CREATE USER MAPPING .*\. ';
+$hint->{credentials} = 'The secret_id is wrong, .*\.  ';
+$hint->{wrong_key}   = 'The secret_key probably does not belong to the secret_id\.  ';
+$hint->{no_mapping}  = 'Create one with CREATE USER MAPPING .*\.  ';
 
 $absent->stop;
 $node->add_server('good', $api, account => \@good);
