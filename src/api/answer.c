@@ -117,8 +117,8 @@ read_task_id(JsonbContainer *response, LiveAnswer *answer)
 }
 
 /*
- * Of an action that returns nothing else, so that the RequestId is the only
- * sign of an answer from the API itself.
+ * Read the answer to an action that returns nothing but a RequestId, which is
+ * the only sign then that the API itself has answered.
  */
 static bool
 read_request_id(JsonbContainer *response, LiveAnswer *answer)
@@ -135,8 +135,8 @@ read_template_id(JsonbContainer *response, LiveAnswer *answer)
 }
 
 /*
- * A list that is null is an empty one, in an answer that the API has given a
- * RequestId.
+ * Read a list of templates.  Null is an empty list, in an answer that the API
+ * has given a RequestId.
  */
 static bool
 read_template_list(JsonbContainer *response, LiveAnswer *answer)
@@ -460,8 +460,8 @@ live_clocks_disagree(const LiveAnswer *answer)
 }
 
 /*
- * A text as it stands in a list that the API gave, if it is the same: in a
- * database that is not in UTF-8, what is not ASCII is not told apart.
+ * A text as it reads in a list that the API returns.  In a database whose
+ * encoding is not UTF-8, characters beyond ASCII are all "?" there.
  */
 const char *
 live_listed_text(const char *value)

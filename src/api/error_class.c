@@ -117,7 +117,7 @@ static const struct
 };
 
 /*
- * Look an error code up.  Returns NULL if it is of no known class.
+ * The class of an error code; NULL if it is in none.
  */
 const ErrorClass *
 find_error_class(const char *code)

@@ -30,10 +30,11 @@ static void wipe_signer(int code, Datum arg);
 /*
  * Make a signed request of a body, to the Live service.
  *
- * host is the Host header; trace_id may be NULL, for a request that is only
+ * "host" is the Host header; trace_id may be NULL, for a request that is only
  * shown; timestamp is in Unix seconds, and the signature is valid for five
- * minutes around it.  The headers are palloc'd, the body is taken as it is.
- * Raises an error if the credentials cannot be signed with.
+ * minutes before and after it.  The headers are palloc'd; the body is not
+ * copied.  Raises an error if the request cannot be signed with these
+ * credentials.
  */
 void
 live_sign(LiveRequest *request, const char *action, const char *host,
@@ -166,8 +167,8 @@ make_signer(void)
 }
 
 /*
- * A new name for a request, palloc'd: what the vendor's support can look it up
- * by where its answer, and so the RequestId, was lost.  To be used once.
+ * A new TraceId, palloc'd: by this the vendor's support can find a request
+ * whose answer, and so its RequestId, was lost.  For one request only.
  */
 char *
 live_new_trace_id(void)
@@ -179,7 +180,7 @@ live_new_trace_id(void)
 
 /*
  * Wipe the token from the headers that live_sign() made, if they have one.
- * They are of no more use then.
+ * They cannot be sent any more.
  */
 void
 live_wipe_token(char *const *headers)
@@ -192,8 +193,7 @@ live_wipe_token(char *const *headers)
 }
 
 /*
- * Forget the key that live_sign() has derived: it may be of another day than
- * this one.
+ * Wipe the key that live_sign() has derived, which may be that of another day.
  */
 void
 live_forget_key(void)

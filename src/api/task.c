@@ -59,9 +59,9 @@ live_set_times(ScreenshotTask *task, TimestampTz start, TimestampTz end)
 }
 
 /*
- * Check the parameters of a task that is to be created now: all that can be
- * checked without asking the API.  start and end are the times that
- * live_set_times() was given.
+ * Check the parameters of a task to create now: all that can be checked
+ * without asking the API.  start and end are the times that live_set_times()
+ * was given.
  *
  * Raises an error that names the parameter.
  */
@@ -164,8 +164,8 @@ live_check_task_id(const char *task_id)
 }
 
 /*
- * Check a name that DescribeScreenshotTask is to list the tasks of; NULL: of
- * any.  Raises an error that names the parameter.
+ * Check a name whose tasks DescribeScreenshotTask should list; NULL: any name.
+ * Raises an error that names the parameter.
  */
 void
 live_check_filter(const char *parameter, const char *value)
@@ -196,8 +196,8 @@ live_check_text(const char *parameter, const char *value, size_t least,
 }
 
 /*
- * DETAIL of an error: a time that is wrong, and the one that it is held
- * against.
+ * DETAIL of an error about a time: that time, and the one that it was compared
+ * with.
  */
 static int
 detail_of_times(const char *other_name, TimestampTz other, TimestampTz wrong)

@@ -253,7 +253,8 @@ make_canonical_request(Tc3Signer *signer, const Tc3Request *request,
 }
 
 /*
- * Have signer->sign keyed for the day, the service and the key pair.
+ * Give signer->sign the key of the day, the service and the key pair.  Returns
+ * NULL, or what is wrong.
  *
  * Returns NULL, or what is wrong.
  */
@@ -316,7 +317,8 @@ derive_key(Tc3Signer *signer, const char *day, const char *service,
 }
 
 /*
- * Digest of a key pair, by which it is recognized.
+ * A digest of a key pair, to see whether the key was derived from the same
+ * pair.
  */
 static bool
 key_pair_digest(Tc3Signer *signer, const char *secret_id,

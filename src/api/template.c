@@ -35,8 +35,8 @@ static void check_region(const char *region);
 static void check_size(const char *parameter, int64 value, int most);
 
 /*
- * Check the parameters of a template that is to be created now.  Raises an
- * error that names the parameter.
+ * Check the parameters of a template to create now.  Raises an error that
+ * names the parameter.
  */
 void
 live_check_template(const ScreenshotTemplate *template)
@@ -111,8 +111,8 @@ check_label(const char *parameter, const char *value, size_t most)
 }
 
 /*
- * The APPID is a parameter of its own, although the console shows it as part of
- * the bucket's name.
+ * Check the name of a bucket.  The APPID is a parameter of its own, although
+ * the console shows it as part of the name.
  */
 static void
 check_bucket(const ScreenshotTemplate *template)

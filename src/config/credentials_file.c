@@ -122,7 +122,7 @@ find_file(void)
 }
 
 /*
- * Is there a file, be it one that cannot be read?
+ * Does a file exist, even one that cannot be read?
  */
 static bool
 file_exists(const char *path)
@@ -204,8 +204,8 @@ parse_file(const char *path, char *text, size_t len, Credentials *credentials)
 
 /*
  * Take over what a line says.  Returns NULL, or what is wrong with it, as a
- * sentence without anything of the line; *in_quotes: is it the quotes around
- * the value?
+ * sentence without anything of the line; *in_quotes says whether that is the
+ * quotes around the value.
  *
  * The file is shared with other programs.  What other sections say is theirs,
  * in whatever form.

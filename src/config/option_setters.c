@@ -55,7 +55,7 @@ static const char *set_vendor_endpoint(HttpEndpoint *endpoint,
 static const char *set_count(int *count, const char *value, int most);
 
 /*
- * The options of a server that has none.  URLs are taken apart once.
+ * Set the options of a server to their defaults.
  */
 void
 set_server_defaults(LiveServer *server)
@@ -106,7 +106,7 @@ is_in_quotes(const char *value)
 }
 
 /*
- * A source of credentials, as the option has it.
+ * The name of a source of credentials, as a value of the option.
  */
 const char *
 credentials_source_name(CredentialsSource source)

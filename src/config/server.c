@@ -84,8 +84,9 @@ screenshot_task_fdw_validator(PG_FUNCTION_ARGS)
 }
 
 /*
- * libcurl must not be given what it would read for long, or for ever: a pipe,
- * a device, a huge file.  What is not there yet may come.
+ * Check that a ca_file that exists is a file of reasonable size: libcurl would
+ * read a pipe, a device or a huge file for long, or for ever.  One that does
+ * not exist may be put there later.
  */
 static void
 check_ca_file(const LiveServer *server)
@@ -106,7 +107,8 @@ check_ca_file(const LiveServer *server)
 }
 
 /*
- * A request without TLS must not leave this machine.
+ * Refuse a proxy for an http endpoint: a request without TLS must not leave
+ * this machine.
  */
 static void
 check_proxy(const LiveServer *server)
@@ -137,7 +139,8 @@ check_proxy(const LiveServer *server)
 }
 
 /*
- * A file may be put there later, so that this is no error.
+ * Warn of a ca_file that does not exist.  It may be put there later, so that
+ * this is no error.
  */
 static void
 warn_of_ca_file(const LiveServer *server)

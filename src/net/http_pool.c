@@ -89,7 +89,8 @@ pool_find(HttpClient *client, const HttpRequest *request)
 }
 
 /*
- * What the requests of one pool have in common.
+ * The key of the pool for a request: its server and all options that hold for
+ * a connection. palloc'd.
  */
 static char *
 make_key(const HttpRequest *request)
@@ -308,7 +309,9 @@ pool_clock(const HttpPool *pool, MonotonicUs at)
 }
 
 /*
- * libcurl is about to be called for a pool.
+ * Note that libcurl is about to be called for a pool, and tell it of lost
+ * time: it keeps connect_timeout as well, for each address of a host its part,
+ * and by another clock.
  *
  * It keeps connect_timeout as well, for each address of a host its part, and
  * by another clock.
@@ -373,7 +376,8 @@ pool_act(HttpPool *pool, int fd, int what)
  */
 
 /*
- * libcurl has read a TLS record.
+ * Count a TLS record that libcurl has read, and shut the pool's connections if
+ * there are too many in one call.
  */
 void
 pool_note_read(HttpPool *pool, size_t len)
@@ -393,7 +397,7 @@ pool_note_read(HttpPool *pool, size_t len)
 }
 
 /*
- * libcurl has reported progress.
+ * Count a call of on_progress(), to the same end.
  */
 void
 pool_note_progress(HttpPool *pool)
@@ -405,7 +409,8 @@ pool_note_progress(HttpPool *pool)
 }
 
 /*
- * libcurl wants to be called after a while, or no longer.
+ * CURLMOPT_TIMERFUNCTION: libcurl wants to be called after a while, or no
+ * longer.
  */
 static int
 on_timer(CURLM *multi, long timeout_ms, void *arg)

@@ -127,7 +127,8 @@ http_sent(const HttpTransfer *transfer)
 }
 
 /*
- * What became of a transfer that http_next_done() gave.
+ * Describe in *reply how a transfer that http_next_done() gave has ended.
+ * Texts are the transfer's.
  */
 void
 http_reply(HttpTransfer *transfer, HttpReply *reply)
@@ -159,8 +160,8 @@ http_reply(HttpTransfer *transfer, HttpReply *reply)
 }
 
 /*
- * When an answer was here, which may have waited for this process to look.  The
- * kernel knows it to a tick.
+ * When an answer arrived, which may be a while before this process has read
+ * it.  The kernel knows the time to a tick.
  */
 static MonotonicUs
 find_answered_at(const HttpTransfer *transfer)
@@ -306,8 +307,8 @@ failed_phase(const HttpTransfer *transfer, bool at_proxy, const char *words)
 }
 
 /*
- * Is it by libcurl's code or words TLS that failed?  Of a connection that was
- * made and given up at one go nothing else tells.
+ * Did TLS fail, by libcurl's code or words?  Nothing else tells if a
+ * connection was made and given up in one call.
  */
 static bool
 is_tls_failure(const HttpTransfer *transfer, const char *words)

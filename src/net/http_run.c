@@ -108,7 +108,8 @@ http_start(HttpClient *client, const HttpRequest *request,
 }
 
 /*
- * Have a pool perform a transfer, which has waited for so long elsewhere.
+ * Have a pool perform a transfer, which has waited for "waited" microseconds
+ * elsewhere.
  */
 static CURLMcode
 enter_pool(HttpTransfer *transfer, HttpPool *pool, MonotonicUs waited)
@@ -302,7 +303,7 @@ end_of_wait(HttpClient *client, MonotonicUs until, MonotonicUs now)
 }
 
 /*
- * When a transfer is ended, by its pool's clock.
+ * When to end a transfer, by its pool's clock.
  */
 static MonotonicUs
 deadline(const HttpTransfer *transfer)
@@ -560,7 +561,7 @@ give_up_connections(HttpPool *pool)
 }
 
 /*
- * Note for a connection whether it is one of HTTP/2.
+ * Note whether a transfer's connection is one of HTTP/2.
  */
 static void
 note_version(const HttpTransfer *transfer)
@@ -581,7 +582,7 @@ note_version(const HttpTransfer *transfer)
 /*
  * Give a transfer back, and end it if it is under way.  NULL is allowed.
  *
- * Of what was sent nothing is recalled: http_sent() tells, before.
+ * A request that was sent is not recalled; see http_sent() before.
  */
 void
 http_release(HttpTransfer *transfer)

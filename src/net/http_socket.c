@@ -83,9 +83,10 @@ watch_sockets(HttpClient *client)
 /*
  * See which idle connections the peer has closed.
  *
- * libcurl takes a connection for alive on which there is something to read,
- * be it the peer's farewell (TLS close_notify).  A request written there is
- * lost, and then in doubt.  Without that farewell libcurl sees the end.
+ * libcurl takes a connection for alive if there is something to read on it,
+ * even if that is the peer's farewell (TLS close_notify).  A request written
+ * there is lost, and then in doubt.  Without that farewell libcurl sees the
+ * end.
  */
 void
 give_up_closed_sockets(HttpClient *client)
@@ -180,7 +181,7 @@ forget_sockets(const HttpPool *pool)
 }
 
 /*
- * Let the requests leave that cork() holds.
+ * Send the requests that cork() holds back.
  */
 void
 uncork_sockets(HttpClient *client)
@@ -199,7 +200,7 @@ uncork_sockets(HttpClient *client)
  */
 
 /*
- * libcurl wants a socket watched, or no longer.
+ * CURLMOPT_SOCKETFUNCTION: libcurl wants a socket watched, or no longer.
  *
  * On a socket that is connected, what a transfer waits for first is the peer's
  * part of TLS.  libcurl's own times do not tell in all of its versions whether
@@ -268,7 +269,7 @@ on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg)
 }
 
 /*
- * A socket is about to be connected.
+ * CURLOPT_SOCKOPTFUNCTION: a socket is about to be connected.
  */
 int
 on_new_socket(void *arg, curl_socket_t fd, curlsocktype purpose)
@@ -301,10 +302,10 @@ on_new_socket(void *arg, curl_socket_t fd, curlsocktype purpose)
 }
 
 /*
- * The kernel goes on repeating what was written, for minutes, even after the
- * process is gone.  Beyond a request's time-out it must not: the request may be
- * taken for lost by then, and sent again.  Of the requests of a connection, the
- * one with the shortest time-out says for how long.
+ * Limit how long the kernel repeats what was written, which may be minutes,
+ * even after the process is gone.  Beyond a request's time-out it must not:
+ * the request may be taken for lost by then, and sent again.  On a connection
+ * the request with the shortest time-out decides.
  */
 static void
 bound_repeats(ClientSocket *socket, int request_timeout)
@@ -323,7 +324,7 @@ bound_repeats(ClientSocket *socket, int request_timeout)
 }
 
 /*
- * libcurl wants a socket closed.
+ * CURLOPT_CLOSESOCKETFUNCTION: libcurl wants a socket closed.
  */
 int
 on_close_socket(void *arg, curl_socket_t fd)
@@ -346,7 +347,7 @@ on_close_socket(void *arg, curl_socket_t fd)
 }
 
 /*
- * Note a socket that is new.  Returns NULL if there are too many.
+ * Make an entry for a new socket.  Returns NULL if there are too many.
  */
 static ClientSocket *
 add_socket(HttpPool *pool, int fd, bool ours)
@@ -498,7 +499,7 @@ set_cork(const ClientSocket *socket, int value)
 }
 
 /*
- * The local port that a socket is bound to; 0 if it is to none.
+ * The local port of a socket; 0 if it is not bound.
  */
 static int
 find_local_port(int fd)

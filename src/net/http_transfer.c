@@ -63,8 +63,8 @@ static size_t on_header(char *data, size_t size, size_t nitems, void *arg);
 static size_t on_answer(char *data, size_t size, size_t nitems, void *arg);
 
 /*
- * setopt that cannot go on without its option.  The transfer that it fails for
- * is half-made, and still the caller's to release.
+ * Set an option, or raise an error.  The transfer is half-made then, and still
+ * the caller's to release.
  */
 #define SETOPT(easy, option, value) \
 	do { \
@@ -279,7 +279,7 @@ set_common_options(HttpTransfer *transfer)
 }
 
 /*
- * Set whose certificates are trusted, be it the endpoint's or a proxy's.
+ * Set whose certificates are trusted, the endpoint's and an HTTPS proxy's.
  */
 static void
 set_trust(CURL *easy, const HttpRequest *request)
@@ -346,7 +346,7 @@ append_header(HttpTransfer *transfer, const char *header)
 }
 
 /*
- * Is the TLS of libcurl's that which this library knows?
+ * Does libcurl use OpenSSL, for whose connections on_ssl_context() is made?
  */
 static bool
 uses_openssl(void)
@@ -395,7 +395,8 @@ transfer_free(HttpTransfer *transfer)
  */
 
 /*
- * libcurl is about to look up a name, perhaps in a new thread.
+ * CURLOPT_RESOLVER_START_FUNCTION: libcurl is about to look up a name, perhaps
+ * in a new thread.
  */
 static int
 before_look_up(void *resolver, void *reserved, void *arg)
@@ -420,7 +421,8 @@ before_look_up(void *resolver, void *reserved, void *arg)
 }
 
 /*
- * The connection is ready, and the request is about to be written.
+ * CURLOPT_PREREQFUNCTION: the connection is ready, and the request is about to
+ * be written.
  */
 static int
 before_writing(void *arg, char *remote_ip, char *local_ip, int remote_port,
@@ -476,8 +478,8 @@ before_writing(void *arg, char *remote_ip, char *local_ip, int remote_port,
 }
 
 /*
- * libcurl has made the TLS settings of a connection, to the endpoint or to a
- * proxy.
+ * CURLOPT_SSL_CTX_FUNCTION: libcurl has made the TLS settings of a connection,
+ * to the endpoint or to a proxy.
  */
 static CURLcode
 on_ssl_context(CURL *easy, void *context, void *arg)
@@ -508,7 +510,8 @@ on_tls_message(int is_write, int version, int content_type, const void *data,
 }
 
 /*
- * libcurl goes on with a transfer.
+ * CURLOPT_XFERINFOFUNCTION: libcurl reports progress, at least once in each
+ * call for the transfer.
  */
 static int
 on_progress(void *arg, curl_off_t to_read, curl_off_t read,
@@ -536,8 +539,8 @@ on_progress(void *arg, curl_off_t to_read, curl_off_t read,
 }
 
 /*
- * A header of the answer: counted, and no more, unless it says what time it
- * is.
+ * CURLOPT_HEADERFUNCTION: a header of the answer.  Its length is counted; only
+ * a Date is kept.
  */
 static size_t
 on_header(char *data, size_t size, size_t nitems, void *arg)
@@ -567,7 +570,7 @@ on_header(char *data, size_t size, size_t nitems, void *arg)
 }
 
 /*
- * A piece of the answer.
+ * CURLOPT_WRITEFUNCTION: a piece of the answer's body.
  */
 static size_t
 on_answer(char *data, size_t size, size_t nitems, void *arg)

@@ -29,10 +29,10 @@
  * the account: the window then uses a smaller share of the limit, and regains
  * it faster and faster while nothing is refused.
  *
- * Pace.  While processes wait, or others use the account, permits are given out
- * evenly over the second, so that a hiccup of the network meets one request and
- * not N of them.  At other times a permit that is there is given at once, be it
- * the whole limit after a rest.
+ * Pace.  While processes wait, or others use the account, permits are given
+ * out evenly over the second, so that a hiccup of the network meets one
+ * request and not N of them.  At other times a free permit is given at once,
+ * even the whole limit after a rest.
  *
  * The calendar, the queue and what is learned are in rate_window.c; here are the
  * table of windows, and waiting.
@@ -59,7 +59,7 @@
 /* When to look again if it is not known when a permit comes back */
 #define UNKNOWN_RETRY		(50 * US_PER_MS)
 
-/* How long a process does not say again that there are too many accounts */
+/* How long a process does not log again that there are too many accounts */
 #define LOG_REST			(60 * US_PER_SECOND)
 
 struct RateTable
@@ -114,9 +114,9 @@ rate_table_init(RateTable *table, int n_windows, int n_for_workers)
 }
 
 /*
- * Recovery is over: if this was not known yet, the limits count as used up.  The
- * launcher, which starts at that moment, says so; or whoever asks for a permit
- * before it.
+ * Note that recovery has ended: if that was not known yet, the limits count as
+ * used up.  Called by the launcher, which starts at that moment, or by a
+ * process that asks for a permit before it does.
  */
 void
 rate_recovery_ended(RateTable *table)
@@ -150,9 +150,9 @@ rate_key(uint64 account, const char *action)
  * Take up to "wanted" permits that may leave within "horizon" microseconds.
  *
  * Returns how many there were.  If there were fewer, this process is in the
- * queue from then on, and keeps its place if it asks again at *retry_at: not
- * before half of the horizon is over, so that there is more than one to take.
- * While others wait behind it, it gets one permit at its turn.
+ * queue from then on, and keeps its place if it asks again at *retry_at.  That
+ * is no sooner than after half of the horizon, so that there are several to
+ * take.  While others wait behind it, it gets one permit at its turn.
  *
  * Each permit is ended by rate_answered() or rate_release(), or by itself.
  */
@@ -274,7 +274,7 @@ due(const RateTable *table, const RateWindow *window, int capacity, int place)
 }
 
 /*
- * The request of a permit has left, now at the latest.
+ * Note that the request of a permit has left, now at the latest.
  */
 void
 rate_left(RatePermit *permit)
@@ -292,8 +292,8 @@ rate_left(RatePermit *permit)
 }
 
 /*
- * The answer to a request that has left came at the given time: its permit is
- * spent, and comes back as soon as is known by now.
+ * Note that the request of a permit was answered, at the given time: the
+ * permit is spent, and comes back as soon as is known by now.
  */
 void
 rate_answered(RatePermit *permit, MonotonicUs answered_at)
@@ -319,8 +319,8 @@ rate_answered(RatePermit *permit, MonotonicUs answered_at)
 }
 
 /*
- * The request of a permit was not sent: the permit is another's at once.  Who
- * gives one back does not wait for more.
+ * Give back a permit whose request was not sent: another process may have it
+ * at once.  Who gives one back does not wait for more.
  */
 void
 rate_release(RatePermit *permit)
@@ -351,8 +351,8 @@ rate_release(RatePermit *permit)
 }
 
 /*
- * The API has refused a request of this account by its limit.  To be told after
- * rate_answered().
+ * Note that the API has refused a request by its rate limit.  Must be called
+ * after rate_answered().
  */
 void
 rate_refused(RateTable *table, RateKey key)
@@ -395,7 +395,10 @@ rate_expected_at(RateTable *table, RateKey key, int per_second)
 }
 
 /*
- * Sleep until the given time, or until a permit comes back before it.
+ * Sleep until the given time, or until a permit comes back before it, between
+ * two attempts to take one.  Returns at once the first time, since a permit
+ * may have come back before this process could be told. rate_wait_end() must
+ * follow, unless this raises an error: interrupts are served.
  *
  * Between two attempts to acquire one; the first time, when nothing that
  * comes back could be heard of before, returns at once.  rate_wait_end() must
@@ -440,7 +443,7 @@ rate_wait(RateTable *table, RateKey key, MonotonicUs until,
 }
 
 /*
- * Wait no longer.
+ * End the waiting of rate_wait(), and leave the queue.
  */
 void
 rate_wait_end(RateTable *table, RateKey key)
@@ -540,7 +543,8 @@ find_or_make_window(RateTable *table, RateKey key, bool is_worker)
 }
 
 /*
- * Say that a request waits since there are too many accounts, but not for each.
+ * Log that a request waits since there are too many accounts, but not for each
+ * request.
  */
 static void
 log_lack_of_windows(const RateTable *table, MonotonicUs now)

@@ -278,7 +278,7 @@ rate_window_take(RateWindow *window, int64 starts, RatePermit *permit)
 }
 
 /*
- * The request of a permit has left.
+ * Note that the request of a permit has left.
  */
 void
 rate_window_left(RateWindow *window, RatePermit *permit)
@@ -310,7 +310,7 @@ is_unsent(const RateWindow *window, const RatePermit *permit)
 }
 
 /*
- * The answer to the request of a permit was here at the given time.
+ * Note that the request of a permit was answered, at the given time.
  */
 void
 rate_window_answered(RateWindow *window, const RatePermit *permit,
@@ -343,8 +343,8 @@ rate_window_answered(RateWindow *window, const RatePermit *permit,
 }
 
 /*
- * The request of a permit was not sent.  Who gives one back does not wait for
- * more.
+ * Give back a permit whose request was not sent.  Who gives one back does not
+ * wait for more.
  */
 void
 rate_window_release(RateWindow *window, const RatePermit *permit)
@@ -406,7 +406,7 @@ note_round_trip(RateWindow *window, MonotonicUs now, MonotonicUs round_trip)
 }
 
 /*
- * A request was refused.
+ * Note that the API has refused a request, and learn from it.
  */
 void
 rate_window_refused(RateWindow *window)
@@ -462,7 +462,7 @@ lose_share(RateWindow *window, MonotonicUs now)
 }
 
 /*
- * Have what was learned wear off.
+ * Forget some of what was learned, as time passes.
  */
 static void
 relearn(RateWindow *window, MonotonicUs now)
@@ -519,8 +519,9 @@ rate_window_place(RateWindow *window, MonotonicUs now)
 }
 
 /*
- * The place of this process in the queue, to which it is added if need be.  All
- * who find it full have the place behind it.
+ * The place of this process in the queue, to which it is added if it is not
+ * there.  If the queue is full it is not added, and its place is behind all
+ * others.
  */
 int
 rate_window_join(RateWindow *window, MonotonicUs now)
@@ -540,7 +541,7 @@ rate_window_join(RateWindow *window, MonotonicUs now)
 }
 
 /*
- * Close the gap that the one at a place of the queue leaves.
+ * Remove the waiter at a place of the queue.
  */
 static void
 remove_waiter(RateWindow *window, int place)
@@ -551,7 +552,7 @@ remove_waiter(RateWindow *window, int place)
 }
 
 /*
- * This process waits no longer.
+ * Remove this process from the queue.
  */
 void
 rate_window_leave(RateWindow *window)

@@ -63,7 +63,7 @@ static Datum make_span(double seconds);
 PG_FUNCTION_INFO_V1(screenshot_task_worker);
 
 /*
- * Note what went wrong.
+ * Note an error, for the view's column last_error.
  */
 void
 activity_note_error(const char *text)
@@ -74,8 +74,8 @@ activity_note_error(const char *text)
 }
 
 /*
- * Start to give an account of what is done at a database slot.  What went wrong for
- * the worker before this one is worth knowing.
+ * Begin to publish what this worker does, at a database slot.  The last error
+ * of the worker before it is kept.
  */
 void
 activity_start(int slot)
@@ -104,7 +104,7 @@ activity_set_blocked(bool blocked)
 }
 
 /*
- * As last set.
+ * What activity_set_blocked() was last told.
  */
 bool
 activity_is_blocked(void)
@@ -126,7 +126,7 @@ activity_note_claimed(int n)
 }
 
 /*
- * Note that one of them has been put back.
+ * Note that a claimed request was put back.
  */
 void
 activity_note_put_back(bool waits)
@@ -138,7 +138,7 @@ activity_note_put_back(bool waits)
 }
 
 /*
- * Note that one of them has had an answer.
+ * Note that a claimed request was answered.
  */
 void
 activity_note_answered(void)
@@ -253,8 +253,8 @@ activity_set_work(bool has_work)
 }
 
 /*
- * So many servers, and roles on servers, are paused, and this is which and
- * why, a line each.
+ * Note how many servers, and roles on servers, are paused; "lines" says which
+ * and why, a line each.
  */
 void
 activity_set_pauses(int n, const char *lines)
@@ -264,7 +264,7 @@ activity_set_pauses(int n, const char *lines)
 }
 
 /*
- * Publish what has changed.
+ * Publish what has changed since the last time.
  */
 void
 activity_publish(int slot, bool busy, int in_flight)
@@ -376,7 +376,7 @@ is_blocked(const DatabaseStatus *status, const Activity *activity)
 }
 
 /*
- * The column "state".
+ * What the column "state" says of a database.
  */
 static const char *
 state_of(const DatabaseStatus *status, const Activity *activity)

@@ -275,7 +275,7 @@ database_slot_was_refused(void)
 }
 
 /*
- * The launcher is going to look for databases that have none.
+ * Note that the launcher is about to look for databases without a slot.
  */
 void
 forget_refused_database_slots(void)

@@ -45,7 +45,8 @@ static void start_up(void);
 static Size segment_size(void);
 
 /*
- * Ask for the shared memory.  To be called as the library is preloaded.
+ * Install the hooks that get the shared memory.  Must be called while the
+ * library is preloaded.
  */
 void
 segment_init(void)

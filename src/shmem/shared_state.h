@@ -2,7 +2,7 @@
  *
  * shared_state.h
  *	  What the processes of a cluster share: which databases have a worker,
- *	  what it is doing, and who is to be woken
+ *	  what it is doing, and whom to wake
  *
  *-------------------------------------------------------------------------
  */
@@ -24,7 +24,7 @@
 /* Bytes of a text, its end included; longer ones are clipped */
 #define ACTIVITY_TEXT		1024
 
-/* What a worker last published, be it one that is gone.  Under the lock. */
+/* What a worker last published, even if it has exited.  Under the lock. */
 typedef struct Activity
 {
 	bool		busy;			/* has it something to do? */

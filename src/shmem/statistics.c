@@ -100,7 +100,7 @@ stat_table_size(void)
 }
 
 /*
- * Set it up, as the cluster starts.
+ * Set up this part of the segment, as the cluster starts.
  */
 void
 stat_table_init(StatTable *table)
@@ -132,8 +132,8 @@ stat_table_attach(StatTable *table, LWLock *lock)
 }
 
 /*
- * Begin to count for the servers of this database that nothing was counted for
- * yet, so that the first that there is to count is seen as a change from 0.
+ * Make entries for the servers of this database that have none yet, so that
+ * the first event is seen as a change from 0.
  *
  * Needs a transaction.
  */
@@ -316,7 +316,7 @@ find_room(StatTable *table)
 }
 
 /*
- * Begin to count anew.  Under the exclusive lock.
+ * Set the counters of an entry to 0.  Under the exclusive lock.
  */
 static void
 clear(ServerStat *stat)
@@ -494,9 +494,9 @@ read_row(ServerStat *stat, StatRow *row)
 }
 
 /*
- * screenshot_task_stat_reset() begins to count anew.  A server of a database
- * that is gone is dropped, and one that is gone itself, if there was nothing to
- * count of it since the last time.
+ * screenshot_task_stat_reset() sets all counters to 0.  Entries of databases
+ * that no longer exist are dropped, and so are those of servers that no longer
+ * exist, if nothing was counted for them since the last reset.
  */
 Datum
 screenshot_task_stat_reset(PG_FUNCTION_ARGS)

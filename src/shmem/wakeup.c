@@ -23,8 +23,8 @@
 static void wake_worker_or_launcher(DatabaseSlot *database);
 
 /*
- * What is broadcast when requests of the database of a slot have changed their
- * status.
+ * The condition variable that is broadcast when requests of a slot's database
+ * have changed their status.
  */
 ConditionVariable *
 news_of(int slot)
@@ -33,7 +33,7 @@ news_of(int slot)
 }
 
 /*
- * Broadcast it.
+ * Broadcast the condition variable of news_of().
  *
  * May be called while a transaction commits: cannot fail.
  */
@@ -83,12 +83,12 @@ channel_bit(const char *server, Oid role)
 
 /*
  * Tell the worker of a slot that there is something new, or the launcher if
- * there is no worker.  "channels" are those that it concerns.
+ * there is no worker.  "channels" says for which channels.
  *
- * Nobody is woken for what the worker has been told of and not taken yet, or is
- * about to look for by itself: to wake a process costs more than to insert a
- * row.  So the first commit that wants a worker wakes the launcher, and none of
- * those that come before it has started one.
+ * Nobody is woken for what the worker was told of before and has not taken
+ * yet, or is about to look for by itself: to wake a process costs more than to
+ * insert a row.  So the first commit that wants a worker wakes the launcher,
+ * and later ones do not until it has started one.
  *
  * May be called while a transaction commits: cannot fail, and waits for nothing.
  */
@@ -112,8 +112,9 @@ wake_database(int slot, uint64 channels)
 }
 
 /*
- * The database of a slot was created, or altered so that it may be served now,
- * or not any more: wake whoever has to see to that, whatever was told before.
+ * The database of a slot was created, or altered so that it may be served now
+ * or no longer: wake its worker or the launcher, whatever they were told
+ * before.
  *
  * May be called while a transaction commits, as above.
  */
@@ -159,8 +160,8 @@ wake_process(pg_atomic_uint32 *proc)
 }
 
 /*
- * Was there something new for the worker of a slot since this was last asked?
- * Adds to *channels those that it concerns.
+ * Take the wake-up of a slot's worker: was there something new since this was
+ * last called?  Adds the channels that it concerns to *channels.
  */
 bool
 take_wake(int slot, uint64 *channels)
@@ -178,8 +179,8 @@ take_wake(int slot, uint64 *channels)
 }
 
 /*
- * Nobody needs to wake the worker of a slot before it next takes its wake-up;
- * or, if the launcher says so, before the database is altered.
+ * Say that a slot's worker need not be woken before it next takes its wake-up;
+ * or, if called by the launcher, not before the database is altered.
  */
 void
 put_off_wake(int slot)

@@ -246,7 +246,7 @@ confirm_extension(int slot)
 }
 
 /*
- * Is the worker of a slot in the way of a command?
+ * Does a command need the worker of a slot to leave?
  */
 bool
 worker_must_leave(int slot)
@@ -255,8 +255,8 @@ worker_must_leave(int slot)
 }
 
 /*
- * Note how many requests of a database were made elsewhere, and return how
- * many there were before.
+ * Note how many requests of a database are held since they were made
+ * elsewhere, and return how many there were before.
  */
 int
 note_held_requests(int slot, int n)
@@ -275,7 +275,7 @@ set_idle(int slot, bool idle)
 }
 
 /*
- * Is the worker of a slot to leave, so that another database has a turn?
+ * Was the worker of a slot asked to make room for another database's?
  */
 bool
 worker_preemption_requested(int slot)
@@ -284,8 +284,9 @@ worker_preemption_requested(int slot)
 }
 
 /*
- * The worker of a slot is about to leave, so that another database has a turn.
- * Its own needs one again when something wakes it, or at the given time.
+ * Note that the worker of a slot is about to leave, to make room for another
+ * database's.  Its own needs one again when something wakes it, or at the
+ * given time.
  */
 void
 give_up_slot(int slot, MonotonicUs next_look)

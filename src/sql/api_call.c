@@ -232,8 +232,8 @@ try_endpoints(const LiveServer *server, Call *call, LiveAnswer *answer)
 }
 
 /*
- * Send one request; and if its token is refused, another with the one that
- * there may be by now.  Nothing was done with the old.
+ * Send one request; and if its token is refused, another with a newer one, if
+ * there is any by now.  The first was not carried out.
  */
 static void
 try_tokens(const LiveServer *server, Call *call, LiveAnswer *answer)
@@ -253,12 +253,13 @@ try_tokens(const LiveServer *server, Call *call, LiveAnswer *answer)
 }
 
 /*
- * Send one request, with credentials that are newer than the given time if
- * they can be.  A permit may pass while a connection is made: then with another
- * one, a few times.  One that is refused by the rate limit is sent again as
- * long as the caller waits, with the credentials that there are by then.
+ * Send one request, if possible with credentials that are newer than the given
+ * time.  A permit may pass while a connection is made: the request is then
+ * sent with another one, up to a few times.  A request that the rate limit
+ * refuses is sent again for as long as the caller waits, each time with the
+ * credentials of that moment.
  *
- * Returns when the credentials had been read.
+ * Returns when those of the last attempt were read.
  */
 static MonotonicUs
 try_turns(const LiveServer *server, MonotonicUs newer_than, Call *call,
@@ -383,7 +384,7 @@ try_once(const LiveServer *server, const Credentials *credentials,
 	if (answer->outcome == LIVE_THROTTLED)
 	{
 		stat_count(server->name, COUNT_THROTTLED, 1);
-		/* After rate_answered(), of which it takes the lateness. */
+		/* After rate_answered(), which measures the lateness for this. */
 		rate_refused(rate_table(), key);
 	}
 	return !missed_deadline;
@@ -439,8 +440,8 @@ wait_for_permit(const LiveServer *server, RateKey key, Call *call)
 }
 
 /*
- * Raise an error if a permit would be there too late for the server option
- * "permit_timeout".
+ * Raise an error if a permit is expected later than the server option
+ * "permit_timeout" allows.
  */
 static void
 check_permit_timeout(const LiveServer *server, RateKey key, MonotonicUs began)

@@ -25,7 +25,7 @@ require_text(FunctionCallInfo fcinfo, int arg, const char *name)
 }
 
 /*
- * NULL if the argument is null.
+ * A text argument, palloc'd; NULL if it is null.
  */
 char *
 optional_text(FunctionCallInfo fcinfo, int arg)
@@ -48,7 +48,8 @@ require_int64(FunctionCallInfo fcinfo, int arg, const char *name)
 }
 
 /*
- * Also raises an error if the time is not one that the API has a number for.
+ * A time argument.  Raises an error if it is null, or out of the range for
+ * which the API has numbers.
  */
 TimestampTz
 require_time(FunctionCallInfo fcinfo, int arg, const char *name)

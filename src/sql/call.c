@@ -377,8 +377,8 @@ return_task(ReturnSetInfo *result, const ListedTask *task)
 }
 
 /*
- * Read the parameters of a task that is to be created now from a function's
- * arguments, and check them.
+ * Read the parameters of a task to create now from a function's arguments, and
+ * check them.
  */
 static void
 read_task(FunctionCallInfo fcinfo, ScreenshotTask *task, TimestampTz now)

@@ -10,8 +10,8 @@
  * before it was rolled back to.  Requests that the worker was sending are in
  * doubt then, as whenever a worker ends.
  *
- * Only for those who may do so much to the database: nobody else is to make
- * its worker leave by a command that is refused.
+ * Only for roles that may run the command: nobody else should be able to make
+ * a worker leave, by a command that is refused.
  *
  *-------------------------------------------------------------------------
  */

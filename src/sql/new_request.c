@@ -35,8 +35,8 @@
 #include "table/request_table.h"
 
 /*
- * A start this much after the API's window opens is safe from the difference
- * between its clock and ours.
+ * A start that lies this much after the API's window opens is accepted despite
+ * a difference between its clock and ours.
  */
 #define WINDOW_MARGIN		(2 * USECS_PER_SEC)
 
@@ -55,7 +55,8 @@ static void expire(TupleDesc desc, RequestRow *row);
 static bool first_attempt_at(const RequestRow *row, TimestampTz *at);
 
 /*
- * A tuple of the table, made a new request.  Raises an error if it cannot be one.
+ * Complete a tuple of the table as a new request.  Raises an error if it
+ * cannot be one.
  */
 HeapTuple
 new_request_row(Relation relation, HeapTuple tuple)
@@ -430,7 +431,7 @@ has_ended(const RequestRow *row)
 }
 
 /*
- * Such a one is finished as it is made: what it asks for is over.
+ * Make a new request expired from the start, since its end has passed.
  */
 static void
 expire(TupleDesc desc, RequestRow *row)

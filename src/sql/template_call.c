@@ -81,7 +81,7 @@ text_or_null(const char *text, bool *is_null)
 }
 
 /*
- * -1 is null.
+ * An integer as a Datum; null if it is -1.
  */
 static Datum
 int32_or_null(int64 number, bool *is_null)

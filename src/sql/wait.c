@@ -179,7 +179,7 @@ look(int64 id, Sight *sight)
 	HeapTuple	tuple;
 	bool		found;
 
-	/* What an earlier command of this transaction did is to be seen. */
+	/* So that what earlier commands of this transaction did is seen. */
 	CommandCounterIncrement();
 
 	/*
@@ -231,7 +231,7 @@ find_index(Relation relation)
 }
 
 /*
- * Set *sight to what a row says.
+ * Read a row into *sight.
  */
 static void
 read_sight(HeapTuple tuple, TupleDesc desc, Sight *sight)

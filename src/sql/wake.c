@@ -94,8 +94,8 @@ wake_init(void)
  * subtransaction, did, if and when it commits.  Without shared memory there
  * is no worker, and nothing to do.
  *
- * "channels" are those of which requests may have become ready: a set of
- * channel_bit(), NO_CHANNELS, or ALL_CHANNELS, if it is not known.
+ * "channels" says in which channels requests may have become ready: a set of
+ * channel_bit(), NO_CHANNELS, or ALL_CHANNELS if that is not known.
  */
 void
 wake_at_commit(uint64 channels)
@@ -123,9 +123,9 @@ wake_at_commit(uint64 channels)
 }
 
 /*
- * Have those look who wait for requests of this database, if the current
- * transaction commits.  If it was in a subtransaction that is undone, they look
- * in vain.
+ * Have sessions look that wait for requests of this database, if the current
+ * transaction commits.  If it was in a subtransaction that is rolled back,
+ * they look in vain.
  */
 void
 tell_news_at_commit(void)
@@ -173,7 +173,8 @@ at_transaction_end(XactEvent event, void *arg)
 }
 
 /*
- * Locks are released after others were told what is invalid.
+ * The locks are released, which is after other processes were told what is
+ * invalid: only now may they be woken.
  */
 static void
 at_release(ResourceReleasePhase phase, bool is_commit, bool is_top_level,
@@ -220,7 +221,7 @@ forget_databases(void)
 }
 
 /*
- * A subtransaction has ended.  What it did is its parent's now, or undone.
+ * A subtransaction has ended: what it did is its parent's now, or undone.
  */
 static void
 at_subtransaction_end(SubXactEvent event, SubTransactionId mine,
@@ -242,7 +243,7 @@ at_subtransaction_end(SubXactEvent event, SubTransactionId mine,
 
 /*
  * An extension was created or dropped, or a server or user mapping changed:
- * the worker of this database is to look, or to be started.
+ * have the worker of this database look, or have one started.
  */
 static void
 at_object_access(ObjectAccessType access, Oid class, Oid object,
@@ -293,7 +294,7 @@ note_database(const char *name)
 }
 
 /*
- * ProcessUtility_hook: note commands of which no other hook is told.
+ * ProcessUtility_hook: note commands that no other hook is called for.
  */
 static void
 at_utility(PlannedStmt *statement, const char *query_string,
@@ -305,7 +306,7 @@ at_utility(PlannedStmt *statement, const char *query_string,
 	/* Read before the statement runs, after which its tree may be gone. */
 	bool		commits_prepared = IsA(node, TransactionStmt) &&
 		((TransactionStmt *) node)->kind == TRANS_STMT_COMMIT_PREPARED;
-	/* of which no object_access_hook is told */
+	/* GRANT calls no object_access_hook. */
 	bool		grants_server = IsA(node, GrantStmt) &&
 		((GrantStmt *) node)->objtype == OBJECT_FOREIGN_SERVER;
 

@@ -4,9 +4,9 @@
  *	  Choosing rows of screenshot_task_request, and changing them
  *
  * Most changes take two statements: one chooses rows and locks them, the other
- * changes them.  So it is known which row was to be changed if a trigger of
- * the owner raises an error, or leaves the row out.  Such a row is passed over
- * by choices for a while; see skip_list.c.
+ * changes them.  So it is known which row it was if a trigger of the owner
+ * raises an error, or leaves the row out.  Choices pass over such a row for a
+ * while; see skip_list.c.
  *
  * Every change of a request's status names the status that it leaves.
  *
@@ -57,9 +57,9 @@ static int	change_at_once(void *arg);
 static void change_one(void *arg);
 
 /*
- * Raise an error if no row of the table can be changed, whichever it is: its
- * owner has published it without a replica identity, say, or a trigger of each
- * statement raises it.
+ * Raise an error if no row of the table can be changed, whichever it is: for
+ * instance, since its owner has published it without a replica identity, or a
+ * statement-level trigger raises an error.
  */
 void
 queue_probe(void)
@@ -131,7 +131,8 @@ change_rows(const Statement *statement, const int64 *ids, int n, Datum *args,
 }
 
 /*
- * Returns how many there are.  Raises an error if a trigger has changed one.
+ * Change all rows by one statement.  Returns how many were changed.  Raises an
+ * error if a trigger has changed what the statement sets.
  */
 static int
 change_at_once(void *arg)
@@ -153,8 +154,8 @@ change_at_once(void *arg)
 }
 
 /*
- * May one more row be changed alone, after so many?  Answers may be waiting
- * meanwhile.
+ * Is there time to change one more row alone, after so many?  Answers may be
+ * waiting meanwhile.
  */
 bool
 change_goes_on(int n_tried)
@@ -215,8 +216,8 @@ change_one(void *arg)
 }
 
 /*
- * Raise an error if one of the rows, so many, that a change returned is not as
- * it was set: it would be changed again and again, or be forgotten.
+ * Raise an error if one of n returned rows does not have what the statement
+ * has set: it would be changed again and again, or be forgotten.
  */
 void
 check_kept(int n)
@@ -233,7 +234,7 @@ check_kept(int n)
 }
 
 /*
- * The mark of what this transaction writes.
+ * The stamp of rows that this transaction writes.
  */
 Datum
 current_stamp(void)
@@ -263,9 +264,9 @@ take_changed(int n, void *arg)
 }
 
 /*
- * Notify those who listen of the rows that a change returned with the id, and
- * from a certain column on reference, status and task_id, as far as they are
- * finished.
+ * Notify listeners of those of the rows that a change returned which are
+ * finished.  The rows have the id in the first column, and from a certain
+ * column on reference, status and task_id.
  */
 void
 notify_of_rows(int n, int column)

@@ -125,10 +125,9 @@ static bool leave_doubt(const DoubtfulRequest *request, RequestStatus status,
 static void take_out_of_doubt(int n, void *arg);
 
 /*
- * Requests in doubt that are due to be asked about, at most so many of each
- * channel, but for those channels that are given, a list of ChannelName; and without
- * those requests that are locked: what is found out about these could not be
- * written.
+ * Requests in doubt whose lookup is due, at most so many of each channel: a
+ * list of DoubtfulRequest.  Leaves out the channels in a list of ChannelName,
+ * and requests that are locked, since an outcome could not be saved.
  */
 List *
 queue_find_doubtful(List *paused, int most)
@@ -143,8 +142,8 @@ queue_find_doubtful(List *paused, int most)
 }
 
 /*
- * When the next request in doubt is due, but for those channels; DT_NOEND if none
- * is waiting.
+ * When the lookup of the next request in doubt is due, leaving out those
+ * channels; DT_NOEND if none is waiting.
  */
 TimestampTz
 queue_next_doubtful_due(List *paused)
@@ -325,8 +324,8 @@ queue_find_claims(const DoubtfulRequest *request, List *tasks)
 }
 
 /*
- * A request in doubt has a task.  Returns whether it was changed: it may have
- * been already, or be locked.
+ * Set a request in doubt to created, with a task that was found.  Returns
+ * whether it was changed: it may have been already, or be locked.
  */
 bool
 queue_adopt_task(const DoubtfulRequest *request, const char *task_id)
@@ -336,8 +335,8 @@ queue_adopt_task(const DoubtfulRequest *request, const char *task_id)
 }
 
 /*
- * A request in doubt has no task, and is pending again.  Returns whether it was
- * changed.
+ * Set a request in doubt to pending again, since it has no task.  Returns
+ * whether it was changed.
  */
 bool
 queue_send_again(const DoubtfulRequest *request, const char *message)
@@ -346,8 +345,8 @@ queue_send_again(const DoubtfulRequest *request, const char *message)
 }
 
 /*
- * A request stays in doubt, and is asked about at the given time.  A NULL
- * message leaves it the one it has.
+ * Put off the lookup of a request in doubt until the given time.  A NULL
+ * message leaves the one that it has.
  */
 void
 queue_ask_later(const DoubtfulRequest *request, TimestampTz at,
@@ -357,8 +356,8 @@ queue_ask_later(const DoubtfulRequest *request, TimestampTz at,
 }
 
 /*
- * A request was not found, stays in doubt, and is asked about once more at
- * the given time.
+ * Count that no task was found for a request in doubt, and have it looked up
+ * once more at the given time.
  */
 void
 queue_count_miss(const DoubtfulRequest *request, TimestampTz at)
@@ -369,8 +368,8 @@ queue_count_miss(const DoubtfulRequest *request, TimestampTz at)
 }
 
 /*
- * A request stays in doubt until somebody says what became of it.  Returns
- * whether it was changed.
+ * Leave a request in doubt until somebody resolves it.  Returns whether it was
+ * changed.
  */
 bool
 queue_leave_to_person(const DoubtfulRequest *request, const char *message)

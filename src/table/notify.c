@@ -1,15 +1,15 @@
 /*-------------------------------------------------------------------------
  *
  * notify.c
- *	  Telling those who listen what has become of a request
+ *	  Notifying listeners of finished requests
  *
  * With screenshot_task.notify_channel set, a transaction that finishes a
- * request notifies that channel, so that the notice comes with its commit and
- * not without.
+ * request notifies that channel: the notification comes with the commit, or
+ * not at all.
  *
- * A NOTIFY queue that is full, since somebody who listens does not end a
- * transaction, would fail that commit.  Results are worth more than notices:
- * from a certain fill of the queue these are left out.
+ * A listener that keeps a transaction open lets the NOTIFY queue fill up, and
+ * a full queue would fail the commit.  Results are worth more than
+ * notifications, so that none are sent from a certain fill on.
  *
  *-------------------------------------------------------------------------
  */

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * notify.h
- *	  Telling those who listen what has become of a request
+ *	  Notifying listeners of finished requests
  *
  *-------------------------------------------------------------------------
  */

@@ -62,7 +62,7 @@ static struct
 }			left;
 
 /*
- * A transaction begins, and may undo what is done in it.
+ * Begin a transaction, whose abort undoes what is done to the list.
  */
 void
 orphans_begin(void)
@@ -84,10 +84,10 @@ orphans_commit(void)
 }
 
 /*
- * The requests that a worker before this one was sending when it ended: they
- * may have become tasks, or not, which is to be asked at the given time.
- * To be called before this worker sends any.  Adds those that are in doubt now
- * to *doubtful, a list of ChangedRequest, and returns how many there are.
+ * Put in doubt the requests that the last worker was sending when it ended,
+ * since they may or may not have become tasks; "ask_at" is when to ask.  Must
+ * be called before this worker sends any.  Adds those that are in doubt now to
+ * *doubtful, a list of ChangedRequest, and returns how many there are.
  */
 int
 queue_orphans_to_doubt(TimestampTz ask_at, List **doubtful)
@@ -175,7 +175,7 @@ queue_left_orphans_to_doubt(TimestampTz ask_at, List **doubtful)
 }
 
 /*
- * Are there any of them that only time was lacking for?
+ * Are there requests left that could not be changed only for want of time?
  */
 bool
 queue_has_orphans(void)

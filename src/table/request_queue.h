@@ -75,7 +75,7 @@ typedef struct OldRequest
 	int64		id;
 } OldRequest;
 
-/* What is to be sent, and to be found out about */
+/* Counts of the requests that are not finished */
 typedef struct QueueCounts
 {
 	int64		ready;

@@ -394,8 +394,8 @@ refuse_column(Relation relation, const char *column, char *detail,
 }
 
 /*
- * Check that the type of the status is the extension's, with all the values
- * that there are.  It may have more.
+ * Check that the type of the status is the extension's, and has all the values
+ * that this library knows.  It may have more.
  */
 static void
 check_status_type(Relation relation, Oid extension)
@@ -422,9 +422,9 @@ check_status_type(Relation relation, Oid extension)
 }
 
 /*
- * Check what the names in a statement of the extension's have turned out to be.
- * Called whenever a statement has been analyzed, be it anew for a plan that was
- * kept.
+ * Check what the names in a statement of the extension's refer to.  Called
+ * whenever a statement has been analyzed, including a kept plan that is
+ * analyzed anew.
  */
 static void
 check_statement(ParseState *pstate, Query *query, JumbleState *jumble)

@@ -1,13 +1,13 @@
 /*-------------------------------------------------------------------------
  *
  * result.c
- *	  Writing down what has become of requests that were being sent
+ *	  Saving the outcomes of requests that were being sent
  *
- * The rows are locked first, and one that somebody else has locked is left for
- * later: a role could make the others wait with it.  All are written at once.
- * If that fails, and so the transaction, the worker tries another, in which each
- * is written alone; those that fail alone are passed over for a while, whatever
- * the reason, see skip_list.c.
+ * The rows are locked first.  One that somebody else has locked is left for
+ * later, or a role could make the others wait with it.  All are saved by one
+ * statement.  If that fails, and with it the transaction, the worker saves
+ * each alone in another; those that fail alone are passed over for a while,
+ * whatever the reason (skip_list.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -88,11 +88,11 @@ static void make_columns(FinishedRequest **finished, int n_finished,
 static int	compare_ids(const void *a, const void *b);
 
 /*
- * Write down what has become of requests that were being sent.
+ * Save the outcomes of requests that were being sent.
  *
- * Those whose rows somebody has locked, or cannot be changed, are marked to be
- * kept.  Returns a list of those, out of "finished", that were no longer there
- * to be written to, or no longer being sent.
+ * Those whose rows are locked by somebody else, or cannot be changed, are
+ * marked to be kept.  Returns a list of those, out of "finished", whose rows
+ * no longer exist or are no longer being sent.
  */
 List *
 queue_finish(FinishedRequest **finished, int n_finished)
@@ -204,8 +204,9 @@ lock_finished(FinishedRequest **finished, int n_finished)
 }
 
 /*
- * Must a result wait, in an array in the order of ids?  For its turn, or for
- * another that has its id: they are told apart by that.
+ * Must a result wait, in an array that is sorted by id?  It does while its row
+ * is on the skip list, or if the one before it has the same id: the requests
+ * that had an id are told apart one at a time.
  */
 static bool
 is_to_wait(FinishedRequest **finished, int i)
@@ -216,9 +217,9 @@ is_to_wait(FinishedRequest **finished, int i)
 }
 
 /*
- * Write down what has become of requests whose rows are locked, and mark those
- * that this was done for; the others are left out by a trigger, and kept.
- * Returns how many were written.
+ * Save the outcomes of requests whose rows are locked, and mark those that
+ * were saved; a trigger has left out the others, which are kept.  Returns how
+ * many were saved.
  */
 static int
 write_at_once(void *arg)

@@ -49,8 +49,8 @@ static struct
 static SPIPlanPtr prepare_statement(const Statement *statement);
 
 /*
- * Have statements prepared from now on for what the table and the type of a
- * status are called, and forget those that are prepared for other names.
+ * Have statements be prepared from now on with these names of the table and of
+ * the status type, and forget those that were prepared with others.
  */
 void
 use_names(const char *table, const char *status_type)
@@ -75,7 +75,7 @@ use_names(const char *table, const char *status_type)
 }
 
 /*
- * Forget what was prepared, and for what names.
+ * Forget all prepared statements and the names that they have.
  */
 void
 forget_statements(void)

@@ -173,8 +173,9 @@ queue_begin(const char *activity, bool one_by_one)
 }
 
 /*
- * Commit it.  Whatever is done here after the commit raises no error, which
- * would be taken for one of the transaction: pgstat_report_stat() might.
+ * Commit the transaction.  Nothing that is done after the commit may raise an
+ * error, which would be taken for a failed transaction; pgstat_report_stat()
+ * might.
  */
 static void
 queue_commit(void)
@@ -244,9 +245,9 @@ queue_forget_error(void)
 }
 
 /*
- * If it was a lock that was waited for in vain, wait less for a while: there
- * may be hundreds of rows for which a trigger waits for that one.  Returns
- * whether it was.
+ * If the error is a lock_timeout, wait less for locks for a while: there may
+ * be hundreds of rows whose triggers wait for the same lock.  Returns whether
+ * it was.
  */
 bool
 note_lock_timeout(int sqlerrcode)

@@ -45,7 +45,8 @@ crash_point(const char *name)
 }
 
 /*
- * Does the file ask for this mistake?  May be called under libcurl.
+ * Does the file ask for this mistake, for a test that must notice it?  May be
+ * called under libcurl.
  */
 bool
 mutant(const char *name)

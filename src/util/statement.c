@@ -87,8 +87,8 @@ spi_execute(SPIPlanPtr plan, Datum *args, const char *nulls)
 }
 
 /*
- * Raise the error again that was caught, without its quotations of a statement:
- * the line of its CONTEXT, and the position of the error in it.
+ * Raise the caught error again without its quotations of a statement: the line
+ * of its CONTEXT, and the position of the error in it.
  */
 pg_noreturn static void
 rethrow_without(const char *text, MemoryContext context)

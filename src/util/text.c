@@ -27,8 +27,9 @@
 static bool has_our_encoding(Oid database);
 
 /*
- * Put question marks into a text of a database where this one could not read
- * it.  Looks into the catalog: not to be called with a lightweight lock held.
+ * Replace what this database could not read in a text of another database by
+ * question marks.  Looks into the catalog: must not be called with a
+ * lightweight lock held.
  */
 void
 make_readable(char *text, Oid database)
@@ -48,7 +49,7 @@ make_readable(char *text, Oid database)
 }
 
 /*
- * Has a database the encoding of this one?
+ * Does a database have the encoding of this one?
  */
 static bool
 has_our_encoding(Oid database)

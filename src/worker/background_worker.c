@@ -47,7 +47,7 @@ worker_start(Oid database, BackgroundWorkerHandle **handle)
 }
 
 /*
- * This process is a worker from now on.
+ * Note that this process is a worker.
  */
 void
 worker_begin(void)

@@ -41,7 +41,7 @@ static void on_catalog_change(Datum arg, int cache, uint32 hash);
 static void on_database_change(Datum arg, int cache, uint32 hash);
 
 /*
- * Hear of changes from now on.
+ * Register for changes of catalogs, and of the database.
  */
 void
 catalog_changes_init(Oid database)
@@ -122,7 +122,7 @@ check_database_change(void)
 }
 
 /*
- * Has a server been made or altered, since this was last asked?
+ * Was a server created or altered since this was last called?
  */
 bool
 take_server_change(void)

@@ -20,7 +20,7 @@ static MonotonicUs count_at = MONOTONIC_NEVER;
 static void count(void *arg);
 
 /*
- * See whether somebody has asked for it.
+ * See whether somebody has asked for a count.
  */
 void
 counting_check(int slot)

@@ -20,8 +20,9 @@
 #include "worker/dispatch.h"
 
 /*
- * So many jobs leave together.  A large burst is begun one by one, and would
- * leave with its last: each permit of it that much later, in each second.
+ * So many jobs leave together.  Those of a larger burst are begun one by one,
+ * and would all leave with the last one, each permit that much later in each
+ * second.
  */
 #define MAX_BURST		32
 
@@ -41,8 +42,8 @@ static void note_left(Job *job);
 static void end(Job *job, const HttpReply *reply);
 
 /*
- * Set up, once, for at most so many jobs at a time; for less if there are not
- * enough file descriptors.  Raises an error if there are none.
+ * Make this process's HTTP client, once, for at most so many jobs at a time,
+ * or fewer if file descriptors are short.  Raises an error if there are none.
  */
 void
 dispatch_init(int max_jobs)

@@ -467,7 +467,8 @@ make_room(int needed)
 }
 
 /*
- * See whether the worker of a database slot has ended.
+ * See whether the worker of a database slot has ended, and when another may be
+ * started.
  */
 static void
 reap(Attempt *attempt, const DatabaseStatus *status)
@@ -540,8 +541,9 @@ start(int slot, const DatabaseStatus *status)
 }
 
 /*
- * A database cannot be served, and needs no worker until it is altered.  Commits
- * in it, of those who are connected still, wake nobody before.
+ * Have no worker started in a database that cannot be served until it is
+ * altered.  Until then commits of sessions that are still connected to it wake
+ * nobody.
  */
 static void
 give_up(int slot, Oid database)

@@ -53,7 +53,7 @@ static uint64 digest(const char *message);
 static const char *or_empty(const char *text);
 
 /*
- * Log what has become of a request.  Texts may be NULL, except for the server.
+ * Log the outcome of a request.  Texts may be NULL, except for the server.
  */
 void
 log_fault(const Transition *transition, const char *server, int64 id,
@@ -145,7 +145,7 @@ digest(const char *message)
 }
 
 /*
- * When there will be something to say of bursts; never, if there is none.
+ * When a burst must next be logged; never, if there is none.
  */
 MonotonicUs
 log_throttling_next_event(void)
@@ -161,8 +161,8 @@ log_throttling_next_event(void)
 }
 
 /*
- * Say how many more faults there were of each kind whose time is over, or of
- * all.
+ * Log how many more faults there were of each kind whose burst is over, or of
+ * all kinds.
  */
 void
 log_throttling_flush(bool all)

@@ -34,8 +34,8 @@
 #define WINDOW_MARGIN		60
 
 /*
- * How much ahead of its time a permit is taken, as for the requests that are
- * claimed beside: lookups have their share of the workers' permits.
+ * How far ahead of its time a permit is taken: as far as for the requests that
+ * are claimed meanwhile, so that lookups have their share of the permits.
  */
 #define ASK_AHEAD			(20 * US_PER_MS)
 
@@ -92,8 +92,8 @@ lookup_start(const DoubtfulRequest *request, Channel *channel)
 }
 
 /*
- * Is there a lookup that speaks of this request, or of one equal to it of the
- * same role and server?
+ * Is there a lookup whose list answers for this request: one about it, or
+ * about one that is equal to it, of the same role and server?
  */
 bool
 is_asked_about(const DoubtfulRequest *request)
@@ -132,7 +132,7 @@ lookups_of_server(const Server *server)
 }
 
 /*
- * Ask for a page, if there is a permit.
+ * Ask for the next page of a lookup's list, if there is a permit.
  */
 void
 lookup_ask(Lookup *lookup)
@@ -206,7 +206,7 @@ lookup_ask(Lookup *lookup)
 }
 
 /*
- * A page has come, or not.
+ * A page of a list was answered, or the request has failed.
  */
 static void
 on_reply(ChannelJob *job, const HttpReply *reply)
@@ -228,7 +228,8 @@ on_reply(ChannelJob *job, const HttpReply *reply)
 }
 
 /*
- * Keep what is needed of a page, which is gone when the next one is asked for.
+ * Keep the tasks of a page that match; the page is gone when the next one is
+ * asked for.
  */
 static void
 take_page(Lookup *lookup, List *tasks, const char *scroll_token)
@@ -303,7 +304,7 @@ matches(const Lookup *lookup, const ListedTask *task)
 }
 
 /*
- * No list has come: see whether to ask again, later, or not at all.
+ * A page has failed: decide whether to ask again, later, or not at all.
  */
 static void
 take_failure(Lookup *lookup, const HttpReply *reply,
@@ -367,7 +368,7 @@ means_no_such_action(const LiveAnswer *answer)
 }
 
 /*
- * A lookup is over.
+ * Free a lookup, and what it holds.
  */
 void
 lookup_end(Lookup *lookup)

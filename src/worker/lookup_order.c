@@ -3,24 +3,24 @@
  * lookup_order.c
  *	  Finding out about requests in doubt: which is looked up next
  *
- * The API has no key by which a request could be sent twice and done once.
- * But DescribeScreenshotTask lists the tasks that there are: one with the
- * stream, domain, application, template, end and start of a request, that is
- * no other row's, is the request's.  The request takes over its TaskId and is
- * created.  One that is not listed twice, some time apart, was not carried
- * out, and is sent again.
+ * The API has no idempotency key: a request that is sent twice may be carried
+ * out twice.  But DescribeScreenshotTask lists the tasks that exist.  A listed
+ * task with the stream, domain, application, template, end and start of a
+ * request, which no other row has, is the request's: it takes over the TaskId
+ * and is created.  A request whose task is missing from two lists, some time
+ * apart, was not carried out, and is sent again.
  *
  * Requests may be equal.  It does not matter then which of them has which
- * task, only that there are as many: so a task that a row has already is
- * nobody's, and nothing is resolved while an equal request is under way, to
- * which the task that is listed may belong.  One without a start and one with
- * a start of about then may be taken for each other as well: what is listed
- * with just that start is left to the latter.
+ * task, only that there are as many of both.  So a task that a row has already
+ * is not taken again, and nothing is resolved while an equal request is under
+ * way, since the listed task may be that one's.  A request without a start and
+ * one with a start of about the same time may also be taken for each other: a
+ * task with just that start is left to the latter.
  *
- * All that goes for rows of the same account.  Those of others have tasks
- * elsewhere, whatever they say: their roles may have them say anything.  Where
- * a row's server or user mapping is gone, nobody knows whose its task is; what
- * depends on it is left to a person.
+ * All this is among rows of the same account.  Rows of another account have
+ * tasks elsewhere, whatever TaskIds their roles write into them.  If a row's
+ * server or user mapping is gone, nobody knows whose its task is, and a
+ * decision that depends on it is left to a person.
  *
  * Roles take turns: of the requests that are due, one of the role that has
  * fewest lookups under way is next, and no role has more of them than are left.
@@ -73,7 +73,7 @@ reconcile_has_work(MonotonicUs now)
 }
 
 /*
- * When there next is.
+ * When there will next be something to do.
  */
 MonotonicUs
 reconcile_next_event(MonotonicUs now)
@@ -101,7 +101,7 @@ reconcile_next_event(MonotonicUs now)
 }
 
 /*
- * There may be news in the table.
+ * Look for requests in doubt in the next transaction.
  */
 void
 reconcile_scan(void)
@@ -110,7 +110,9 @@ reconcile_scan(void)
 }
 
 /*
- * Conclude what was found out, and ask what is due, within a transaction.
+ * Resolve the requests whose lookups have ended, and start lookups that are
+ * due, within a transaction. reconcile_committed() or reconcile_aborted() must
+ * follow.
  *
  * reconcile_committed() or reconcile_aborted() must follow.
  */
@@ -143,7 +145,7 @@ reconcile_work(void)
 }
 
 /*
- * What was resolved is on disk.
+ * The transaction has committed: end the lookups that it resolved.
  */
 void
 reconcile_committed(void)
@@ -161,7 +163,7 @@ reconcile_committed(void)
 }
 
 /*
- * Nothing was resolved.
+ * The transaction was aborted: resolve the same lookups again.
  */
 void
 reconcile_aborted(void)

@@ -31,8 +31,8 @@ static bool begin(const RoleWish *wish);
 static void on_reply(Job *job, const HttpReply *reply);
 
 /*
- * Begin to fetch what channels want, and let those go on whose wish has ended.
- * Outside of transactions.
+ * Begin to fetch the credentials that channels want, and let channels go on
+ * whose fetch has ended.  Outside of transactions.
  */
 void
 renew_credentials(void)
@@ -89,7 +89,7 @@ begin(const RoleWish *wish)
 }
 
 /*
- * A reply has come, or not: go on with the next request, if there is one.
+ * A request of a fetch has ended: go on with the next one, if there is one.
  */
 static void
 on_reply(Job *job, const HttpReply *reply)

@@ -60,7 +60,7 @@ static List *leave_to_others(const Lookup *lookup, List *tasks,
 static void not_found(const Lookup *lookup, const DoubtfulRequest *request);
 
 /*
- * Note what became of a request, to be told of once it is on disk.
+ * Note how a request was resolved, to be counted and logged after the commit.
  */
 static void
 note(const DoubtfulRequest *request, ResolutionKind kind, const char *message)
@@ -92,7 +92,7 @@ count_left_doubt(const Resolution *resolution, RequestStatus status)
 }
 
 /*
- * Count what became of a request, and say so in the log.
+ * Count and log how a request was resolved.
  */
 static void
 tell(const Resolution *resolution)
@@ -135,8 +135,9 @@ tell(const Resolution *resolution)
 }
 
 /*
- * Do what the server's option in_doubt says, where that is not to ask, and not
- * before it is to be asked.  Returns whether that was all.
+ * Handle a request as the server's option in_doubt says, if that asks for no
+ * lookup; or put it off, if it is too early to look.  Returns false if its
+ * task should be looked up now.
  */
 bool
 apply_policy(const DoubtfulRequest *request, const LiveServer *options)
@@ -174,7 +175,8 @@ apply_policy(const DoubtfulRequest *request, const LiveServer *options)
 }
 
 /*
- * When a request can no longer arrive, and has had its grace.
+ * When a request can no longer arrive at the API and
+ * screenshot_task.reconcile_grace has passed.
  */
 static TimestampTz
 may_be_asked_at(TimestampTz sent_at, int request_timeout)
@@ -184,7 +186,7 @@ may_be_asked_at(TimestampTz sent_at, int request_timeout)
 }
 
 /*
- * Write down what a lookup has found out.
+ * Resolve the requests that a lookup was about, by what it found.
  */
 void
 resolve_doubt(Lookup *lookup)
@@ -217,7 +219,7 @@ resolve_doubt(Lookup *lookup)
 }
 
 /*
- * Share out the tasks that were found among the requests that are equal.
+ * Distribute the tasks that were found among the requests that are equal.
  */
 static void
 resolve_listed(Lookup *lookup)
@@ -288,9 +290,9 @@ resolve_listed(Lookup *lookup)
 }
 
 /*
- * Of the tasks that were found those, each once, that no row of the same account
- * has.  Sets *disputed if a row has one of them that may be of that account, or
- * not.
+ * Return the tasks that were found, each once, without those that a row of the
+ * same account has.  Sets *disputed if a row that may or may not be of that
+ * account has one of them.
  */
 static List *
 drop_claimed(const Lookup *lookup, bool *disputed)
@@ -377,8 +379,8 @@ is_of_account(const DoubtfulRequest *request, uint64 account)
 }
 
 /*
- * Of the tasks found for a request without a start, those that are not to be
- * left to a request in doubt that has just that start.
+ * Return the tasks that were found for a request without a start, without
+ * those that a request in doubt with just that start should have.
  */
 static List *
 leave_to_others(const Lookup *lookup, List *tasks, List *alike)
@@ -428,7 +430,7 @@ not_found(const Lookup *lookup, const DoubtfulRequest *request)
 }
 
 /*
- * What was resolved is on disk.
+ * The transaction has committed: tell of what it resolved.
  */
 void
 resolutions_committed(void)
@@ -441,7 +443,7 @@ resolutions_committed(void)
 }
 
 /*
- * Nothing was resolved.
+ * The transaction was aborted: forget what it resolved.
  */
 void
 resolutions_aborted(void)

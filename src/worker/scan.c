@@ -36,9 +36,9 @@
 #define MAX_ROWS			1000
 
 /*
- * Looks at the table that follow each other take at most one part in so many
- * of the time, up to a pause: commits may come faster than they can be looked
- * at, one by one.
+ * Scans that follow each other take at most one part in so many of the time,
+ * with pauses of at most so long: commits may come faster than each can be
+ * looked at.
  */
 #define SCAN_SHARE			40
 #define MAX_SCAN_PAUSE		(5 * US_PER_MS)
@@ -147,7 +147,7 @@ scan_reloaded(void)
 }
 
 /*
- * There is no table.  It may come back while requests are under way.
+ * Note that there is no table.  It may come back while requests are under way.
  */
 void
 scan_gone_table(void)
@@ -159,7 +159,8 @@ scan_gone_table(void)
 }
 
 /*
- * A transaction begins, which may scan; scan_committed() or scan_aborted() follows.
+ * Begin a transaction that may scan; scan_committed() or scan_aborted() must
+ * follow.
  */
 void
 scan_begin(void)
@@ -191,7 +192,8 @@ scan_orphans(void)
 }
 
 /*
- * Look at the table, from the first ready request on.
+ * Have the table scanned again, from the first ready request of each channel
+ * on.
  */
 void
 scan_anew(void)
@@ -201,7 +203,7 @@ scan_anew(void)
 }
 
 /*
- * See what is new in the table, if it is time to.
+ * Scan the table, if it is time to.
  */
 void
 scan_table(int slot)
@@ -387,7 +389,8 @@ find_heads(void)
 }
 
 /*
- * Requests are in doubt, and stand so on disk.
+ * The transaction has committed: tell of the requests that it has put in
+ * doubt.
  */
 void
 scan_committed(void)
@@ -407,7 +410,7 @@ scan_committed(void)
 }
 
 /*
- * Say so, once, if there are requests that came in a dump or a copy.
+ * Log, once, that there are requests that came in a dump or a copy.
  */
 static void
 tell_of_held_requests(int slot, int n)

@@ -12,8 +12,8 @@
 #include "worker/status_change.h"
 
 /*
- * A status has changed, and stands so on disk: count it, and tell of what a
- * person may want to look at.  Texts may be NULL, except for the server.
+ * Count a change of status that was committed, and log it if a person may want
+ * to know.  Texts may be NULL, except for the server.
  */
 void
 status_changed(const Transition *transition, const char *server, int64 id,
@@ -27,7 +27,8 @@ status_changed(const Transition *transition, const char *server, int64 id,
 }
 
 /*
- * A request has expired, and stands so on disk.
+ * Count a request that has expired, after the commit, and log it if a person
+ * may want to know.
  */
 void
 request_expired(const ChangedRequest *request)

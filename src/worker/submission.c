@@ -299,8 +299,9 @@ classify(Request *request, const HttpReply *reply, const LiveAnswer *answer)
 }
 
 /*
- * A request may have become a task.  What is looked for is there, if it ever
- * will be, once it can no longer be on its way and the grace has passed.
+ * Put a request in doubt, since it may have become a task.  Its lookup waits
+ * until the request can no longer arrive and screenshot_task.reconcile_grace
+ * has passed: if it has a task, that is listed by then.
  */
 static void
 put_in_doubt(Request *request, const char *message)
@@ -323,8 +324,8 @@ put_in_doubt(Request *request, const char *message)
 }
 
 /*
- * A request goes back to pending.  One that is free of charge may go again as
- * soon as its channel and server may; another backs off.
+ * Put a request back to pending.  If that is free of charge it may go again as
+ * soon as its channel and server may; otherwise it backs off.
  */
 static void
 put_back(Request *request, bool free_of_charge)
@@ -342,8 +343,8 @@ put_back(Request *request, bool free_of_charge)
 }
 
 /*
- * A request that has gone back to pending goes again no sooner than this, and up
- * to twice as late: others may have been refused with it.
+ * Have a request that was put back wait for at least this long, and at random
+ * up to twice as long: others may have been refused with it.
  */
 static void
 put_off(Request *request, MonotonicUs least)
@@ -366,7 +367,7 @@ finish(Request *request)
 }
 
 /*
- * An outcome is on disk, or its row is gone.
+ * An outcome was committed, or its row is gone: count and log it.
  */
 void
 submission_written(const Request *request)

@@ -29,15 +29,17 @@
 #define REST_AFTER_SEARCH	100
 
 /*
- * Permits are taken ahead of their time, so that the claim's commit is over when
- * it comes; but no more than needed, as those who call wait for what is left.
+ * Permits are taken ahead of their time, so that the claim has committed when
+ * it comes; but not further than needed, as calls have to wait for what is
+ * left.
  */
 #define MIN_CLAIM_AHEAD		(6 * US_PER_MS)
 #define MAX_CLAIM_AHEAD		(40 * US_PER_MS)
 
 /*
- * So many requests of a channel in a row that a trigger does not let be claimed
- * pause it: if too many are passed over, nothing is looked for, for anybody.
+ * So many requests of a channel in a row that triggers keep from being claimed
+ * pause the channel: once the skip list is full, nobody's requests are
+ * claimed.
  */
 #define MAX_PASSED_OVER		20
 
@@ -370,9 +372,9 @@ note_searched(const Claim *claim, const ChannelDemand *demands, int n_demands,
 }
 
 /*
- * When to find the first request of each channel again, since some were claimed:
- * in a transaction that there is anyway before that, or in another.  Never, if
- * there is no reason.
+ * When to find the first request of each channel again, since some were
+ * claimed: in another transaction, if there is none before that for another
+ * reason.  Never, if there is no reason.
  */
 MonotonicUs
 submission_scan_by(void)

@@ -75,7 +75,7 @@ static void take_steps(void *arg);
 static QueueState run_transaction(int slot, int steps);
 
 /*
- * Set up, once.
+ * Make the memory context of the loop.
  */
 void
 work_init(void)
@@ -97,7 +97,7 @@ begin_cycle(void)
 }
 
 /*
- * Before when there is no transaction.
+ * The time before which no transaction is begun.
  */
 MonotonicUs
 work_not_before(void)
@@ -124,9 +124,9 @@ work_has_no_table(void)
 }
 
 /*
- * Have requests be in doubt that the last worker was sending, in a transaction.
- * What became of it is in transactions; returns what the table is like.  *n
- * becomes how many there were.
+ * Put in doubt, in a transaction, the requests that the last worker was
+ * sending.  Notes how the transaction ended, and returns the state of the
+ * table.  *n becomes how many there were.
  */
 QueueState
 work_on_orphans(int *n)
@@ -182,7 +182,7 @@ work_is_due(MonotonicUs now, bool may_begin)
 }
 
 /*
- * Write down outcomes, look at the table if there is reason to, and claim.
+ * Save outcomes, scan the table if there is reason to, and claim.
  */
 void
 work_on_table(int slot, bool may_begin)
@@ -257,7 +257,7 @@ note_transaction(QueueState state)
 }
 
 /*
- * What kept the worker from its table is mended.
+ * Note that transactions on the table succeed again.
  */
 static void
 end_block(void)

@@ -3,10 +3,10 @@
  * worker.c
  *	  The process that sends a database's requests
  *
- * One loop around one wait.  In a short transaction the worker writes down
- * what has become of the requests that have ended, and claims as many new
- * ones as the account's limit lets through; it commits, signs them and sends
- * them.  No transaction is open while it waits.
+ * One loop around one wait.  In a short transaction the worker saves the
+ * outcomes of requests that have ended, and claims as many new ones as the
+ * account's limit allows; it commits, signs them and sends them.  No
+ * transaction is open while it waits.
  *
  * The loop is here.  Its transactions are in work.c, what they look for in scan.c,
  * and what is done to requests in submission.c and lookup_order.c.
@@ -250,7 +250,7 @@ tell_activity(MonotonicUs next)
 }
 
 /*
- * before_shmem_exit callback: say what the log still owes.
+ * before_shmem_exit callback: log what was held back.
  */
 static void
 log_bursts_at_exit(int code, Datum arg)
@@ -261,8 +261,8 @@ log_bursts_at_exit(int code, Datum arg)
 }
 
 /*
- * How much would be in doubt, or forgotten, if this process ended now: what is
- * under way, and outcomes that are not written down.
+ * How many requests would be in doubt, or outcomes forgotten, if this process
+ * ended now: requests in flight, and outcomes that are not saved.
  */
 static int
 in_hand(void)
@@ -271,8 +271,8 @@ in_hand(void)
 }
 
 /*
- * See whether this process is to end: its database may not be served any more,
- * or another worker needs its slot.
+ * See whether this process should end: its database may no longer be served,
+ * or another worker may need its slot.
  */
 static void
 check_preemption(void)
@@ -399,7 +399,7 @@ may_begin_more(void)
 }
 
 /*
- * When to look up again, if nothing happens before.
+ * When to go on, if nothing happens before.
  */
 static MonotonicUs
 next_event(void)

@@ -62,7 +62,8 @@ fix_settings(void)
 }
 
 /*
- * A claim must be on disk, and on a synchronous standby, to be one.
+ * Set synchronous_commit so that a claim is on disk, and on a synchronous
+ * standby, once it has committed.
  */
 void
 require_durable_commits(void)
