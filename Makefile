@@ -90,6 +90,7 @@ OBJS = \
 	src/worker/channel_fallback.o \
 	src/worker/channel_fault.o \
 	src/worker/channel_job.o \
+	src/worker/channel_options.o \
 	src/worker/counting.o \
 	src/worker/database.o \
 	src/worker/dispatch.o \

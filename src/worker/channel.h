@@ -153,12 +153,7 @@ extern dlist_head channels;		/* of Channel.node; see channels_sort() */
 extern dlist_head servers;		/* of Server.node */
 
 extern Channel *channel_find(const ChannelName *name);
-extern bool channel_resolve(Channel *channel);
-extern uint64 channel_account(Channel *channel);
-extern const char *channel_sign(Channel *channel, LiveActionId action, const char *body,
-							 const char *trace_id, HttpRequest *http);
 extern void channels_sort(void);
-extern void channels_forget_options(void);
 
 extern bool channels_have_work(void);
 extern void channel_wake(Channel *channel);
@@ -175,6 +170,13 @@ extern void channel_count_unsaved(Channel *channel, int n);
 extern int	channels_unsaved(void);
 extern MonotonicUs channel_paused_until(const Channel *channel);
 extern MonotonicUs channels_next_chance(MonotonicUs now, int n_free);
+
+/* channel_options.c */
+extern bool channel_resolve(Channel *channel);
+extern uint64 channel_account(Channel *channel);
+extern const char *channel_sign(Channel *channel, LiveActionId action, const char *body,
+							 const char *trace_id, HttpRequest *http);
+extern void channels_forget_options(void);
 
 /* channel_job.c */
 extern void channel_count(Channel *channel, int n);
