@@ -30,7 +30,7 @@ typedef struct ScreenshotTask
 	int64		start_time;		/* Unix seconds; not sent unless has_start */
 	int64		end_time;		/* Unix seconds */
 	int64		template_id;
-	int32		stream_type;
+	int32		stream_type;	/* 0: live, 1: mixed */
 	const char *extension;		/* NULL: none */
 } ScreenshotTask;
 

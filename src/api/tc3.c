@@ -253,8 +253,7 @@ make_canonical_request(Tc3Signer *signer, const Tc3Request *request,
 }
 
 /*
- * Give signer->sign the key of the day, the service and the key pair.  Returns
- * NULL, or what is wrong.
+ * Give signer->sign the key of the day, the service and the key pair.
  *
  * Returns NULL, or what is wrong.
  */

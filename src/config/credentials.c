@@ -342,10 +342,11 @@ read_own(const LiveServer *server, Oid role, Credentials *credentials)
 }
 
 /*
- * By what an account is known, in shared memory as well: a digest of the
- * endpoint and of what is signed with, which only who has the secret key can
- * make, and from which nobody recovers it.  So somebody who knows another's
- * secret id, or whose server answers as it likes, affects nobody else.
+ * What identifies an account, in shared memory as well: a digest of the
+ * endpoint and of the key pair, which only somebody with the secret key can
+ * make, and from which nobody recovers it.  So nobody affects the rate limit
+ * of an account by knowing its secret id, or by a server that answers as it
+ * likes.
  *
  * Credentials that are renewed have a name of their own in place of the keys.
  * Never 0.
@@ -394,8 +395,8 @@ wipe_credentials(Credentials *credentials)
 }
 
 /*
- * Fetch the credentials of a role, and wait until that has ended,
- * well or not.
+ * Fetch the credentials of a role, and wait until the fetch has ended,
+ * successful or not.
  */
 static void
 fetch_role(const RoleWish *wish)

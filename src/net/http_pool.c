@@ -309,9 +309,7 @@ pool_clock(const HttpPool *pool, MonotonicUs at)
 }
 
 /*
- * Note that libcurl is about to be called for a pool, and tell it of lost
- * time: it keeps connect_timeout as well, for each address of a host its part,
- * and by another clock.
+ * Note that libcurl is about to be called for a pool, and tell it of lost time.
  *
  * It keeps connect_timeout as well, for each address of a host its part, and
  * by another clock.

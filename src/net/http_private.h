@@ -58,7 +58,7 @@ struct HttpPool
 	HttpClient *client;
 	CURLM	   *multi;
 	char	   *key;			/* server and options, as make_key() has them */
-	MonotonicUs made_at;
+	MonotonicUs made_at;		/* a pool that is too old is retired */
 	MonotonicUs idle_since;		/* when its last transfer ended */
 	bool		retired;		/* takes no further transfer */
 	int			n_transfers;

@@ -395,14 +395,12 @@ rate_expected_at(RateTable *table, RateKey key, int per_second)
 }
 
 /*
- * Sleep until the given time, or until a permit comes back before it, between
- * two attempts to take one.  Returns at once the first time, since a permit
- * may have come back before this process could be told. rate_wait_end() must
- * follow, unless this raises an error: interrupts are served.
+ * Sleep until the given time, or until a permit comes back before it.
  *
- * Between two attempts to acquire one; the first time, when nothing that
- * comes back could be heard of before, returns at once.  rate_wait_end() must
- * follow, unless this raises an error: interrupts are served.
+ * For use between two attempts to take one.  Returns at once the first time,
+ * since a permit may have come back before this process could be told.
+ * rate_wait_end() must follow, unless this raises an error: interrupts are
+ * served.
  */
 void
 rate_wait(RateTable *table, RateKey key, MonotonicUs until,

@@ -3,10 +3,9 @@
  * request_queue.h
  *	  What the worker does to screenshot_task_request
  *
- * Within queue_run(), in transaction.c, it claims requests
- * (claim.c), writes down what has become of them (result.c), looks after those
- * in doubt (in_doubt.c) and those of a worker before it (orphans.c), and does
- * the rest in upkeep.c.
+ * Within queue_run(), in transaction.c, it claims requests (claim.c), saves
+ * their outcomes (result.c), looks after those in doubt (in_doubt.c) and those
+ * of the worker before it (orphans.c), and does the rest in upkeep.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -140,24 +139,24 @@ typedef struct FinishedRequest
 typedef struct DoubtfulRequest
 {
 	int64		id;
-	int32		attempt;
-	TimestampTz requested_at;
+	int32		attempt;		/* which of its attempts is in doubt */
+	TimestampTz requested_at;	/* tells it from another row of the same id */
 	ChannelName channel;
 	const char *stream_name;
 	const char *domain_name;
 	const char *app_name;
 	int64		template_id;
 	bool		has_start;		/* else start_time is when it was made */
-	int64		start_time;
-	int64		end_time;
+	int64		start_time;		/* Unix seconds, as the API rounds them */
+	int64		end_time;		/* likewise */
 	TimestampTz sent_at;		/* when it last left, at the latest */
 	bool		is_sending;		/* not in doubt, but in flight */
 	bool		is_due;			/* has its next_attempt_at come? */
 	int			misses;			/* how often it was not found */
 
 	/* the caller's, to put requests in order */
-	int			turn;
-	MonotonicUs last_turn_at;
+	int			turn;			/* lookups of its role that go before it */
+	MonotonicUs last_turn_at;	/* when the role had its last turn */
 } DoubtfulRequest;
 
 /* A task that may be that of a request in doubt */

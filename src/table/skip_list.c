@@ -22,9 +22,9 @@
 #define REFUSED_FOR			(60 * US_PER_SECOND)
 
 /*
- * With more that are refused, nothing is chosen until some have ended; with half as
- * many, nothing but what is to be sent.  Those that are locked do not count: any
- * role can lock its own, and the worker bounds how many those are.
+ * With more refused requests than this, nothing is chosen until some have
+ * expired; with half as many, only requests to send.  Locked ones do not
+ * count: any role can lock its own, and the worker bounds how many they are.
  */
 #define MAX_REFUSED		1000
 
@@ -49,13 +49,14 @@ static int	n_refused = 0;		/* those of them that are not locked */
 static void note(int64 id, MonotonicUs how_long, bool is_locked);
 
 /*
- * Note that a trigger kept a request from being changed, and say so in the log.
+ * Note that a trigger kept a request from being changed, and log it.
  */
 void
 skip_list_add(int64 id, const char *reason)
 {
 	/*
-	 * Without an entry it is tried again at once, and must not fill the log.
+	 * Without room for an entry it is tried again at once, and must not fill
+	 * the log.
 	 */
 	if (skip_list.n == MAX_ENTRIES)
 		return;
@@ -68,9 +69,9 @@ skip_list_add(int64 id, const char *reason)
 }
 
 /*
- * Note that a request is locked by somebody, and pass it over for so long, or a
- * little longer: those of about the same time are tried again together, so that
- * hundreds of them don't take as many transactions.
+ * Note that a request is locked by somebody, and pass it over for so long, or
+ * a little longer: entries that expire at about the same time are tried
+ * together, so that hundreds of them take few transactions.
  */
 void
 skip_list_add_locked(int64 id, MonotonicUs how_long)
@@ -111,7 +112,8 @@ skip_list_has(int64 id)
 }
 
 /*
- * Are any of them refused?  Others may be, then, and are changed one by one.
+ * Is any request refused?  Others may be, too, so that rows are changed one by
+ * one.
  */
 bool
 skip_list_has_failed(void)
@@ -120,8 +122,7 @@ skip_list_has_failed(void)
 }
 
 /*
- * Is it so long that only requests to send may be chosen; or so full that none
- * may be?
+ * Is the list so long that only requests to send may be chosen?
  */
 bool
 skip_list_is_long(void)
@@ -151,7 +152,7 @@ skip_list_array(void)
 }
 
 /*
- * When the first of them is to be tried again; never, if there is none.
+ * When to try the first of them again; never, if there is none.
  */
 MonotonicUs
 skip_list_next_event(void)

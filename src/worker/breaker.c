@@ -28,7 +28,7 @@
 static uint32 last_generation = 0;	/* of all breakers: 0 is of none */
 
 /*
- * Are all requests let through?
+ * Is a breaker closed, which lets all requests through?
  */
 bool
 breaker_is_closed(const Breaker *breaker)
@@ -37,7 +37,8 @@ breaker_is_closed(const Breaker *breaker)
 }
 
 /*
- * Is none let through?  If neither, the breaker is half-open.
+ * Is a breaker open, which lets no request through?  If it is neither open nor
+ * closed, it is half-open.
  */
 bool
 breaker_is_open(const Breaker *breaker, MonotonicUs now)
@@ -46,7 +47,8 @@ breaker_is_open(const Breaker *breaker, MonotonicUs now)
 }
 
 /*
- * Is it not closed, and has no request been answered since the last failure?
+ * Is a breaker open or half-open, with no request answered since the last
+ * failure?
  */
 bool
 breaker_has_no_answer(const Breaker *breaker)
@@ -55,7 +57,7 @@ breaker_has_no_answer(const Breaker *breaker)
 }
 
 /*
- * How many more requests may begin, unless it is open.
+ * How many more requests may begin, if the breaker is not open.
  */
 int
 breaker_room(const Breaker *breaker)
@@ -69,7 +71,8 @@ breaker_room(const Breaker *breaker)
 }
 
 /*
- * A request begins.  Returns its generation; breaker_end() must follow.
+ * Count a request that begins.  Returns its generation; breaker_end() must
+ * follow.
  */
 uint32
 breaker_begin(Breaker *breaker)
@@ -84,7 +87,7 @@ breaker_begin(Breaker *breaker)
 }
 
 /*
- * A request has ended, whatever that says.
+ * Count a request that has ended, whatever its answer.
  */
 void
 breaker_end(Breaker *breaker, uint32 generation)
@@ -98,7 +101,7 @@ breaker_end(Breaker *breaker, uint32 generation)
 }
 
 /*
- * A request was answered as it should be.
+ * Note that a request was answered without a fault.
  */
 void
 breaker_answered(Breaker *breaker, uint32 generation)
@@ -111,7 +114,7 @@ breaker_answered(Breaker *breaker, uint32 generation)
 }
 
 /*
- * Have one request go first.
+ * Make a breaker half-open: one request goes first.
  */
 void
 breaker_half_open(Breaker *breaker)
@@ -123,7 +126,8 @@ breaker_half_open(Breaker *breaker)
 }
 
 /*
- * Have no request go for a while, and then one first.  Returns how long that is.
+ * Open a breaker: no request goes for a while, and then one first.  Returns
+ * how long that is, in microseconds.
  */
 MonotonicUs
 breaker_open(Breaker *breaker, const char *reason)
@@ -140,8 +144,8 @@ breaker_open(Breaker *breaker, const char *reason)
 }
 
 /*
- * What it was opened for may have changed: have a request go first at once,
- * unless it is closed.  Returns whether it was open.
+ * Make an open breaker half-open at once, since what it was opened for may
+ * have changed.  Does nothing if it is closed.  Returns whether it was open.
  */
 bool
 breaker_try_again(Breaker *breaker, MonotonicUs now)
@@ -155,7 +159,7 @@ breaker_try_again(Breaker *breaker, MonotonicUs now)
 }
 
 /*
- * Add until when it is open, and why.
+ * Append until when a breaker is open, and why.
  */
 void
 breaker_describe(const Breaker *breaker, StringInfo text)

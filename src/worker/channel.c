@@ -187,8 +187,8 @@ find_requester(Oid role)
 }
 
 /*
- * A commit may have made a request of a channel ready, which is likely to be
- * behind those that were claimed.
+ * Note that a commit may have made a request of a channel ready.  It is likely
+ * to come after those that were claimed.
  */
 void
 channel_wake(Channel *channel)
@@ -203,7 +203,7 @@ channel_wake(Channel *channel)
 }
 
 /*
- * This is the first request of a channel that is ready.
+ * Note which request of a channel is the first that is ready.
  */
 void
 channel_has_head(Channel *channel, TimestampTz start, int64 id)
@@ -217,7 +217,8 @@ channel_has_head(Channel *channel, TimestampTz start, int64 id)
 }
 
 /*
- * This request of a channel is ready; or any may be, with DT_NOBEGIN.
+ * Note that a request of a channel is ready; or, with DT_NOBEGIN, that any may
+ * be.
  */
 void
 channel_has_work_from(Channel *channel, TimestampTz start, int64 id)
@@ -233,7 +234,8 @@ channel_has_work_from(Channel *channel, TimestampTz start, int64 id)
 }
 
 /*
- * A request of a channel has been claimed, and with it those that go before it.
+ * Note that a request of a channel was claimed, and with it those that go
+ * before it.
  */
 void
 channel_claimed(Channel *channel, TimestampTz start, int64 id)
@@ -251,7 +253,8 @@ channel_claimed(Channel *channel, TimestampTz start, int64 id)
 }
 
 /*
- * Is one request of a channel at most to be claimed, and only if it was woken?
+ * Does a channel rest, since a search for its requests took long?  It claims
+ * no more than one request at a time then, and only if it is woken.
  */
 bool
 channel_rests(const Channel *channel, MonotonicUs now)
@@ -334,9 +337,7 @@ channel_room(const Channel *channel, MonotonicUs now, int n_free)
 
 	/*
 	 * To a server that was not reached lately one request makes a connection,
-	 * and the others follow when it has left.  Results that cannot be saved
-	 * take room, or a table that refuses them would have ever more requests
-	 * sent.
+	 * and the others follow when it has left.
 	 */
 	if (!breaker_is_closed(&server->breaker))
 		room = Min(breaker_room(&server->breaker),
@@ -356,9 +357,9 @@ channel_room(const Channel *channel, MonotonicUs now, int n_free)
 }
 
 /*
- * How many more of what is free one may have that has some already: its part if all
- * were shared with the others that have some, and with one more, who may come yet.
- * It is negative if it has more than that.
+ * How many more of n_free transfers one party may have, which has "own"
+ * already: its part if all were shared with the n_others that have any, and
+ * with one more, who may come yet.  Negative if it has more than its part.
  */
 static int
 part_of(int n_free, int own, int n_others)
@@ -369,8 +370,8 @@ part_of(int n_free, int own, int n_others)
 }
 
 /*
- * How many more requests of a channel may be in flight, lest there be too many
- * outcomes that cannot be written: of the channel, or of its role.
+ * How many more requests of a channel may be in flight without too many
+ * outcomes that cannot be saved, of the channel or of its role.
  */
 static int
 unsaved_room(const Channel *channel)
@@ -448,7 +449,7 @@ channel_count_unsaved(Channel *channel, int n)
 }
 
 /*
- * How many there are, of all channels.
+ * How many outcomes of all channels are not saved.
  */
 int
 channels_unsaved(void)
@@ -468,10 +469,10 @@ channel_plan(Channel *channel, int n)
 }
 
 /*
- * The rate limit has refused a request of a channel: others of its account go first
- * for a while, which is twice as long each time in a row.  What it is refused for
- * may be no matter of theirs, and it would take all permits, if its requests come
- * before theirs.
+ * Note that the API has refused a request of a channel by its rate limit: for
+ * a while other channels of the account go first, twice as long each time in a
+ * row.  The refusal may be no matter of theirs, and this channel would take
+ * all permits if its requests start sooner.
  */
 void
 channel_put_behind(Channel *channel)
@@ -487,8 +488,8 @@ channel_put_behind(Channel *channel)
 }
 
 /*
- * When the next channel may claim, which may be now.  One that lacks room is
- * told by the end of a request.
+ * When the next channel may claim, which may be now.  A channel that lacks
+ * room goes on when a request ends.
  */
 MonotonicUs
 channels_next_chance(MonotonicUs now, int n_free)

@@ -28,10 +28,10 @@ typedef struct Server
 	NameData	name;
 	int			in_flight;		/* requests claimed and not ended */
 	int			n_left;			/* of these, those that have left */
-	int			max_in_flight;
+	int			max_in_flight;	/* as last read */
 	bool		disabled;		/* by its option, as last read */
 	bool		told_disabled;	/* does the log say so? */
-	MonotonicUs known_until;	/* when it must be got to know again */
+	MonotonicUs known_until;	/* until then several may connect at once */
 	Breaker		breaker;		/* for faults of the network and the endpoint */
 
 	/* its other endpoint; see channel_fallback.c */
@@ -44,7 +44,7 @@ typedef struct Server
 	int			n_ambiguous;	/* in a row */
 	uint32		last_answers;	/* a bit each, the last one's lowest: set if it
 								 * was ambiguous */
-	int			n_last_answers;
+	int			n_last_answers; /* how many bits of it count */
 	bool		create_next;	/* if not closed: is it no lookup's turn? */
 
 	/* for the length of one claim */

@@ -43,7 +43,7 @@ static void pause_domain(Channel *channel, RefusedDomain *domain,
 						 const char *reason);
 
 /*
- * A request of a domain begins, or a lookup.
+ * Count a request, or a lookup, that begins for its domain.
  */
 void
 channel_begin_domain(Channel *channel, Attempt *attempt)
@@ -56,7 +56,7 @@ channel_begin_domain(Channel *channel, Attempt *attempt)
 }
 
 /*
- * It has ended.
+ * Count a request that has ended for its domain.
  */
 void
 channel_end_domain(Channel *channel, const Attempt *attempt)
@@ -67,14 +67,15 @@ channel_end_domain(Channel *channel, const Attempt *attempt)
 	if (domain == NULL)
 		return;
 	breaker_end(&domain->breaker, attempt->domain_generation);
-	/* Others of the domain may go then, or one more to try. */
+	/* Now others of the domain may go, or one more to try. */
 	channel->domain_due_at = 0;
 }
 
 /*
- * The API has refused a request of a domain: others of that domain wait.  If it
- * has refused those of different domains, and done none meanwhile, all of the
- * channel do; the refused ones then for longer, so that another goes first.
+ * Note that the API has refused a request for its domain: others of that
+ * domain wait.  If it has refused requests of different domains, and accepted
+ * none meanwhile, the whole channel waits; the refused domains then wait
+ * longer, so that another goes first.
  */
 void
 channel_note_refused_domain(Channel *channel, const Attempt *attempt,
@@ -120,7 +121,7 @@ channel_note_refused_domain(Channel *channel, const Attempt *attempt,
 }
 
 /*
- * The API has done what it was asked of a domain.
+ * Note that the API has accepted a request of a domain.
  */
 void
 channel_note_allowed_domain(Channel *channel, const char *name)
@@ -189,7 +190,7 @@ forget_domain(RefusedDomain *domain)
 }
 
 /*
- * May a request of a domain be sent, as far as that goes?
+ * May a request of this domain be sent now, as far as the domain is concerned?
  */
 bool
 channel_takes_domain(const Channel *channel, const char *name)
@@ -229,8 +230,8 @@ channel_refused_domains(const Channel *channel, MonotonicUs now)
 }
 
 /*
- * If the pause of a domain has ended, or a request that was to try it, look for
- * its requests.
+ * Look for requests of the domains whose pauses have ended, or whose trial
+ * has.
  */
 void
 channel_look_for_domains(Channel *channel, MonotonicUs now)
@@ -252,7 +253,7 @@ channel_look_for_domains(Channel *channel, MonotonicUs now)
 }
 
 /*
- * Pause a domain of a channel, and say so in the log.
+ * Pause a domain of a channel, and log it.
  */
 static void
 pause_domain(Channel *channel, RefusedDomain *domain, const char *reason)
@@ -291,8 +292,8 @@ channel_end_domain_pauses(Channel *channel, MonotonicUs now)
 }
 
 /*
- * Say which domains of a channel are paused, a line each, behind others if there
- * are any.  Returns how many there are.
+ * Append which domains of a channel are paused, a line each, behind other
+ * lines if there are any.  Returns how many there are.
  */
 int
 channel_describe_domain_pauses(const Channel *channel, MonotonicUs now,

@@ -55,8 +55,8 @@ static void pause_server(Server *server, const Attempt *attempt,
 						 const char *reason);
 
 /*
- * Draw from the answer to a request what it says of the server, the account and
- * the domain.
+ * Take in what the answer to a request says of the server, the account and the
+ * domain.
  */
 void
 channel_note_answer(Channel *channel, const Attempt *attempt,
@@ -72,8 +72,8 @@ channel_note_answer(Channel *channel, const Attempt *attempt,
 		stat_count(NameStr(channel->server->name), COUNT_THROTTLED, 1);
 
 		/*
-		 * After rate_answered(), which dispatch.c has called: it takes the
-		 * lateness from there.
+		 * After rate_answered(), which dispatch.c has called and which
+		 * measures the lateness for this.
 		 */
 		rate_refused(shared_rate_table(), attempt->key);
 	}
@@ -106,7 +106,7 @@ note_at_server(Server *server, const Attempt *attempt, const HttpReply *reply,
 	switch (answer->outcome)
 	{
 		case LIVE_NOT_SENT:
-			/* One that no connection was made for in time is its network's. */
+			/* If no connection was made in time, it is the network's fault. */
 			if (is_new && (!reply->missed_deadline ||
 						   (reply->connections > 0 && !reply->delayed)) &&
 				!server_turn_to_fallback(server, reason))
@@ -140,8 +140,9 @@ note_at_server(Server *server, const Attempt *attempt, const HttpReply *reply,
 }
 
 /*
- * A request has left, and the API has not answered it.  That may be bad luck, of
- * all that were in flight with it; but not if it was sent to try the server.
+ * Note that a request has left and the API has not answered it.  That may be
+ * bad luck, of all that were in flight with it; but not if it was sent to try
+ * the server.
  */
 static void
 note_unanswered(Server *server, const Attempt *attempt, const char *reason)
@@ -160,7 +161,7 @@ note_unanswered(Server *server, const Attempt *attempt, const char *reason)
 }
 
 /*
- * The API has answered, but not whether it has made a task.
+ * Note that the API has answered without saying whether it made a task.
  */
 static void
 note_ambiguous(Server *server, const Attempt *attempt, const char *reason)
@@ -175,8 +176,9 @@ note_ambiguous(Server *server, const Attempt *attempt, const char *reason)
 }
 
 /*
- * The API has done what it was asked, or said that it has not.  In an outage of
- * what makes tasks an answered lookup tells that the server is reached, no more.
+ * Note that the API has done what it was asked, or said that it has not.
+ * While CreateScreenshotTask has an outage, an answered lookup says no more
+ * than that the server is reached.
  */
 static void
 note_answered(Server *server, const Attempt *attempt)
@@ -205,7 +207,7 @@ count_answer(Server *server, uint32 bit)
 }
 
 /*
- * Do the last answers mean that what makes tasks is down?
+ * Do the last answers mean that CreateScreenshotTask has an outage?
  */
 static bool
 in_outage(const Server *server)
@@ -265,8 +267,9 @@ note_at_channel(Channel *channel, const Attempt *attempt,
 }
 
 /*
- * Is this the refusal of a token after which the credentials are read anew,
- * and the requests sent once more; or of one that was signed before that?
+ * Is this the first refusal of a token, after which the credentials are read
+ * anew and the requests sent once more; or a refusal of a request that was
+ * signed before that?
  */
 static bool
 is_first_refusal(Channel *channel, MonotonicUs signed_at, const LiveAnswer *answer)
@@ -286,7 +289,7 @@ is_first_refusal(Channel *channel, MonotonicUs signed_at, const LiveAnswer *answ
 }
 
 /*
- * Why requests are not worth signing: the clocks, and how far apart they are.
+ * The reason of a pause for clocks that differ, and by how much.
  */
 static const char *
 describe_clocks(const LiveAnswer *answer, const char *reason)
@@ -303,8 +306,8 @@ describe_clocks(const LiveAnswer *answer, const char *reason)
 }
 
 /*
- * Pause a channel, unless it is paused, and say so in the log.  The hint, which
- * says what mends it in whole sentences, may be NULL.
+ * Pause a channel, unless it is paused, and log it.  The hint, whole sentences
+ * that say how to mend it, may be NULL.
  */
 void
 channel_pause(Channel *channel, const char *reason, const char *hint)
@@ -337,7 +340,7 @@ pause_server(Server *server, const Attempt *attempt, const char *reason)
 	MonotonicUs pause;
 
 	server->known_until = 0;
-	/* Another kind of request may be answered. */
+	/* The next to go first is of the other kind, which may be answered. */
 	server->create_next = attempt->is_lookup;
 	if (breaker_is_open(&server->breaker, monotonic_now()))
 		return;
@@ -351,8 +354,8 @@ pause_server(Server *server, const Attempt *attempt, const char *reason)
 }
 
 /*
- * Say which servers, roles on servers, and domains of these are paused, until when
- * and why, a line each.  Returns how many there are.
+ * Append which servers, roles on servers, and domains of these are paused,
+ * until when and why, a line each.  Returns how many there are.
  */
 int
 channels_describe_pauses(MonotonicUs now, StringInfo lines)
@@ -397,8 +400,8 @@ channels_describe_pauses(MonotonicUs now, StringInfo lines)
 }
 
 /*
- * End all pauses: what they were for may have changed.  One request goes first.
- * Returns whether there were any.
+ * End all pauses, since what they were for may have changed: one request goes
+ * first.  Returns whether there were any.
  */
 bool
 channels_end_pauses(void)
@@ -433,8 +436,8 @@ channels_end_pauses(void)
 }
 
 /*
- * Have the options be read again of servers that are disabled.  Returns whether
- * there are any.
+ * Have the options of disabled servers be read again.  Returns whether there
+ * are any.
  */
 bool
 servers_read_anew(void)

@@ -31,7 +31,7 @@ void
 channel_job_add(ChannelJob *job)
 {
 	begin(job->channel, &job->attempt);
-	/* The connections that there are may be what the matter is. */
+	/* The existing connections may be the very fault. */
 	job->job.http.fresh = !breaker_is_closed(&job->channel->server->breaker);
 	job->job.is_counted = true;
 	job->job.left = on_left;
@@ -40,7 +40,7 @@ channel_job_add(ChannelJob *job)
 }
 
 /*
- * A request of a channel begins.  end() must follow.
+ * Count a request that begins.  on_ended() will follow.
  */
 static void
 begin(Channel *channel, Attempt *attempt)
@@ -56,7 +56,7 @@ begin(Channel *channel, Attempt *attempt)
 }
 
 /*
- * It has left for the server: there is a connection.
+ * A request has left for its server, so that there is a connection.
  */
 static void
 on_left(Job *job)
@@ -68,7 +68,8 @@ on_left(Job *job)
 }
 
 /*
- * It has ended.  What its answer says is for channel_note_answer(), afterwards.
+ * A request has ended.  What its answer says is for channel_note_answer(),
+ * afterwards.
  */
 static void
 on_ended(Job *job, const HttpReply *reply)

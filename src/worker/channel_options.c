@@ -84,7 +84,10 @@ try_to_resolve(Channel *channel)
 											  "screenshot_task channel",
 											  ALLOCSET_SMALL_SIZES);
 
-	/* What is wrong with one is no reason to undo what was done for others. */
+	/*
+	 * A failure for one channel must not undo what the transaction did for
+	 * others.
+	 */
 	error = run_in_subtransaction(resolve, channel);
 	if (error != NULL)
 		forget_options(channel);
@@ -92,7 +95,8 @@ try_to_resolve(Channel *channel)
 }
 
 /*
- * Do so, in the channel's memory context, or raise an error.
+ * Read a channel's options and credentials, in its memory context, or raise an
+ * error.
  */
 static void
 resolve(void *arg)
@@ -123,14 +127,17 @@ read_options(Channel *channel)
 	namestrcpy(&channel->role_name, role_name);
 	channel->options = get_live_server(NameStr(channel->name.server), role);
 	note_enabled(channel->server, channel->options->enabled);
-	/* Its credentials do not matter then. */
+	/* Nothing is sent, so that no credentials are needed. */
 	if (!channel->options->enabled)
 	{
 		channel->wants_set = false;
 		return;
 	}
 	server_choose_endpoint(channel->server, channel->options);
-	/* What it has been waiting for may have failed. */
+	/*
+	 * A wait that goes on keeps its beginning, so that it sees a failure since
+	 * then.
+	 */
 	memset(&wish, 0, sizeof(wish));
 	wish.since = channel->wants_set ? channel->wish.since : monotonic_now();
 	/* A set that was refused must not be used again. */
@@ -150,7 +157,7 @@ read_options(Channel *channel)
 }
 
 /*
- * Note whether a server is enabled, and say in the log when that changes.
+ * Note whether a server is enabled, and log it when that changes.
  */
 static void
 note_enabled(Server *server, bool enabled)

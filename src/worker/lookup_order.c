@@ -111,8 +111,7 @@ reconcile_scan(void)
 
 /*
  * Resolve the requests whose lookups have ended, and start lookups that are
- * due, within a transaction. reconcile_committed() or reconcile_aborted() must
- * follow.
+ * due, within a transaction.
  *
  * reconcile_committed() or reconcile_aborted() must follow.
  */

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * outcomes.c
- *	  Writing down what has become of requests, and keeping what cannot be
+ *	  Saving the outcomes of requests, and keeping those that cannot be
  *
  * An outcome stays in memory until it is on disk.  One that cannot be written,
  * since somebody has locked its row or a trigger refuses it, is skipped for a
@@ -27,7 +27,7 @@ static MonotonicUs unsaved_since = 0;
 static void log_unwritten(const FinishedRequest *outcome);
 
 /*
- * How many there are that are not on disk.
+ * How many outcomes are not saved.
  */
 int
 outcomes_count(void)
@@ -41,7 +41,7 @@ outcomes_count(void)
 }
 
 /*
- * May more be sent, or are there too many that cannot be written?
+ * May more requests be sent, without too many outcomes that cannot be saved?
  */
 bool
 outcomes_have_room(void)
@@ -50,8 +50,8 @@ outcomes_have_room(void)
 }
 
 /*
- * May this process end, so that another may have its slot?  Not with outcomes that
- * it would forget, unless they could not be written for long.
+ * May this process end, to make room for another?  Not with outcomes that it
+ * would forget, unless they could not be saved for a long time.
  */
 bool
 outcomes_may_be_left(MonotonicUs now)
@@ -61,7 +61,8 @@ outcomes_may_be_left(MonotonicUs now)
 }
 
 /*
- * A transaction that was to write them has ended, in whatever way.
+ * Note that a transaction that should save outcomes has ended, in whatever
+ * way.
  */
 void
 outcomes_tried(void)
@@ -73,7 +74,7 @@ outcomes_tried(void)
 }
 
 /*
- * Write them to the table, within a transaction.
+ * Save the outcomes in the table, within a transaction.
  */
 void
 outcomes_write(void)
@@ -99,8 +100,8 @@ outcomes_write(void)
 }
 
 /*
- * A request is no longer there to be written to.  Its task is: this is the
- * last that is known of it.
+ * Log the outcome of a request whose row is gone.  Its task is not: this is
+ * the last that is known of it.
  */
 static void
 log_unwritten(const FinishedRequest *outcome)
@@ -119,9 +120,9 @@ log_unwritten(const FinishedRequest *outcome)
 }
 
 /*
- * Outcomes are on disk, and are forgotten, but for those that are kept.  What is to
- * be looked at again later has its time in the table: returns the soonest, or
- * never.
+ * The transaction has committed: forget the outcomes that it saved.  Returns
+ * when the soonest of the requests that wait is due, by their time in the
+ * table; never, if none does.
  */
 MonotonicUs
 outcomes_written(void)
@@ -152,7 +153,7 @@ outcomes_written(void)
 }
 
 /*
- * There is no table to write outcomes to: the log has them.
+ * Log the outcomes, since there is no table to save them in.
  */
 void
 outcomes_give_up(void)
@@ -171,7 +172,7 @@ outcomes_give_up(void)
 }
 
 /*
- * Is there one that is not passed over for now?
+ * Is there an outcome to save that is not passed over for now?
  */
 bool
 outcomes_to_write(void)

@@ -398,7 +398,7 @@ submission_scanned(void)
 void
 submission_end_claim(void)
 {
-	/* At once another's, who may be waiting for it. */
+	/* At once, since another process may be waiting for them. */
 	for (int i = 0; i < claims.n_permits; i++)
 		rate_release(&claims.permits[i]);
 	claims.n_permits = 0;

@@ -153,7 +153,10 @@ work_on_orphans(int *n)
 	else if (state == QUEUE_FAILED)
 	{
 		activity_note_error(error);
-		/* There is nothing to do row by row instead. */
+		/*
+		 * Counted twice: this was row by row already, so that nothing is left
+		 * to try before the worker counts as blocked.
+		 */
 		note_transaction(state);
 	}
 	return state;
@@ -221,7 +224,7 @@ note_transaction(QueueState state)
 	{
 		case QUEUE_OPEN:
 		case QUEUE_GONE:
-			/* There may have been no time for all of them. */
+			/* Row by row, some outcomes may be left over for want of time. */
 			transactions.row_by_row &= outcomes_to_write();
 			transactions.n_failed = 0;
 			queue_forget_error();
@@ -299,7 +302,7 @@ take_steps(void *arg)
 		transaction->has_results = outcomes_count() > 0;
 		outcomes_write();
 	}
-	/* Within the transaction that is open anyway, as it reads the catalog. */
+	/* Here, since it reads the catalog and a transaction is open. */
 	if (take_server_change())
 		stat_know_servers();
 	if (steps & SCAN)
