@@ -151,15 +151,18 @@ class Report:
 
 def plot(title, figures):
     """Bars, of each unit to a scale of its own; a line from the lowest run to the highest."""
-    row, label_width, bar_width, width = 24, 430, 380, 960
+    row, label_width, bar_width = 24, 430, 380
+    # Long labels begin to the left of 0.
+    left = min(0, label_width - 12 - 7 * max(len(what.strip("*")) for what, *_ in figures))
+    width = 960 - left
     height = 48 + row * len(figures)
     most = {}
     for _, unit, runs, _ in figures:
         most[unit] = max(most.get(unit, 0), *runs)
-    out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
+    out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{left} 0 {width} {height}" width="{width}" height="{height}"'
            ' font-family="sans-serif" font-size="13">',
-           f'<rect width="{width}" height="{height}" fill="#fff"/>',
-           f'<text x="12" y="26" font-size="16" font-weight="bold">{escape(title)}</text>']
+           f'<rect x="{left}" width="{width}" height="{height}" fill="#fff"/>',
+           f'<text x="{12 + left}" y="26" font-size="16" font-weight="bold">{escape(title)}</text>']
     for i, (what, unit, runs, _) in enumerate(figures):
         y = 44 + row * i
         scale = bar_width / (most[unit] or 1)
