@@ -17,7 +17,7 @@ my $node    = ScreenshotTaskTest->start_new('main');
 $node->safe_psql('postgres', "CREATE ROLE $_ LOGIN; GRANT INSERT ON screenshot_task_request TO $_") for keys %account;
 
 # Two roles of whose accounts all is refused, or all left open: their requests start before those of a third one.
-for my $code (qw(UnsupportedRegion IpNotInWhitelist ServiceUnavailable))
+for my $code (qw(UnsupportedRegion MissingParameter ServiceUnavailable))
 {
 	my $api    = LiveApi->new(map { ('--account', join ':', @$_) } values %account);
 	my $server = lc $code;
