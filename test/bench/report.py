@@ -153,7 +153,7 @@ def plot(title, figures):
     """Bars, of each unit to a scale of its own; a line from the lowest run to the highest."""
     row, label_width, bar_width = 24, 430, 380
     # Long labels begin to the left of 0.
-    left = min(0, label_width - 12 - 7 * max(len(what.strip("*")) for what, *_ in figures))
+    left = min(0, label_width - 12 - 7 * max((len(what.strip("*")) for what, *_ in figures), default=0))
     width = 960 - left
     height = 48 + row * len(figures)
     most = {}
