@@ -54,6 +54,7 @@ OBJS = \
 	src/sql/arguments.o \
 	src/sql/call.o \
 	src/sql/enqueue.o \
+	src/sql/kept_statement.o \
 	src/sql/make_request.o \
 	src/sql/new_request.o \
 	src/sql/request_parameters.o \
@@ -66,6 +67,8 @@ OBJS = \
 	src/sql/trigger_arguments.o \
 	src/sql/wait.o \
 	src/sql/wake.o \
+	src/sql/withdraw.o \
+	src/sql/withdrawal_notes.o \
 	src/table/change.o \
 	src/table/claim.o \
 	src/table/in_doubt.o \
@@ -79,6 +82,7 @@ OBJS = \
 	src/table/status.o \
 	src/table/transaction.o \
 	src/table/upkeep.o \
+	src/table/withdrawing.o \
 	src/util/text.o \
 	src/util/statement.o \
 	src/util/subtransaction.o \
@@ -108,6 +112,7 @@ OBJS = \
 	src/worker/submission.o \
 	src/worker/template_check.o \
 	src/worker/submission_claim.o \
+	src/worker/withdrawal.o \
 	src/worker/work.o \
 	src/worker/worker.o \
 	src/worker/worker_settings.o
@@ -122,7 +127,7 @@ DATA = screenshot_task--1.0.sql
 PGFILEDESC = "screenshot_task - Tencent Cloud Live screenshot tasks from SQL"
 
 REGRESS = install setup member tc3 server parameter call template preview constraint table reference \
-	steer trigger trigger_error security_privileges security_search_path security_forgery security_visibility alter endpoint version teardown
+	steer trigger trigger_error schedule security_privileges security_search_path security_forgery security_visibility security_as_owner alter endpoint version teardown
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl
 

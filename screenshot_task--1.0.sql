@@ -209,10 +209,10 @@ COMMENT ON FUNCTION @extschema@.delete_screenshot_template(pg_catalog.int8, pg_c
 --
 
 CREATE TYPE @extschema@.screenshot_task_status AS ENUM (
-	'pending', 'sending', 'created', 'failed', 'in_doubt', 'expired', 'cancelled');
+	'pending', 'sending', 'created', 'failed', 'in_doubt', 'expired', 'cancelled', 'withdrawing', 'withdrawn');
 
 COMMENT ON TYPE @extschema@.screenshot_task_status IS
-'pending: not sent yet; sending: in flight; created: the task exists; failed: refused for good; in_doubt: sent, outcome unknown; expired: its end passed before it could be sent; cancelled: by a user';
+'pending: not sent yet; sending: in flight; created: the task exists; failed: refused for good; in_doubt: sent, outcome unknown; expired: its end passed before it could be sent; cancelled: by a user, or withdrawn before it had a task; withdrawing: its task is being stopped and deleted; withdrawn: its task was stopped and deleted';
 
 -- What a dump does not restore: generated columns are computed anew.  The
 -- function only looks immutable: its value is that of the moment at which the
@@ -237,6 +237,7 @@ CREATE TABLE @extschema@.screenshot_task_request (
 	extension pg_catalog.text,
 	server pg_catalog.name NOT NULL DEFAULT 'tencent_live',
 	reference pg_catalog.text,
+	replaces pg_catalog.int8,
 	requested_by pg_catalog.name NOT NULL,
 	requested_at pg_catalog.timestamptz NOT NULL,
 	status @extschema@.screenshot_task_status NOT NULL DEFAULT 'pending',
@@ -244,6 +245,7 @@ CREATE TABLE @extschema@.screenshot_task_request (
 	attempts pg_catalog.int4 NOT NULL DEFAULT 0,
 	sent_at pg_catalog.timestamptz,
 	finished_at pg_catalog.timestamptz,
+	withdrawn_at pg_catalog.timestamptz,
 	task_id pg_catalog.text,
 	request_id pg_catalog.text,
 	trace_id pg_catalog.uuid,
@@ -313,7 +315,9 @@ COMMENT ON COLUMN @extschema@.screenshot_task_request.extension IS
 COMMENT ON COLUMN @extschema@.screenshot_task_request.server IS
 'foreign server of the wrapper tencent_cloud to send the request to';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.reference IS
-'caller''s own key, unique for each role, at most 1,024 bytes; makes enqueueing idempotent';
+'caller''s own key, at most 1,024 bytes, unique for each role among requests that are not withdrawn; makes enqueueing idempotent';
+COMMENT ON COLUMN @extschema@.screenshot_task_request.replaces IS
+'id of the request that this one replaces; set by the extension';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.requested_by IS
 'name of the role that made the request; set by the extension';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.requested_at IS
@@ -321,13 +325,15 @@ COMMENT ON COLUMN @extschema@.screenshot_task_request.requested_at IS
 COMMENT ON COLUMN @extschema@.screenshot_task_request.status IS
 'state of the request; set by the extension';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.next_attempt_at IS
-'pending: earliest time to send the request, null if it may be sent as soon as a permit is free. in_doubt: time of the next lookup, null if the request must be resolved by hand';
+'pending: earliest time to send the request, null if it may be sent as soon as a permit is free. in_doubt: time of the next lookup, null if the request must be resolved by hand. withdrawing: time of the next attempt to stop and delete the task, null for at once';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.attempts IS
 'number of attempts to send the request, not counting refusals for reasons outside the request';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.sent_at IS
 'time of the last attempt';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.finished_at IS
-'time at which the request was created, failed, expired or cancelled';
+'time at which the request was created, failed, expired, cancelled or withdrawn';
+COMMENT ON COLUMN @extschema@.screenshot_task_request.withdrawn_at IS
+'time at which the request was withdrawn; set by the extension';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.task_id IS
 'TaskId of the created task';
 COMMENT ON COLUMN @extschema@.screenshot_task_request.request_id IS
@@ -376,9 +382,18 @@ COMMENT ON INDEX @extschema@.screenshot_task_request_doubtful IS
 CREATE INDEX screenshot_task_request_alike
 	ON @extschema@.screenshot_task_request
 	USING btree (origin, stream_name)
-	WHERE status OPERATOR(pg_catalog.=) 'in_doubt'::@extschema@.screenshot_task_status;
+	WHERE status OPERATOR(pg_catalog.=) 'in_doubt'::@extschema@.screenshot_task_status
+	OR status OPERATOR(pg_catalog.=) 'withdrawing'::@extschema@.screenshot_task_status;
 COMMENT ON INDEX @extschema@.screenshot_task_request_alike IS
-'requests in doubt by stream, to tell equal requests apart';
+'requests in doubt, and requests whose task is being withdrawn, by stream, to tell equal requests apart';
+
+-- whose tasks are to be stopped and deleted
+CREATE INDEX screenshot_task_request_withdrawing
+	ON @extschema@.screenshot_task_request
+	USING btree (origin, server, role, next_attempt_at, (COALESCE(start_time, requested_at)), id)
+	WHERE status OPERATOR(pg_catalog.=) 'withdrawing'::@extschema@.screenshot_task_status;
+COMMENT ON INDEX @extschema@.screenshot_task_request_withdrawing IS
+'requests whose task is being withdrawn, in the order of attempts';
 
 CREATE INDEX screenshot_task_request_sending
 	ON @extschema@.screenshot_task_request
@@ -392,6 +407,7 @@ COMMENT ON INDEX @extschema@.screenshot_task_request_sending IS
 CREATE INDEX screenshot_task_request_finished
 	ON @extschema@.screenshot_task_request
 	USING btree ((CASE WHEN status OPERATOR(pg_catalog.=) 'created'::@extschema@.screenshot_task_status
+				  OR status OPERATOR(pg_catalog.=) 'withdrawn'::@extschema@.screenshot_task_status
 				  THEN end_time ELSE finished_at END), id)
 	WHERE finished_at IS NOT NULL;
 COMMENT ON INDEX @extschema@.screenshot_task_request_finished IS
@@ -399,10 +415,10 @@ COMMENT ON INDEX @extschema@.screenshot_task_request_finished IS
 
 CREATE UNIQUE INDEX screenshot_task_request_reference_key
 	ON @extschema@.screenshot_task_request
-	USING btree (role, reference)
-	WHERE reference IS NOT NULL;
+	USING btree (reference, role)
+	WHERE reference IS NOT NULL AND withdrawn_at IS NULL;
 COMMENT ON INDEX @extschema@.screenshot_task_request_reference_key IS
-'a reference is unique for each role';
+'a reference is unique for each role among requests that are not withdrawn';
 
 -- roles see the requests that are theirs.  A role keeps its OID when it is
 -- renamed, and one of the same name that is made after it has another.  The OID
@@ -503,15 +519,16 @@ CREATE FUNCTION @extschema@.enqueue_screenshot_task(
 	stream_type pg_catalog.int4 DEFAULT 0,
 	extension pg_catalog.text DEFAULT NULL,
 	server pg_catalog.name DEFAULT 'tencent_live',
-	reference pg_catalog.text DEFAULT NULL)
+	reference pg_catalog.text DEFAULT NULL,
+	replace pg_catalog.bool DEFAULT false)
 RETURNS pg_catalog.int8
 AS 'MODULE_PATHNAME', 'enqueue_screenshot_task'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION @extschema@.enqueue_screenshot_task(
 	pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.timestamptz, pg_catalog.int8,
-	pg_catalog.timestamptz, pg_catalog.int4, pg_catalog.text, pg_catalog.name, pg_catalog.text) IS
-'requests a screenshot task, to be created once the transaction commits; returns the id of the request, or of the existing one with the same reference';
+	pg_catalog.timestamptz, pg_catalog.int4, pg_catalog.text, pg_catalog.name, pg_catalog.text, pg_catalog.bool) IS
+'requests a screenshot task, to be created once the transaction commits; returns the id of the request, or of the existing one with the same reference; if "replace" is true and the parameters differ, withdraws that one and replaces it';
 
 CREATE FUNCTION @extschema@.wait_for_screenshot_task(
 	request_id pg_catalog.int8,
@@ -531,13 +548,21 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.cancel_screenshot_task_request(pg_catalog.int8) IS
 'cancels a request that is pending or in doubt; returns whether it did';
 
+CREATE FUNCTION @extschema@.withdraw_screenshot_task_request(request_id pg_catalog.int8)
+RETURNS @extschema@.screenshot_task_status
+AS 'MODULE_PATHNAME', 'withdraw_screenshot_task_request'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.withdraw_screenshot_task_request(pg_catalog.int8) IS
+'has a request have no task: cancels it, or has its task stopped and deleted once the transaction commits; returns the status that it has then';
+
 CREATE FUNCTION @extschema@.retry_screenshot_task_request(request_id pg_catalog.int8)
 RETURNS pg_catalog.void
 AS 'MODULE_PATHNAME', 'retry_screenshot_task_request'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION @extschema@.retry_screenshot_task_request(pg_catalog.int8) IS
-'sends a waiting, failed or cancelled request again without delay, or looks up one in doubt';
+'sends a waiting, failed or cancelled request again without delay, looks up one in doubt, or tries again to withdraw a task';
 
 CREATE FUNCTION @extschema@.resolve_screenshot_task_request(request_id pg_catalog.int8, task_id pg_catalog.text)
 RETURNS pg_catalog.void
@@ -545,7 +570,7 @@ AS 'MODULE_PATHNAME', 'resolve_screenshot_task_request'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION @extschema@.resolve_screenshot_task_request(pg_catalog.int8, pg_catalog.text) IS
-'resolves a request in doubt: its task exists; or, if task_id is null, no task was created and it is sent again';
+'resolves a request in doubt: its task exists; or, if task_id is null, no task was created and it is sent again. Of a request that is withdrawing, null says that its task no longer exists';
 
 CREATE FUNCTION @extschema@.adopt_screenshot_task_requests()
 RETURNS pg_catalog.int8
@@ -561,7 +586,7 @@ AS 'MODULE_PATHNAME', 'screenshot_task_trigger'
 LANGUAGE C;
 
 COMMENT ON FUNCTION @extschema@.screenshot_task_trigger() IS
-'trigger that requests a screenshot task for each row; its arguments have the form ''parameter=column'' or ''parameter:=constant''';
+'trigger that has the screenshot tasks of a table follow its rows; its arguments have the form ''parameter=column'' or ''parameter:=constant''';
 
 --
 -- What goes on, in all databases of the cluster
@@ -573,6 +598,7 @@ CREATE FUNCTION @extschema@.screenshot_task_stat(
 	OUT created pg_catalog.int8,
 	OUT failed pg_catalog.int8,
 	OUT expired pg_catalog.int8,
+	OUT withdrawn pg_catalog.int8,
 	OUT in_doubt pg_catalog.int8,
 	OUT found pg_catalog.int8,
 	OUT resent pg_catalog.int8,
@@ -597,7 +623,7 @@ COMMENT ON FUNCTION @extschema@.screenshot_task_stat() IS
 
 CREATE VIEW @extschema@.screenshot_task_stat AS
 	SELECT s.datid, d.datname, s.server, s.created, s.failed, s.expired,
-		s.in_doubt, s.found, s.resent, s.postponed, s.throttled, s.calls,
+		s.withdrawn, s.in_doubt, s.found, s.resent, s.postponed, s.throttled, s.calls,
 		s.failed_calls, s.connections, s.latency_p50, s.latency_p99,
 		s.latency_max, s.stats_reset
 	FROM @extschema@.screenshot_task_stat() AS s
@@ -613,6 +639,7 @@ COMMENT ON COLUMN @extschema@.screenshot_task_stat.server IS 'name of the server
 COMMENT ON COLUMN @extschema@.screenshot_task_stat.created IS 'requests whose answer said that the task was created';
 COMMENT ON COLUMN @extschema@.screenshot_task_stat.failed IS 'requests refused for good';
 COMMENT ON COLUMN @extschema@.screenshot_task_stat.expired IS 'requests whose end passed before they could be sent';
+COMMENT ON COLUMN @extschema@.screenshot_task_stat.withdrawn IS 'requests whose task was stopped and deleted after they were withdrawn';
 COMMENT ON COLUMN @extschema@.screenshot_task_stat.in_doubt IS 'requests sent without a conclusive answer';
 COMMENT ON COLUMN @extschema@.screenshot_task_stat.found IS 'requests in doubt whose task was found';
 COMMENT ON COLUMN @extschema@.screenshot_task_stat.resent IS 'requests in doubt that were sent again because they had no task';
@@ -644,6 +671,7 @@ CREATE FUNCTION @extschema@.screenshot_task_worker(
 	OUT pending pg_catalog.int8,
 	OUT waiting pg_catalog.int8,
 	OUT in_doubt pg_catalog.int8,
+	OUT withdrawing pg_catalog.int8,
 	OUT held pg_catalog.int8,
 	OUT oldest_age pg_catalog.interval,
 	OUT drain_time pg_catalog.interval,
@@ -663,7 +691,7 @@ COMMENT ON FUNCTION @extschema@.screenshot_task_worker() IS
 
 CREATE VIEW @extschema@.screenshot_task_worker AS
 	SELECT w.datid, d.datname, w.pid, w.state, w.in_flight, w.pending,
-		w.waiting, w.in_doubt, w.held, w.oldest_age, w.drain_time, w.pauses,
+		w.waiting, w.in_doubt, w.withdrawing, w.held, w.oldest_age, w.drain_time, w.pauses,
 		w.paused, w.last_error, w.last_error_at
 	FROM @extschema@.screenshot_task_worker() AS w
 	JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) w.datid;
@@ -681,6 +709,7 @@ COMMENT ON COLUMN @extschema@.screenshot_task_worker.in_flight IS 'requests in f
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.pending IS 'requests to be sent, as last counted, less those sent since. Counted at commits, at sweeps, and after this view is read, but using no more than 0.2 % of the time';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.waiting IS 'pending requests that may not be sent yet';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.in_doubt IS 'requests in doubt, as last counted';
+COMMENT ON COLUMN @extschema@.screenshot_task_worker.withdrawing IS 'requests whose task is yet to be stopped and deleted, as of the last count';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.held IS 'requests that came in a dump or a copy of a database and are not sent; counted up to 1,000 of a kind';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.oldest_age IS 'age of the oldest request that may be sent';
 COMMENT ON COLUMN @extschema@.screenshot_task_worker.drain_time IS 'estimated time to send the requests that may be sent now, at the rate of the last ten seconds; null if unknown';

@@ -10,7 +10,7 @@ PREPARE enqueue (text, text) AS
 PREPARE insert (text, text) AS
 	INSERT INTO screenshot_task_request (stream_name, domain_name, app_name, start_time, end_time, template_id, reference)
 	VALUES ($1, 'd', 'a', '2999-07-10 12:00Z', '2999-07-10 13:00Z', 1, $2)
-	ON CONFLICT (role, reference) WHERE reference IS NOT NULL DO NOTHING
+	ON CONFLICT (role, reference) WHERE reference IS NOT NULL AND withdrawn_at IS NULL DO NOTHING
 	RETURNING stream_name;
 EXECUTE enqueue('first', 'ref') \gset first_
 EXECUTE enqueue('again', 'ref') \gset again_

@@ -38,7 +38,7 @@ UPDATE screenshot_task_request SET requested_by = 'regress_screenshot_other';
 INSERT INTO screenshot_task_request
 	(stream_name, domain_name, app_name, start_time, end_time, template_id, reference)
 	VALUES ('s', 'd', 'a', '2999-07-10 12:00Z', '2999-07-10 13:00Z', 1, 'inserted')
-	ON CONFLICT (role, reference) WHERE reference IS NOT NULL
+	ON CONFLICT (role, reference) WHERE reference IS NOT NULL AND withdrawn_at IS NULL
 	DO UPDATE SET requested_by = 'regress_screenshot_other';
 MERGE INTO screenshot_task_request USING (SELECT) AS nothing ON true
 	WHEN MATCHED THEN UPDATE SET requested_by = 'regress_screenshot_other';
@@ -50,7 +50,7 @@ UPDATE screenshot_task_request SET requested_by = 'regress_screenshot_other', st
 INSERT INTO screenshot_task_request
 	(stream_name, domain_name, app_name, start_time, end_time, template_id, reference)
 	VALUES ('s', 'd', 'a', '2999-07-10 12:00Z', '2999-07-10 13:00Z', 1, 'inserted')
-	ON CONFLICT (role, reference) WHERE reference IS NOT NULL
+	ON CONFLICT (role, reference) WHERE reference IS NOT NULL AND withdrawn_at IS NULL
 	DO UPDATE SET role = 'regress_screenshot_other'::regrole;
 WITH touched AS (UPDATE screenshot_task_request SET stream_name = 'taken' WHERE stream_name = 'the victim''s' RETURNING *)
 	SELECT count(*) FROM touched;

@@ -15,7 +15,9 @@ CREATE TRIGGER screenshots AFTER INSERT ON event
 INSERT INTO event VALUES
 	('5000.live.push.com', 'one', 'live', 1, '2999-07-10 13:00', '2999-07-10 12:00', 'ref 1', 'a note'),
 	('5000.live.push.com', 'two', 'live', 2, '2999-07-10 13:00', '2999-07-10 12:00', 'ref 2', NULL);
+SET client_min_messages = warning; -- a NOTICE has the id
 INSERT INTO event VALUES ('5000.live.push.com', 'two again', 'live', 2, '2999-07-10 13:00', '2999-07-10 12:00', 'ref 2');
+RESET client_min_messages;
 TABLE request;
 
 -- A request that cannot be stops the statement that asked for it.

@@ -32,6 +32,10 @@ SELECT arguments, try_trigger(arguments) FROM (VALUES
 	($$'domain_name:=d', 'app_name:=a', 'end_time=starts', 'template_id:=1', 'start_time:=2999-07-10 11:00', 'reference=long'$$)) AS t (arguments);
 SELECT fires || ' FOR EACH ' || each, try_trigger('', fires, each) FROM (VALUES
 	('BEFORE INSERT', 'ROW'), ('AFTER INSERT', 'STATEMENT'), ('AFTER DELETE', 'ROW')) AS t (fires, each);
+-- A trigger that follows its rows needs a reference, of one row.
+SELECT arguments, try_trigger($$'domain_name:=d', 'app_name:=a', 'end_time=starts', 'template_id:=1', 'start_time:=2999-07-10 11:00'$$ || arguments, fires)
+FROM (VALUES ('', 'AFTER UPDATE'), ('', 'AFTER INSERT OR DELETE'), ($$, 'reference:=constant'$$, 'AFTER INSERT OR UPDATE'), ($$, 'reference=nothing'$$, 'AFTER INSERT OR DELETE'),
+	($$, 'reference:={nothing}'$$, 'AFTER INSERT OR DELETE'), ($$, 'reference:={flag}'$$, 'AFTER INSERT OR DELETE'), ($$, 'as_owner:=maybe'$$, 'AFTER INSERT'), ($$, 'as_owner=flag'$$, 'AFTER INSERT'), ($$, 'as_ower:=true'$$, 'AFTER INSERT')) AS t (arguments, fires);
 SELECT outcome($$CREATE TRIGGER screenshots BEFORE TRUNCATE ON partial EXECUTE FUNCTION screenshot_task_trigger(); TRUNCATE partial$$);
 SELECT screenshot_task_trigger();
 SELECT screenshot_task_request_insert();

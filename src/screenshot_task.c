@@ -17,6 +17,7 @@
 #include "settings.h"
 #include "shmem/segment.h"
 #include "sql/database_commands.h"
+#include "sql/trigger.h"
 #include "sql/wake.h"
 #include "table/request_table.h"
 #include "worker/launcher.h"
@@ -34,6 +35,7 @@ _PG_init(void)
 {
 	settings_init();
 	request_table_init();
+	trigger_init();
 
 	/*
 	 * Shared memory, background workers and the hooks that use them can only be

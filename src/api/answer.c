@@ -478,3 +478,19 @@ live_listed_text(const char *value)
 	utf8 = pg_server_to_any(value, (int) strlen(value), PG_UTF8);
 	return replace_non_ascii(utf8, strlen(utf8));
 }
+
+/*
+ * Is an action refused that others of the API may not be: it is not offered here,
+ * or not permitted?
+ */
+bool
+live_means_no_such_action(const LiveAnswer *answer)
+{
+	const char *code = answer->error_code;
+
+	return answer->outcome == LIVE_PERMISSION ||
+		(code != NULL &&
+		 (strncmp(code, "InvalidAction", 13) == 0 ||
+		  strncmp(code, "ActionOffline", 13) == 0 ||
+		  strncmp(code, "UnsupportedOperation", 20) == 0));
+}

@@ -51,6 +51,7 @@ extern void live_read_task_list(const HttpReply *reply, LiveAnswer *answer);
 extern void live_read_template_id(const HttpReply *reply, LiveAnswer *answer);
 extern void live_read_template_list(const HttpReply *reply,
 									LiveAnswer *answer);
+extern bool live_means_no_such_action(const LiveAnswer *answer);
 extern bool live_clocks_disagree(const LiveAnswer *answer);
 extern const char *live_listed_text(const char *value);
 

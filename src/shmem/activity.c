@@ -218,12 +218,13 @@ activity_count_at(void)
  */
 void
 activity_set_counts(int64 ready, int64 waiting, int64 in_doubt,
-					TimestampTz oldest, int64 took)
+					int64 withdrawing, TimestampTz oldest, int64 took)
 {
 	my.activity.uncounted = false;
 	my.activity.ready = ready;
 	my.activity.waiting = waiting;
 	my.activity.in_doubt = in_doubt;
+	my.activity.withdrawing = withdrawing;
 	my.activity.oldest = oldest;
 	my.last_count_took = took;
 
@@ -314,7 +315,7 @@ screenshot_task_worker(PG_FUNCTION_ARGS)
 	{
 		DatabaseStatus status;
 		Activity	activity;
-		Datum		values[14];
+		Datum		values[15];
 		bool		nulls[lengthof(values)] = {false};
 
 		/*
@@ -344,22 +345,23 @@ screenshot_task_worker(PG_FUNCTION_ARGS)
 		values[4] = Int64GetDatum(activity.ready + activity.waiting);
 		values[5] = Int64GetDatum(activity.waiting);
 		values[6] = Int64GetDatum(activity.in_doubt);
-		values[7] = Int64GetDatum(status.n_held);
-		values[8] = make_span((double) (now - activity.oldest) / USECS_PER_SEC);
-		nulls[8] = activity.oldest == 0;
-		nulls[9] = activity.ready > 0 && activity.per_second <= 0;
-		values[9] = nulls[9] ? (Datum) 0 :
+		values[7] = Int64GetDatum(activity.withdrawing);
+		values[8] = Int64GetDatum(status.n_held);
+		values[9] = make_span((double) (now - activity.oldest) / USECS_PER_SEC);
+		nulls[9] = activity.oldest == 0;
+		nulls[10] = activity.ready > 0 && activity.per_second <= 0;
+		values[10] = nulls[10] ? (Datum) 0 :
 			make_span(activity.ready == 0 ? 0 :
 					  (double) activity.ready / activity.per_second);
-		values[10] = Int32GetDatum(activity.n_paused);
-		values[11] = CStringGetTextDatum(activity.paused);
-		nulls[11] = activity.n_paused == 0;
-		values[12] = CStringGetTextDatum(activity.last_error);
-		values[13] = TimestampTzGetDatum(activity.last_error_at);
-		nulls[12] = nulls[13] = activity.last_error_at == 0;
-		/* Columns 4 to 9, from pending to drain_time. */
+		values[11] = Int32GetDatum(activity.n_paused);
+		values[12] = CStringGetTextDatum(activity.paused);
+		nulls[12] = activity.n_paused == 0;
+		values[13] = CStringGetTextDatum(activity.last_error);
+		values[14] = TimestampTzGetDatum(activity.last_error_at);
+		nulls[13] = nulls[14] = activity.last_error_at == 0;
+		/* Columns 4 to 10, from pending to drain_time. */
 		if (is_blocked(&status, &activity))
-			memset(&nulls[4], true, 6 * sizeof(bool));
+			memset(&nulls[4], true, 7 * sizeof(bool));
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
 	return (Datum) 0;

@@ -24,7 +24,7 @@ extern bool activity_is_uncounted(void);
 extern bool activity_count_is_cheap(void);
 extern MonotonicUs activity_count_at(void);
 extern void activity_set_counts(int64 ready, int64 waiting, int64 in_doubt,
-								TimestampTz oldest, int64 took);
+								int64 withdrawing, TimestampTz oldest, int64 took);
 extern void activity_set_work(bool has_work);
 extern void activity_set_pauses(int n, const char *lines);
 extern void activity_publish(int slot, bool busy, int in_flight);

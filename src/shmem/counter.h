@@ -14,6 +14,7 @@ typedef enum ServerCounter
 	COUNT_CREATED,
 	COUNT_FAILED,
 	COUNT_EXPIRED,
+	COUNT_WITHDRAWN,			/* whose task was stopped and deleted */
 	COUNT_IN_DOUBT,
 	COUNT_FOUND,				/* in doubt, and found to be created */
 	COUNT_RESENT,				/* in doubt, and sent again */

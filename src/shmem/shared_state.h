@@ -36,6 +36,7 @@ typedef struct Activity
 	int64		ready;			/* pending requests that may be sent */
 	int64		waiting;		/* pending requests that may not, yet */
 	int64		in_doubt;
+	int64		withdrawing;
 	TimestampTz oldest;			/* when the oldest ready one was made; 0: there
 								 * is none */
 	double		per_second;		/* answers a second, lately; 0: not known */

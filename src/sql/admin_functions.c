@@ -40,29 +40,12 @@
 #include "compat.h"
 #include "api/task.h"
 #include "sql/admin_functions.h"
+#include "sql/kept_statement.h"
 #include "sql/wake.h"
 #include "table/notify.h"
 #include "table/request_queue.h"
 #include "table/request_table.h"
 #include "util/statement.h"
-
-/* A request that is locked, in a context that SPI_finish() ends */
-typedef struct LockedRequest
-{
-	int64		id;
-	char	   *table;			/* qualified */
-	RequestStatus status;
-	char	   *status_name;	/* of one that is not known here, too */
-	char	   *task_id;		/* NULL: none */
-	char	   *reference;		/* NULL: none */
-	char	   *server;			/* NULL: none */
-	bool		has_ended;		/* has its end_time passed? */
-	bool		is_held;		/* was it made elsewhere, and not adopted? */
-	bool		was_in_doubt;	/* when it was cancelled? */
-} LockedRequest;
-
-/* What the functions of the install script take without an argument */
-#define DEFAULT_SERVER		"tencent_live"
 
 /* When the API takes a request: six days before its start, and less than seven
  * before its end */
@@ -70,11 +53,6 @@ typedef struct LockedRequest
 	"GREATEST(pg_catalog.clock_timestamp()," \
 	" start_time OPERATOR(pg_catalog.-) '143:59:58'::pg_catalog.interval," \
 	" end_time OPERATOR(pg_catalog.-) '167:59:58'::pg_catalog.interval)"
-
-/* error_message of a request that was in doubt when it was cancelled: it still
- * is, if it is retried */
-#define CANCELLED_IN_DOUBT \
-	"was in doubt when it was cancelled: its task may exist"
 
 /* The status as a text, which a name is compared with */
 #define STATUS		"status::pg_catalog.text OPERATOR(pg_catalog.=) "
@@ -101,24 +79,15 @@ typedef struct LockedRequest
 	"   WHERE origin OPERATOR(pg_catalog.=) 0::pg_catalog.int8 AND reference IS NOT NULL" \
 	"   GROUP BY 1, 2 HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 1)))"
 
-/* Who called, while the statements run as the table's owner */
-typedef struct Caller
-{
-	Oid			user;
-	int			security_context;
-	int			guc_level;		/* of settings that end with finish() */
-} Caller;
-
-static void lock_request(FunctionCallInfo fcinfo, LockedRequest *request,
-						 Caller *caller);
 static bool find_request(LockedRequest *request, Oid caller, Oid owner,
 						 const char *lock);
-static Oid	begin(char **table, Caller *caller);
 static void make_triggers_immediate(Relation relation);
 static ArrayType *find_roles_with_held_requests(const char *table, Oid caller,
 												Oid owner);
 static void warn_of_taken_references(const char *table, Datum origin,
 									 Datum roles);
+static RequestStatus resolved_status(const LockedRequest *request,
+									 bool has_no_task);
 static bool may_change(const LockedRequest *request, RequestStatus to,
 					   StatusChange by);
 static void change_status(const LockedRequest *request, RequestStatus to,
@@ -126,8 +95,6 @@ static void change_status(const LockedRequest *request, RequestStatus to,
 						  const char *task_id);
 static void update_request(const LockedRequest *request,
 						   const char *assignments, const char *task_id);
-static char *write_stop(const LockedRequest *request, const char *task_id);
-static void finish(const Caller *caller);
 static void refuse_held(const LockedRequest *request, const char *verb);
 pg_noreturn static void refuse(const LockedRequest *request,
 							   const char *verb, const char *hint);
@@ -147,8 +114,16 @@ cancel_screenshot_task_request(PG_FUNCTION_ARGS)
 	Caller		caller;
 	bool		cancelled = false;
 
-	lock_request(fcinfo, &request, &caller);
-	if (may_change(&request, STATUS_CANCELLED, BY_CANCEL))
+	admin_lock_request(fcinfo, &request, &caller);
+	/* A task that may exist is not to be forgotten once it is unwanted. */
+	if (request.is_withdrawn)
+	{
+		if (!status_is_finished(request.status))
+			ereport(NOTICE,
+					(errmsg("screenshot task request %lld is being withdrawn",
+							(long long) request.id)));
+	}
+	else if (may_change(&request, STATUS_CANCELLED, BY_CANCEL))
 	{
 		bool		was_pending = request.status == STATUS_PENDING;
 
@@ -167,33 +142,16 @@ cancel_screenshot_task_request(PG_FUNCTION_ARGS)
 		ereport(NOTICE,
 				(errmsg("the task of screenshot task request %lld has already been created",
 						(long long) request.id),
-				 errhint("Use %s to end it.",
-						 write_stop(&request,
-									request.task_id != NULL ?
-									quote_literal_cstr(request.task_id) :
-									"task_id"))));
+				 errhint("Use withdraw_screenshot_task_request(%lld) to end it.",
+						 (long long) request.id)));
 	else if (request.status == STATUS_SENDING)
 		ereport(NOTICE,
 				(errmsg("screenshot task request %lld is being sent",
 						(long long) request.id),
-				 errhint("Wait until it is created, then end its task with %s.",
-						 write_stop(&request, "task_id"))));
-	finish(&caller);
+				 errhint("withdraw_screenshot_task_request(%lld) ends its task as soon as it is created.",
+						 (long long) request.id)));
+	admin_finish(&caller);
 	PG_RETURN_BOOL(cancelled);
-}
-
-/*
- * The call that ends a request's task.
- */
-static char *
-write_stop(const LockedRequest *request, const char *task_id)
-{
-	/* The default is left out, as people would write the call. */
-	if (request->server == NULL ||
-		strcmp(request->server, DEFAULT_SERVER) == 0)
-		return psprintf("stop_screenshot_task(%s)", task_id);
-	return psprintf("stop_screenshot_task(%s, %s)", task_id,
-					quote_literal_cstr(request->server));
 }
 
 /*
@@ -207,14 +165,19 @@ retry_screenshot_task_request(PG_FUNCTION_ARGS)
 	Caller		caller;
 	RequestStatus to;
 
-	lock_request(fcinfo, &request, &caller);
+	admin_lock_request(fcinfo, &request, &caller);
 	/* Before the status is looked at: it is what the dump had. */
 	refuse_held(&request, "retried");
 	to = request.status == STATUS_IN_DOUBT || request.was_in_doubt ?
-		STATUS_IN_DOUBT : STATUS_PENDING;
+		STATUS_IN_DOUBT : request.status == STATUS_WITHDRAWING ?
+		STATUS_WITHDRAWING : STATUS_PENDING;
 	if (!may_change(&request, to, BY_RETRY))
 		refuse(&request, "retried", NULL);
-	if (to == STATUS_IN_DOUBT)
+	if (request.is_withdrawn && status_is_finished(request.status))
+		refuse(&request, "retried", "It is withdrawn: insert another request.");
+	if (to == STATUS_WITHDRAWING)
+		change_status(&request, to, BY_RETRY, "next_attempt_at = NULL", NULL);
+	else if (to == STATUS_IN_DOUBT)
 		change_status(&request, to, BY_RETRY,
 					  "next_attempt_at = pg_catalog.clock_timestamp(), misses = 0",
 					  NULL);
@@ -228,7 +191,7 @@ retry_screenshot_task_request(PG_FUNCTION_ARGS)
 		change_status(&request, to, BY_RETRY, "next_attempt_at = " TAKEN_AT,
 					  NULL);
 	wake_at_commit(NO_CHANNELS);
-	finish(&caller);
+	admin_finish(&caller);
 	PG_RETURN_VOID();
 }
 
@@ -243,14 +206,19 @@ resolve_screenshot_task_request(PG_FUNCTION_ARGS)
 	Caller		caller;
 	RequestStatus to;
 
-	lock_request(fcinfo, &request, &caller);
+	admin_lock_request(fcinfo, &request, &caller);
 	refuse_held(&request, "resolved");
-	to = PG_ARGISNULL(1) ? STATUS_PENDING : STATUS_CREATED;
+	to = resolved_status(&request, PG_ARGISNULL(1));
 	if (!may_change(&request, to, BY_RESOLVE))
 		refuse(&request, "resolved",
+			   request.status == STATUS_WITHDRAWING ?
+			   "Use NULL to say that its task no longer exists." :
 			   "Only requests in doubt can be resolved.");
 	if (PG_ARGISNULL(1))
 		change_status(&request, to, BY_RESOLVE,
+					  request.status == STATUS_WITHDRAWING ?
+					  "next_attempt_at = NULL, error_code = NULL,"
+					  " error_message = 'resolved: its task is not there any more'" :
 					  "next_attempt_at = NULL,"
 					  " error_message = 'was in doubt; resolved by hand: no task was created'",
 					  NULL);
@@ -273,8 +241,23 @@ resolve_screenshot_task_request(PG_FUNCTION_ARGS)
 		wake_at_commit(ALL_CHANNELS);
 	else
 		wake_at_commit(NO_CHANNELS);
-	finish(&caller);
+	admin_finish(&caller);
 	PG_RETURN_VOID();
+}
+
+/*
+ * What a request becomes that has a task, or none, as somebody says.
+ */
+static RequestStatus
+resolved_status(const LockedRequest *request, bool has_no_task)
+{
+	if (request->status == STATUS_WITHDRAWING)
+		return has_no_task ? STATUS_WITHDRAWN : STATUS_WITHDRAWING;
+	if (!request->is_withdrawn)
+		return has_no_task ? STATUS_PENDING : STATUS_CREATED;
+	if (has_no_task)
+		return STATUS_CANCELLED;
+	return request->has_ended ? STATUS_CREATED : STATUS_WITHDRAWING;
 }
 
 /*
@@ -290,7 +273,7 @@ adopt_screenshot_task_requests(PG_FUNCTION_ARGS)
 	Datum		args[3];
 	Caller		caller;
 	char	   *table;
-	Oid			owner = begin(&table, &caller);
+	Oid			owner = admin_begin(&table, &caller);
 	uint64		n;
 
 	(void) fcinfo;
@@ -332,7 +315,7 @@ adopt_screenshot_task_requests(PG_FUNCTION_ARGS)
 	n = SPI_processed;
 	warn_of_taken_references(table, args[0], args[1]);
 	wake_at_commit(NO_CHANNELS);
-	finish(&caller);
+	admin_finish(&caller);
 	PG_RETURN_INT64((int64) n);
 }
 
@@ -392,12 +375,13 @@ find_roles_with_held_requests(const char *table, Oid caller, Oid owner)
 
 /*
  * Find and lock the request of the first argument, and go on as the owner of
- * the table; finish() goes back.
+ * the table; admin_finish() goes back.
  *
  * Raises an error if there is none, or none that the caller may administer.
  */
-static void
-lock_request(FunctionCallInfo fcinfo, LockedRequest *request, Caller *caller)
+void
+admin_lock_request(FunctionCallInfo fcinfo, LockedRequest *request,
+				   Caller *caller)
 {
 	Oid			owner;
 
@@ -411,7 +395,7 @@ lock_request(FunctionCallInfo fcinfo, LockedRequest *request, Caller *caller)
 	 * Looked at first without a lock: to wait for the lock of a row would tell
 	 * the caller that it exists.
 	 */
-	owner = begin(&request->table, caller);
+	owner = admin_begin(&request->table, caller);
 	if (!find_request(request, caller->user, owner, "") ||
 		!find_request(request, caller->user, owner, "FOR UPDATE"))
 		no_such_request(request->id);
@@ -448,14 +432,16 @@ find_request(LockedRequest *request, Oid caller, Oid owner, const char *lock)
 								   " origin OPERATOR(pg_catalog.<>) $2,"
 								   " " STATUS SQL_CANCELLED
 								   "  AND error_message OPERATOR(pg_catalog.=) '" CANCELLED_IN_DOUBT "',"
-								   " reference, server"
+								   " reference, server, withdrawn_at IS NOT NULL,"
+								   " finished_at, next_attempt_at"
 								   " FROM %s WHERE id OPERATOR(pg_catalog.=) $1 %s",
 								   request->table, lock),
 						  lengthof(args), argtypes, args, NULL, false, 1);
 	if (SPI_processed == 0)
 		return false;
+	request->role = spi_oid(0, 3);
 	/* The same answer as for a row that does not exist. */
-	if (!may_administer(caller, owner, spi_oid(0, 3)))
+	if (!may_administer(caller, owner, request->role))
 		return false;
 	request->status_name = spi_text(0, 1);
 	/* The owner of the table may have dropped NOT NULL. */
@@ -473,15 +459,18 @@ find_request(LockedRequest *request, Oid caller, Oid owner, const char *lock)
 	request->was_in_doubt = spi_bool(0, 6);
 	request->reference = spi_text(0, 7);
 	request->server = spi_text(0, 8);
+	request->is_withdrawn = spi_bool(0, 9);
+	request->finished_at = spi_timestamptz(0, 10);
+	request->next_attempt_at = spi_timestamptz(0, 11);
 	return true;
 }
 
 /*
  * Go on as the owner of the table, and return it, and the table's qualified
- * name in SPI's memory; finish() goes back.
+ * name in SPI's memory; admin_finish() goes back.
  */
-static Oid
-begin(char **table, Caller *caller)
+Oid
+admin_begin(char **table, Caller *caller)
 {
 	Relation	relation;
 	Oid			owner;
@@ -523,6 +512,7 @@ begin(char **table, Caller *caller)
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	*table = request_table_name(relation);
+	kept_statements_use(relation);
 	table_close(relation, NoLock);
 	return owner;
 }
@@ -625,7 +615,8 @@ change_status(const LockedRequest *request, RequestStatus to, StatusChange by,
 	 * of what was rolled back.
 	 */
 	if (is_finished)
-		notify_result(request->id, request->reference, to, task_id);
+		notify_result(request->id, request->reference, to,
+					  task_id != NULL ? task_id : request->task_id);
 }
 
 /*
@@ -665,11 +656,11 @@ update_request(const LockedRequest *request, const char *assignments,
 /*
  * Go back to being the caller.
  */
-static void
-finish(const Caller *caller)
+void
+admin_finish(const Caller *caller)
 {
 	/*
-	 * In the reverse order of begin().  After an error PostgreSQL does the
+	 * In the reverse order of admin_begin().  After an error PostgreSQL does the
 	 * same at the end of the (sub)transaction.
 	 */
 	SPI_finish();

@@ -13,6 +13,9 @@
 #include "compat.h"
 #include "sql/make_request.h"
 
+/* The argument after the parameters */
+#define ARG_REPLACE		N_PARAMETERS
+
 PG_FUNCTION_INFO_V1(enqueue_screenshot_task);
 
 /*
@@ -30,18 +33,24 @@ enqueue_screenshot_task(PG_FUNCTION_ARGS)
 		values.nulls[i] = PG_ARGISNULL(i);
 		values.values[i] = PG_ARGISNULL(i) ? (Datum) 0 : PG_GETARG_DATUM(i);
 	}
-	make_request(&values, &made);
+	if (PG_ARGISNULL(ARG_REPLACE))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("replace must not be null")));
+	make_request(&values, PG_GETARG_BOOL(ARG_REPLACE) ? OTHER_IS_REPLACED :
+				 OTHER_STAYS, 0, &made);
 	if (made.has_expired)
 		ereport(NOTICE,
 				(errmsg("screenshot task request %lld has expired: its end_time has passed",
 						(long long) made.id),
 				 errdetail("The request is kept but not sent.")));
-	if (made.differing != NULL)
+	if (made.differing != NULL && made.existed)
 		ereport(NOTICE,
 				(errmsg("screenshot task request %lld has reference \"%s\" and other parameters",
 						(long long) made.id,
 						TextDatumGetCString(values.values[PARAMETER_REFERENCE])),
 				 errdetail("Its id is returned. These differ: %s.",
-						   made.differing)));
+						   made.differing),
+				 errhint("With \"replace\" it is withdrawn, and another takes its place.")));
 	PG_RETURN_INT64(made.id);
 }

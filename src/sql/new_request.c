@@ -40,6 +40,8 @@
  */
 #define WINDOW_MARGIN		(2 * USECS_PER_SEC)
 
+int64		new_request_replaces = 0;
+
 static const Datum *get_column(const RequestRow *row, int column);
 static void set_column(RequestRow *row, int column, Datum value);
 static void set_drawn_id(Relation relation, RequestRow *row);
@@ -63,7 +65,8 @@ new_request_row(Relation relation, HeapTuple tuple)
 {
 	static const int empty[] = {
 		Anum_request_next_attempt_at, Anum_request_sent_at,
-		Anum_request_finished_at, Anum_request_task_id,
+		Anum_request_finished_at, Anum_request_withdrawn_at,
+		Anum_request_replaces, Anum_request_task_id,
 		Anum_request_request_id, Anum_request_trace_id,
 		Anum_request_error_code,
 		Anum_request_error_message
@@ -121,6 +124,9 @@ new_request_row(Relation relation, HeapTuple tuple)
 			   Int64GetDatum(request_stamp(GetTopFullTransactionId())));
 	for (int i = 0; i < (int) lengthof(empty); i++)
 		row.nulls[empty[i] - 1] = true;
+	if (new_request_replaces != 0)
+		set_column(&row, Anum_request_replaces,
+				   Int64GetDatum(new_request_replaces));
 	if (has_ended(&row))
 		expire(desc, &row);
 	else

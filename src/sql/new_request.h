@@ -21,11 +21,15 @@ typedef struct RequestRow
 	bool	   *nulls;
 } RequestRow;
 
+/* The request that the one which is being inserted takes the place of; 0: none */
+extern int64 new_request_replaces;
+
 extern HeapTuple new_request_row(Relation relation, HeapTuple tuple);
 extern void wake_for_row(const RequestRow *row);
 extern Datum request_status_value(TupleDesc desc, RequestStatus status);
 
 /* row_triggers.c */
-extern void insert_request(SPIPlanPtr plan, Datum *args, const char *nulls);
+extern void insert_request(SPIPlanPtr plan, Datum *args, const char *nulls,
+						   int64 replaces);
 
 #endif							/* SCREENSHOT_TASK_NEW_REQUEST_H */

@@ -275,14 +275,16 @@ restored_row(HeapTuple tuple, TupleDesc desc)
 
 /*
  * Execute a plan that inserts a request, made here even where the session is one
- * that applies changes of another database.
+ * that applies changes of another database.  0: it replaces no other.
  */
 void
-insert_request(SPIPlanPtr plan, Datum *args, const char *nulls)
+insert_request(SPIPlanPtr plan, Datum *args, const char *nulls, int64 replaces)
 {
 	bool		was_inserting = inserting_request;
+	int64		outer_replaces = new_request_replaces;
 
 	inserting_request = true;
+	new_request_replaces = replaces;
 	PG_TRY();
 	{
 		spi_execute(plan, args, nulls);
@@ -290,6 +292,7 @@ insert_request(SPIPlanPtr plan, Datum *args, const char *nulls)
 	PG_FINALLY();
 	{
 		inserting_request = was_inserting;
+		new_request_replaces = outer_replaces;
 	}
 	PG_END_TRY();
 }

@@ -18,12 +18,14 @@
 
 #include "access/htup_details.h"
 #include "catalog/pg_collation.h"
+#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "parser/parse_coerce.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -66,6 +68,7 @@ typedef struct Source
 struct TriggerArguments
 {
 	TupleDesc	desc;			/* of the table */
+	bool		as_owner;		/* are requests the owner's of the table? */
 	Source		sources[N_PARAMETERS];
 };
 
@@ -85,7 +88,10 @@ static void read_column(Reader *reader, int parameter, const char *column);
 static void read_constant(Reader *reader, int parameter, const char *constant);
 static const char *read_part(Reader *reader, Source *source,
 							 const char *constant, Part *part);
+static void read_as_owner(Reader *reader, const char *argument,
+						  const char *value);
 static void take_columns_of_same_name(Reader *reader);
+static void require_reference(const Reader *reader);
 static void take_column(Reader *reader, int parameter, int column);
 static int	find_column(const Reader *reader, const char *argument,
 						const char *column);
@@ -93,10 +99,14 @@ static void check_column(const Reader *reader, int column);
 pg_noreturn static void refuse_type(const Reader *reader, int parameter,
 									int column);
 static char *list_columns(Relation relation);
+static bool has_changed(const TriggerArguments *arguments, int parameter,
+						HeapTuple old, HeapTuple new);
+static bool is_same_column(const TriggerArguments *arguments, int column,
+						   HeapTuple old, HeapTuple new);
 static Datum get_value(const TriggerArguments *arguments, int parameter,
-					   HeapTuple row, bool *isnull);
+					   HeapTuple row, bool is_old, bool *isnull);
 static char *join_parts(const TriggerArguments *arguments,
-						const Source *source, HeapTuple row);
+						const Source *source, HeapTuple row, bool is_old);
 
 /*
  * Read the arguments of a trigger on a table: palloc'd in a context, for as
@@ -115,6 +125,9 @@ read_trigger_arguments(const Trigger *trigger, Relation relation,
 	for (int i = 0; i < trigger->tgnargs; i++)
 		read_argument(&reader, trigger->tgargs[i]);
 	take_columns_of_same_name(&reader);
+	if (TRIGGER_FOR_UPDATE(trigger->tgtype) ||
+		TRIGGER_FOR_DELETE(trigger->tgtype))
+		require_reference(&reader);
 	MemoryContextSwitchTo(old);
 	return reader.arguments;
 }
@@ -133,6 +146,12 @@ read_argument(Reader *reader, const char *argument)
 	int			parameter = find_parameter(argument, length);
 	Source	   *source;
 
+	if (is_constant && length == (int) strlen(AS_OWNER) &&
+		strncmp(argument, AS_OWNER, length) == 0)
+	{
+		read_as_owner(reader, argument, equals + 1);
+		return;
+	}
 	if (equals == NULL || parameter == N_PARAMETERS)
 		refuse_argument(reader, argument, argument, length);
 	source = &reader->arguments->sources[parameter];
@@ -158,12 +177,13 @@ pg_noreturn static void
 refuse_argument(const Reader *reader, const char *argument, const char *name,
 				int length)
 {
-	const char *names[N_PARAMETERS];
+	const char *names[N_PARAMETERS + 1];
 	const char *closest;
 
 	for (int i = 0; i < N_PARAMETERS; i++)
 		names[i] = request_parameters[i].name;
-	closest = closest_name(pnstrdup(name, length), names, N_PARAMETERS);
+	names[N_PARAMETERS] = AS_OWNER;
+	closest = closest_name(pnstrdup(name, length), names, lengthof(names));
 	if (closest != NULL && strncmp(closest, name, length) == 0)
 		closest = NULL;			/* it lacks more than letters */
 	ereport(ERROR,
@@ -175,6 +195,40 @@ refuse_argument(const Reader *reader, const char *argument, const char *name,
 			 closest != NULL ?
 			 errhint("Perhaps you meant the parameter \"%s\".", closest) :
 			 errhint("Parameters are: %s.", list_parameters())));
+}
+
+static void
+read_as_owner(Reader *reader, const char *argument, const char *value)
+{
+	if (!parse_bool(value, &reader->arguments->as_owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" of trigger \"%s\" on table \"%s\" is neither true nor false",
+						argument, reader->trigger->tgname,
+						RelationGetRelationName(reader->relation))));
+}
+
+/*
+ * Raise an error if it cannot be found again what was requested for a row.
+ */
+static void
+require_reference(const Reader *reader)
+{
+	const Source *source = &reader->arguments->sources[PARAMETER_REFERENCE];
+	bool		has_column = source->kind == FROM_COLUMN ||
+		source->kind == FROM_COLUMN_TEXT;
+
+	for (int i = 0; source->kind == FROM_PARTS && i < source->n_parts; i++)
+		has_column |= source->parts[i].text == NULL;
+	if (!has_column)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("trigger \"%s\" on table \"%s\" has no reference that tells the rows apart",
+						reader->trigger->tgname,
+						RelationGetRelationName(reader->relation)),
+				 errdetail("When a row is changed or deleted, its request is found by that."),
+				 errhint("Give the trigger an argument such as 'reference:=%s {column}', with a column that is unique.",
+						 RelationGetRelationName(reader->relation))));
 }
 
 /*
@@ -410,13 +464,78 @@ list_columns(Relation relation)
 }
 
 /*
+ * Are the requests those of the table's owner, whoever fires the trigger?
+ */
+bool
+acts_as_owner(const TriggerArguments *arguments)
+{
+	return arguments->as_owner;
+}
+
+/*
+ * Would a row's request be another one than that of the row before?
+ */
+bool
+row_has_changed(const TriggerArguments *arguments, HeapTuple old,
+				HeapTuple new)
+{
+	for (int i = 0; i < N_PARAMETERS; i++)
+	{
+		if (has_changed(arguments, i, old, new))
+			return true;
+	}
+	return false;
+}
+
+static bool
+has_changed(const TriggerArguments *arguments, int parameter, HeapTuple old,
+			HeapTuple new)
+{
+	const Source *source = &arguments->sources[parameter];
+	bool		is_same = source->column == 0 ||
+		is_same_column(arguments, source->column, old, new);
+	RequestValues values[2] = {0};
+
+	for (int i = 0; is_same && i < source->n_parts; i++)
+		is_same = source->parts[i].text != NULL ||
+			is_same_column(arguments, source->parts[i].column, old, new);
+	if (is_same)
+		return false;
+	values[0].given[parameter] = values[1].given[parameter] = true;
+	values[0].values[parameter] = get_value(arguments, parameter, old, true,
+											&values[0].nulls[parameter]);
+	values[1].values[parameter] = get_value(arguments, parameter, new, false,
+											&values[1].nulls[parameter]);
+	return differing_parameters(&values[0], &values[1]) != NULL;
+}
+
+/*
+ * Has a column the same bytes?
+ */
+static bool
+is_same_column(const TriggerArguments *arguments, int column, HeapTuple old,
+			   HeapTuple new)
+{
+	Form_pg_attribute attribute = TupleDescAttr(arguments->desc, column - 1);
+	bool		was_null;
+	bool		isnull;
+	Datum		was = heap_getattr(old, column, arguments->desc, &was_null);
+	Datum		is = heap_getattr(new, column, arguments->desc, &isnull);
+
+	return was_null == isnull &&
+		(isnull || datumIsEqual(was, is, attribute->attbyval,
+								attribute->attlen));
+}
+
+/*
  * Take the parameters of a row of the table.  Values that are not part of the
  * row are palloc'd.
  *
- * Raises an error if one of them is not valid.
+ * Raises an error if one of them is not valid; but an old row may have been there
+ * before the trigger was, and what has a null in a constant of it is null.
  */
 void
-take_row(const TriggerArguments *arguments, HeapTuple row,
+take_row(const TriggerArguments *arguments, HeapTuple row, bool is_old,
 		 RequestValues *values)
 {
 	for (int i = 0; i < N_PARAMETERS; i++)
@@ -425,14 +544,14 @@ take_row(const TriggerArguments *arguments, HeapTuple row,
 		values->values[i] = (Datum) 0;
 		values->nulls[i] = true;
 		if (values->given[i])
-			values->values[i] = get_value(arguments, i, row,
+			values->values[i] = get_value(arguments, i, row, is_old,
 										  &values->nulls[i]);
 	}
 }
 
 static Datum
 get_value(const TriggerArguments *arguments, int parameter, HeapTuple row,
-		  bool *isnull)
+		  bool is_old, bool *isnull)
 {
 	Source	   *source = unconstify(Source *, &arguments->sources[parameter]);
 	Datum		value;
@@ -440,7 +559,12 @@ get_value(const TriggerArguments *arguments, int parameter, HeapTuple row,
 
 	*isnull = false;
 	if (source->kind == FROM_PARTS)
-		text = join_parts(arguments, source, row);
+	{
+		text = join_parts(arguments, source, row, is_old);
+		*isnull = text == NULL;
+		if (*isnull)
+			return (Datum) 0;
+	}
 	else
 	{
 		value = heap_getattr(row, source->column, arguments->desc, isnull);
@@ -456,11 +580,12 @@ get_value(const TriggerArguments *arguments, int parameter, HeapTuple row,
 }
 
 /*
- * The text of a constant, with the columns of a row in it.
+ * The text of a constant, with the columns of a row in it; NULL if one of them is
+ * null, in an old row.
  */
 static char *
 join_parts(const TriggerArguments *arguments, const Source *source,
-		   HeapTuple row)
+		   HeapTuple row, bool is_old)
 {
 	StringInfoData text;
 
@@ -477,6 +602,8 @@ join_parts(const TriggerArguments *arguments, const Source *source,
 			continue;
 		}
 		value = heap_getattr(row, part->column, arguments->desc, &isnull);
+		if (isnull && is_old)
+			return NULL;
 		if (isnull)
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),

@@ -26,30 +26,11 @@
 #define DOUBTFUL_COLUMNS \
 	"id, attempts, server, role, stream_name, domain_name, app_name," \
 	" template_id, start_time, end_time, sent_at, status = " SQL_SENDING "," \
-	" next_attempt_at <= pg_catalog.clock_timestamp(), requested_at, misses"
-
-/*
- * The channels that have requests in doubt, but for some, $3 and $4: one step of
- * an index for each
- */
-#define DOUBTFUL_CHANNELS \
-	"WITH RECURSIVE channel AS (" \
-	" (SELECT server, role FROM %1$s" \
-	"  WHERE origin = $1 AND status = " SQL_IN_DOUBT \
-	"  ORDER BY server, role LIMIT 1)" \
-	" UNION ALL" \
-	" SELECT next.* FROM channel, LATERAL" \
-	" (SELECT server, role FROM %1$s AS t" \
-	"  WHERE origin = $1 AND status = " SQL_IN_DOUBT \
-	"  AND (t.server, t.role) > (channel.server, channel.role)" \
-	"  ORDER BY server, role LIMIT 1) AS next)," \
-	" channel_to_ask AS (SELECT server, role FROM channel WHERE NOT EXISTS" \
-	"  (SELECT FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4))" \
-	"   AS paused(server, role)" \
-	"   WHERE paused.server = channel.server AND paused.role = channel.role))"
+	" next_attempt_at <= pg_catalog.clock_timestamp(), requested_at, misses," \
+	" withdrawn_at IS NOT NULL"
 
 static const Statement doubtful_statement = {
-	DOUBTFUL_CHANNELS
+	CHANNELS_WITH(SQL_IN_DOUBT)
 	" SELECT due.* FROM channel_to_ask AS channel, LATERAL"
 	" (SELECT " DOUBTFUL_COLUMNS " FROM %1$s AS t"
 	"  WHERE origin = $1 AND status = " SQL_IN_DOUBT " AND id <> ALL ($2)"
@@ -61,7 +42,7 @@ static const Statement doubtful_statement = {
 };
 
 static const Statement next_doubtful_statement = {
-	DOUBTFUL_CHANNELS
+	CHANNELS_WITH(SQL_IN_DOUBT)
 	" SELECT next.next_attempt_at FROM channel_to_ask AS channel, LATERAL"
 	" (SELECT next_attempt_at FROM %1$s AS t"
 	"  WHERE origin = $1 AND status = " SQL_IN_DOUBT " AND id <> ALL ($2)"
@@ -81,13 +62,23 @@ static const Statement alike_statement = {
 	2, {INT8OID, TEXTOID}, false
 };
 
+/* Those that are withdrawing, made here or elsewhere, are a run of an index each. */
+#define CLAIMED_WITHDRAWING(origins) \
+	" UNION ALL SELECT task_id, server, role FROM %1$s" \
+	" WHERE status = " SQL_WITHDRAWING " AND " origins \
+	" AND stream_name = $3 AND task_id = ANY ($1)"
+
 static const Statement claimed_statement = {
 	"SELECT task_id, server, role FROM %1$s"
-	" WHERE finished_at IS NOT NULL AND status = " SQL_CREATED
+	" WHERE finished_at IS NOT NULL"
+	" AND (status = " SQL_CREATED " OR status = " SQL_WITHDRAWN ")"
 	" AND " OVER_AT " > $2 - interval '1 second'"
 	" AND " OVER_AT " < $2 + interval '1 second'"
-	" AND task_id = ANY ($1)",
-	2, {TEXTARRAYOID, TIMESTAMPTZOID}, false
+	" AND task_id = ANY ($1)"
+	CLAIMED_WITHDRAWING("origin = $4")
+	CLAIMED_WITHDRAWING("origin < $4")
+	CLAIMED_WITHDRAWING("origin > $4"),
+	4, {TEXTARRAYOID, TIMESTAMPTZOID, TEXTOID, INT8OID}, false
 };
 
 static const Statement choose_in_doubt = {
@@ -100,8 +91,10 @@ static const Statement choose_in_doubt = {
 };
 
 static const Statement leave_doubt_statement = {
-	"UPDATE %1$s SET status = $2::%2$s, next_attempt_at = $3,"
-	" finished_at = CASE WHEN $2 IN (" SQL_FINISHED ")"
+	"UPDATE %1$s SET status = " UNLESS_WITHDRAWN("$2") "::%2$s,"
+	" next_attempt_at = CASE WHEN withdrawn_at IS NULL OR $2 = " SQL_IN_DOUBT
+	"  THEN $3 END,"
+	" finished_at = CASE WHEN " UNLESS_WITHDRAWN("$2") " IN (" SQL_FINISHED ")"
 	"  THEN pg_catalog.clock_timestamp() END,"
 	" task_id = $4, error_message = COALESCE($5, error_message),"
 	" error_code = CASE WHEN $2 = " SQL_CREATED
@@ -109,17 +102,17 @@ static const Statement leave_doubt_statement = {
 	" misses = misses + $6"
 	BY_ID(SQL_IN_DOUBT)
 	" RETURNING id, "
-	KEPT("status = $2::%2$s AND task_id IS NOT DISTINCT FROM $4") ","
+	KEPT("status = " UNLESS_WITHDRAWN("$2") "::%2$s"
+		 " AND task_id IS NOT DISTINCT FROM $4") ","
 	" reference, status, task_id",
 	6, {INT8ARRAYOID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, INT4OID},
 	false
 };
 
-static void make_channel_arrays(List *names, Datum *servers, Datum *roles);
 static bool are_alike(const DoubtfulRequest *a, const DoubtfulRequest *b);
 static char *value_or_empty(int row, int column);
 static List *read_doubtful(int n);
-static bool leave_doubt(const DoubtfulRequest *request, RequestStatus status,
+static RequestStatus leave_doubt(const DoubtfulRequest *request, RequestStatus status,
 						TimestampTz next_attempt_at, const char *task_id,
 						const char *message, int misses);
 static void take_out_of_doubt(int n, void *arg);
@@ -159,7 +152,7 @@ queue_next_doubtful_due(List *paused)
 /*
  * A list of ChannelName as two arrays, of servers and of roles.
  */
-static void
+void
 make_channel_arrays(List *names, Datum *servers, Datum *roles)
 {
 	int			n = list_length(names);
@@ -277,7 +270,8 @@ read_doubtful(int n)
 		request->sent_at = spi_timestamptz(i, 11);
 		request->is_sending = spi_bool(i, 12);
 		request->is_due = spi_bool(i, 13);
-		request->misses = spi_int4(i, 15);
+			request->misses = spi_int4(i, 15);
+		request->is_withdrawn = spi_bool(i, 16);
 		requests = lappend(requests, request);
 	}
 	MemoryContextSwitchTo(old);
@@ -293,7 +287,7 @@ queue_find_claims(const DoubtfulRequest *request, List *tasks)
 {
 	int			n_ids = list_length(tasks);
 	Datum	   *ids = palloc((n_ids + 1) * sizeof(Datum));
-	Datum		args[2];
+	Datum		args[4];
 	List	   *claims = NIL;
 	ListCell   *cell;
 	int			n = 0;
@@ -309,6 +303,8 @@ queue_find_claims(const DoubtfulRequest *request, List *tasks)
 	 * the index on finished rows can be used, which knows nothing of TaskIds.
 	 */
 	args[1] = TimestampTzGetDatum(time_t_to_timestamptz((pg_time_t) request->end_time));
+	args[2] = CStringGetTextDatum(request->stream_name);
+	args[3] = Int64GetDatum(request_origin());
 
 	n = run_statement(&claimed_statement, args, NULL);
 	for (int i = 0; i < n; i++)
@@ -325,9 +321,10 @@ queue_find_claims(const DoubtfulRequest *request, List *tasks)
 
 /*
  * Set a request in doubt to created, with a task that was found.  Returns
- * whether it was changed: it may have been already, or be locked.
+ * what it becomes; N_STATUSES if it was not changed: it may have been already, or
+ * be locked.
  */
-bool
+RequestStatus
 queue_adopt_task(const DoubtfulRequest *request, const char *task_id)
 {
 	return leave_doubt(request, STATUS_CREATED, 0, task_id,
@@ -335,10 +332,10 @@ queue_adopt_task(const DoubtfulRequest *request, const char *task_id)
 }
 
 /*
- * Set a request in doubt to pending again, since it has no task.  Returns
- * whether it was changed.
+ * Set a request in doubt to pending again, since it has no task, unless it is
+ * withdrawn.  Returns what it becomes; N_STATUSES if it was not changed.
  */
-bool
+RequestStatus
 queue_send_again(const DoubtfulRequest *request, const char *message)
 {
 	return leave_doubt(request, STATUS_PENDING, 0, NULL, message, 0);
@@ -374,17 +371,19 @@ queue_count_miss(const DoubtfulRequest *request, TimestampTz at)
 bool
 queue_leave_to_person(const DoubtfulRequest *request, const char *message)
 {
-	return leave_doubt(request, STATUS_IN_DOUBT, 0, NULL, message, 0);
+	return leave_doubt(request, STATUS_IN_DOUBT, 0, NULL, message,
+					   0) != N_STATUSES;
 }
 
 /*
- * Give a request in doubt another status, or have it stay in doubt.
+ * Give a request in doubt another status, or have it stay in doubt; one that is
+ * withdrawn becomes something else, see UNLESS_WITHDRAWN.
  * next_attempt_at may be 0, for none; a NULL message leaves the one that it
  * has; "misses" is added to its count.
  *
- * Returns whether the row was changed.
+ * Returns what the request becomes; N_STATUSES if the row was not changed.
  */
-static bool
+static RequestStatus
 leave_doubt(const DoubtfulRequest *request, RequestStatus status,
 			TimestampTz next_attempt_at, const char *task_id,
 			const char *message, int misses)
@@ -394,7 +393,7 @@ leave_doubt(const DoubtfulRequest *request, RequestStatus status,
 	bool		isnull;
 	int			n;
 	int64	   *ids;
-	int			n_changed = 0;
+	RequestStatus became = N_STATUSES;
 
 	/*
 	 * The table of transitions is the law; a caller that breaks it is a bug.
@@ -425,18 +424,19 @@ leave_doubt(const DoubtfulRequest *request, RequestStatus status,
 		nulls[4] = 'n';
 	args[5] = Int32GetDatum(misses);
 	change_rows(&leave_doubt_statement, ids, n, args, nulls, take_out_of_doubt,
-				&n_changed);
-	return n_changed > 0;
+				&became);
+	return became;
 }
 
 /*
- * RowsTaker: notify of the rows, and count them in the int that "arg" points to.
+ * RowsTaker: notify of the row, and set the RequestStatus that "arg" points to.
  */
 static void
 take_out_of_doubt(int n, void *arg)
 {
-	int		   *n_changed = arg;
+	RequestStatus *became = arg;
 
 	notify_of_rows(n, 3);
-	*n_changed += n;
+	if (n > 0)
+		*became = status_of_name(spi_text(0, 4));
 }

@@ -80,6 +80,7 @@ typedef struct QueueCounts
 	int64		ready;
 	int64		waiting;
 	int64		in_doubt;
+	int64		withdrawing;
 	TimestampTz oldest;			/* of the ready ones; 0: there is none */
 } QueueCounts;
 
@@ -129,6 +130,7 @@ typedef struct FinishedRequest
 
 	/* set by queue_finish() */
 	bool		written;		/* once the transaction has committed */
+	RequestStatus became;		/* if written; see UNLESS_WITHDRAWN */
 	bool		kept;			/* to be written later */
 } FinishedRequest;
 
@@ -153,6 +155,7 @@ typedef struct DoubtfulRequest
 	bool		is_sending;		/* not in doubt, but in flight */
 	bool		is_due;			/* has its next_attempt_at come? */
 	int			misses;			/* how often it was not found */
+	bool		is_withdrawn;
 
 	/* the caller's, to put requests in order */
 	int			turn;			/* lookups of its role that go before it */
@@ -172,6 +175,49 @@ typedef struct TaskClaim
 	const char *task_id;
 	ChannelName channel;			/* the row's */
 } TaskClaim;
+
+/* A request whose task is to be stopped and deleted now */
+typedef struct DueWithdrawal
+{
+	int64		id;
+	ChannelName channel;
+} DueWithdrawal;
+
+/* The same, claimed for an attempt */
+typedef struct WithdrawingRequest
+{
+	int64		id;
+	TimestampTz requested_at;
+	ChannelName channel;
+	const char *task_id;
+	const char *trace_id;		/* of this attempt */
+	bool		has_start;
+	TimestampTz start_time;		/* if has_start */
+	TimestampTz end_time;
+	int			n_failed;		/* attempts */
+	bool		has_ended;		/* nothing to do: it is created for good */
+	const char *message;		/* of one that has: why it was not withdrawn */
+} WithdrawingRequest;
+
+/* What has become of an attempt */
+typedef struct WithdrawalResult
+{
+	int64		id;
+	TimestampTz requested_at;
+	bool		is_withdrawn;	/* or to be tried again */
+	TimestampTz next_attempt_at;	/* in that case */
+	const char *request_id;		/* this and the following: NULL if none */
+	const char *error_code;
+	const char *error_message;
+} WithdrawalResult;
+
+/* What became of writing one down */
+typedef enum WithdrawalWritten
+{
+	WITHDRAWAL_WRITTEN,
+	WITHDRAWAL_LOCKED,			/* it is to be tried again */
+	WITHDRAWAL_MISSING			/* the row is gone, or withdraws no more */
+} WithdrawalWritten;
 
 /* The origin of rows that came from a dump */
 #define ORIGIN_RESTORED		INT64CONST(0)
@@ -210,16 +256,23 @@ extern List *queue_find_channels(void);
 extern Claim queue_claim(const ChannelDemand *demands, int n_demands, int most);
 extern List *queue_finish(FinishedRequest **finished, int n_finished);
 
+extern List *queue_find_withdrawing(List *paused, const int64 *without,
+									int n_without, int most);
+extern TimestampTz queue_next_withdrawing_due(List *paused);
+extern List *queue_claim_withdrawing(const int64 *ids, int n);
+extern int	queue_find_ended_withdrawing(int most, int64 *ids);
+extern WithdrawalWritten queue_finish_withdrawing(const WithdrawalResult *result);
+
 extern bool requests_are_equal(const DoubtfulRequest *a,
 							   const DoubtfulRequest *b);
 extern List *queue_find_doubtful(List *paused, int most);
 extern TimestampTz queue_next_doubtful_due(List *paused);
 extern List *queue_find_alike(const DoubtfulRequest *request);
 extern List *queue_find_claims(const DoubtfulRequest *request, List *tasks);
-extern bool queue_adopt_task(const DoubtfulRequest *request,
-							 const char *task_id);
-extern bool queue_send_again(const DoubtfulRequest *request,
-							 const char *message);
+extern RequestStatus queue_adopt_task(const DoubtfulRequest *request,
+									  const char *task_id);
+extern RequestStatus queue_send_again(const DoubtfulRequest *request,
+									  const char *message);
 extern void queue_ask_later(const DoubtfulRequest *request, TimestampTz at,
 							const char *message);
 extern void queue_count_miss(const DoubtfulRequest *request, TimestampTz at);

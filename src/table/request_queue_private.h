@@ -66,8 +66,40 @@ typedef struct Statement
 
 /* As the index screenshot_task_request_finished has it */
 #define OVER_AT \
-	"CASE WHEN status = " SQL_CREATED " THEN end_time ELSE finished_at END"
+	"CASE WHEN status = " SQL_CREATED " OR status = " SQL_WITHDRAWN \
+	" THEN end_time ELSE finished_at END"
 #define FINISHED "status IN (" SQL_FINISHED ")"
+
+/*
+ * What a request becomes that would have this status, unless it is withdrawn: then
+ * its task is, too, if there is one, and it is not sent again.
+ */
+#define UNLESS_WITHDRAWN(status) \
+	"(CASE WHEN withdrawn_at IS NULL OR " status " = " SQL_IN_DOUBT \
+	"  THEN " status \
+	" WHEN " status " <> " SQL_CREATED " THEN " SQL_CANCELLED \
+	" WHEN end_time <= " NOW " THEN " SQL_CREATED \
+	" ELSE " SQL_WITHDRAWING " END)"
+
+/*
+ * The channels that have requests of a status, but for some, $3 and $4: one step of
+ * an index for each
+ */
+#define CHANNELS_WITH(a_status) \
+	"WITH RECURSIVE channel AS (" \
+	" (SELECT server, role FROM %1$s" \
+	"  WHERE origin = $1 AND status = " a_status \
+	"  ORDER BY server, role LIMIT 1)" \
+	" UNION ALL" \
+	" SELECT next.* FROM channel, LATERAL" \
+	" (SELECT server, role FROM %1$s AS t" \
+	"  WHERE origin = $1 AND status = " a_status \
+	"  AND (t.server, t.role) > (channel.server, channel.role)" \
+	"  ORDER BY server, role LIMIT 1) AS next)," \
+	" channel_to_ask AS (SELECT server, role FROM channel WHERE NOT EXISTS" \
+	"  (SELECT FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4))" \
+	"   AS paused(server, role)" \
+	"   WHERE paused.server = channel.server AND paused.role = channel.role))"
 
 /* The transaction of queue_run() */
 typedef struct QueueTransaction
@@ -123,6 +155,9 @@ extern void notify_of_row(int row, int column);
 
 /* claim.c */
 extern TimestampTz ended_by(void);
+
+/* in_doubt.c */
+extern void make_channel_arrays(List *names, Datum *servers, Datum *roles);
 
 /* orphans.c */
 extern void orphans_begin(void);

@@ -49,17 +49,19 @@ static const Statement find_sent = {
 
 static const Statement finish_statement = {
 	"UPDATE %1$s SET" STAMP("$12")
-	" status = " OF_ROW("$4") "::%2$s,"
+	" status = " UNLESS_WITHDRAWN(OF_ROW("$4")) "::%2$s,"
 	" attempts = attempts - " OF_ROW("$3") ","
-	" sent_at = " OF_ROW("$5") ", next_attempt_at = " OF_ROW("$6") ","
-	" finished_at = CASE WHEN " OF_ROW("$4") " IN (" SQL_FINISHED ")"
-	"  THEN pg_catalog.clock_timestamp() END,"
+	" sent_at = " OF_ROW("$5") ","
+	" next_attempt_at = CASE WHEN withdrawn_at IS NULL"
+	"  OR " OF_ROW("$4") " = " SQL_IN_DOUBT " THEN " OF_ROW("$6") " END,"
+	" finished_at = CASE WHEN " UNLESS_WITHDRAWN(OF_ROW("$4"))
+	"  IN (" SQL_FINISHED ") THEN pg_catalog.clock_timestamp() END,"
 	" task_id = " OF_ROW("$7") ", request_id = " OF_ROW("$8") ","
 	" error_code = " OF_ROW("$9") ", error_message = " OF_ROW("$10")
 	BY_ATTEMPT("$2", "$11")
 	" RETURNING id, "
 	KEPT("status <> " SQL_SENDING " AND task_id IS NOT DISTINCT FROM " OF_ROW("$7"))
-	", reference, status, task_id",
+	", reference, status, task_id, withdrawn_at IS NOT NULL",
 	12, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID,
 		TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
 	TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, INT8OID}, false
@@ -85,6 +87,7 @@ static int	write_at_once(void *arg);
 static void write_each(FinishedRequest **finished, int n_finished);
 static void make_columns(FinishedRequest **finished, int n_finished,
 						 Datum *args);
+static void take_withdrawn(Results *results, int n_rows);
 static int	compare_ids(const void *a, const void *b);
 
 /*
@@ -158,6 +161,7 @@ lock_finished(FinishedRequest **finished, int n_finished)
 		FinishedRequest *request = finished[i];
 
 		request->written = false;
+		request->became = request->status;
 		request->kept = is_to_wait(finished, i);
 		if (request->kept)
 			continue;
@@ -250,7 +254,30 @@ write_at_once(void *arg)
 		if (request->kept)
 			skip_list_add(request->id, LEFT_OUT);
 	}
+	take_withdrawn(results, n);
 	return n;
+}
+
+/*
+ * Those of the written requests, in so many rows, that were withdrawn while they
+ * were being sent, have become something else.  It is not their status yet: the
+ * transaction may be undone.
+ */
+static void
+take_withdrawn(Results *results, int n_rows)
+{
+	for (int row = 0; row < n_rows; row++)
+	{
+		if (!spi_bool(row, 6))
+			continue;
+		for (int i = 0; i < results->n; i++)
+		{
+			FinishedRequest *request = results->finished[i];
+
+			if (request->id == spi_int8(row, 1))
+				request->became = status_of_name(spi_text(row, 4));
+		}
+	}
 }
 
 /*

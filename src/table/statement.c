@@ -32,7 +32,7 @@
 #include "util/statement.h"
 
 /* Plans, for what the table and the type of a status are called */
-#define MAX_PLANS	32
+#define MAX_PLANS	48
 
 static struct
 {

@@ -20,6 +20,8 @@ typedef enum RequestStatus
 	STATUS_IN_DOUBT,
 	STATUS_EXPIRED,
 	STATUS_CANCELLED,
+	STATUS_WITHDRAWING,
+	STATUS_WITHDRAWN,
 	N_STATUSES					/* also: one that the type's owner has added */
 } RequestStatus;
 
@@ -31,10 +33,12 @@ typedef enum RequestStatus
 #define SQL_IN_DOUBT		"'in_doubt'"
 #define SQL_EXPIRED			"'expired'"
 #define SQL_CANCELLED		"'cancelled'"
+#define SQL_WITHDRAWING		"'withdrawing'"
+#define SQL_WITHDRAWN		"'withdrawn'"
 #define SQL_FINISHED \
-	SQL_CREATED ", " SQL_FAILED ", " SQL_EXPIRED ", " SQL_CANCELLED
+	SQL_CREATED ", " SQL_FAILED ", " SQL_EXPIRED ", " SQL_CANCELLED ", " SQL_WITHDRAWN
 #define SQL_UNFINISHED \
-	SQL_PENDING ", " SQL_SENDING ", " SQL_IN_DOUBT
+	SQL_PENDING ", " SQL_SENDING ", " SQL_IN_DOUBT ", " SQL_WITHDRAWING
 
 /* What changes a status: the worker, or a function that somebody calls */
 typedef enum StatusChange
@@ -43,7 +47,9 @@ typedef enum StatusChange
 	BY_CANCEL,
 	BY_RETRY,
 	BY_RESOLVE,
-	BY_ADOPT
+	BY_ADOPT,
+	BY_WITHDRAW,
+	BY_UNDO						/* of that, in the same transaction */
 } StatusChange;
 
 typedef struct Transition

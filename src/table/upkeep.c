@@ -107,7 +107,8 @@ static const Statement held_statement = {
 	HELD("status = " SQL_PENDING " AND next_attempt_at IS NULL") " UNION ALL "
 	HELD("status = " SQL_PENDING " AND next_attempt_at IS NOT NULL") " UNION ALL "
 	HELD("status = " SQL_SENDING) " UNION ALL "
-	HELD("status = " SQL_IN_DOUBT) ") AS held",
+	HELD("status = " SQL_IN_DOUBT) " UNION ALL "
+	HELD("status = " SQL_WITHDRAWING) ") AS held",
 	1, {INT8OID}, false
 };
 
@@ -117,7 +118,9 @@ static const Statement count_statement = {
 	"  WHERE origin = $1 AND status = " SQL_PENDING
 	"  AND next_attempt_at IS NOT NULL),"
 	" (SELECT pg_catalog.count(*) FROM %1$s"
-	"  WHERE origin = $1 AND status = " SQL_IN_DOUBT ")"
+	"  WHERE origin = $1 AND status = " SQL_IN_DOUBT "),"
+	" (SELECT pg_catalog.count(*) FROM %1$s"
+	"  WHERE origin = $1 AND status = " SQL_WITHDRAWING ")"
 	" FROM %1$s"
 	" WHERE origin = $1 AND status = " SQL_PENDING " AND next_attempt_at IS NULL",
 	1, {INT8OID}, false
@@ -303,6 +306,7 @@ queue_count(QueueCounts *counts)
 	counts->oldest = spi_timestamptz(0, 2);
 	counts->waiting = spi_int8(0, 3);
 	counts->in_doubt = spi_int8(0, 4);
+	counts->withdrawing = spi_int8(0, 5);
 }
 
 /*

@@ -18,6 +18,7 @@
 #include "worker/channel.h"
 #include "worker/database.h"
 #include "worker/reconcile.h"
+#include "worker/withdrawal.h"
 #include "worker/worker_private.h"
 
 /*
@@ -93,7 +94,10 @@ check_catalog_change(void)
 	{
 		changes.options = false;
 		if (servers_read_anew())
+		{
 			reconcile_scan();
+			withdrawal_scan();
+		}
 	}
 	if (!changes.any || changes.check_at > now)
 		return;
@@ -104,7 +108,10 @@ check_catalog_change(void)
 	 * paused channels.
 	 */
 	if (channels_end_pauses())
+	{
 		reconcile_scan();
+		withdrawal_scan();
+	}
 }
 
 /*

@@ -73,5 +73,6 @@ count_requests(void)
 
 	queue_count(&counts);
 	activity_set_counts(counts.ready, counts.waiting, counts.in_doubt,
-						counts.oldest, monotonic_now() - began);
+						counts.withdrawing, counts.oldest,
+						monotonic_now() - began);
 }

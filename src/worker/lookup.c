@@ -47,7 +47,6 @@ static void take_page(Lookup *lookup, List *tasks, const char *scroll_token);
 static bool matches(const Lookup *lookup, const ListedTask *task);
 static void take_failure(Lookup *lookup, const HttpReply *reply,
 						 const LiveAnswer *answer);
-static bool means_no_such_action(const LiveAnswer *answer);
 
 /*
  * Start a lookup about a request of a channel that is resolved.  It owns a memory
@@ -319,7 +318,7 @@ take_failure(Lookup *lookup, const HttpReply *reply,
 	 * A refusal of this action alone says nothing about the account's other
 	 * actions, so that the channel is not paused.
 	 */
-	if (means_no_such_action(answer) || answer->outcome == LIVE_REFUSED)
+	if (live_means_no_such_action(answer) || answer->outcome == LIVE_REFUSED)
 	{
 		lookup->state = LOOKUP_REFUSED;
 		return;
@@ -346,25 +345,6 @@ take_failure(Lookup *lookup, const HttpReply *reply,
 			lookup->state = LOOKUP_FAILED;
 			break;
 	}
-}
-
-/*
- * Does an answer mean that this account cannot have tasks listed?
- */
-static bool
-means_no_such_action(const LiveAnswer *answer)
-{
-	const char *code = answer->error_code;
-
-	/*
-	 * The international edition has no such action, and an account may be
-	 * granted CreateScreenshotTask alone.
-	 */
-	return answer->outcome == LIVE_PERMISSION ||
-		(code != NULL &&
-		 (strncmp(code, "InvalidAction", 13) == 0 ||
-		  strncmp(code, "ActionOffline", 13) == 0 ||
-		  strncmp(code, "UnsupportedOperation", 20) == 0));
 }
 
 /*

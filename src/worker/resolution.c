@@ -21,6 +21,7 @@
 #include "util/text.h"
 #include "worker/reconcile_private.h"
 #include "worker/status_change.h"
+#include "worker/withdrawal.h"
 
 /* How long to wait for an equal request that is under way */
 #define EQUAL_WAIT			(1 * USECS_PER_SEC)
@@ -38,6 +39,7 @@ typedef enum ResolutionKind
 typedef struct Resolution
 {
 	ResolutionKind kind;
+	RequestStatus became;
 	int64		id;
 	NameData	server;
 	char		message[256];	/* clipped; may be empty */
@@ -46,12 +48,12 @@ typedef struct Resolution
 static List *resolutions = NIL; /* of Resolution: in the transaction under way */
 
 static void note(const DoubtfulRequest *request, ResolutionKind kind,
-				 const char *message);
-static void count_left_doubt(const Resolution *resolution,
-							 RequestStatus status);
+				 RequestStatus became, const char *message);
+static void count_left_doubt(const Resolution *resolution);
 static void tell(const Resolution *resolution);
 static TimestampTz may_be_asked_at(TimestampTz sent_at, int request_timeout);
 static void resolve_listed(Lookup *lookup);
+static int	compare_wanted(const ListCell *a, const ListCell *b);
 static List *drop_claimed(const Lookup *lookup, bool *disputed);
 static void leave_disputed(const DoubtfulRequest *request);
 static bool is_of_account(const DoubtfulRequest *request, uint64 account);
@@ -63,7 +65,8 @@ static void not_found(const Lookup *lookup, const DoubtfulRequest *request);
  * Note how a request was resolved, to be counted and logged after the commit.
  */
 static void
-note(const DoubtfulRequest *request, ResolutionKind kind, const char *message)
+note(const DoubtfulRequest *request, ResolutionKind kind,
+	 RequestStatus became, const char *message)
 {
 	/*
 	 * It is told of after the commit, when the transaction's memory is gone.
@@ -72,6 +75,7 @@ note(const DoubtfulRequest *request, ResolutionKind kind, const char *message)
 	Resolution *resolution = palloc0(sizeof(Resolution));
 
 	resolution->kind = kind;
+	resolution->became = became;
 	resolution->id = request->id;
 	resolution->server = request->channel.server;
 	if (message != NULL)
@@ -84,9 +88,12 @@ note(const DoubtfulRequest *request, ResolutionKind kind, const char *message)
  * Count that a request has left doubt for another status.
  */
 static void
-count_left_doubt(const Resolution *resolution, RequestStatus status)
+count_left_doubt(const Resolution *resolution)
 {
-	status_changed(find_transition(STATUS_IN_DOUBT, status, BY_WORKER),
+	if (resolution->became == STATUS_WITHDRAWING)
+		withdrawal_scan();
+	status_changed(find_transition(STATUS_IN_DOUBT, resolution->became,
+								   BY_WORKER),
 				   NameStr(resolution->server), resolution->id, NULL, NULL,
 				   NULL);
 }
@@ -103,19 +110,22 @@ tell(const Resolution *resolution)
 	switch (resolution->kind)
 	{
 		case FOUND:
-			count_left_doubt(resolution, STATUS_CREATED);
+			count_left_doubt(resolution);
 			ereport(LOG,
 					(errmsg("resolved screenshot task request %lld: task found",
 							id)));
 			break;
 		case NOT_FOUND:
-			count_left_doubt(resolution, STATUS_PENDING);
+			count_left_doubt(resolution);
 			ereport(LOG,
-					(errmsg("resending screenshot task request %lld: no task found in two lookups",
+					(resolution->became == STATUS_CANCELLED ?
+					 errmsg("cancelled screenshot task request %lld: it was withdrawn, and no task found in two lookups",
+							id) :
+					 errmsg("resending screenshot task request %lld: no task found in two lookups",
 							id)));
 			break;
 		case SENT_AGAIN:
-			count_left_doubt(resolution, STATUS_PENDING);
+			count_left_doubt(resolution);
 			break;
 		case REFUSED:
 			ereport(LOG,
@@ -163,13 +173,16 @@ apply_policy(const DoubtfulRequest *request, const LiveServer *options)
 		queue_ask_later(request, at, NULL);
 		return true;
 	}
-	if (options->in_doubt == IN_DOUBT_RECONCILE && !MUTANT("sent-again-unasked"))
+	/* A task that nobody wants any more has to be found, to be stopped. */
+	if ((options->in_doubt == IN_DOUBT_RECONCILE || request->is_withdrawn) &&
+		!MUTANT("sent-again-unasked"))
 		return false;
 	if (queue_send_again(request,
-						 "was in doubt; resent because server option in_doubt is \"resend\""))
+						 "was in doubt; resent because server option in_doubt is \"resend\"") ==
+		STATUS_PENDING)
 	{
 		channel_has_work_from(channel_find(&request->channel), DT_NOBEGIN, 0);
-		note(request, SENT_AGAIN, NULL);
+		note(request, SENT_AGAIN, STATUS_PENDING, NULL);
 	}
 	return true;
 }
@@ -211,7 +224,7 @@ resolve_doubt(Lookup *lookup)
 									  psprintf("in doubt; task lookup refused: %s. Check whether the task exists, then call resolve_screenshot_task_request(%lld, TaskId), or with NULL if it does not.",
 											   lookup->message,
 											   (long long) request->id)))
-				note(request, REFUSED, lookup->message);
+				note(request, REFUSED, STATUS_IN_DOUBT, lookup->message);
 			break;
 		default:
 			break;
@@ -245,6 +258,8 @@ resolve_listed(Lookup *lookup)
 	unclaimed = drop_claimed(lookup, &disputed);
 	if (!request->has_start)
 		unclaimed = leave_to_others(lookup, unclaimed, alike);
+	/* A task that is wanted need not be stopped, and made again. */
+	list_sort(alike, compare_wanted);
 	foreach(cell, alike)
 	{
 		DoubtfulRequest *other = lfirst(cell);
@@ -276,9 +291,12 @@ resolve_listed(Lookup *lookup)
 			not_found(lookup, other);
 		else
 		{
-			if (queue_adopt_task(other,
-								 ((FoundTask *) linitial(unclaimed))->task_id))
-				note(other, FOUND, NULL);
+			RequestStatus became =
+				queue_adopt_task(other,
+								 ((FoundTask *) linitial(unclaimed))->task_id);
+
+			if (became != N_STATUSES)
+				note(other, FOUND, became, NULL);
 
 			/*
 			 * Each task is one request's.  Which of several equal ones has it
@@ -287,6 +305,20 @@ resolve_listed(Lookup *lookup)
 			unclaimed = list_delete_first(unclaimed);
 		}
 	}
+}
+
+/*
+ * The order in which equal requests have the tasks that there are.
+ */
+static int
+compare_wanted(const ListCell *a, const ListCell *b)
+{
+	const DoubtfulRequest *one = lfirst(a);
+	const DoubtfulRequest *other = lfirst(b);
+
+	if (one->is_withdrawn != other->is_withdrawn)
+		return one->is_withdrawn ? 1 : -1;
+	return (one->id > other->id) - (one->id < other->id);
 }
 
 /*
@@ -336,7 +368,7 @@ leave_disputed(const DoubtfulRequest *request)
 	if (queue_leave_to_person(request,
 							  psprintf("in doubt; the task found may belong to another request, whose server or user mapping no longer exists. Check which of them has a task, then call resolve_screenshot_task_request(%lld, TaskId), or with NULL if this one has none.",
 									   (long long) request->id)))
-		note(request, DISPUTED, NULL);
+		note(request, DISPUTED, STATUS_IN_DOUBT, NULL);
 }
 
 /*
@@ -411,6 +443,8 @@ leave_to_others(const Lookup *lookup, List *tasks, List *alike)
 static void
 not_found(const Lookup *lookup, const DoubtfulRequest *request)
 {
+	RequestStatus became;
+
 	/*
 	 * A task may be listed late.  Only a second look, some time after the
 	 * first, is trusted.
@@ -422,11 +456,14 @@ not_found(const Lookup *lookup, const DoubtfulRequest *request)
 						 screenshot_task_reconcile_spacing * INT64CONST(1000));
 		return;
 	}
-	if (!queue_send_again(request,
-						  "was in doubt; resent: no task found in two lookups"))
+	became = queue_send_again(request, request->is_withdrawn ?
+							  "was in doubt; withdrawn: no task found in two lookups" :
+							  "was in doubt; resent: no task found in two lookups");
+	if (became == N_STATUSES)
 		return;
-	channel_has_work_from(lookup->job.channel, DT_NOBEGIN, 0);
-	note(request, NOT_FOUND, NULL);
+	if (became == STATUS_PENDING)
+		channel_has_work_from(lookup->job.channel, DT_NOBEGIN, 0);
+	note(request, NOT_FOUND, became, NULL);
 }
 
 /*

@@ -27,6 +27,7 @@
 #include "worker/removal.h"
 #include "worker/status_change.h"
 #include "worker/submission.h"
+#include "worker/withdrawal.h"
 #include "worker/worker_private.h"
 
 /* Held requests are counted no further, of a kind */
@@ -259,6 +260,7 @@ scan_table(int slot)
 							  position->start, position->id);
 	}
 	reconcile_scan();
+	withdrawal_scan();
 	find_channels();
 
 	scan.due_at = next_due(now);
@@ -285,6 +287,7 @@ sweep(int slot, MonotonicUs now)
 	tell_of_held_requests(slot, queue_count_held());
 	expiry_begin(true);
 	removal_begin(false);
+	withdrawal_sweep();
 	scan.sweep_at = now + screenshot_task_sweep_interval * US_PER_SECOND;
 }
 

@@ -20,6 +20,7 @@
 #include "shmem/activity.h"
 #include "worker/status_change.h"
 #include "worker/submission.h"
+#include "worker/withdrawal.h"
 
 #define MIN_BACKOFF			US_PER_SECOND
 #define MAX_BACKOFF			(60 * US_PER_SECOND)
@@ -363,6 +364,7 @@ put_off(Request *request, MonotonicUs least)
 static void
 finish(Request *request)
 {
+	request->outcome.became = request->outcome.status;
 	dlist_push_tail(&outcomes, &request->node);
 }
 
@@ -375,7 +377,7 @@ submission_written(const Request *request)
 	const FinishedRequest *outcome = &request->outcome;
 	const char *server = NameStr(request->job.channel->server->name);
 
-	switch (outcome->status)
+	switch (outcome->became)
 	{
 		case STATUS_CREATED:
 		case STATUS_FAILED:
@@ -388,11 +390,15 @@ submission_written(const Request *request)
 				channel_has_work_from(request->job.channel, request->start,
 								   outcome->id);
 			break;
+		case STATUS_WITHDRAWING:
+			withdrawal_scan();
+			activity_note_news();
+			break;
 		default:
 			activity_note_news();
 			break;
 	}
-	status_changed(find_transition(STATUS_SENDING, outcome->status,
+	status_changed(find_transition(STATUS_SENDING, outcome->became,
 								   BY_WORKER),
 				   server, outcome->id, outcome->error_code,
 				   outcome->error_message, outcome->request_id);

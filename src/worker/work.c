@@ -28,6 +28,7 @@
 #include "worker/dispatch.h"
 #include "worker/reconcile.h"
 #include "worker/submission.h"
+#include "worker/withdrawal.h"
 #include "worker/worker_private.h"
 
 #define BUSY_RETRY			(100 * US_PER_MS)	/* the table is locked */
@@ -64,6 +65,7 @@ typedef struct Transaction
 	int			steps;
 	List	   *claimed;		/* of ClaimedRequest */
 	bool		has_results;	/* are outcomes written? */
+	bool		has_withdrawals;	/* are any claimed, or written? */
 	int			n_orphans;
 } Transaction;
 
@@ -181,7 +183,8 @@ work_is_due(MonotonicUs now, bool may_begin)
 		return false;
 	return outcomes_to_write() || scan_next_event() <= now ||
 		(may_begin &&
-		 (submission_may_claim(now) || reconcile_has_work(now)));
+		 (submission_may_claim(now) || reconcile_has_work(now) ||
+		  withdrawal_next_event(now) <= now));
 }
 
 /*
@@ -320,6 +323,7 @@ take_steps(void *arg)
 		 * what is free.
 		 */
 		reconcile_work();
+		transaction->has_withdrawals = withdrawal_work();
 		transaction->claimed = submission_claim(&scan_again_at);
 		scan_by(scan_again_at);
 	}
@@ -329,6 +333,8 @@ take_steps(void *arg)
 			transaction->claimed = send_uncommitted(transaction->claimed);
 		CRASH_POINT("claim-before-commit");
 	}
+	if (transaction->has_withdrawals)
+		CRASH_POINT("withdrawal-before-commit");
 	if (transaction->has_results)
 		CRASH_POINT("result-before-commit");
 }
@@ -360,6 +366,7 @@ run_transaction(int slot, int steps)
 		 * rows are as they were.
 		 */
 		reconcile_aborted();
+		withdrawal_aborted();
 		submission_end_claim();
 		return state;
 	}
@@ -367,6 +374,8 @@ run_transaction(int slot, int steps)
 		return state;
 	if (transaction.claimed != NIL)
 		CRASH_POINT("claim-after-commit");
+	if (transaction.has_withdrawals)
+		CRASH_POINT("withdrawal-after-commit");
 	if (transaction.has_results)
 		CRASH_POINT("result-after-commit");
 	/* DROP EXTENSION does not wait for requests in flight. */
@@ -382,6 +391,7 @@ run_transaction(int slot, int steps)
 	if (steps & WRITE_OUTCOMES)
 		scan_by(outcomes_written());
 	reconcile_committed();
+	withdrawal_committed();
 
 	/*
 	 * Only after the commit: now the requests are "sending" on disk, and may

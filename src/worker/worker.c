@@ -43,6 +43,7 @@
 #include "worker/reconcile.h"
 #include "worker/removal.h"
 #include "worker/renewal.h"
+#include "worker/withdrawal.h"
 #include "worker/worker_private.h"
 
 /* The most requests under way, over all servers */
@@ -310,6 +311,7 @@ reload(void)
 	require_durable_commits();
 	/* A reload is how a person says that what was wrong is mended. */
 	(void) channels_end_pauses();
+	withdrawal_scan();
 	work_at_once();
 	skip_list_expire(MONOTONIC_NEVER);
 	removal_begin(true);
@@ -419,6 +421,7 @@ next_event(void)
 	if (may_begin_more())
 	{
 		next = sooner(next, reconcile_next_event(now));
+		next = sooner(next, withdrawal_next_event(now));
 		if (screenshot_task_enabled && dispatch_room() > 0)
 			next = sooner(next, channels_next_chance(now, dispatch_room()));
 	}

@@ -4,6 +4,7 @@
 #   $api->order(fault => 'hang', stream => 'a*', times => 3);
 #   $api->ledger(event => 'create', stream_name => 'abc')    # what happened: hashes
 #   $api->requests(outcome => 'TaskId')                      # what arrived: hashes
+#   $api->live(stream_name => 'abc')                         # tasks that take pictures, or will: hashes
 #
 # ledger() and requests() return those records that have the given values.
 
@@ -158,6 +159,31 @@ sub listens
 }
 
 sub ledger { my ($self, %wanted) = @_; return matching("$self->{dir}/ledger", %wanted) }
+
+# The tasks that take pictures, or will: those that were neither stopped since they began, nor deleted before, and have not ended
+sub live
+{
+	my ($self, %wanted) = @_;
+	my (%live, %over);
+
+	for my $event ($self->ledger)
+	{
+		my $id = $event->{task_id};
+
+		if ($event->{event} eq 'create')
+		{
+			$live{$id} = { %$event, start_time => $event->{start_time} // int $event->{time} };
+		}
+		elsif ($event->{event} eq 'stop' xor $event->{time} < $live{$id}{start_time})
+		{
+			$over{$id} = 1;
+		}
+	}
+	return grep {
+		my $task = $_;
+		!$over{ $task->{task_id} } && $task->{end_time} > time && !grep { ($task->{$_} // '') ne $wanted{$_} } keys %wanted
+	} map { $live{$_} } sort keys %live;
+}
 
 sub requests { my ($self, %wanted) = @_; return matching("$self->{dir}/requests", %wanted) }
 

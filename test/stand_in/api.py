@@ -185,8 +185,10 @@ class Api:
             event["secret_id"] = request.secret_id
         return Verdict("TaskId", {"TaskId": task_id, "RequestId": request.id}, event)
 
+    # What ends a task: a stop once it has begun, a delete before.  A stop that came too early has to be repeated; what
+    # was deleted too late can no longer be stopped.
     def stop(self, request: Request, given: dict[str, Any]) -> Verdict:
-        return self.ended("stop", request, None if self.task(given).stopped else given)
+        return self.ended("stop", request, None if self.task(given).has_been_ended() else given)
 
     def delete(self, request: Request, given: dict[str, Any]) -> Verdict:
         self.task(given)

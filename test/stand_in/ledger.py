@@ -26,6 +26,9 @@ class Task:
     place: tuple[int, int]      # start, ordinal of the creation: the order of Describe
     stopped: int = 0
 
+    def has_been_ended(self) -> bool:
+        return self.stopped != 0 and self.stopped >= self.place[0]
+
     def listed(self) -> dict[str, Any]:
         return {"TaskId": self.event["task_id"], "DomainName": self.event["domain_name"],
                 "AppName": self.event["app_name"], "StreamName": self.event["stream_name"],

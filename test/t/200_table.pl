@@ -92,7 +92,7 @@ for my $case ([ 'end_time' => end_time => q{'2999-07-10 13:00:00.1Z'} ], [ 'star
 {
 	my ($differing, @other) = @$case;
 
-	like($enqueue->(@other), qr/^psql:<stdin>:1: NOTICE:  screenshot task request N has reference "known" and other parameters\nDETAIL:  Its id is returned. These differ: $differing\.$/,
+	like($enqueue->(@other), qr/^psql:<stdin>:1: NOTICE:  screenshot task request N has reference "known" and other parameters\nDETAIL:  Its id is returned. These differ: $differing\.\nHINT:  With "replace" it is withdrawn, and another takes its place\.$/,
 		"another $differing is said");
 }
 is($api->complaints, '', 'the stand-in has nothing to complain of');

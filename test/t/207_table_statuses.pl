@@ -29,13 +29,15 @@ for my $list ([ FINISHED => 'true' ], [ UNFINISHED => 'false' ])
 	is_deeply([ sort $names =~ /SQL_(\w+)/g ], [ sort map { $_->[0] } grep { $_->[2] eq $list->[1] } @statuses ], "\L$list->[0]\E ones are listed for statements");
 }
 
-# Each transition is there once, no status is a dead end that cannot be reached, and what is finished changes only if somebody has it retried.
+# Each transition is there once, no status is a dead end that cannot be reached, and what is finished changes only if somebody has it retried, or
+# withdraws it, or undoes that in the same transaction.
 my @transitions = map { [ /\{STATUS_(\w+), STATUS_(\w+), BY_(\w+),/ ] } $table =~ /^\t\{STATUS_.*$/mg;
 my %seen;
 is_deeply([ grep { $seen{"@$_"}++ } @transitions ], [], 'no transition is there twice');
 is_deeply([ grep { my $name = $_->[0]; $name ne 'PENDING' && !grep { $_->[1] eq $name } @transitions } @statuses ], [], 'each status can be reached');
 my %finished = map { $_->[0] => 1 } grep { $_->[2] eq 'true' } @statuses;
-is_deeply([ grep { $finished{$_->[0]} && $_->[2] ne 'RETRY' } @transitions ], [], 'what is finished changes only if it is retried');
+is_deeply([ grep { $finished{$_->[0]} && $_->[2] !~ /^(?:RETRY|WITHDRAW|UNDO)$/ } @transitions ], [], 'what is finished changes only if it is retried or withdrawn');
+is_deeply([ sort map { "@$_[1, 0]" } grep { $_->[2] eq 'WITHDRAW' } @transitions ], [ sort map { "@$_[0, 1]" } grep { $_->[2] eq 'UNDO' } @transitions ], 'each withdrawal can be undone');
 
 # A worker's state, and an option of a server, are called like a status.
 my $other = qr/return "sending";|\{"in_doubt", ForeignServerRelationId, /;
