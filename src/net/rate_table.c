@@ -399,8 +399,8 @@ rate_expected_at(RateTable *table, RateKey key, int per_second)
  *
  * For use between two attempts to take one.  Returns at once the first time,
  * since a permit may have come back before this process could be told.
- * rate_wait_end() must follow, unless this raises an error: interrupts are
- * served.
+ * rate_wait_end() must follow, also if this raises an error or ends the process:
+ * interrupts are served, and those behind would wait until back_by.
  */
 void
 rate_wait(RateTable *table, RateKey key, MonotonicUs until,
@@ -409,35 +409,21 @@ rate_wait(RateTable *table, RateKey key, MonotonicUs until,
 	RateWindow *window = find_window(table, key);
 	long		timeout = monotonic_wait_ms(monotonic_now(), until);
 
-	PG_TRY();
+	/*
+	 * No window, as the table is full.  Nothing will signal, but the wait is the
+	 * same for the caller.
+	 */
+	if (window == NULL && timeout > 0)
 	{
-		/*
-		 * No window, as the table is full.  Nothing will signal, but the wait
-		 * is the same for the caller.
-		 */
-		if (window == NULL && timeout > 0)
-		{
-			(void) WaitLatch(MyLatch,
-							 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-							 timeout, wait_event_info);
-			ResetLatch(MyLatch);
-		}
-		else if (timeout > 0)
-			ConditionVariableTimedSleep(&window->released, timeout,
-										wait_event_info);
-
-		/*
-		 * Inside PG_TRY, so that a cancelled call leaves the queue, and does
-		 * not hold up those behind it until back_by.
-		 */
-		CHECK_FOR_INTERRUPTS();
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 timeout, wait_event_info);
+		ResetLatch(MyLatch);
 	}
-	PG_CATCH();
-	{
-		rate_wait_end(table, key);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
+	else if (timeout > 0)
+		ConditionVariableTimedSleep(&window->released, timeout,
+									wait_event_info);
+	CHECK_FOR_INTERRUPTS();
 }
 
 /*

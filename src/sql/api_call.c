@@ -14,6 +14,7 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "storage/ipc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -42,6 +43,7 @@ typedef struct Call
 	const LiveAction *action;
 	char	   *body;			/* the same in each attempt */
 	const char *server;			/* its name */
+	RateKey		waits_for;		/* a permit of that; 0: it has one, or none is needed */
 	RatePermit	permit;			/* of the attempt under way */
 	HttpTransfer *transfer;		/* NULL: none is under way */
 	const char *trace_id;		/* of the last attempt */
@@ -69,6 +71,8 @@ static bool try_turn(const LiveServer *server, MonotonicUs newer_than,
 					 Call *call, LiveAnswer *answer, MonotonicUs *read_at);
 static bool try_once(const LiveServer *server, const Credentials *credentials,
 					 Call *call, LiveAnswer *answer);
+static void end_attempt(int code, Datum arg);
+static void end_wait(Call *call);
 static bool wait_for_permit(const LiveServer *server, RateKey key, Call *call);
 static void check_permit_timeout(const LiveServer *server, RateKey key,
 								 MonotonicUs began);
@@ -324,62 +328,50 @@ try_once(const LiveServer *server, const Credentials *credentials,
 	bool		missed_deadline = false;
 	MonotonicUs started_at;
 
-	/*
-	 * Before the request is signed, since a signature is valid for five
-	 * minutes only, and a permit may take longer.
-	 */
-	if (!wait_for_permit(server, key, call))
-	{
-		memset(answer, 0, sizeof(*answer));
-		answer->outcome = LIVE_NOT_SENT;
-		answer->message = "there was no permit in time";
-		return true;
-	}
-	started_at = monotonic_now();
-	PG_TRY();
+	PG_ENSURE_ERROR_CLEANUP(end_attempt, PointerGetDatum(call));
 	{
 		/*
-		 * Each attempt has its own, so that support finds the very request
-		 * that was not answered.
+		 * Before the request is signed, since a signature is valid for five
+		 * minutes only, and a permit may take longer.
 		 */
-		call->trace_id = live_new_trace_id();
-		live_sign(&request, call->action->name, server->endpoint.authority,
-				  server->region, server->language, call->trace_id, credentials,
-				  live_seconds(GetCurrentTimestamp()), call->body);
-		send_and_wait(server, &request, call);
-		http_reply(call->transfer, &reply);
-		stat_count(server->name, COUNT_CONNECTIONS, reply.connections);
+		if (wait_for_permit(server, key, call))
+		{
+			started_at = monotonic_now();
 
-		/*
-		 * Only an answer says when the request arrived; without one the permit
-		 * comes back by the calendar.
-		 */
-		if (reply.complete)
-		{
-			rate_answered(&call->permit, reply.answered_at);
-			stat_latency(server->name, monotonic_now() - started_at);
-		}
-		call->action->read(&reply, answer);
-		missed_deadline = reply.missed_deadline;
-	}
-	PG_FINALLY();
-	{
-		/*
-		 * On every way out of here, errors and cancels included: a permit
-		 * whose request may have arrived must count, and any other must not be
-		 * lost.
-		 */
-		if (call->transfer != NULL && http_sent(call->transfer))
-		{
-			call->sent = true;
-			rate_left(&call->permit);
+			/*
+			 * Each attempt has its own, so that support finds the very request
+			 * that was not answered.
+			 */
+			call->trace_id = live_new_trace_id();
+			live_sign(&request, call->action->name,
+					  server->endpoint.authority, server->region,
+					  server->language, call->trace_id, credentials,
+					  live_seconds(GetCurrentTimestamp()), call->body);
+			send_and_wait(server, &request, call);
+			http_reply(call->transfer, &reply);
+			stat_count(server->name, COUNT_CONNECTIONS, reply.connections);
+
+			/*
+			 * Only an answer says when the request arrived; without one the
+			 * permit comes back by the calendar.
+			 */
+			if (reply.complete)
+			{
+				rate_answered(&call->permit, reply.answered_at);
+				stat_latency(server->name, monotonic_now() - started_at);
+			}
+			call->action->read(&reply, answer);
+			missed_deadline = reply.missed_deadline;
 		}
 		else
-			rate_release(&call->permit);
-		http_release(call->transfer);
-		call->transfer = NULL;
+		{
+			memset(answer, 0, sizeof(*answer));
+			answer->outcome = LIVE_NOT_SENT;
+			answer->message = "there was no permit in time";
+		}
 	}
-	PG_END_TRY();
+	PG_END_ENSURE_ERROR_CLEANUP(end_attempt, PointerGetDatum(call));
+	end_attempt(0, PointerGetDatum(call));
 
 	if (answer->outcome == LIVE_THROTTLED)
 	{
@@ -388,6 +380,39 @@ try_once(const LiveServer *server, const Credentials *credentials,
 		rate_refused(rate_table(), key);
 	}
 	return !missed_deadline;
+}
+
+/*
+ * Give back what an attempt has of the rate limit, on every way out of it: errors,
+ * cancels, and the end of the session.  A permit whose request may have arrived must
+ * count, and any other must not be lost; and nobody must wait behind one that is gone.
+ */
+static void
+end_attempt(int code, Datum arg)
+{
+	Call	   *call = (Call *) DatumGetPointer(arg);
+
+	if (call->waits_for != 0)
+		end_wait(call);
+	if (call->transfer != NULL && http_sent(call->transfer))
+	{
+		call->sent = true;
+		rate_left(&call->permit);
+	}
+	else
+		rate_release(&call->permit);
+	/* A process that ends leaves its connections to the kernel. */
+	if (code != 0)
+		return;
+	http_release(call->transfer);
+	call->transfer = NULL;
+}
+
+static void
+end_wait(Call *call)
+{
+	rate_wait_end(rate_table(), call->waits_for);
+	call->waits_for = 0;
 }
 
 /*
@@ -405,6 +430,7 @@ wait_for_permit(const LiveServer *server, RateKey key, Call *call)
 	/* The NOTICE counts from the first attempt, permit_timeout from each. */
 	if (call->began == 0)
 		call->began = began;
+	call->waits_for = key;
 
 	for (;;)
 	{
@@ -413,12 +439,12 @@ wait_for_permit(const LiveServer *server, RateKey key, Call *call)
 		if (rate_acquire(rate_table(), key, server->requests_per_second, 1, 0,
 						 &call->permit, &retry_at) == 1)
 		{
-			rate_wait_end(rate_table(), key);
+			end_wait(call);
 			return true;
 		}
 		if (call->give_up_at <= monotonic_now())
 		{
-			rate_wait_end(rate_table(), key);
+			end_wait(call);
 			return false;
 		}
 		if (server->permit_timeout > 0 && call->give_up_at == MONOTONIC_NEVER)
@@ -452,7 +478,6 @@ check_permit_timeout(const LiveServer *server, RateKey key, MonotonicUs began)
 
 	if (at - began <= server->permit_timeout * US_PER_MS)
 		return;
-	rate_wait_end(rate_table(), key);
 	ereport(ERROR,
 			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 			 errmsg("the rate limit of server \"%s\" would delay the call for too long",

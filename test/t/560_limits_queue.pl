@@ -61,8 +61,43 @@ is_deeply([ grep { defined } map { $_->{error} } @results[ 0 .. 17, 20, 21 ] ], 
 is_deeply([ map { $_->{stream_name} } grep { $_->{stream_name} =~ /^call/ } $api->requests ], [ map { "call $_" } 1 .. 18, 21, 22 ], 'calls go in the order in which they came');
 cmp_ok(scalar(() = grep { $_->{stream_name} =~ /^row/ } $api->requests), '>', 2, 'and the worker among them');
 is($api->ledger(stream_name => $_), 0, "$_: not sent") for 'call 19', 'call 20', 'impatient';
+
+# Sessions that are terminated while they wait leave no place behind that others would wait for,
+$node->add_server('hasty', $api, requests_per_second => 1, permit_timeout => '12s');
+my @waiting = map { $node->begin("SET application_name = 'waits'; " . call_sql(server => 'slow', stream_name => 'waits')) } 1 .. 30;
+ok($node->poll_query_until('postgres', "SELECT count(*) >= 25 FROM pg_stat_activity WHERE application_name = 'waits' AND wait_event_type = 'Extension'"), 'thirty calls wait');
+$error = $node->try("DO \$\$ BEGIN
+		PERFORM pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'waits';
+		WHILE EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'waits') LOOP PERFORM pg_sleep(0.005); PERFORM pg_stat_clear_snapshot(); END LOOP;
+	END \$\$;" . call_sql(server => 'hasty', stream_name => 'hasty'))->{error};
+is_deeply($error, undef, 'once they are terminated another one need not wait for them');
+$_->end for @waiting;
+
+# nor a permit that nobody else can take, while they connect.
+$node->safe_psql('postgres', "DELETE FROM screenshot_task_request WHERE status = 'pending'");
+$node->wait_for_table("status = 'created'");
+my $began = time;
+for my $n (1 .. 8)
+{
+	my $connections = connections();
+
+	$api->order(fault => 'hang-handshake', times => 1);
+	my $holder = $node->begin("SET application_name = 'connects'; " . call_sql(server => 'slow', stream_name => 'connects'));
+	ok(wait_until(sub { connections() > $connections }), "call $n has a permit, and connects");
+	$node->safe_psql('postgres', "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'connects'");
+	is($holder->end->{error}{sqlstate}, '57P01', "call $n is terminated");
+}
+cmp_ok(time - $began, '<', 45, 'none of eight that are terminated keeps its permit');
 cmp_ok($api->most_in_a_second, '<=', 1, 'the limit is kept');
 is($api->requests(outcome => 'RequestLimitExceeded'), 0, 'and the API refuses none');
 is($api->complaints, '', 'the stand-in has nothing to complain of');
 
 done_testing();
+
+# How many connections to the stand-in are made, by clients
+sub connections
+{
+	my $remote = sprintf '0100007F:%04X', $api->{port};
+
+	return scalar(() = PostgreSQL::Test::Utils::slurp_file('/proc/net/tcp') =~ / $remote 01 /g);
+}
