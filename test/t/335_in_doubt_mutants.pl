@@ -78,11 +78,19 @@ my %shown_by = (
 	# The worker is not told of a commit.
 	'not-woken' => sub { insert($_[0]); return 1 });
 
+# What is done with a request that has its task, which runs: it is withdrawn.
+my %withdrawn_by = (
+	# The task is deleted, which does not stop it.
+	'started-task-deleted' => \&withdraw,
+
+	# The task is stopped before it is on disk that the request is withdrawn.
+	'withdrawal-uncommitted' => sub { crash_at('withdrawal-before-commit', \&withdraw, @_) });
+
 my %mutants;
 find(sub { $mutants{$_} = 1 for /\.c$/ ? PostgreSQL::Test::Utils::slurp_file($_) =~ /MUTANT\("([^"]*)"\)/g : () }, "$FindBin::RealBin/../../src");
-is_deeply([ sort keys %shown_by ], [ sort keys %mutants ], 'each mistake that the source knows of is made here');
+is_deeply([ sort keys %shown_by, keys %withdrawn_by ], [ sort keys %mutants ], 'each mistake that the source knows of is made here');
 
-for my $mutant (sort keys %shown_by)
+for my $mutant (sort keys %mutants)
 {
 	my $noticed = '';
 
@@ -102,6 +110,7 @@ sub attempt
 {
 	my ($mutant, $stream, @control) = @_;
 
+	return attempt_withdrawal(@_) if $withdrawn_by{$mutant};
 	control(@control);
 	my $requests = $shown_by{$mutant}->($stream, @control);
 	# Of those that are lost nothing is to be waited for.
@@ -113,6 +122,24 @@ sub attempt
 	control();
 	return '' if $settled && $rows == $requests && $tasks == $requests;
 	return "of $requests requests $rows have a task of their own, and there are $tasks tasks";
+}
+
+# The same for a withdrawal: a request is withdrawn and its task ended, or neither.
+sub attempt_withdrawal
+{
+	my ($mutant, $stream, @control) = @_;
+
+	insert($stream, start_time => \q{now() - interval '1 min'});
+	$node->wait_for_table("status = 'created'", where => "stream_name = '$stream'");
+	control(@control);
+	$withdrawn_by{$mutant}->($stream, @control);
+	my $settled = $node->wait_for_table("status IN ('created', 'withdrawn')", where => "stream_name = '$stream'");
+	my $created = $node->safe_psql('postgres', "SELECT count(*) FROM screenshot_task_request WHERE stream_name = '$stream' AND status = 'created'");
+	my $live    = $api->live(stream_name => $stream);
+
+	control();
+	return '' if $settled && $created == $live;
+	return "$created requests are not withdrawn, and $live tasks run";
 }
 
 # What the extension is told, in the file that it reads at each crash point.
@@ -138,12 +165,29 @@ sub insert
 sub insert_and_crash
 {
 	my ($stream, @control) = @_;
-	my $point  = pop @control;
+	my $point = pop @control;
+
+	crash_at($point, \&insert, $stream, @control);
+	return 1;
+}
+
+# Do something to a stream, have the worker killed at the crash point that it leads to, and let it go on without.
+sub crash_at
+{
+	my ($point, $do, $stream, @control) = @_;
 	my $offset = $node->log_size;
 
 	control(@control, "$point kill 1");
-	insert($stream);
+	$do->($stream);
 	$node->wait_for_log(qr/was terminated by signal 9/, $offset);
 	control();
-	return 1;
+	return;
+}
+
+sub withdraw
+{
+	my ($stream) = @_;
+
+	$node->safe_psql('postgres', "SELECT withdraw_screenshot_task_request(id) FROM screenshot_task_request WHERE stream_name = '$stream'");
+	return;
 }
