@@ -63,7 +63,7 @@ OBJS = \
 	src/sql/database_commands.o \
 	src/sql/tc3_sql.o \
 	src/sql/template_call.o \
-	src/sql/trigger.o \
+	src/sql/schedule_trigger.o \
 	src/sql/trigger_arguments.o \
 	src/sql/wait.o \
 	src/sql/wake.o \
@@ -83,6 +83,7 @@ OBJS = \
 	src/table/transaction.o \
 	src/table/upkeep.o \
 	src/table/withdrawing.o \
+	src/util/backoff.o \
 	src/util/text.o \
 	src/util/statement.o \
 	src/util/subtransaction.o \

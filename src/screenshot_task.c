@@ -17,7 +17,7 @@
 #include "settings.h"
 #include "shmem/segment.h"
 #include "sql/database_commands.h"
-#include "sql/trigger.h"
+#include "sql/schedule_trigger.h"
 #include "sql/wake.h"
 #include "table/request_table.h"
 #include "worker/launcher.h"

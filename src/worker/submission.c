@@ -18,12 +18,11 @@
 #include "settings.h"
 #include "api/actions.h"
 #include "shmem/activity.h"
+#include "util/backoff.h"
 #include "worker/status_change.h"
 #include "worker/submission.h"
 #include "worker/withdrawal.h"
 
-#define MIN_BACKOFF			US_PER_SECOND
-#define MAX_BACKOFF			(60 * US_PER_SECOND)
 
 dlist_head	outcomes = DLIST_STATIC_INIT(outcomes);
 
@@ -338,7 +337,7 @@ put_back(Request *request, bool free_of_charge)
 	/* No later than its end, at which it expires. */
 	if (!free_of_charge)
 		outcome->next_attempt_at =
-			Min(GetCurrentTimestamp() + submission_backoff(outcome->attempt),
+			Min(GetCurrentTimestamp() + backoff_after(outcome->attempt),
 				request->end_time);
 	channel_has_work_from(request->job.channel, request->start, outcome->id);
 }
@@ -402,18 +401,4 @@ submission_written(const Request *request)
 								   BY_WORKER),
 				   server, outcome->id, outcome->error_code,
 				   outcome->error_message, outcome->request_id);
-}
-
-/*
- * How long to wait after the n-th failure in a row, in microseconds: at
- * random up to a time that doubles each time ("full jitter"), and no less
- * than a second.
- */
-MonotonicUs
-submission_backoff(int n)
-{
-	MonotonicUs most = Min(MIN_BACKOFF << Min(n, 6), MAX_BACKOFF);
-
-	return MIN_BACKOFF + (MonotonicUs) (pg_prng_double(&pg_global_prng_state) *
-										(double) (most - MIN_BACKOFF));
 }

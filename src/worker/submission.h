@@ -34,7 +34,6 @@ extern MonotonicUs submission_scan_by(void);
 extern void submission_scanned(void);
 extern void submission_end_claim(void);
 extern void submission_written(const Request *request);
-extern MonotonicUs submission_backoff(int n);
 
 /* submission_claim.c, for submission.c */
 extern void claim_committed(void);

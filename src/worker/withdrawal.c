@@ -35,10 +35,10 @@
 #include "shmem/activity.h"
 #include "shmem/shared_state.h"
 #include "table/request_queue.h"
+#include "util/backoff.h"
 #include "util/crash_point.h"
 #include "worker/channel.h"
 #include "worker/status_change.h"
-#include "worker/submission.h"
 #include "worker/withdrawal.h"
 
 /* The most attempts at a time: of one channel, and of all */
@@ -526,7 +526,7 @@ try_again(Withdrawal *attempt, TimestampTz at, const char *message)
 static TimestampTz
 after_backoff(const Withdrawal *attempt)
 {
-	return GetCurrentTimestamp() + submission_backoff(attempt->request.n_failed);
+	return GetCurrentTimestamp() + backoff_after(attempt->request.n_failed);
 }
 
 /*

@@ -24,6 +24,7 @@
 #include "shmem/statistics.h"
 #include "table/request_queue.h"
 #include "table/skip_list.h"
+#include "util/backoff.h"
 #include "util/crash_point.h"
 #include "worker/dispatch.h"
 #include "worker/reconcile.h"
@@ -244,7 +245,7 @@ note_transaction(QueueState state)
 				break;
 			activity_set_blocked(true);
 			transactions.not_before = now +
-				Min(submission_backoff(transactions.n_failed), BLOCKED_RETRY);
+				Min(backoff_after(transactions.n_failed), BLOCKED_RETRY);
 			break;
 		case QUEUE_BUSY:
 			activity_note_error("table screenshot_task_request is locked by another session; nothing is sent or saved until the lock is released");

@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * trigger.c
+ * schedule_trigger.c
  *	  screenshot_task_trigger(): the requests of a table follow its rows
  *
  * The parameters of a request are taken from the row as the arguments of the
@@ -34,7 +34,7 @@
 
 #include "compat.h"
 #include "sql/make_request.h"
-#include "sql/trigger.h"
+#include "sql/schedule_trigger.h"
 #include "sql/trigger_arguments.h"
 #include "sql/withdraw.h"
 
