@@ -76,7 +76,8 @@ MAINLAND, INTERNATIONAL, BOTH = "mainland", "international", "both"
 INTERNATIONAL_LACKS = {"StopScreenshotTask", "DeleteScreenshotTask", "DescribeScreenshotTask"}
 
 # Requests a second, of those that have a limit of their own
-LIMITS = {"CreateLiveSnapshotTemplate": 200, "DeleteLiveSnapshotTemplate": 200, "DescribeLiveSnapshotTemplates": 500}
+LIMITS = {"CreateLiveSnapshotTemplate": 200, "DeleteLiveSnapshotTemplate": 200, "DescribeLiveSnapshotTemplates": 500,
+          "AssumeRole": 600, "AssumeRoleWithWebIdentity": 600}
 MAX_TEMPLATES = 50
 
 # Common headers: what they must match, whether they must be there, and the code if they do not match.
