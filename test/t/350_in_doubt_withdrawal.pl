@@ -79,7 +79,7 @@ ok(wait_until(sub {
 is_deeply([ sort map { $_->{task_id} } grep { $_->{status} eq 'withdrawn' } @told ], [ sort map { row($_)->{task_id} } values %id ], 'with their tasks');
 
 # About its start it is stopped, and again when it must have begun.
-my $soon = insert('soon', start_time => \q{now() + interval '6 s'}, end_time => \q{now() + interval '1 h'});
+my $soon = insert('soon', start_time => \q{now() + interval '8 s'}, end_time => \q{now() + interval '1 h'});
 ok(becomes($soon, 'created'), 'one is created that starts soon');
 withdraw($soon);
 ok(wait_until(sub { done_to('soon') eq 'create stop' }), 'it is stopped before it has begun, perhaps in vain');
@@ -188,7 +188,7 @@ is_deeply([ $api->live(stream_name => 'crash') ], [], 'and its task is gone');
 
 # What the API does not offer, or refuses: the row says so, and is created again at its end.
 $api->order(fault => 'error=InvalidAction', action => 'StopScreenshotTask');
-my $end = insert('refused', end_time => \q{now() + interval '8 s'});
+my $end = insert('refused', end_time => \q{now() + interval '20 s'});
 ok(becomes($end, 'created'), 'created');
 my $log = $node->log_size;
 withdraw($end);
@@ -198,7 +198,7 @@ is($row->{status}, 'withdrawing', 'it stays withdrawing');
 like($row->{error_message}, qr/^withdrawing; StopScreenshotTask: /, 'and says why');
 my $meanwhile = insert('meanwhile', %at_once);
 ok(becomes($meanwhile, 'created'), 'others are created meanwhile');
-is($node->safe_psql('postgres', 'SELECT withdrawing, pauses FROM screenshot_task_worker'), '1|0', 'nothing is paused, and it is counted');
+ok($node->poll_query_until('postgres', 'SELECT withdrawing = 1 AND pauses = 0 FROM screenshot_task_worker'), 'nothing is paused, and it is counted');
 ok(becomes($end, 'created'), 'at its end it is created again');
 like(row($end)->{error_message}, qr/^could not be withdrawn before its end: withdrawing; StopScreenshotTask: /, 'with the reason');
 ok(wait_until(sub { $node->log_text($log) =~ /screenshot task request $end could not be withdrawn/ }), 'of which the log tells');
