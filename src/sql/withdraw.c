@@ -314,11 +314,11 @@ find_of_role(Oid role, const char *reference, FoundRequest *found)
 	Datum		args[4] = {
 		Int64GetDatum(request_stamp(GetTopFullTransactionId())),
 		ObjectIdGetDatum(role),
-		CStringGetTextDatum(reference),
-		NameGetDatum(&name)
+		CStringGetTextDatum(reference)
 	};
 
 	namestrcpy(&name, GetUserNameFromId(role, false));
+	args[3] = NameGetDatum(&name);
 	if (kept_statement_run(&statements[FIND_OF_ROLE], args, NULL) == 0)
 		return false;
 	read_found(0, found);

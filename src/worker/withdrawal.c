@@ -342,8 +342,7 @@ begin_attempt(const WithdrawingRequest *request)
 	attempt->result.requested_at = request->requested_at;
 	attempt->job.channel = channel_find(&request->channel);
 	attempt->job.ended = on_reply;
-	attempt->state = MUTANT("withdrawal-uncommitted") ? ATTEMPT_TO_SEND :
-		ATTEMPT_CLAIMED;
+	attempt->state = ATTEMPT_CLAIMED;
 	MemoryContextSwitchTo(old);
 	dlist_push_tail(&attempts, &attempt->node);
 	n_attempts++;

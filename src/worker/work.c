@@ -335,11 +335,7 @@ take_steps(void *arg)
 		CRASH_POINT("claim-before-commit");
 	}
 	if (transaction->has_withdrawals)
-	{
-		if (MUTANT("withdrawal-uncommitted"))
-			(void) send_uncommitted(NIL);
 		CRASH_POINT("withdrawal-before-commit");
-	}
 	if (transaction->has_results)
 		CRASH_POINT("result-before-commit");
 }

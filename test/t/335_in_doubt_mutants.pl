@@ -81,10 +81,7 @@ my %shown_by = (
 # What is done with a request that has its task, which runs: it is withdrawn.
 my %withdrawn_by = (
 	# The task is deleted, which does not stop it.
-	'started-task-deleted' => \&withdraw,
-
-	# The task is stopped before it is on disk that the request is withdrawn.
-	'withdrawal-uncommitted' => sub { crash_at('withdrawal-before-commit', \&withdraw, @_) });
+	'started-task-deleted' => \&withdraw);
 
 my %mutants;
 find(sub { $mutants{$_} = 1 for /\.c$/ ? PostgreSQL::Test::Utils::slurp_file($_) =~ /MUTANT\("([^"]*)"\)/g : () }, "$FindBin::RealBin/../../src");
@@ -157,7 +154,7 @@ sub insert
 {
 	my ($stream, %parameters) = @_;
 
-	$node->safe_psql('postgres', 'SET synchronous_commit = on; ' . insert_sql(stream_name => $stream, %parameters));
+	perhaps_cut_short('SET synchronous_commit = on; ' . insert_sql(stream_name => $stream, %parameters));
 	return;
 }
 
@@ -165,23 +162,14 @@ sub insert
 sub insert_and_crash
 {
 	my ($stream, @control) = @_;
-	my $point = pop @control;
-
-	crash_at($point, \&insert, $stream, @control);
-	return 1;
-}
-
-# Do something to a stream, have the worker killed at the crash point that it leads to, and let it go on without.
-sub crash_at
-{
-	my ($point, $do, $stream, @control) = @_;
+	my $point  = pop @control;
 	my $offset = $node->log_size;
 
 	control(@control, "$point kill 1");
-	$do->($stream);
+	insert($stream);
 	$node->wait_for_log(qr/was terminated by signal 9/, $offset);
 	control();
-	return;
+	return 1;
 }
 
 sub withdraw
@@ -189,5 +177,14 @@ sub withdraw
 	my ($stream) = @_;
 
 	$node->safe_psql('postgres', "SELECT withdraw_screenshot_task_request(id) FROM screenshot_task_request WHERE stream_name = '$stream'");
+	return;
+}
+
+# The worker may be killed, and all sessions with it, before this one hears that it has committed.
+sub perhaps_cut_short
+{
+	my ($sql) = @_;
+
+	$node->psql('postgres', $sql, stderr => \my $ignored);
 	return;
 }
